@@ -1,0 +1,166 @@
+"""Stable elementary functions behind the cell's closed forms, in value and in every derivative.
+
+The exchange g spans e^-70 ... 1e6 hops per step, so it travels as its logarithm. Everything here works element by
+element in the dtype it is given, float32 included, without forming d² or g², which under- and overflow there.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+# Above this x, asinh(x) = ln(2x) to float32 and float64 alike (the next term is 1/(4x²)), and x² may overflow.
+_LARGE = {"float32": 1e4, "float64": 1e8}
+# exp(80) times any request below 1e3 levels is finite in float32; what is missing is added after the logarithm.
+_MAX_LOG_SCALE = 80.0
+
+
+def safe_log(x: Float[Array, "*s"]) -> Float[Array, "*s"]:
+    """ln(max(x, smallest normal number)): finite at zero, with zero slope there.
+
+    Args:
+        x: non-negative values.
+
+    Returns:
+        ln x, and ln(smallest normal number), about -87.3 in float32, where x is zero.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> float(safe_log(jnp.float32(1.0)))
+        0.0
+    """
+    return jnp.log(jnp.maximum(x, jnp.finfo(x.dtype).tiny))
+
+
+@jax.custom_jvp
+def asinh_half_ratio(drift: Float[Array, "..."], log_exchange: Float[Array, "..."]) -> Float[Array, "..."]:
+    """asinh(d / 2g) from d and ln g: half the affinity.
+
+    `log1p(x + x²/(1 + sqrt(1 + x²)))` for small x and `ln 2x` for large, one logarithm either way; `jnp.arcsinh` is
+    1.5 times slower on a CPU and 4 times on an H100. The derivative is written out (1/A and -d/A with the activity
+    A), so it is finite at d = 0 and for g down to zero.
+
+    Args:
+        drift: d [levels].
+        log_exchange: ln g, of the same dtype and broadcastable to `drift`.
+
+    Returns:
+        asinh(d / 2g) [dimensionless]. Relative error of a few ulp for g >= e^-80, and below that where |d| > 1e-30.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> f"{asinh_half_ratio(jnp.float32(1.0), jnp.log(jnp.float32(0.5))):.6f}"
+        '0.881374'
+    """
+    scale = 0.5 * jnp.exp(jnp.minimum(-log_exchange, _MAX_LOG_SCALE))
+    beyond = jnp.maximum(-log_exchange - _MAX_LOG_SCALE, 0.0)
+    x = jnp.abs(drift) * scale
+    is_large = x > _LARGE[drift.dtype.name]
+    bounded = jnp.where(is_large, 0.0, x)
+    square = bounded * bounded
+    argument = jnp.where(is_large, 2 * x - 1, bounded + square / (1 + jnp.sqrt(1 + square)))
+    magnitude = jnp.log1p(argument) + jnp.where(is_large, beyond, 0.0)
+    return jnp.where(drift < 0, -magnitude, magnitude)
+
+
+@asinh_half_ratio.defjvp
+def _asinh_half_ratio_jvp(primals, tangents):
+    drift, log_exchange = primals
+    drift_dot, log_exchange_dot = tangents
+    inverse = 1 / jnp.maximum(activity(drift, log_exchange), jnp.finfo(drift.dtype).tiny)
+    return (
+        asinh_half_ratio(drift, log_exchange),
+        inverse * drift_dot - drift * inverse * log_exchange_dot,
+    )
+
+
+def _scaled_hypot(drift, exchange):
+    larger = jnp.maximum(jnp.abs(drift), 2 * exchange)
+    smaller = jnp.minimum(jnp.abs(drift), 2 * exchange)
+    ratio = smaller / jnp.maximum(larger, jnp.finfo(drift.dtype).tiny)
+    return larger * jnp.sqrt(1 + ratio * ratio)
+
+
+@jax.custom_jvp
+def activity(drift: Float[Array, "..."], log_exchange: Float[Array, "..."]) -> Float[Array, "..."]:
+    """A = sqrt(d² + 4 g²), scaled so that neither square under- or overflows.
+
+    Args:
+        drift: d [levels].
+        log_exchange: ln g, of the same dtype and broadcastable to `drift`.
+
+    Returns:
+        Mean number of hops of one step, which is also the variance of the displacement [levels²].
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> f"{activity(jnp.float32(1.0), jnp.log(jnp.float32(0.5))):.6f}"
+        '1.414214'
+    """
+    return _scaled_hypot(drift, jnp.exp(log_exchange))
+
+
+@activity.defjvp
+def _activity_jvp(primals, tangents):
+    drift, log_exchange = primals
+    drift_dot, log_exchange_dot = tangents
+    exchange = jnp.exp(log_exchange)
+    value = activity(drift, log_exchange)
+    bounded = jnp.maximum(value, jnp.finfo(drift.dtype).tiny)
+    return value, (drift / bounded) * drift_dot + 2 * exchange * (2 * exchange / bounded) * log_exchange_dot
+
+
+def hop_rates(
+    drift: Float[Array, "..."], log_exchange: Float[Array, "..."]
+) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
+    """Poisson rates of the two hop counts of one step, (A ± d)/2, without cancellation.
+
+    The smaller of the two is 2g²/(A + |d|), so that `up - down = d` and `up * down = g²` hold to rounding.
+
+    Args:
+        drift: d [levels].
+        log_exchange: ln g, of the same dtype and broadcastable to `drift`.
+
+    Returns:
+        `(up, down)` [hops per step].
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> up, down = hop_rates(jnp.float32(50.0), jnp.log(jnp.float32(0.3)))
+        >>> f"{up:.6f} {down:.9f}"
+        '50.001801 0.001799935'
+    """
+    total = activity(drift, log_exchange) + jnp.abs(drift)
+    exchange = jnp.exp(log_exchange)
+    larger = 0.5 * total
+    smaller = exchange * (2 * exchange / jnp.maximum(total, jnp.finfo(drift.dtype).tiny))
+    return jnp.where(drift < 0, smaller, larger), jnp.where(drift < 0, larger, smaller)
+
+
+class CompensatedSum(NamedTuple):
+    """A running sum with the low-order part that rounding would have dropped (Kahan 1965).
+
+    `total` alone is the sum to one ulp; `total + residual` in float64 is better still. With `residual` None the sum
+    is a plain one: faster, and wrong by about 1 % after 1e7 float32 additions.
+
+    Attributes:
+        total: the sum.
+        residual: what is still missing from `total`, or None for a plain sum.
+    """
+
+    total: Float[Array, "..."]
+    residual: Float[Array, "..."] | None
+
+    @staticmethod
+    def zeros(like: Float[Array, "..."], compensated: bool = True) -> "CompensatedSum":
+        """A sum of zero with the shape, dtype and sharding of `like`."""
+        return CompensatedSum(jnp.zeros_like(like), jnp.zeros_like(like) if compensated else None)
+
+    def add(self, value: Float[Array, "..."]) -> "CompensatedSum":
+        """The sum with `value` added; the order of the four operations is the algorithm."""
+        if self.residual is None:
+            return CompensatedSum(self.total + value, None)
+        corrected = value + self.residual
+        total = self.total + corrected
+        return CompensatedSum(total, corrected - (total - self.total))
