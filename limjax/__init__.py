@@ -1,0 +1,42 @@
+"""limjax: the thermodynamic cost of learning, made differentiable."""
+
+from limjax.barriers import (
+    AbstractBarrier,
+    FisherBarrier,
+    FowlerNordheimBarrier,
+    LyapunovBarrier,
+    RateMatchedBarrier,
+    ScheduledBarrier,
+    SplineBarrier,
+    StaticBarrier,
+)
+from limjax.ledger import Ledger, get_ledger, get_ledgers, leaf_totals, total
+from limjax.optimizer import get_barrier, gradient_tilt, learning_in_memory, snap
+from limjax.physics.cell import ArrheniusCell
+from limjax.report import LayerReport, Report, report
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AbstractBarrier",
+    "ArrheniusCell",
+    "FisherBarrier",
+    "FowlerNordheimBarrier",
+    "LayerReport",
+    "Ledger",
+    "LyapunovBarrier",
+    "RateMatchedBarrier",
+    "Report",
+    "ScheduledBarrier",
+    "SplineBarrier",
+    "StaticBarrier",
+    "get_barrier",
+    "get_ledger",
+    "get_ledgers",
+    "gradient_tilt",
+    "leaf_totals",
+    "learning_in_memory",
+    "report",
+    "snap",
+    "total",
+]

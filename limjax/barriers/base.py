@@ -1,0 +1,125 @@
+"""What a barrier is: a rule that says, at every step, how high the wall between two levels stands."""
+
+import abc
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PyTree
+
+from limjax.physics.cell import ArrheniusCell
+from limjax.physics.validation import compute_dtype
+
+Scope = Literal["global", "leaf", "parameter"]
+
+
+class BarrierInputs(NamedTuple):
+    """What a barrier may look at in one step.
+
+    Attributes:
+        step: how many steps were taken before this one.
+        loss: value of the loss, or None if the caller gave none.
+        drift: requested levels per step, one array per parameter leaf in `jax.tree.leaves` order, or None where the
+            drive does not fix them (gradient tilt).
+        gradient: gradient of the loss [loss/weight], one array per leaf.
+        cell: the memory cell.
+    """
+
+    step: Int[Array, ""]
+    loss: Float[Array, ""] | None
+    drift: list[Float[Array, "..."]] | None
+    gradient: list[Float[Array, "..."]]
+    cell: ArrheniusCell
+
+
+class AbstractBarrier(eqx.Module):
+    """A barrier policy. Final subclasses say what one step's barrier is; clipping and charging are the ledger's.
+
+    `name` is how the CLI, tables and JSON call it. `scope` says what `evaluate` returns: one number for all
+    parameters ("global"), one per leaf as an array of shape (leaves,) ("leaf"), or one array per leaf of that leaf's
+    shape ("parameter").
+    """
+
+    name: ClassVar[str]
+
+    @property
+    def scope(self) -> Scope:
+        """Granularity of the barrier; global unless a subclass says otherwise."""
+        return "global"
+
+    def init(self, params: PyTree) -> Any:
+        """State of the policy for parameters of this structure; none by default.
+
+        Args:
+            params: parameters, or `jax.ShapeDtypeStruct`s of them.
+
+        Returns:
+            A pytree of arrays.
+        """
+        del params
+        return ()
+
+    @abc.abstractmethod
+    def evaluate(self, inputs: BarrierInputs, state: Any) -> tuple[Any, Any]:
+        """Barrier of this step, before it is clipped to the cell's range.
+
+        Args:
+            inputs: what may be looked at.
+            state: the policy's state.
+
+        Returns:
+            `(barrier [kT], state)`, the barrier in the form that `scope` says.
+        """
+
+
+def required_loss(inputs: BarrierInputs, barrier: AbstractBarrier) -> Float[Array, ""]:
+    """The loss, or an error that says how to pass it."""
+    if inputs.loss is None:
+        raise ValueError(
+            f"{type(barrier).__name__} follows the loss: call `optimizer.update(gradients, state, params, value=loss)`."
+        )
+    return inputs.loss
+
+
+def required_drift(inputs: BarrierInputs, barrier: AbstractBarrier) -> list[Float[Array, "..."]]:
+    """The requested levels, or an error that says why there are none."""
+    if inputs.drift is None:
+        raise ValueError(
+            f"{type(barrier).__name__} follows the requested step, which gradient_tilt does not fix: there the barrier "
+            "is the learning rate. Use a static, scheduled, Lyapunov, Fowler-Nordheim or spline barrier with it."
+        )
+    return inputs.drift
+
+
+def running_mean(
+    old: Float[Array, "..."], new: Float[Array, "..."], decay: Float[Array, ""], step: Int[Array, ""]
+) -> Float[Array, "..."]:
+    """Exponential running mean that starts at its first value instead of at zero.
+
+    Weighs the k-th value by (1 - decay)/(1 - decay^k), so that the mean of k equal values is that value for every k:
+    Adam's bias correction folded into the update, with no second array to keep.
+
+    Args:
+        old: mean so far.
+        new: value of this step.
+        decay: weight of the past, 0 (no memory) to 1.
+        step: number of values taken before, 0 at the first.
+
+    Returns:
+        The new mean.
+    """
+    dtype = old.dtype
+    decay = decay.astype(dtype)
+    weight = (1 - decay) / jnp.maximum(1 - decay ** (step + 1).astype(dtype), jnp.finfo(dtype).tiny)
+    # decay = 1 would give 0/0: a mean that never forgets is the arithmetic mean.
+    weight = jnp.where(decay >= 1, 1 / (step + 1).astype(dtype), weight)
+    return old + weight * (new - old)
+
+
+def running_state(params: PyTree, granularity: str) -> list[Float[Array, "..."]]:
+    """Zeros for one running mean per parameter ("parameter") or per leaf ("leaf"), in `jax.tree.leaves` order."""
+    leaves = jax.tree.leaves(params)
+    if granularity == "leaf":
+        return [jnp.zeros((), compute_dtype(p.dtype)) for p in leaves]
+    return [jnp.zeros_like(p, dtype=compute_dtype(p.dtype)) for p in leaves]

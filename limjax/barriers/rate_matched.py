@@ -1,0 +1,76 @@
+"""The barrier that keeps the tilt constant: exchange in proportion to the speed."""
+
+from typing import Any, ClassVar, Literal
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float, PyTree
+
+from limjax.barriers.base import (
+    AbstractBarrier,
+    BarrierInputs,
+    Scope,
+    required_drift,
+    running_mean,
+    running_state,
+)
+from limjax.physics.numerics import safe_log
+from limjax.physics.validation import checked_leaf
+
+
+class RateMatchedBarrier(AbstractBarrier):
+    """g = κ v with the speed v = sqrt(running mean of d²): every hop is tilted by the same 2 asinh(1/2κ).
+
+    Args:
+        ratio: κ, exchange hops per requested level, above 0.
+        decay: weight of the past in the running mean; 0 follows each step's request and pays the jitter as actuation.
+        granularity: "parameter" for one speed per parameter (one array of memory), "leaf" for the root mean square of
+            each leaf.
+
+    Raises:
+        ValueError: if a number is out of its range.
+
+    Example:
+        >>> barrier = RateMatchedBarrier(ratio=2.0, granularity="leaf")
+    """
+
+    name: ClassVar[str] = "rate-matched"
+    ratio: Float[Array, "*s"]
+    decay: Float[Array, "*s"]
+    granularity: Literal["parameter", "leaf"] = eqx.field(static=True)
+
+    def __init__(
+        self,
+        ratio: ArrayLike = 2.0,
+        decay: ArrayLike = 0.98,
+        granularity: Literal["parameter", "leaf"] = "parameter",
+    ):
+        self.ratio = checked_leaf(ratio, "ratio", low=0.0, open_low=True, remedy="It is exchange hops per level moved.")
+        self.decay = checked_leaf(decay, "decay", low=0.0, high=1.0, remedy="0 follows every step, 0.98 averages 50.")
+        if granularity not in ("parameter", "leaf"):
+            raise ValueError(f'granularity must be "parameter" or "leaf", got {granularity!r}.')
+        self.granularity = granularity
+
+    @property
+    def scope(self) -> Scope:
+        return self.granularity
+
+    def init(self, params: PyTree) -> list[Float[Array, "..."]]:
+        return running_state(params, self.granularity)
+
+    def evaluate(self, inputs: BarrierInputs, state: list[Float[Array, "..."]]) -> tuple[Any, Any]:
+        drift = required_drift(inputs, self)
+        squares = [_square(d, self.granularity) for d in drift]
+        means = [running_mean(old, new.astype(old.dtype), self.decay, inputs.step) for old, new in zip(state, squares)]
+        barrier = [
+            inputs.cell.barrier(0.5 * safe_log(mean) + jnp.log(self.ratio).astype(mean.dtype)) for mean in means
+        ]
+        return _pack(barrier, self.granularity), means
+
+
+def _square(drift, granularity):
+    return jnp.square(drift) if granularity == "parameter" else jnp.mean(jnp.square(drift))
+
+
+def _pack(barrier, granularity):
+    return barrier if granularity == "parameter" else jnp.stack(barrier)

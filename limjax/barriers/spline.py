@@ -1,0 +1,75 @@
+"""A barrier with knots that can be learned."""
+
+from typing import Any, ClassVar
+
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float
+
+from limjax.barriers.base import AbstractBarrier, BarrierInputs, Scope
+from limjax.physics.validation import checked_leaf
+
+
+class SplineBarrier(AbstractBarrier):
+    """A cubic curve through equally spaced knots over the run; a row of knots per leaf if two-dimensional.
+
+    Between knots it is the cubic Hermite (Catmull-Rom) interpolant: smooth in time, local, linear in the knots, exact
+    for straight lines. After the last step it stays at the last knot.
+
+    Args:
+        knots: heights [kT], shape (knots,) for one curve, (leaves, knots) for one curve per parameter leaf in
+            `jax.tree.leaves` order.
+        steps: number of steps the knots span.
+
+    Raises:
+        ValueError: if there are fewer than two knots, a knot is negative or not finite, or steps is not positive.
+
+    Example:
+        >>> barrier = SplineBarrier([8.0, 12.0, 16.0, 20.0], steps=1500)
+    """
+
+    name: ClassVar[str] = "spline"
+    knots: Float[Array, "*rows knots"]
+    steps: Float[Array, "*s"]
+
+    def __init__(self, knots: ArrayLike | list[float] | list[list[float]], steps: ArrayLike):
+        self.knots = checked_leaf(knots, "every knot of a SplineBarrier", low=0.0, remedy="Knots are heights in kT.")
+        if self.knots.ndim not in (1, 2) or self.knots.shape[-1] < 2:
+            raise ValueError(
+                f"A SplineBarrier needs at least two knots, as (knots,) or (leaves, knots); got shape {self.knots.shape}."
+            )
+        self.steps = checked_leaf(steps, "steps", low=0.0, open_low=True, remedy="It is the length of the run.")
+
+    @property
+    def scope(self) -> Scope:
+        return "global" if self.knots.ndim == 1 else "leaf"
+
+    def evaluate(self, inputs: BarrierInputs, state: Any) -> tuple[Any, Any]:
+        if self.knots.ndim == 2 and self.knots.shape[0] != len(inputs.gradient):
+            raise ValueError(
+                f"This SplineBarrier has {self.knots.shape[0]} rows of knots but the parameters have "
+                f"{len(inputs.gradient)} leaves; give one row per leaf, or one-dimensional knots for all."
+            )
+        progress = inputs.step.astype(self.steps.dtype) / jnp.maximum(self.steps - 1, 1)
+        return self.height(progress), state
+
+    def height(self, progress: ArrayLike) -> Float[Array, "..."]:
+        """The curve at a share of the run.
+
+        Args:
+            progress: 0 at the first step, 1 at the last; clipped to that.
+
+        Returns:
+            B [kT]: a scalar, or one per row of knots.
+        """
+        count = self.knots.shape[-1]
+        position = jnp.clip(jnp.asarray(progress, self.knots.dtype), 0, 1) * (count - 1)
+        index = jnp.clip(jnp.floor(position).astype(jnp.int32), 0, count - 2)
+        t = position - index.astype(self.knots.dtype)
+        # The two ghost knots continue the first and last segment in a straight line.
+        first = 2 * self.knots[..., :1] - self.knots[..., 1:2]
+        last = 2 * self.knots[..., -1:] - self.knots[..., -2:-1]
+        padded = jnp.concatenate([first, self.knots, last], axis=-1)
+        p0, p1, p2, p3 = (jnp.take(padded, index + offset, axis=-1) for offset in range(4))
+        return p1 + 0.5 * t * (
+            p2 - p0 + t * (2 * p0 - 5 * p1 + 4 * p2 - p3 + t * (3 * (p1 - p2) + p3 - p0))
+        )

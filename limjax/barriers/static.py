@@ -1,0 +1,57 @@
+"""A barrier that never moves: today's memory."""
+
+from typing import Any, ClassVar
+
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float
+
+from limjax.barriers.base import AbstractBarrier, BarrierInputs
+from limjax.physics.cell import ArrheniusCell
+from limjax.physics.units import YEAR_S
+from limjax.physics.validation import checked_leaf
+
+
+class StaticBarrier(AbstractBarrier):
+    """A constant barrier. At retention height it is the update wall: Q ≈ 2d (B - ln(k0 τ / d)) for every update.
+
+    Args:
+        height: B [kT], at least 0.
+
+    Raises:
+        ValueError: if the height is negative or not finite.
+
+    Example:
+        >>> f"{StaticBarrier.at_retention(ArrheniusCell()).height:.1f} kT"
+        '49.5 kT'
+    """
+
+    name: ClassVar[str] = "static"
+    height: Float[Array, "*s"]
+
+    def __init__(self, height: ArrayLike = 49.5):
+        self.height = checked_leaf(
+            height, "the height of a StaticBarrier", low=0.0, remedy="It is in kT: 10 is open, 50 holds a bit for years."
+        )
+
+    @classmethod
+    def at_retention(
+        cls, cell: ArrheniusCell, years: float = 10.0, failure: float = 1e-4, cells: float = 1.0
+    ) -> "StaticBarrier":
+        """The barrier that keeps `cells` cells for `years` with failure probability `failure`.
+
+        Args:
+            cell: the memory cell.
+            years: how long [years].
+            failure: probability that any cell fails.
+            cells: how many must survive together.
+
+        Returns:
+            A static barrier at ln(n k0 t / -ln(1 - P)).
+
+        Raises:
+            ValueError: if an argument is out of its range.
+        """
+        return cls(cell.retention_barrier(years * YEAR_S, failure, cells))
+
+    def evaluate(self, inputs: BarrierInputs, state: Any) -> tuple[Any, Any]:
+        return jnp.asarray(self.height), state

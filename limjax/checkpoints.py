@@ -1,0 +1,118 @@
+"""Saving and restoring a run, with orbax: atomic, two kept, readable after a crash in the middle of a save."""
+
+import json
+import logging
+import os
+import pathlib
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import PyTree
+
+
+class Checkpoints:
+    """The checkpoints of one run.
+
+    Orbax writes each one to a temporary folder and renames it when it is whole, so that a process killed while saving
+    leaves the previous one intact.
+
+    Args:
+        folder: where they lie; made if it does not exist.
+        keep: how many to keep.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], keep: int = 2):
+        import orbax.checkpoint as ocp
+
+        # Orbax reports every save at WARNING or INFO level through absl; a run has its own progress.
+        logging.getLogger("absl").setLevel(logging.ERROR)
+        self.folder = pathlib.Path(folder).absolute()
+        self._ocp = ocp
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=False)
+        self._manager = ocp.CheckpointManager(self.folder, options=options)
+
+    def latest(self) -> int | None:
+        """Step of the newest whole checkpoint, or None."""
+        return self._manager.latest_step()
+
+    def save(self, step: int, tree: PyTree, notes: dict[str, Any]) -> None:
+        """Saves a tree of arrays and a JSON-able dict under a step; does nothing if that step is saved already.
+
+        Args:
+            step: number of steps taken.
+            tree: pytree of arrays.
+            notes: anything JSON can hold.
+        """
+        if step in self._manager.all_steps():
+            return
+        args = self._ocp.args
+        arrays = args.StandardSave(_by_path(tree))
+        self._manager.save(step, args=args.Composite(arrays=arrays, notes=args.JsonSave(notes)))
+        self._manager.wait_until_finished()
+
+    def restore(self, step: int, like: PyTree) -> tuple[PyTree, dict[str, Any]]:
+        """Reads a checkpoint back.
+
+        Args:
+            step: which one.
+            like: tree of the structure, shapes and dtypes that was saved.
+
+        Returns:
+            `(tree, notes)`.
+
+        Raises:
+            ValueError: if the checkpoint is damaged or belongs to another run.
+        """
+        args = self._ocp.args
+        expected = _by_path(like)
+        try:
+            target = args.StandardRestore({k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in expected.items()})
+            restored = self._manager.restore(step, args=args.Composite(arrays=target, notes=args.JsonRestore()))
+            arrays, notes = restored["arrays"], restored["notes"]
+            wrong = [k for k, v in expected.items() if arrays[k].shape != v.shape or arrays[k].dtype != v.dtype]
+            if wrong:
+                raise ValueError(f"{wrong[0]} has another shape or dtype")
+        except Exception as error:  # orbax and tensorstore raise many kinds for a damaged file
+            reason = " ".join(str(error).split())[:200]
+            raise ValueError(
+                f"The checkpoint {self.folder / str(step)} cannot be read ({type(error).__name__}: {reason}). Delete that "
+                "folder to resume from the one before it, or start a new run with another output folder. Nothing was "
+                "changed."
+            ) from error
+        leaves = [jax.numpy.asarray(arrays[path]) for path in expected]
+        return jax.tree.structure(like).unflatten(leaves), notes
+
+    def close(self) -> None:
+        """Releases orbax's threads."""
+        self._manager.close()
+
+
+def _by_path(tree: PyTree) -> dict[str, Any]:
+    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+    return {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
+
+
+def read_json(path: pathlib.Path) -> dict[str, Any]:
+    """Reads a JSON file of a run folder.
+
+    Args:
+        path: the file.
+
+    Returns:
+        Its content.
+
+    Raises:
+        ValueError: if it is not there or not JSON.
+    """
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise ValueError(f"{path} is missing, so {path.parent} is not a limjax run that can be resumed.") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is damaged ({error}); start a new run with another output folder.") from None
+
+
+def to_numpy(tree: PyTree) -> PyTree:
+    """The tree with its arrays on the host."""
+    return jax.tree.map(np.asarray, tree)

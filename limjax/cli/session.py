@@ -1,0 +1,183 @@
+"""What `limjax train` does around `limjax.train`: settings, progress, the output folder."""
+
+import json
+import pathlib
+import sys
+import time
+from typing import Any
+
+from rich.console import Console
+
+from limjax import runs
+from limjax.barriers.specification import barrier_from_name
+from limjax.checkpoints import read_json
+from limjax.physics.cell import ArrheniusCell
+from limjax.tasks import get_task, task_names
+from limjax.training import HistoryRow, Result, TrainResult, train
+
+_DEFAULTS = {
+    "task": "digits-mlp",
+    "barrier": "lyapunov",
+    "hops": "exact",
+    "attempt_rate": 1e9,
+    "step_time": 1e-3,
+    "temperature": 300.0,
+    "seed": 0,
+}
+_PLAIN_LINE_SECONDS = 2.0
+
+
+def run_training(
+    given: dict[str, Any], *, out: str | None, resume: bool, json_output: bool, figures: bool
+) -> int:
+    """Runs or resumes a training run from the options given on the command line.
+
+    Args:
+        given: options by name, None where not given.
+        out: output folder, or None.
+        resume: whether to continue the run in `out`.
+        json_output: whether stdout carries the summary as JSON and nothing else.
+        figures: whether to draw.
+
+    Returns:
+        The exit code: 0, 1 if the run became non-finite, 130 if it was interrupted.
+
+    Raises:
+        ValueError: for wrong input; nothing was written then, unless to a new folder.
+    """
+    console = Console(stderr=json_output)
+    if given["task"] == "help":
+        console.print("Tasks: " + ", ".join(task_names()))
+        return 0
+    settings = _stored_settings(given, out) if resume else _new_settings(given)
+    arguments = _arguments(settings)
+    if resume:
+        folder = pathlib.Path(str(out))
+    else:
+        # Everything that can be wrong is looked at before the folder is made.
+        folder = runs.new_folder(out, settings["task"])
+        runs.write_json(folder / runs.SETTINGS, settings)
+    progress = _Progress(console, settings)
+    with progress:
+        result = train(
+            **arguments,
+            checkpoints=str(folder / runs.CHECKPOINTS),
+            resume=resume,
+            on_progress=progress,
+        )
+    runs.save_run(result, folder, figures=figures)
+    _print_outcome(console, result, folder, figures)
+    if json_output:
+        print(json.dumps(result.summary, indent=2))
+    return {Result.completed: 0, Result.nonfinite: 1, Result.interrupted: 130}[result.result]
+
+
+def _new_settings(given: dict[str, Any]) -> dict[str, Any]:
+    settings = {key: _DEFAULTS.get(key) if value is None else value for key, value in given.items()}
+    defaults = get_task(settings["task"]).defaults
+    for key in ("steps", "batch_size", "learning_rate", "lsb"):
+        if settings[key] is None:
+            settings[key] = getattr(defaults, key)
+    return settings
+
+
+def _stored_settings(given: dict[str, Any], out: str | None) -> dict[str, Any]:
+    if out is None:
+        raise ValueError("--resume needs --out: the folder of the run to continue, for example --out runs/digits-mlp.")
+    settings = read_json(pathlib.Path(out) / runs.SETTINGS)
+    for key, value in given.items():
+        if value is not None and value != settings.get(key):
+            raise ValueError(
+                f"The run in {out} has {key} = {settings.get(key)!r}, but --{key.replace('_', '-')} {value} was given. A "
+                "resumed run keeps its settings: leave the option out, or start a new run with another --out."
+            )
+    return settings
+
+
+def _arguments(settings: dict[str, Any]) -> dict[str, Any]:
+    """Arguments of `train`; whatever is wrong with the settings is raised here."""
+    task = get_task(settings["task"])
+    if task.train is not None:
+        task.check_batch_size(settings["batch_size"])
+    cell = ArrheniusCell(
+        lsb=settings["lsb"],
+        attempt_rate=settings["attempt_rate"],
+        step_time=settings["step_time"],
+        temperature=settings["temperature"],
+    )
+    hops = settings["hops"]
+    if hops not in ("mean", "gaussian", "exact"):
+        raise ValueError(f"--hops must be mean, gaussian or exact, got {hops!r}.")
+    for name in ("steps", "batch_size"):
+        if settings[name] < 1:
+            raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {settings[name]}.")
+    barrier_from_name(settings["barrier"], cell, settings["steps"], settings["learning_rate"])
+    names = ("barrier", "hops", "steps", "batch_size", "learning_rate", "seed")
+    return {"task": task, "cell": cell, **{name: settings[name] for name in names}}
+
+
+class _Progress:
+    """A live line in a terminal, a plain line every few seconds elsewhere."""
+
+    def __init__(self, console: Console, settings: dict[str, Any]):
+        self._console = console
+        self._settings = settings
+        self._live = None
+        self._last_line = 0.0
+        self._speed_from: tuple[int, float] | None = None
+
+    def __enter__(self):
+        s = self._settings
+        self._console.print(
+            f"limjax: {s['task']}, {s['steps']} steps, barrier {s['barrier']}, hops {s['hops']}, seed {s['seed']} "
+            "(Ctrl-C saves and reports)"
+        )
+        if self._console.is_terminal:
+            from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+            columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TimeElapsedColumn())
+            self._live = Progress(*columns, console=self._console, transient=True)
+            self._task = self._live.add_task("compiling", total=s["steps"])
+            self._live.start()
+        return self
+
+    def __exit__(self, *_):
+        if self._live is not None:
+            self._live.stop()
+
+    def __call__(self, row: HistoryRow, seconds_left: float) -> None:
+        now = time.monotonic()
+        self._speed_from = self._speed_from or (row.step, now)
+        elapsed = now - self._speed_from[1]
+        speed = (row.step - self._speed_from[0]) / elapsed if elapsed > 0 else float("nan")
+        accuracy = "" if row.test_accuracy != row.test_accuracy else f"  accuracy {row.test_accuracy:.4f}"
+        left = "" if seconds_left != seconds_left else f"  {seconds_left:.0f} s left"
+        rate = "" if speed != speed else f"  {speed:.0f} steps/s"
+        line = f"step {row.step}/{self._settings['steps']}  loss {row.loss:.4f}{accuracy}  {row.heat_kt:.3g} kT/parameter{rate}{left}"
+        if self._live is not None:
+            self._live.update(self._task, completed=row.step, description=line)
+        elif now - self._last_line > _PLAIN_LINE_SECONDS or row.step == self._settings["steps"]:
+            self._last_line = now
+            # Plain print: rich would wrap a long line at 80 columns when there is no terminal.
+            print(line, file=sys.stderr if self._console.stderr else sys.stdout, flush=True)
+
+
+def _print_outcome(console: Console, result: TrainResult, folder: pathlib.Path, figures: bool) -> None:
+    summary = result.summary
+    console.print(result.report)
+    accuracy = summary["test_accuracy"]
+    reached = f"test accuracy {accuracy:.4f}, test loss {summary['test_loss']:.4f}" if accuracy is not None else (
+        f"test loss {summary['test_loss']:.4g}" if summary["test_loss"] is not None else f"loss {summary['train_loss']:.4g}"
+    )  # fmt: skip
+    cost = summary["heat_kt"] + summary["actuation_kt"]
+    line = f"{reached}; {summary['heat_kt_per_parameter']:.3g} kT of heat per parameter, {summary['heat_joules']:.3g} J in all"
+    if summary["static_heat_kt"] is not None and cost > 0:
+        line += f"; a static barrier would have cost {summary['static_heat_kt'] / cost:,.0f} times as much"
+    console.print(line + ".", highlight=False)
+    console.print(f"Outcome: {result.result}. {result.result.help}", highlight=False)
+    console.print(f"Wrote {folder}/: {', '.join(_written(figures))}", highlight=False, soft_wrap=True)
+
+
+def _written(figures: bool) -> list[str]:
+    names = [runs.SUMMARY, runs.HISTORY, runs.LEDGER]
+    return [*names, "figures (PNG)", runs.PAGE] if figures else names

@@ -1,0 +1,45 @@
+"""`limjax train`."""
+
+from typing import Annotated
+
+import typer
+
+
+def train(
+    task: Annotated[str | None, typer.Option(help="What to train; default digits-mlp. `--task help` lists them.")] = None,
+    barrier: Annotated[
+        str | None,
+        typer.Option(help="Barrier policy, with arguments after a colon: lyapunov:start=8. Default lyapunov."),
+    ] = None,
+    hops: Annotated[str | None, typer.Option(help="mean, gaussian or exact; default exact.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Optimizer steps; default the task's.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Examples per step; default the task's.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate; default the task's.")] = None,
+    lsb: Annotated[float | None, typer.Option(help="One level, in weight units; default the task's.")] = None,
+    attempt_rate: Annotated[float | None, typer.Option(help="Attempt rate k0 [1/s]; default 1e9.")] = None,
+    step_time: Annotated[float | None, typer.Option(help="Duration of one step [s]; default 1e-3.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="Temperature of the cells [K]; default 300.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of initialisation, batches and hops; default 0.")] = None,
+    out: Annotated[str | None, typer.Option(help="Folder to write to; default the next free one under runs/.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out from its checkpoint.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print summary.json to stdout, progress to stderr.")] = False,
+    figures: Annotated[bool, typer.Option("--figures/--no-figures", help="Draw the figures and report.html.")] = True,
+) -> None:
+    """Train a network on physical memory and print where the heat went."""
+    from limjax.cli.session import run_training
+
+    given = {
+        "task": task,
+        "barrier": barrier,
+        "hops": hops,
+        "steps": steps,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "lsb": lsb,
+        "attempt_rate": attempt_rate,
+        "step_time": step_time,
+        "temperature": temperature,
+        "seed": seed,
+    }
+    code = run_training(given, out=out, resume=resume, json_output=json, figures=figures)
+    raise typer.Exit(code)

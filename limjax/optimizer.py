@@ -1,0 +1,573 @@
+"""The optax transformations: any optimizer on physical memory, and the memory as the optimizer."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree, UInt32
+
+from limjax.barriers.base import AbstractBarrier, BarrierInputs
+from limjax.barriers.static import StaticBarrier
+from limjax.ledger import (
+    VALID_FROM_BARRIER,
+    Comparison,
+    Granularity,
+    Ledger,
+    get_ledger,
+    init_ledger,
+)
+from limjax.physics import hops as hop_sampling
+from limjax.physics import numerics
+from limjax.physics.cell import ArrheniusCell
+from limjax.physics.random import key_words, step_words
+from limjax.physics.validation import checked_leaf, compute_dtype
+
+Hops = Literal["mean", "gaussian", "exact"]
+
+# A barrier in the form its scope gives it: a scalar, one number per leaf as an array, or one array per leaf as a list.
+BarrierValue = Float[Array, ""] | Float[Array, "leaves"] | list[Float[Array, "..."]]
+
+
+class ChargedBarrier(NamedTuple):
+    """A barrier policy, its state, and the height it had after the last step.
+
+    Attributes:
+        policy: the barrier, whose leaves may be changed between steps.
+        state: the policy's own state.
+        height: B of the last step [kT].
+    """
+
+    policy: AbstractBarrier
+    state: Any
+    height: BarrierValue
+
+
+class LearningInMemoryState(NamedTuple):
+    """State of `learning_in_memory` and `gradient_tilt`. Every number in it is a leaf.
+
+    Attributes:
+        ledger: what was dissipated.
+        cell: the memory cell.
+        barrier: the barrier policy and where it stands.
+        compare: the barriers to compare with.
+        optimizer_memory: cell and barrier that hold the optimizer's own state, or None.
+        key: two words of randomness, or None without hop noise.
+        inner: state of the wrapped optimizer.
+    """
+
+    ledger: Ledger
+    cell: ArrheniusCell
+    barrier: ChargedBarrier
+    compare: dict[str, ChargedBarrier]
+    optimizer_memory: tuple[ArrheniusCell, ChargedBarrier] | None
+    key: UInt32[Array, "2"] | None
+    inner: Any
+
+
+def learning_in_memory(
+    optimizer: optax.GradientTransformation,
+    cell: ArrheniusCell,
+    barrier: AbstractBarrier,
+    *,
+    hops: Hops = "mean",
+    key: Array | None = None,
+    granularity: Granularity = "parameter",
+    compare: Sequence[AbstractBarrier] | dict[str, AbstractBarrier] | None = None,
+    compensated: bool = True,
+    optimizer_memory: tuple[ArrheniusCell, AbstractBarrier] | None = None,
+) -> optax.GradientTransformationExtraArgs:
+    r"""Any optax optimizer, with every parameter a physical memory cell and a ledger of what it dissipates.
+
+    The optimizer's update $u$ is a request of $d = u/\mathrm{lsb}$ levels; the cell delivers it on average, at the heat
+    $Q = 2d\,\mathrm{asinh}(d/2g)$ with $g = k_0\tau e^{-B}$, and scatters by $A = \sqrt{d^2 + 4g^2}$ levels².
+
+    Args:
+        optimizer: the optimizer to wrap.
+        cell: the memory cell of each parameter.
+        barrier: the policy that sets its barrier.
+        hops: "mean" returns the optimizer's update unchanged; "gaussian" adds noise of variance A; "exact" moves by the
+            difference of two Poisson counts, so that weights stay on the ladder (put them there with `snap` first).
+        key: `jax.random.key(...)`, needed for "gaussian" and "exact".
+        granularity: "parameter" keeps a ledger entry per parameter, "leaf" one per array and no per-parameter memory.
+        compare: barriers that are charged for the same requests, per leaf: a sequence (named by their class) or a dict
+            by name. None compares with a static barrier at ten years' retention; `()` with nothing.
+        compensated: whether the sums keep what rounding drops (relative error 1e-6 after 1e7 steps instead of 1e-2).
+        optimizer_memory: `(cell, barrier)` that hold the optimizer's own state (momentum, second moment), to charge its
+            writes as well. None leaves them out.
+
+    Returns:
+        An optax transformation. Its `update` takes `value=loss` for barriers that follow the loss and hands every extra
+        argument on; `params` are needed only by the wrapped optimizer or a cell with a level range.
+
+    Raises:
+        ValueError: for an unknown mode, a missing key, or two comparisons of one name.
+
+    Cost: one logarithm and two roots per parameter and step; memory 4 to 6 words per parameter ("parameter") or none
+    ("leaf").
+
+    Example:
+        >>> import jax, jax.numpy as jnp, optax, limjax
+        >>> cell = limjax.ArrheniusCell(lsb=2**-10, attempt_rate=1e9, step_time=1e-3)
+        >>> opt = limjax.learning_in_memory(optax.sgd(0.1), cell, limjax.StaticBarrier(10.0))
+        >>> params = {"w": jnp.ones(3)}
+        >>> state = opt.init(params)
+        >>> updates, state = opt.update({"w": jnp.ones(3)}, state, params)
+        >>> f"{limjax.get_ledger(state).heat.total['w'][0]:.1f} kT"
+        '195.2 kT'
+
+    Source: arXiv:2402.14878 v1 for the idea; the equations are derived in the documentation.
+    """
+    inner = optax.with_extra_args_support(optimizer)
+    _check_hops(hops, key)
+    _check_granularity(granularity)
+    named = _named_comparisons(compare, cell)
+    # The words are drawn here, once: init may run under jit, and a key there would be a constant anyway.
+    words = None if hops == "mean" else key_words(key)
+
+    def init(params: PyTree) -> LearningInMemoryState:
+        inner_state = inner.init(params)
+        memory, memory_leaves = None, None
+        if optimizer_memory is not None:
+            state_leaves = _charged_state_leaves(inner_state, params)
+            memory = (optimizer_memory[0], _init_barrier(optimizer_memory[1], state_leaves))
+            memory_leaves = len(state_leaves)
+        return _init_state(
+            params, inner_state, cell, barrier, named, hops, words, granularity, compensated, memory, memory_leaves
+        )
+
+    def update(updates, state, params=None, *, value=None, **extra_args):
+        gradient = updates
+        if value is not None:
+            extra_args = {"value": value, **extra_args}
+        updates, inner_state = inner.update(updates, state.inner, params, **extra_args)
+        cell = state.cell
+        leaves, treedef = jax.tree.flatten(updates)
+        drift = [_levels(u, cell) for u in leaves]
+        inputs = BarrierInputs(state.ledger.steps, _loss(value), drift, jax.tree.leaves(gradient), cell)
+        moved, new_state = _step(state, inputs, drift, None, leaves, treedef, params, hops, granularity)
+        if state.optimizer_memory is not None:
+            new_state = _charge_optimizer(new_state, state.inner, inner_state, inputs, params, updates)
+        return treedef.unflatten(moved), new_state._replace(inner=inner_state)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def gradient_tilt(
+    cell: ArrheniusCell,
+    barrier: AbstractBarrier,
+    coupling: ArrayLike,
+    *,
+    hops: Hops = "mean",
+    key: Array | None = None,
+    granularity: Granularity = "parameter",
+    compare: Sequence[AbstractBarrier] | dict[str, AbstractBarrier] | None = (),
+    compensated: bool = True,
+) -> optax.GradientTransformationExtraArgs:
+    r"""The memory array as the optimizer: the gradient tilts the cells and the barrier is the learning rate.
+
+    The affinity is $F = -s\,\mathrm{lsb}\,\partial L/\partial w$ and the mean move $d = 2g\sinh(F/2)$ levels: for small
+    F gradient descent with learning rate $g\,s\,\mathrm{lsb}^2$. The heat adds up to $s(L_0 - L)$ plus noise terms, and
+    with hop noise the stationary state is $e^{-sL}$. Where the tilt exceeds the barrier, $|F|/2 > B$, the hop
+    rate is held at the attempt rate k0 (there is no barrier left to lower) and the ledger counts the step as saturated.
+
+    Args:
+        cell: the memory cell of each parameter.
+        barrier: the policy that sets its barrier; one that does not follow the requested step.
+        coupling: s, kT of tilt per unit of loss, above 0. It is the inverse temperature of the stationary state.
+        hops: as in `learning_in_memory`.
+        key: as in `learning_in_memory`.
+        granularity: as in `learning_in_memory`.
+        compare: as in `learning_in_memory`, but nothing by default: another barrier would not deliver the same moves.
+        compensated: as in `learning_in_memory`.
+
+    Returns:
+        An optax transformation that needs no optimizer and no learning rate.
+
+    Raises:
+        ValueError: for a coupling that is not positive, an unknown mode, or a missing key.
+
+    Example:
+        >>> import jax.numpy as jnp, limjax
+        >>> opt = limjax.gradient_tilt(limjax.ArrheniusCell(), limjax.StaticBarrier(12.0), coupling=100.0)
+        >>> state = opt.init(jnp.ones(2))
+        >>> updates, state = opt.update(jnp.ones(2), state)
+        >>> f"{updates[0]:.1e}"
+        '-5.9e-04'
+
+    Source: overdamped Langevin dynamics on a lattice; Seifert, Rep. Prog. Phys. 75, 126001 (2012).
+    """
+    coupling = checked_leaf(
+        coupling, "coupling", low=0.0, open_low=True, remedy="It is kT of tilt per unit of loss, for example 100.0."
+    )
+    _check_hops(hops, key)
+    _check_granularity(granularity)
+    named = _named_comparisons(compare, cell)
+    words = None if hops == "mean" else key_words(key)
+
+    def init(params: PyTree) -> LearningInMemoryState:
+        return _init_state(params, coupling, cell, barrier, named, hops, words, granularity, compensated, None, None)
+
+    def update(updates, state, params=None, *, value=None, **extra_args):
+        del extra_args
+        cell, coupling = state.cell, state.inner
+        leaves, treedef = jax.tree.flatten(updates)
+        scale = coupling * cell.lsb
+        half_tilts = [-0.5 * _wide(g) * scale.astype(compute_dtype(g.dtype)) for g in leaves]
+        inputs = BarrierInputs(state.ledger.steps, _loss(value), None, leaves, cell)
+
+        def drift_of(barrier, index):
+            half_tilt = half_tilts[index]
+            saturated = jnp.abs(half_tilt) > barrier
+            held = jnp.clip(half_tilt, -barrier, barrier)
+            # g sinh(F/2) with ln g inside the exponentials, which for |F|/2 <= B stay below k0 τ.
+            log_exchange = cell.log_exchange(barrier)
+            small = jnp.abs(held) < 1
+            safe = jnp.where(small, held, 1.0)
+            direct = 2 * jnp.exp(log_exchange) * jnp.sinh(safe)
+            wide = jnp.exp(log_exchange + held) - jnp.exp(log_exchange - held)
+            return jnp.where(small, direct, wide), saturated
+
+        moved, new_state = _step(state, inputs, None, drift_of, leaves, treedef, params, hops, granularity)
+        return treedef.unflatten(moved), new_state
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def snap(params: PyTree, cell: ArrheniusCell) -> PyTree:
+    """Puts every weight on the nearest level of the cell's ladder, inside its range.
+
+    Args:
+        params: parameters, any pytree of float arrays.
+        cell: the memory cell; its `levels` or `bits` set the range.
+
+    Returns:
+        The parameters, of the same structure, shapes and dtypes, each `lsb` times a whole number.
+
+    Raises:
+        ValueError: if a dtype cannot tell all levels of the cell's range apart.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> float(snap(jnp.array(0.3), ArrheniusCell(lsb=0.25)))
+        0.25
+    """
+
+    def snap_leaf(p):
+        if cell.max_level is not None and not isinstance(cell.max_level, jax.core.Tracer):
+            reach = max(abs(float(cell.max_level)), abs(float(cell.min_level)))
+            exact = 2.0 ** (jnp.finfo(p.dtype).nmant + 1)
+            if reach > exact:
+                raise ValueError(
+                    f"{p.dtype} counts levels exactly only up to {exact:.0f}, but this cell has levels up to "
+                    f"{reach:.0f}: use float32 parameters or fewer bits."
+                )
+        lsb = cell.lsb.astype(compute_dtype(p.dtype))
+        level = jnp.round(_wide(p) / lsb)
+        if cell.max_level is not None:
+            level = jnp.clip(level, cell.min_level.astype(level.dtype), cell.max_level.astype(level.dtype))
+        return (level * lsb).astype(p.dtype)
+
+    return jax.tree.map(snap_leaf, params)
+
+
+def get_barrier(state: PyTree) -> Float[Array, ""]:
+    """Mean barrier of the last step over all parameters, from any optax state that holds one limjax state.
+
+    Args:
+        state: state of an optimizer that contains one `learning_in_memory` or `gradient_tilt`.
+
+    Returns:
+        B [kT].
+
+    Raises:
+        ValueError: if there is no limjax state, or more than one.
+    """
+    get_ledger(state)
+    found = jax.tree.leaves(state, is_leaf=lambda x: isinstance(x, LearningInMemoryState))
+    lim = next(leaf for leaf in found if isinstance(leaf, LearningInMemoryState))
+    height = lim.barrier.height
+    if isinstance(height, list):
+        return sum(jnp.sum(h) for h in height) / max(1, sum(h.size for h in height))
+    if height.ndim == 0:
+        return height
+    # One height per leaf: weigh it by the leaf's size where the ledger still knows it.
+    sizes = [leaf.size for leaf in jax.tree.leaves(lim.ledger.heat.total)]
+    weights = jnp.asarray(sizes, height.dtype) if len(sizes) == height.size else jnp.ones_like(height)
+    return jnp.sum(height * weights) / jnp.sum(weights)
+
+
+def _check_hops(hops, key):
+    if hops not in ("mean", "gaussian", "exact"):
+        raise ValueError(f'hops must be "mean", "gaussian" or "exact", got {hops!r}.')
+    if hops != "mean" and key is None:
+        raise ValueError(f'hops="{hops}" draws random hops: pass key=jax.random.key(0), or use hops="mean".')
+
+
+def _check_granularity(granularity):
+    if granularity not in ("parameter", "leaf"):
+        raise ValueError(f'granularity must be "parameter" or "leaf", got {granularity!r}.')
+
+
+def _named_comparisons(compare, cell) -> dict[str, AbstractBarrier]:
+    if compare is None:
+        return {"static": StaticBarrier.at_retention(cell)}
+    if isinstance(compare, dict):
+        return dict(compare)
+    named = {barrier.name: barrier for barrier in compare}
+    if len(named) != len(compare):
+        raise ValueError(
+            f"Two barriers to compare with have one name, got {[b.name for b in compare]}; pass a dict of names instead."
+        )
+    return named
+
+
+def _init_barrier(policy: AbstractBarrier, params) -> ChargedBarrier:
+    leaves = jax.tree.leaves(params)
+    dtype = jnp.result_type(float)
+    if policy.scope == "global":
+        height = jnp.zeros((), dtype)
+    elif policy.scope == "leaf":
+        height = jnp.zeros((len(leaves),), dtype)
+    else:
+        height = [jnp.zeros_like(p, dtype=compute_dtype(p.dtype)) for p in leaves]
+    return ChargedBarrier(policy, policy.init(params), height)
+
+
+def _init_state(
+    params, inner_state, cell, barrier, named, hops, words, granularity, compensated, memory, memory_leaves
+) -> LearningInMemoryState:
+    ledger = init_ledger(
+        params,
+        granularity=granularity,
+        compensated=compensated,
+        actuation_per_parameter=barrier.scope == "parameter",
+        noisy=hops != "mean",
+        has_range=cell.max_level is not None,
+        compare=tuple(named),
+        optimizer_leaves=memory_leaves,
+    )
+    return LearningInMemoryState(
+        ledger=ledger,
+        cell=cell,
+        barrier=_init_barrier(barrier, params),
+        compare={name: _init_barrier(policy, params) for name, policy in named.items()},
+        optimizer_memory=memory,
+        key=words,
+        inner=inner_state,
+    )
+
+
+def _wide(x: Array) -> Float[Array, "..."]:
+    return x.astype(compute_dtype(x.dtype))
+
+
+def _levels(update, cell: ArrheniusCell) -> Float[Array, "..."]:
+    return _wide(update) / cell.lsb.astype(compute_dtype(update.dtype))
+
+
+def _loss(value) -> Float[Array, ""] | None:
+    return None if value is None else jnp.asarray(value, jnp.result_type(float))
+
+
+def _per_leaf(value: BarrierValue, index: int, dtype) -> Float[Array, "..."]:
+    if isinstance(value, list):
+        return value[index].astype(dtype)
+    return (value if value.ndim == 0 else value[index]).astype(dtype)
+
+
+def _map(value: BarrierValue, function: Callable, *others: BarrierValue) -> BarrierValue:
+    if isinstance(value, list):
+        return [function(*items) for items in zip(value, *others)]
+    return function(value, *others)
+
+
+def _stack(scalars: list[Array]) -> Float[Array, "leaves"]:
+    dtype = jnp.result_type(float)
+    return jnp.stack([s.astype(dtype) for s in scalars]) if scalars else jnp.zeros((0,), dtype)
+
+
+def _leaf_sums(value: BarrierValue, sizes: np.ndarray) -> Float[Array, "leaves"]:
+    """Sum of a per-parameter quantity over each leaf, whatever the form of the barrier it came from."""
+    if isinstance(value, list):
+        return _stack([jnp.sum(v) for v in value])
+    dtype = jnp.result_type(float)
+    return value.astype(dtype) * jnp.asarray(sizes, dtype)
+
+
+def _move_barrier(
+    charged: ChargedBarrier, inputs: BarrierInputs, cell: ArrheniusCell
+) -> tuple[ChargedBarrier, BarrierValue, BarrierValue]:
+    """The barrier of this step, the work to bring it there, and where it was clipped to the cell's range."""
+    wanted, state = charged.policy.evaluate(inputs, charged.state)
+
+    def clip(b, old):
+        b = b.astype(old.dtype)
+        return jnp.clip(b, cell.min_barrier.astype(b.dtype), cell.max_barrier.astype(b.dtype))
+
+    def is_clipped(b, clipped):
+        return (b.astype(clipped.dtype) != clipped).astype(clipped.dtype)
+
+    def work(old, new):
+        # The array starts out at its first barrier; what consolidating it costs at the end is reported apart.
+        return cell.actuation(jnp.where(inputs.step == 0, new, old), new)
+
+    height = _map(wanted, clip, charged.height)
+    return (
+        ChargedBarrier(charged.policy, state, height),
+        _map(charged.height, work, height),
+        _map(wanted, is_clipped, height),
+    )
+
+
+def _step(
+    state: LearningInMemoryState,
+    inputs: BarrierInputs,
+    drift: list[Float[Array, "..."]] | None,
+    drift_of: Callable | None,
+    leaves: list[Array],
+    treedef: Any,
+    params: PyTree | None,
+    hops: Hops,
+    granularity: Granularity,
+) -> tuple[list[Array], LearningInMemoryState]:
+    """One step of the memory: move the barrier, charge every cell, draw the hops."""
+    cell, ledger = state.cell, state.ledger
+    sizes = np.array([leaf.size for leaf in leaves], np.float64)
+    barrier, work, clipped = _move_barrier(state.barrier, inputs, cell)
+    heights = [_per_leaf(barrier.height, i, compute_dtype(leaf.dtype)) for i, leaf in enumerate(leaves)]
+    params_leaves = _range_levels(cell, params, leaves)
+
+    heats, paths, saturations, activities, realised, ends, moved = [], [], [], [], [], [], []
+    drifts = []
+    for i, leaf in enumerate(leaves):
+        if drift is not None:
+            d, beyond = drift[i], None
+        else:
+            assert drift_of is not None
+            d, beyond = drift_of(heights[i], i)
+        drifts.append(d)
+        log_exchange = cell.log_exchange(heights[i])
+        half_affinity = numerics.asinh_half_ratio(d, log_exchange)
+        spread = numerics.activity(d, log_exchange)
+        saturated = jnp.abs(half_affinity) > heights[i] if beyond is None else beyond
+        displacement = _draw(hops, state.key, i, ledger.steps, d, log_exchange, spread)
+        displacement, at_end = _inside(cell, displacement, d, params_leaves[i], hops)
+        if displacement is None:
+            moved.append(leaf if drift is not None else _to_weight(d, cell, leaf))
+        else:
+            moved.append(_to_weight(displacement, cell, leaf))
+        heats.append(2 * d * half_affinity)
+        paths.append(jnp.abs(d))
+        saturations.append(saturated.astype(d.dtype))
+        activities.append(jnp.sum(spread))
+        if hops != "mean":
+            assert displacement is not None
+            realised.append(jnp.sum(2 * half_affinity * displacement))
+        ends.append(at_end)
+
+    def entry(values):
+        if granularity == "leaf":
+            return _stack([jnp.sum(v) for v in values])
+        return treedef.unflatten(values)
+
+    if isinstance(work, list) and granularity == "parameter":
+        actuation = treedef.unflatten(work)
+    else:
+        actuation = _leaf_sums(work, sizes)
+    shallow = _map(barrier.height, lambda b: (b < VALID_FROM_BARRIER).astype(b.dtype))
+
+    compare, comparisons = {}, {}
+    for name, other in state.compare.items():
+        other_inputs = inputs._replace(drift=drifts)
+        compare[name], other_work, _ = _move_barrier(other, other_inputs, cell)
+        other_heat = _heat_sums(compare[name].height, drifts, cell)
+        sums = ledger.compare[name]
+        comparisons[name] = Comparison(
+            sums.heat.add(other_heat), sums.actuation.add(_leaf_sums(other_work, sizes))
+        )
+
+    ledger = ledger._replace(
+        steps=ledger.steps + 1,
+        heat=ledger.heat.add(entry(heats)),
+        path=ledger.path.add(entry(paths)),
+        saturated=ledger.saturated.add(entry(saturations)),
+        actuation=ledger.actuation.add(actuation),
+        hops=ledger.hops.add(_stack(activities)),
+        realised_heat=None if ledger.realised_heat is None else ledger.realised_heat.add(_stack(realised)),
+        range_clipped=None if ledger.range_clipped is None else ledger.range_clipped.add(_stack(ends)),
+        barrier_clipped=ledger.barrier_clipped.add(_leaf_sums(clipped, sizes)),
+        shallow=ledger.shallow.add(_leaf_sums(shallow, sizes)),
+        compare=comparisons,
+    )
+    return moved, state._replace(ledger=ledger, barrier=barrier, compare=compare)
+
+
+def _heat_sums(height: BarrierValue, drift: list[Float[Array, "..."]], cell: ArrheniusCell) -> Float[Array, "leaves"]:
+    return _stack([jnp.sum(cell.heat(d, _per_leaf(height, i, d.dtype))) for i, d in enumerate(drift)])
+
+
+def _draw(hops, key, leaf: int, step: Int[Array, ""], drift, log_exchange, spread):
+    """Displacement of one step [levels], or None where it is the drift itself."""
+    if hops == "mean":
+        return None
+    first, second = step_words(key, leaf, step, drift.shape)
+    if hops == "gaussian":
+        return hop_sampling.gaussian_hops(first, second, drift, spread)
+    up, down = numerics.hop_rates(drift, log_exchange)
+    return hop_sampling.exact_hops(first, second, up, down)
+
+
+def _range_levels(cell: ArrheniusCell, params, leaves) -> list[Float[Array, "..."] | None]:
+    """Where each weight stands on the ladder [levels], needed only if the ladder ends."""
+    if cell.max_level is None:
+        return [None] * len(leaves)
+    if params is None:
+        raise ValueError(
+            "This cell has a lowest and highest level: call `optimizer.update(gradients, state, params)` with the "
+            "parameters, or leave `levels` and `bits` out of the cell."
+        )
+    return [_levels(p, cell) for p in jax.tree.leaves(params)]
+
+
+def _inside(cell: ArrheniusCell, displacement, drift, level, hops):
+    """The displacement that keeps the weight inside the range, and how many weights were stopped at its end."""
+    if level is None:
+        return displacement, jnp.zeros((), drift.dtype)
+    if hops == "exact":
+        level = jnp.round(level)
+    wanted = level + (drift if displacement is None else displacement)
+    inside = jnp.clip(wanted, cell.min_level.astype(drift.dtype), cell.max_level.astype(drift.dtype))
+    stopped: Bool[Array, "..."] = inside != wanted
+    return inside - level, jnp.sum(stopped.astype(drift.dtype))
+
+
+def _to_weight(displacement, cell: ArrheniusCell, like):
+    return (displacement * cell.lsb.astype(displacement.dtype)).astype(like.dtype)
+
+
+def _charged_state_leaves(inner_state, params) -> list[Array]:
+    """Float arrays of the optimizer's state that are shaped like a parameter: momentum, second moments and the like."""
+    shapes = {tuple(p.shape) for p in jax.tree.leaves(params)}
+    return [
+        leaf
+        for leaf in jax.tree.leaves(inner_state)
+        if hasattr(leaf, "shape") and tuple(leaf.shape) in shapes and jnp.issubdtype(leaf.dtype, jnp.floating)
+    ]
+
+
+def _charge_optimizer(new_state, old_inner, new_inner, inputs, params, updates):
+    """Charges the writes of the optimizer's own state to the cells that hold it."""
+    cell, barrier = new_state.optimizer_memory
+    like = updates if params is None else params
+    old, new = _charged_state_leaves(old_inner, like), _charged_state_leaves(new_inner, like)
+    drift = [_levels(b - a, cell) for a, b in zip(old, new)]
+    memory_inputs = inputs._replace(drift=drift, gradient=drift, cell=cell)
+    sizes = np.array([d.size for d in drift], np.float64)
+    barrier, work, _ = _move_barrier(barrier, memory_inputs, cell)
+    cost = _heat_sums(barrier.height, drift, cell) + _leaf_sums(work, sizes)
+    ledger = new_state.ledger
+    ledger = ledger._replace(optimizer_heat=ledger.optimizer_heat.add(cost))
+    return new_state._replace(ledger=ledger, optimizer_memory=(cell, barrier))

@@ -1,0 +1,96 @@
+"""What one cell needs and costs: from bits, range and retention to barrier, hold time and heat."""
+
+import math
+from typing import NamedTuple
+
+from limjax.physics.cell import ArrheniusCell
+from limjax.physics.validation import checked_leaf
+
+
+class CellSizing(NamedTuple):
+    """What one memory cell needs to hold a weight, and what moving it costs.
+
+    Attributes:
+        levels: number of levels.
+        lsb: one level [weight].
+        retention_barrier_kt: barrier that holds the weight for the time asked [kT].
+        hold_seconds_open: how long the open barrier holds it with the same failure probability [s].
+        open_barrier_kt: the open barrier [kT].
+        actuation_kt: work to raise the barrier from open to retention, once [kT].
+        actuation_joules: the same [J].
+        update_kt_open: heat of moving one level in one step with the barrier open [kT].
+        update_kt_shut: the same at retention [kT].
+        update_joules_open: the same as `update_kt_open` [J].
+        update_joules_shut: the same as `update_kt_shut` [J].
+        landauer_kt: ln 2 per bit stored [kT].
+    """
+
+    levels: int
+    lsb: float
+    retention_barrier_kt: float
+    hold_seconds_open: float
+    open_barrier_kt: float
+    actuation_kt: float
+    actuation_joules: float
+    update_kt_open: float
+    update_kt_shut: float
+    update_joules_open: float
+    update_joules_shut: float
+    landauer_kt: float
+
+
+def size_cell(
+    bits: int = 8,
+    weight_range: float = 2.0,
+    retention_years: float = 10.0,
+    failure: float = 1e-4,
+    temperature: float = 300.0,
+    open_barrier: float = 10.0,
+    attempt_rate: float = 1e9,
+    step_time: float = 1e-3,
+) -> CellSizing:
+    """Sizes a cell for a weight.
+
+    Args:
+        bits: bits of the weight.
+        weight_range: largest minus smallest weight it must hold.
+        retention_years: how long it must hold it [years].
+        failure: probability that it does not.
+        temperature: temperature [K].
+        open_barrier: barrier while training [kT].
+        attempt_rate: k0 [1/s].
+        step_time: duration of one step [s].
+
+    Returns:
+        The sizes and costs.
+
+    Raises:
+        ValueError: if a number is out of its range.
+
+    Example:
+        >>> f"{size_cell(bits=8).retention_barrier_kt:.2f} kT"
+        '49.50 kT'
+    """
+    if isinstance(bits, bool) or not isinstance(bits, int) or not 1 <= bits <= 24:
+        raise ValueError(f"bits must be a whole number from 1 to 24, got {bits!r}.")
+    checked_leaf(weight_range, "range", low=0.0, open_low=True, remedy="It is the largest minus the smallest weight.")
+    checked_leaf(open_barrier, "the open barrier", low=0.0, remedy="It is in kT, for example 10.")
+    levels = 2**bits
+    cell = ArrheniusCell(weight_range / levels, attempt_rate, step_time, temperature)
+    retention = float(cell.retention_barrier(retention_years * 365.25 * 86400, failure))
+    shut, opened = float(cell.heat(1.0, retention)), float(cell.heat(1.0, open_barrier))
+    actuation = float(cell.actuation(open_barrier, retention))
+    return CellSizing(
+        levels=levels,
+        lsb=weight_range / levels,
+        retention_barrier_kt=retention,
+        hold_seconds_open=float(cell.retention_time(open_barrier, failure)),
+        open_barrier_kt=open_barrier,
+        actuation_kt=actuation,
+        actuation_joules=cell.joules(actuation),
+        update_kt_open=opened,
+        update_kt_shut=shut,
+        update_joules_open=cell.joules(opened),
+        update_joules_shut=cell.joules(shut),
+        landauer_kt=bits * math.log(2.0),
+    )

@@ -1,0 +1,1 @@
+"""Figures: they take results and return matplotlib figures, and compute nothing."""

@@ -1,0 +1,21 @@
+"""How every figure looks."""
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+OWN, OTHER, FLOOR, ACCENT = "#1f6f8b", "#c44536", "#6b705c", "#e09f3e"
+"""Colours of this run, of the barrier compared with, of a bound, and of what needs attention."""
+
+
+def figure(width: float = 6.4, height: float = 4.0, columns: int = 1, **options) -> tuple[Figure, list[Axes]]:
+    """A figure with plain axes that is not registered with pyplot, so that nothing has to be closed."""
+    fig = Figure(figsize=(width, height), layout="constrained", dpi=150)
+    axes = fig.subplots(1, columns, squeeze=False, **options)[0]
+    for ax in axes:
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.grid(True, color="0.92", linewidth=0.8)
+        ax.set_axisbelow(True)
+    return fig, list(axes)
+
+
+__all__ = ["ACCENT", "FLOOR", "OTHER", "OWN", "figure"]

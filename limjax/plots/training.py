@@ -1,0 +1,127 @@
+"""Figures of a training run."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+
+from limjax.plots.style import ACCENT, FLOOR, OTHER, OWN, figure
+from limjax.report import Report
+from limjax.training import HistoryRow
+
+
+def loss_and_heat(history: Sequence[HistoryRow], landauer_kt_per_parameter: float | None = None) -> Figure:
+    """Loss and cumulative heat per parameter against the step.
+
+    Args:
+        history: rows of a run.
+        landauer_kt_per_parameter: ln 2 times the number of updates, drawn as a line [kT].
+
+    Returns:
+        The figure.
+    """
+    fig, (left, right) = figure(10.0, 3.8, columns=2)
+    step = [row.step for row in history]
+    left.plot(step, [row.loss for row in history], color=OWN, label="training loss (mean of the chunk)")
+    if any(math.isfinite(row.test_loss) for row in history):
+        left.plot(step, [row.test_loss for row in history], color=ACCENT, label="test loss")
+    _log_if_positive(left, [row.loss for row in history])
+    left.set_xlabel("step")
+    left.set_ylabel("loss")
+    left.legend(frameon=False)
+    right.plot(step, [row.heat_kt for row in history], color=OWN, label="update heat")
+    right.plot(step, [row.actuation_kt for row in history], color=ACCENT, label="barrier work")
+    right.plot(step, [row.static_heat_kt for row in history], color=OTHER, label="same updates, static barrier")
+    if landauer_kt_per_parameter is not None:
+        right.axhline(landauer_kt_per_parameter, color=FLOOR, linestyle=":", label="ln 2 per update, whole run")
+    _log_if_positive(right, [row.heat_kt for row in history])
+    right.set_xlabel("step")
+    right.set_ylabel("cumulative cost per parameter [kT]")
+    right.legend(frameon=False)
+    return fig
+
+
+def barrier_height(history: Sequence[HistoryRow], retention_kt: float | None = None) -> Figure:
+    """Mean barrier against the step.
+
+    Args:
+        history: rows of a run.
+        retention_kt: barrier that holds a bit for ten years, drawn as a line [kT].
+
+    Returns:
+        The figure.
+    """
+    fig, (ax,) = figure()
+    ax.plot([row.step for row in history], [row.barrier_kt for row in history], color=OWN, label="this run")
+    if retention_kt is not None:
+        ax.axhline(retention_kt, color=OTHER, linestyle="--", label="ten years' retention")
+    ax.set_ylim(bottom=0)
+    ax.set_xlabel("step")
+    ax.set_ylabel("barrier, mean over parameters [kT]")
+    ax.legend(frameon=False)
+    return fig
+
+
+def heat_per_layer(report: Report) -> Figure:
+    """Cost per parameter of every layer, beside the barrier compared with.
+
+    Args:
+        report: table of a run.
+
+    Returns:
+        The figure.
+    """
+    rows = report.layers
+    fig, (ax,) = figure(6.4, 1.4 + 0.55 * len(rows))
+    position = np.arange(len(rows))
+    count = np.array([max(row.parameters, 1) for row in rows])
+    own = np.array([row.heat_kt + row.actuation_kt for row in rows]) / count
+    bars = ax.barh(position + 0.2, own, 0.36, color=OWN, label="this run: heat and barrier work")
+    ax.bar_label(bars, fmt="%.3g", padding=3)
+    if report.compared_with is not None:
+        other = np.array([row.static_kt for row in rows]) / count
+        bars = ax.barh(position - 0.2, other, 0.36, color=OTHER, label=f"{report.compared_with} barrier, same updates")
+        ax.bar_label(bars, fmt="%.3g", padding=3)
+    ax.axvline(report.landauer_kt / max(report.total.parameters, 1), color=FLOOR, linestyle=":", label="ln 2 per update")
+    ax.set_xscale("log")
+    low, high = ax.get_xlim()
+    ax.set_xlim(low, high * 4)
+    ax.set_yticks(position, [row.name for row in rows])
+    ax.invert_yaxis()
+    ax.set_xlabel("cost of the whole run per parameter [kT]")
+    ax.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, fontsize="small")
+    return fig
+
+
+def heat_map(heat, name: str) -> Figure:
+    """Heat of every weight of one matrix.
+
+    Args:
+        heat: heat per parameter [kT], two-dimensional.
+        name: what the matrix is called.
+
+    Returns:
+        The figure.
+    """
+    heat = np.asarray(heat, np.float64)
+    fig, (ax,) = figure(5.6, 4.6)
+    ax.grid(False)
+    positive = heat[heat > 0]
+    if positive.size:
+        low = max(positive.min(), positive.max() * 1e-4)
+        # Weights that never moved stay white instead of stretching the scale to zero.
+        image = ax.imshow(np.where(heat > 0, heat, np.nan), aspect="auto", cmap="viridis", norm=LogNorm(low, positive.max()))
+    else:
+        image = ax.imshow(heat, aspect="auto", cmap="viridis")
+    fig.colorbar(image, ax=ax, label="heat of the whole run [kT]")
+    ax.set_title(f"{name} (white: never moved)", fontsize="medium")
+    ax.set_xlabel("column")
+    ax.set_ylabel("row")
+    return fig
+
+
+def _log_if_positive(ax, values):
+    if values and min(values) > 0:
+        ax.set_yscale("log")

@@ -1,0 +1,380 @@
+"""The ledger as a table: what each layer dissipated, what that bought, and what a fixed barrier would have cost."""
+
+import dataclasses
+import io
+import json
+import os
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PyTree
+
+from limjax.ledger import Ledger, leaf_totals
+from limjax.physics.cell import ArrheniusCell
+from limjax.physics.numerics import CompensatedSum
+from limjax.physics.units import LN2
+
+# A run with more than this share of saturated or stopped parameter-steps is not what the model describes.
+_TOLERATED_SHARE = 1e-3
+_FEW_LEVELS = 0.02
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerReport:
+    """One layer's sums.
+
+    Attributes:
+        name: path of the layer in the parameters.
+        parameters: number of parameters.
+        path_levels: requested path Σ|d| [levels], summed over the parameters.
+        net_levels: displacement |end - start| [levels], summed over the parameters; None if the start is not kept.
+        hops: mean number of hops ΣA.
+        heat_kt: update heat [kT].
+        actuation_kt: barrier work [kT].
+        static_kt: heat and barrier work of the barrier compared with [kT], or None.
+        saturated_fraction: share of parameter-steps whose tilt exceeded the barrier.
+        range_fraction: share of parameter-steps stopped at the end of the cell's range.
+    """
+
+    name: str
+    parameters: int
+    path_levels: float
+    net_levels: float | None
+    hops: float
+    heat_kt: float
+    actuation_kt: float
+    static_kt: float | None
+    saturated_fraction: float
+    range_fraction: float
+
+    @property
+    def useful_fraction(self) -> float | None:
+        """Net displacement over hops: the share of the hops that training kept."""
+        return None if self.net_levels is None else self.net_levels / max(self.hops, 1e-300)
+
+    @property
+    def ratio(self) -> float | None:
+        """Cost under the compared barrier over the cost of this run."""
+        own = self.heat_kt + self.actuation_kt
+        return None if self.static_kt is None else self.static_kt / max(own, 1e-300)
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """What a run dissipated, per layer and in total. Print it, or use `to_dict` and `save`.
+
+    Attributes:
+        layers: one entry per layer.
+        total: the sums over all layers.
+        steps: number of steps.
+        temperature: temperature of the cells [K].
+        joules_per_kt: k_B T [J].
+        compared_with: name of the barrier compared with, or None.
+        optimizer_kt: heat of the optimizer's own state [kT], or None if it was not charged.
+        realised_kt: heat of the hops drawn [kT], whose mean is `total.heat_kt`, or None without hop noise.
+        barrier_clipped_fraction: share of parameter-steps whose barrier was clipped to the cell's range.
+        shallow_fraction: share of parameter-steps with a barrier below 2 kT.
+        warnings: what makes the run doubtful, in words.
+    """
+
+    layers: tuple[LayerReport, ...]
+    total: LayerReport
+    steps: int
+    temperature: float
+    joules_per_kt: float
+    compared_with: str | None
+    optimizer_kt: float | None
+    realised_kt: float | None
+    barrier_clipped_fraction: float
+    shallow_fraction: float
+    warnings: tuple[str, ...]
+
+    @property
+    def landauer_kt(self) -> float:
+        """Landauer's line: ln 2 for one bit erased per parameter and step [kT]."""
+        return LN2 * self.total.parameters * self.steps
+
+    def to_dict(self) -> dict[str, Any]:
+        """All numbers under the names of the attributes, ready for JSON."""
+
+        def layer(row: LayerReport) -> dict[str, Any]:
+            return {
+                **dataclasses.asdict(row),
+                "heat_kt_per_parameter": row.heat_kt / max(row.parameters, 1),
+                "heat_joules": row.heat_kt * self.joules_per_kt,
+                "useful_fraction": row.useful_fraction,
+                "ratio": row.ratio,
+            }
+
+        return {
+            "steps": self.steps,
+            "temperature": self.temperature,
+            "compared_with": self.compared_with,
+            "total": layer(self.total),
+            "layers": [layer(row) for row in self.layers],
+            "landauer_kt": self.landauer_kt,
+            "landauer_bits_per_update": 1,
+            "optimizer_kt": self.optimizer_kt,
+            "realised_kt": self.realised_kt,
+            "barrier_clipped_fraction": self.barrier_clipped_fraction,
+            "shallow_fraction": self.shallow_fraction,
+            "warnings": list(self.warnings),
+        }
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes `to_dict` as JSON.
+
+        Args:
+            path: file to write; its folder must exist.
+
+        Raises:
+            OSError: if the file cannot be written.
+        """
+        pathlib.Path(path).write_text(json.dumps(self.to_dict(), indent=2) + "\n")
+
+    def __rich__(self):
+        from rich.console import Group
+        from rich.table import Table
+        from rich.text import Text
+
+        title = f"Heat ledger after {self.steps:,} steps at {self.temperature:g} K"
+        table = Table(title=title, title_justify="left", show_footer=False)
+        columns = ["layer", "parameters", "path\nlevels/par.", "net\nlevels/par.", "useful\nhops", "heat\nkT/par.", "heat\nJ"]
+        columns += ["actuation\nkT/par."]
+        if self.compared_with is not None:
+            columns += [f"{self.compared_with}\nkT/par.", "ratio"]
+        for i, column in enumerate(columns):
+            table.add_column(column, justify="left" if i == 0 else "right", no_wrap=i == 0)
+        for row in self.layers:
+            table.add_row(*self._cells(row))
+        table.add_section()
+        table.add_row(*self._cells(self.total), style="bold")
+        lines = [
+            Text(
+                f"Landauer line (ln 2 for one bit per parameter and step): {_short(LN2 * self.steps)} kT/par., "
+                f"{_short(self.landauer_kt * self.joules_per_kt)} J"
+            )
+        ]
+        if self.realised_kt is not None:
+            share = self.realised_kt / max(self.total.parameters, 1)
+            lines.append(Text(f"Heat of the hops drawn (mean of which is the heat above): {_short(share)} kT/par."))
+        if self.optimizer_kt is not None:
+            share = self.optimizer_kt / max(self.total.parameters, 1)
+            lines.append(Text(f"Optimizer state, charged apart: {_short(share)} kT/par."))
+        lines.append(
+            Text("Model heat of the weight memory alone: computing gradients, reading and the controller are not in it.")
+        )
+        lines += [Text(f"Warning: {warning}", style="yellow") for warning in self.warnings]
+        return Group(table, *lines)
+
+    def _cells(self, row: LayerReport) -> list[str]:
+        n = max(row.parameters, 1)
+        useful = row.useful_fraction
+        cells = [
+            row.name,
+            f"{row.parameters:,}",
+            _short(row.path_levels / n),
+            "-" if row.net_levels is None else _short(row.net_levels / n),
+            "-" if useful is None else f"{100 * useful:.2g} %",
+            _short(row.heat_kt / n),
+            f"{row.heat_kt * self.joules_per_kt:.2e}",
+            _short(row.actuation_kt / n),
+        ]
+        if self.compared_with is not None:
+            static, ratio = row.static_kt, row.ratio
+            cells += ["-" if static is None else _short(static / n), "-" if ratio is None else f"{_short(ratio)} x"]
+        return cells
+
+    def __str__(self) -> str:
+        from rich.console import Console
+
+        buffer = io.StringIO()
+        Console(file=buffer, width=118, color_system=None).print(self)
+        return buffer.getvalue().rstrip()
+
+
+def report(ledger: Ledger, params: PyTree, cell: ArrheniusCell, *, start: PyTree | None = None) -> Report:
+    """A table of the ledger per layer, with warnings where a run cannot be what it should.
+
+    Args:
+        ledger: from `get_ledger(state)`.
+        params: the parameters at the end, of the structure the optimizer was initialised with.
+        cell: the memory cell.
+        start: the parameters at the start, for the net displacement; the ledger keeps them itself unless its
+            granularity is "leaf".
+
+    Returns:
+        A `Report`; print it or call `.to_dict()` or `.save(path)`.
+
+    Raises:
+        ValueError: if the parameters do not fit the ledger.
+
+    Example:
+        >>> import jax.numpy as jnp, optax, limjax
+        >>> cell = limjax.ArrheniusCell()
+        >>> opt = limjax.learning_in_memory(optax.sgd(0.1), cell, limjax.StaticBarrier(10.0))
+        >>> params = {"dense": {"w": jnp.ones(3)}}
+        >>> updates, state = opt.update({"dense": {"w": jnp.ones(3)}}, opt.init(params), params)
+        >>> limjax.report(limjax.get_ledger(state), optax.apply_updates(params, updates), cell).layers[0].name
+        'dense'
+    """
+    start = ledger.start if start is None else start
+    leaves = _matching_leaves(ledger, params)
+    steps = max(int(ledger.steps), 1)
+    sizes = np.array([np.size(leaf) for _, leaf in leaves], np.float64)
+    sums = {
+        name: leaf_totals(ledger, name) for name in ("path", "hops", "heat", "actuation", "saturated", "barrier_clipped", "shallow")
+    }
+    ends = np.zeros_like(sizes) if ledger.range_clipped is None else leaf_totals(ledger, "range_clipped")
+    lsb = float(cell.lsb)
+    net = None
+    if start is not None:
+        first = dict(_flatten(start))
+        net = np.array([np.abs(_wide(leaf) - _wide(first[path])).sum() / lsb for path, leaf in leaves])
+    compared_with, static = _comparison(ledger)
+
+    def row(name: str, index: np.ndarray) -> LayerReport:
+        parameter_steps = max(sizes[index].sum() * steps, 1)
+        return LayerReport(
+            name=name,
+            parameters=int(sizes[index].sum()),
+            path_levels=float(sums["path"][index].sum()),
+            net_levels=None if net is None else float(net[index].sum()),
+            hops=float(sums["hops"][index].sum()),
+            heat_kt=float(sums["heat"][index].sum()),
+            actuation_kt=float(sums["actuation"][index].sum()),
+            static_kt=None if static is None else float(static[index].sum()),
+            saturated_fraction=float(sums["saturated"][index].sum() / parameter_steps),
+            range_fraction=float(ends[index].sum() / parameter_steps),
+        )
+
+    groups: dict[str, list[int]] = {}
+    for i, (path, _) in enumerate(leaves):
+        groups.setdefault(layer_name(path), []).append(i)
+    layers = tuple(row(name, np.array(index)) for name, index in groups.items())
+    total = row("total", np.arange(len(leaves)))
+    parameter_steps = max(sizes.sum() * steps, 1)
+    optimizer_kt = None if ledger.optimizer_heat is None else float(np.sum(ledger.optimizer_heat.float64()))
+    return Report(
+        layers=layers,
+        total=total,
+        steps=int(ledger.steps),
+        temperature=float(cell.temperature),
+        joules_per_kt=cell.joules(1.0),
+        compared_with=compared_with,
+        optimizer_kt=optimizer_kt,
+        realised_kt=None if ledger.realised_heat is None else float(leaf_totals(ledger, "realised_heat").sum()),
+        barrier_clipped_fraction=float(sums["barrier_clipped"].sum() / parameter_steps),
+        shallow_fraction=float(sums["shallow"].sum() / parameter_steps),
+        warnings=tuple(
+            _warnings(layers, total, steps, cell, leaves, sums["barrier_clipped"].sum(), sums["shallow"].sum(), ledger)
+        ),
+    )
+
+
+def layer_name(path: Any) -> str:
+    """The layer a leaf belongs to: its path without the last key, or the whole path if that is all there is."""
+    return jax.tree_util.keystr(path[:-1] if len(path) > 1 else path, simple=True, separator="/") or "parameters"
+
+
+def _flatten(tree: PyTree):
+    return jax.tree_util.tree_flatten_with_path(tree)[0]
+
+
+def _matching_leaves(ledger: Ledger, params: PyTree):
+    leaves = _flatten(params)
+    kept = {path: leaf for path, leaf in _flatten(ledger.start)} if ledger.start is not None else None
+    if kept is not None:
+        # A masked ledger keeps only part of the parameters.
+        leaves = [(path, leaf) for path, leaf in leaves if path in kept]
+        wrong = [path for path, leaf in leaves if np.shape(leaf) != np.shape(kept[path])]
+        if len(leaves) != len(kept) or wrong:
+            where = jax.tree_util.keystr(wrong[0]) if wrong else f"{len(leaves)} of {len(kept)} arrays found"
+            raise ValueError(
+                f"These parameters do not fit the ledger ({where}): pass the parameters that the optimizer was "
+                "initialised with, after training."
+            )
+    elif len(leaves) != ledger.hops.total.shape[0]:
+        raise ValueError(
+            f"The ledger has {ledger.hops.total.shape[0]} leaves but the parameters have {len(leaves)}: pass the "
+            "parameters that the optimizer was initialised with."
+        )
+    return leaves
+
+
+def _comparison(ledger: Ledger) -> tuple[str | None, np.ndarray | None]:
+    if not ledger.compare:
+        return None, None
+    name = "static" if "static" in ledger.compare else next(iter(ledger.compare))
+    sums = ledger.compare[name]
+    return name, _vector(sums.heat) + _vector(sums.actuation)
+
+
+def _vector(entry: CompensatedSum) -> np.ndarray:
+    return np.asarray(entry.float64(), np.float64)
+
+
+def _warnings(layers, total, steps, cell, leaves, clipped, shallow, ledger):
+    n = max(total.parameters, 1)
+    mean_request = total.path_levels / (n * steps)
+    if total.path_levels == 0:
+        yield "no parameter was asked to move: the updates were all zero."
+    elif mean_request < _FEW_LEVELS:
+        yield (
+            f"the mean request is {mean_request:.1e} levels per step, far below one level, so most steps move nothing and "
+            f"the hop noise dominates. Use a finer ladder (lsb below {float(cell.lsb) * mean_request:.1e}, now "
+            f"{float(cell.lsb):.1e}) or larger steps."
+        )
+    for row in layers:
+        if row.saturated_fraction > _TOLERATED_SHARE:
+            yield (
+                f"{row.name}: in {100 * row.saturated_fraction:.2g} % of the updates the tilt exceeded the barrier, where "
+                "the Arrhenius law ends. Raise attempt_rate or step_time, coarsen lsb, or lower the learning rate."
+            )
+        if row.range_fraction > _TOLERATED_SHARE:
+            yield (
+                f"{row.name}: {100 * row.range_fraction:.2g} % of the updates ended at the end of the cell's range. Use "
+                "more bits or a coarser lsb."
+            )
+        if ledger.realised_heat is not None and row.parameters:
+            noise, path = np.sqrt(row.hops / row.parameters), row.path_levels / row.parameters
+            if noise > path > 0:
+                yield (
+                    f"{row.name}: the hop noise ({noise:.3g} levels r.m.s. over the run) is larger than the whole "
+                    f"requested path ({path:.3g} levels). Raise the barrier or use a finer lsb."
+                )
+    share = shallow / (n * steps)
+    if share > 0.01:
+        yield (
+            f"the barrier was below 2 kT in {100 * share:.2g} % of the parameter-steps, where the ladder is a rough picture "
+            "of the cell. Raise attempt_rate or step_time, so that the same exchange needs a higher barrier."
+        )
+    share = clipped / (n * steps)
+    if share > 0.01:
+        yield (
+            f"the barrier was clipped to the cell's range ({float(cell.min_barrier):g} to {float(cell.max_barrier):g} kT) "
+            f"in {100 * share:.2g} % of the parameter-steps."
+        )
+    for path, leaf in leaves:
+        exact = 2.0 ** (jnp.finfo(leaf.dtype).nmant + 1)
+        top = float(np.max(np.abs(_wide(leaf)), initial=0.0)) / float(cell.lsb)
+        if top > exact:
+            yield (
+                f"{jax.tree_util.keystr(path, simple=True, separator='/')}: {leaf.dtype} holds whole levels only up to "
+                f"{exact:.0f}, but a weight stands at level {top:.0f}: single hops are lost. Keep a float32 copy or use "
+                "a coarser lsb."
+            )
+            break
+
+
+def _wide(x) -> np.ndarray:
+    return np.asarray(jnp.asarray(x).astype(jnp.float32) if jnp.asarray(x).dtype == jnp.bfloat16 else x, np.float64)
+
+
+def _short(x: float) -> str:
+    if x == 0 or not np.isfinite(x):
+        return f"{x:g}"
+    return f"{x:,.0f}" if 1e3 <= abs(x) < 1e7 else f"{x:.3g}"

@@ -1,0 +1,392 @@
+"""Training a task on physical memory: the compiled loop, its history, checkpoints and outcome."""
+
+import dataclasses
+import enum
+import math
+import platform
+import time
+from collections.abc import Callable
+from importlib import metadata
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, PyTree
+
+from limjax.barriers.base import AbstractBarrier
+from limjax.barriers.specification import barrier_from_name
+from limjax.ledger import Granularity, Ledger, get_ledger, leaf_totals
+from limjax.optimizer import Hops, get_barrier, learning_in_memory, snap
+from limjax.physics.cell import ArrheniusCell
+from limjax.physics.units import YEAR_S
+from limjax.report import Report, report
+from limjax.tasks import Task, get_task
+
+_HISTORY_ROWS = 50
+_EVALUATION_BATCH = 512
+_TRAIN_LOSS_EXAMPLES = 4096
+
+
+class Result(enum.StrEnum):
+    """How a run ended."""
+
+    completed = "completed"
+    interrupted = "interrupted"
+    nonfinite = "nonfinite"
+
+    @property
+    def help(self) -> str:
+        """What it means and what to do."""
+        return {
+            "completed": "All steps were taken.",
+            "interrupted": "The run was stopped and saved; the same command with --resume takes it to its end.",
+            "nonfinite": (
+                "The loss or a weight became infinite or NaN; the last good state was kept. Lower the learning rate, raise "
+                "the barrier (less hop noise) or use a finer lsb."
+            ),
+        }[self.value]
+
+
+class HistoryRow(NamedTuple):
+    """Where a run stood after a chunk of steps.
+
+    Attributes:
+        step: steps taken.
+        loss: mean training loss over the chunk.
+        test_loss: loss on up to 512 test examples (NaN without test data).
+        test_accuracy: accuracy on the same examples, 0 to 1 (NaN where the task has none).
+        heat_kt: cumulative update heat per parameter [kT].
+        actuation_kt: cumulative barrier work per parameter [kT].
+        static_heat_kt: the same requests under the barrier compared with, per parameter [kT] (NaN without one).
+        barrier_kt: mean barrier of the last step [kT].
+        seconds: wall time since the start, over all resumptions [s].
+    """
+
+    step: int
+    loss: float
+    test_loss: float
+    test_accuracy: float
+    heat_kt: float
+    actuation_kt: float
+    static_heat_kt: float
+    barrier_kt: float
+    seconds: float
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainResult:
+    """A finished, interrupted or failed run.
+
+    Attributes:
+        result: how it ended.
+        params: the parameters (of the last good state).
+        state: the optimizer's state.
+        history: one row per chunk.
+        report: the table per layer.
+        summary: the numbers of `summary.json`.
+    """
+
+    result: Result
+    params: PyTree
+    state: PyTree
+    history: tuple[HistoryRow, ...]
+    report: Report
+    summary: dict[str, Any]
+
+    @property
+    def ledger(self) -> Ledger:
+        """The ledger of the run."""
+        return get_ledger(self.state)
+
+
+def train(
+    task: Task | str,
+    *,
+    cell: ArrheniusCell | None = None,
+    barrier: AbstractBarrier | str = "lyapunov",
+    optimizer: optax.GradientTransformation | None = None,
+    hops: Hops = "exact",
+    steps: int | None = None,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
+    seed: int = 0,
+    granularity: Granularity = "parameter",
+    compare: dict[str, AbstractBarrier] | None = None,
+    checkpoints: str | None = None,
+    resume: bool = False,
+    checkpoint_seconds: float = 30.0,
+    on_progress: Callable[[HistoryRow, float], None] | None = None,
+) -> TrainResult:
+    """Trains a task with a heat ledger.
+
+    Batches are drawn with replacement from keys that depend on the seed and the step alone, so a resumed run is bit for
+    bit the run that was never stopped.
+
+    Args:
+        task: a `Task`, or the name of one (`limjax.tasks.task_names()`).
+        cell: the memory cell; None takes 1 GHz, 1 ms per step, 300 K and the task's lsb.
+        barrier: a barrier, or its name with arguments (`"lyapunov:start=8"`).
+        optimizer: the optimizer to wrap; None takes Adam with the task's schedule.
+        hops: "mean", "gaussian" or "exact". With hop noise the weights start on the ladder.
+        steps: number of steps; None takes the task's.
+        batch_size: examples per step; None takes the task's.
+        learning_rate: peak learning rate; None takes the task's.
+        seed: seed of initialisation, batches and hops.
+        granularity: of the ledger.
+        compare: barriers to compare with; None takes a static one at ten years' retention.
+        checkpoints: folder for checkpoints, or None for none.
+        resume: whether to continue from the newest checkpoint there.
+        checkpoint_seconds: wall time between checkpoints [s].
+        on_progress: called after every chunk with the new history row and the seconds left.
+
+    Returns:
+        The result. Ctrl-C and a non-finite loss end the run with a result code, not with an exception.
+
+    Raises:
+        ValueError: for a wrong setting; the message names it and the remedy.
+
+    Example:
+        >>> result = train("quadratic", hops="mean", steps=100)
+        >>> str(result.result)
+        'completed'
+    """
+    task = get_task(task) if isinstance(task, str) else task
+    steps = _positive_int(task.defaults.steps if steps is None else steps, "steps")
+    batch_size = _positive_int(task.defaults.batch_size if batch_size is None else batch_size, "batch_size")
+    rate = task.defaults.learning_rate if learning_rate is None else learning_rate
+    if not (math.isfinite(rate) and rate > 0):
+        raise ValueError(f"learning_rate must be a positive number, got {rate!r}.")
+    if not (isinstance(seed, int) and 0 <= seed < 2**32):
+        raise ValueError(f"seed must be a whole number from 0 to 2**32 - 1, got {seed!r}.")
+    if task.train is not None:
+        task.check_batch_size(batch_size)
+    cell = ArrheniusCell(lsb=task.defaults.lsb) if cell is None else cell
+    schedule = task.defaults.make_schedule(rate, steps)
+    if isinstance(barrier, str):
+        barrier = barrier_from_name(barrier, cell, steps, schedule)
+    inner = task.defaults.make_optimizer(schedule) if optimizer is None else optimizer
+    init_key, data_key, hop_key = jax.random.split(jax.random.key(seed), 3)
+    opt = learning_in_memory(
+        inner, cell, barrier, hops=hops, key=hop_key, granularity=granularity, compare=compare
+    )
+    params = task.init(init_key)
+    if hops != "mean":
+        params = snap(params, cell)
+    loop = _Loop(task, opt, batch_size, data_key)
+    return _run(loop, (params, opt.init(params)), cell, steps, checkpoints, resume, checkpoint_seconds, on_progress, {
+        "task": task.name,
+        "barrier": barrier.name,
+        "hops": hops,
+        "seed": seed,
+        "batch_size": batch_size,
+        "learning_rate": rate,
+        "lsb": float(cell.lsb),
+        "attempt_rate": float(cell.attempt_rate),
+        "step_time": float(cell.step_time),
+        "temperature": float(cell.temperature),
+    })  # fmt: skip
+
+
+class _Loop:
+    """The compiled parts of a run."""
+
+    def __init__(self, task: Task, optimizer: optax.GradientTransformationExtraArgs, batch_size: int, data_key: Array):
+        self.task = task
+        self.train_data = jax.tree.map(jnp.asarray, task.train)
+        self.test_data = jax.tree.map(jnp.asarray, task.test)
+        self._data_key = data_key
+
+        def batch_at(data, step, key):
+            if data is None:
+                return None
+            size = jax.tree.leaves(data)[0].shape[0]
+            index = jax.random.randint(jax.random.fold_in(key, step), (batch_size,), 0, size)
+            return jax.tree.map(lambda x: x[index], data)
+
+        def one_step(carry, data, key):
+            params, state = carry
+            batch = batch_at(data, get_ledger(state).steps, key)
+            loss, gradient = jax.value_and_grad(task.loss)(params, batch)
+            updates, state = optimizer.update(gradient, state, params, value=loss)
+            return (optax.apply_updates(params, updates), state), loss
+
+        def chunk(carry, data, key, count):
+            def body(_, loop):
+                carry, total, finite = loop
+                carry, loss = one_step(carry, data, key)
+                loss = loss.astype(total.dtype)
+                return carry, total + loss, finite & jnp.isfinite(loss)
+
+            zero = jnp.zeros((), jnp.result_type(float))
+            carry, total, finite = jax.lax.fori_loop(0, count, body, (carry, zero, jnp.array(True)))
+            finite &= jnp.all(jnp.stack([jnp.all(jnp.isfinite(p)) for p in jax.tree.leaves(carry[0])]))
+            return carry, total / count.astype(total.dtype), finite
+
+        # The number of steps is traced, so that a remainder or a resumed run does not compile again.
+        self._chunk = jax.jit(chunk)
+        self._loss = jax.jit(task.loss)
+        self._accuracy = None if task.accuracy is None else jax.jit(task.accuracy)
+
+    def advance(self, carry, count: int):
+        """Takes some steps; returns the new carry, the mean loss, and whether all is finite."""
+        carry, loss, finite = self._chunk(carry, self.train_data, self._data_key, jnp.asarray(count, jnp.int32))
+        return carry, float(loss), bool(finite)
+
+    def evaluate(self, params, data, limit: int | None = None) -> tuple[float, float]:
+        """Mean loss and accuracy over (the first `limit` of) a data set, in pieces."""
+        if data is None:
+            return (float(self._loss(params, None)), math.nan) if self.task.train is None else (math.nan, math.nan)
+        size = jax.tree.leaves(data)[0].shape[0]
+        size = size if limit is None else min(size, limit)
+        losses, accuracies, weights = [], [], []
+        for begin in range(0, size, _EVALUATION_BATCH):
+            stop = min(begin + _EVALUATION_BATCH, size)
+            piece = jax.tree.map(lambda x, begin=begin, stop=stop: x[begin:stop], data)
+            losses.append(float(self._loss(params, piece)))
+            accuracies.append(math.nan if self._accuracy is None else float(self._accuracy(params, piece)))
+            weights.append(stop - begin)
+        return float(np.average(losses, weights=weights)), float(np.average(accuracies, weights=weights))
+
+
+def _run(loop, carry, cell, steps, checkpoint_folder, resume, checkpoint_seconds, on_progress, settings) -> TrainResult:
+    history: list[HistoryRow] = []
+    store = None
+    if checkpoint_folder is not None:
+        from limjax.checkpoints import Checkpoints
+
+        store = Checkpoints(checkpoint_folder)
+        latest = store.latest()
+        if resume and latest is not None:
+            carry, notes = store.restore(latest, carry)
+            history = [HistoryRow(*(math.nan if v is None else v for v in row)) for row in notes["history"]]
+    taken = int(get_ledger(carry[1]).steps)
+    before = history[-1].seconds if history else 0.0
+    chunk = max(1, math.ceil(steps / _HISTORY_ROWS))
+    result = Result.completed
+    started = saved = time.monotonic()
+    timed = None
+
+    def save():
+        if store is not None:
+            rows = [[None if isinstance(v, float) and not math.isfinite(v) else v for v in row] for row in history]
+            store.save(int(get_ledger(carry[1]).steps), carry, {"history": rows, "settings": settings})
+
+    try:
+        while taken < steps:
+            # Chunks end at whole multiples, so that a resumed run evaluates where the other would have.
+            count = min(chunk - taken % chunk, steps - taken)
+            new_carry, loss, finite = loop.advance(carry, count)
+            if not finite:
+                result = Result.nonfinite
+                break
+            row = _history_row(loop, new_carry, taken + count, loss, before + time.monotonic() - started)
+            carry, taken = new_carry, taken + count
+            history.append(row)
+            now = time.monotonic()
+            timed = (taken, now) if timed is None else timed
+            if on_progress is not None:
+                speed = (taken - timed[0]) / max(now - timed[1], 1e-9)
+                on_progress(row, (steps - taken) / speed if speed > 0 else math.nan)
+            if now - saved > checkpoint_seconds:
+                save()
+                saved = time.monotonic()
+    except KeyboardInterrupt:
+        result = Result.interrupted
+        history = [row for row in history if row.step <= int(get_ledger(carry[1]).steps)]
+    save()
+    if store is not None:
+        store.close()
+    wall_seconds = before + time.monotonic() - started
+    return _result(loop, carry, cell, steps, history, result, settings, wall_seconds)
+
+
+def _history_row(loop: _Loop, carry, step: int, loss: float, seconds: float) -> HistoryRow:
+    params, state = carry
+    ledger = get_ledger(state)
+    count = _parameter_count(params)
+    test_loss, test_accuracy = loop.evaluate(params, loop.test_data, _EVALUATION_BATCH)
+    static = _static_kt(ledger)
+    return HistoryRow(
+        step=step,
+        loss=loss,
+        test_loss=test_loss,
+        test_accuracy=test_accuracy,
+        heat_kt=float(leaf_totals(ledger, "heat").sum()) / count,
+        actuation_kt=float(leaf_totals(ledger, "actuation").sum()) / count,
+        static_heat_kt=math.nan if static is None else static / count,
+        barrier_kt=float(get_barrier(state)),
+        seconds=seconds,
+    )
+
+
+def _result(loop, carry, cell, steps, history, result, settings, wall_seconds) -> TrainResult:
+    params, state = carry
+    ledger = get_ledger(state)
+    table = report(ledger, params, cell)
+    test_loss, test_accuracy = loop.evaluate(params, loop.test_data)
+    train_loss, _ = loop.evaluate(params, loop.train_data, _TRAIN_LOSS_EXAMPLES)
+    total = table.total
+    retention = cell.retention_barrier(10 * YEAR_S)
+    summary = {
+        **settings,
+        "steps": table.steps,
+        "requested_steps": steps,
+        "parameters": total.parameters,
+        "train_loss": train_loss,
+        "test_loss": _finite_or_none(test_loss),
+        "test_accuracy": _finite_or_none(test_accuracy),
+        "heat_kt": total.heat_kt,
+        "heat_kt_per_parameter": total.heat_kt / total.parameters,
+        "heat_joules": cell.joules(total.heat_kt),
+        "realised_heat_kt": table.realised_kt,
+        "actuation_kt": total.actuation_kt,
+        "consolidation_kt": total.parameters * float(cell.actuation(get_barrier(state), retention)),
+        "path_levels": total.path_levels,
+        "net_levels": total.net_levels,
+        "hops_mean": total.hops,
+        "saturated_fraction": total.saturated_fraction,
+        "barrier_clipped_fraction": table.barrier_clipped_fraction,
+        "static_heat_kt": total.static_kt,
+        "landauer_kt": table.landauer_kt,
+        "final_barrier_kt": float(get_barrier(state)),
+        "warnings": list(table.warnings),
+        "wall_seconds": wall_seconds,
+        "device": _device(),
+        "versions": versions(),
+        "result": str(result),
+    }
+    return TrainResult(result, params, state, tuple(history), table, summary)
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that determine a run's numbers."""
+    packages = ("limjax", "jax", "jaxlib", "equinox", "optax", "numpy")
+    return {"python": platform.python_version(), **{name: metadata.version(name) for name in packages}}
+
+
+def _device() -> str:
+    device = jax.devices()[0]
+    return f"{device.platform}:{device.device_kind}"
+
+
+def _static_kt(ledger: Ledger) -> float | None:
+    if "static" not in ledger.compare:
+        return None
+    sums = ledger.compare["static"]
+    return float(np.sum(sums.heat.float64()) + np.sum(sums.actuation.float64()))
+
+
+def _parameter_count(params: PyTree) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
+def _finite_or_none(x: float) -> float | None:
+    return x if math.isfinite(x) else None
+
+
+def _positive_int(value, name: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}.")
+    return value
