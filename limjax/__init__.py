@@ -10,7 +10,7 @@ from limjax.barriers import (
     SplineBarrier,
     StaticBarrier,
 )
-from limjax.ledger import Ledger, get_ledger, get_ledgers, leaf_totals, total
+from limjax.ledger import Ledger, get_ledger, get_ledgers, leaf_totals, per_parameter, total
 from limjax.optimizer import get_barrier, gradient_tilt, learning_in_memory, snap
 from limjax.physics.cell import ArrheniusCell
 from limjax.report import LayerReport, Report, report
@@ -36,6 +36,7 @@ __all__ = [
     "gradient_tilt",
     "leaf_totals",
     "learning_in_memory",
+    "per_parameter",
     "report",
     "snap",
     "total",

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
+from limjax.blocks import Blocks, blocks_or_placeholder
 from limjax.physics.numerics import CompensatedSum
-from limjax.physics.validation import compute_dtype
 
 Granularity = Literal["parameter", "leaf"]
 
@@ -35,8 +35,9 @@ class Comparison(NamedTuple):
 class Ledger(NamedTuple):
     """Running sums over all steps so far.
 
-    "Parameter" entries have the structure of the parameters; with `granularity="leaf"` they are one array of shape
-    (leaves,), in `jax.tree.leaves` order, summed over the parameters of each leaf. "Leaf" entries always are.
+    "Leaf" entries are arrays of shape (leaves,), in `jax.tree.leaves` order: sums over the parameters of each leaf.
+    "Parameter" entries hold one number per parameter, as a list of blocks (`limjax.blocks`); `per_parameter` gives them
+    the structure of the parameters. With `granularity="leaf"` they are leaf entries too.
 
     Attributes:
         steps: number of steps.
@@ -103,8 +104,8 @@ def init_ledger(
     def parameter_sum(compensated):
         if granularity == "leaf":
             return leaf_sum()
-        like = jax.tree.map(lambda p: jnp.zeros_like(p, dtype=compute_dtype(p.dtype)), params)
-        return CompensatedSum.zeros(like, compensated)
+        leaves = jax.tree.leaves(params)
+        return CompensatedSum.zeros(blocks_or_placeholder(params, Blocks(leaves).zeros(leaves)), compensated)
 
     return Ledger(
         steps=jnp.zeros((), jnp.int32),
@@ -192,10 +193,38 @@ def leaf_totals(ledger: Ledger, name: str) -> Float[np.ndarray, "leaves"]:
     if entry is None:
         raise ValueError(f"This ledger keeps no {name}: it is there only with hop noise, a level range or a charge for it.")
     values = entry.float64()
-    leaves = ledger.hops.total.shape[0]
-    if isinstance(values, np.ndarray) and values.shape == (leaves,):
+    if isinstance(values, np.ndarray):
         return values
-    return np.array([leaf.sum() for leaf in jax.tree.leaves(values)])
+    return np.array([leaf.sum() for leaf in Blocks(jax.tree.leaves(ledger.start)).unpack(values)])
+
+
+def per_parameter(ledger: Ledger, name: str = "heat") -> PyTree:
+    """One of the ledger's sums for every parameter, in float64 on the host.
+
+    Args:
+        ledger: a ledger of granularity "parameter".
+        name: `heat`, `path` or `saturated`; `actuation` where the barrier differs between parameters.
+
+    Returns:
+        NumPy arrays in the structure of the parameters.
+
+    Raises:
+        ValueError: if this ledger keeps only sums per leaf of it.
+
+    Example:
+        >>> import jax.numpy as jnp, optax, limjax
+        >>> opt = limjax.learning_in_memory(optax.sgd(0.1), limjax.ArrheniusCell(), limjax.StaticBarrier(10.0))
+        >>> limjax.per_parameter(limjax.get_ledger(opt.init({"w": jnp.zeros(3)})))
+        {'w': array([0., 0., 0.])}
+    """
+    entry = getattr(ledger, name)
+    if entry is None or not isinstance(entry.total, list):
+        raise ValueError(
+            f'This ledger keeps {name} per leaf, not per parameter; use leaf_totals(ledger, "{name}"), or make the '
+            'optimizer with granularity="parameter".'
+        )
+    leaves, treedef = jax.tree.flatten(ledger.start)
+    return treedef.unflatten(Blocks(leaves).unpack(entry.float64()))
 
 
 def total(ledger: Ledger, name: str = "heat") -> float:

@@ -5,12 +5,12 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
-from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree, UInt32
+from jaxtyping import Array, ArrayLike, Float, Int, PyTree, UInt32
 
 from limjax.barriers.base import AbstractBarrier, BarrierInputs
 from limjax.barriers.static import StaticBarrier
+from limjax.blocks import Blocks, blocks_or_placeholder
 from limjax.ledger import (
     VALID_FROM_BARRIER,
     Comparison,
@@ -27,7 +27,7 @@ from limjax.physics.validation import checked_leaf, compute_dtype
 
 Hops = Literal["mean", "gaussian", "exact"]
 
-# A barrier in the form its scope gives it: a scalar, one number per leaf as an array, or one array per leaf as a list.
+# A barrier in the form its scope gives it: a scalar, one number per leaf as an array, or a list of blocks.
 BarrierValue = Float[Array, ""] | Float[Array, "leaves"] | list[Float[Array, "..."]]
 
 
@@ -131,7 +131,7 @@ def learning_in_memory(
         inner_state = inner.init(params)
         memory, memory_leaves = None, None
         if optimizer_memory is not None:
-            state_leaves = _charged_state_leaves(inner_state, params)
+            state_leaves = _charged_state_leaves(inner_state, jax.tree.leaves(params))
             memory = (optimizer_memory[0], _init_barrier(optimizer_memory[1], state_leaves))
             memory_leaves = len(state_leaves)
         return _init_state(
@@ -147,9 +147,9 @@ def learning_in_memory(
         leaves, treedef = jax.tree.flatten(updates)
         drift = [_levels(u, cell) for u in leaves]
         inputs = BarrierInputs(state.ledger.steps, _loss(value), drift, jax.tree.leaves(gradient), cell)
-        moved, new_state = _step(state, inputs, drift, None, leaves, treedef, params, hops, granularity)
+        moved, new_state = _step(state, inputs, None, leaves, params, hops, granularity)
         if state.optimizer_memory is not None:
-            new_state = _charge_optimizer(new_state, state.inner, inner_state, inputs, params, updates)
+            new_state = _charge_optimizer(new_state, state.inner, inner_state, inputs, leaves)
         return treedef.unflatten(moved), new_state._replace(inner=inner_state)
 
     return optax.GradientTransformationExtraArgs(init, update)
@@ -217,20 +217,7 @@ def gradient_tilt(
         scale = coupling * cell.lsb
         half_tilts = [-0.5 * _wide(g) * scale.astype(compute_dtype(g.dtype)) for g in leaves]
         inputs = BarrierInputs(state.ledger.steps, _loss(value), None, leaves, cell)
-
-        def drift_of(barrier, index):
-            half_tilt = half_tilts[index]
-            saturated = jnp.abs(half_tilt) > barrier
-            held = jnp.clip(half_tilt, -barrier, barrier)
-            # g sinh(F/2) with ln g inside the exponentials, which for |F|/2 <= B stay below k0 τ.
-            log_exchange = cell.log_exchange(barrier)
-            small = jnp.abs(held) < 1
-            safe = jnp.where(small, held, 1.0)
-            direct = 2 * jnp.exp(log_exchange) * jnp.sinh(safe)
-            wide = jnp.exp(log_exchange + held) - jnp.exp(log_exchange - held)
-            return jnp.where(small, direct, wide), saturated
-
-        moved, new_state = _step(state, inputs, None, drift_of, leaves, treedef, params, hops, granularity)
+        moved, new_state = _step(state, inputs, half_tilts, leaves, params, hops, granularity)
         return treedef.unflatten(moved), new_state
 
     return optax.GradientTransformationExtraArgs(init, update)
@@ -293,10 +280,10 @@ def get_barrier(state: PyTree) -> Float[Array, ""]:
         return sum(jnp.sum(h) for h in height) / max(1, sum(h.size for h in height))
     if height.ndim == 0:
         return height
-    # One height per leaf: weigh it by the leaf's size where the ledger still knows it.
-    sizes = [leaf.size for leaf in jax.tree.leaves(lim.ledger.heat.total)]
-    weights = jnp.asarray(sizes, height.dtype) if len(sizes) == height.size else jnp.ones_like(height)
-    return jnp.sum(height * weights) / jnp.sum(weights)
+    if lim.ledger.start is None:
+        return jnp.mean(height)
+    sizes = jnp.asarray([leaf.size for leaf in jax.tree.leaves(lim.ledger.start)], height.dtype)
+    return jnp.sum(height * sizes) / jnp.sum(sizes)
 
 
 def _check_hops(hops, key):
@@ -327,12 +314,10 @@ def _named_comparisons(compare, cell) -> dict[str, AbstractBarrier]:
 def _init_barrier(policy: AbstractBarrier, params) -> ChargedBarrier:
     leaves = jax.tree.leaves(params)
     dtype = jnp.result_type(float)
-    if policy.scope == "global":
-        height = jnp.zeros((), dtype)
-    elif policy.scope == "leaf":
-        height = jnp.zeros((len(leaves),), dtype)
-    else:
-        height = [jnp.zeros_like(p, dtype=compute_dtype(p.dtype)) for p in leaves]
+    if policy.scope == "parameter":
+        blocks = blocks_or_placeholder(params, Blocks(leaves).zeros(leaves))
+        return ChargedBarrier(policy, policy.init(blocks), jax.tree.map(jnp.zeros_like, blocks))
+    height = jnp.zeros(() if policy.scope == "global" else (len(leaves),), dtype)
     return ChargedBarrier(policy, policy.init(params), height)
 
 
@@ -372,35 +357,38 @@ def _loss(value) -> Float[Array, ""] | None:
     return None if value is None else jnp.asarray(value, jnp.result_type(float))
 
 
-def _per_leaf(value: BarrierValue, index: int, dtype) -> Float[Array, "..."]:
-    if isinstance(value, list):
-        return value[index].astype(dtype)
-    return (value if value.ndim == 0 else value[index]).astype(dtype)
-
-
 def _map(value: BarrierValue, function: Callable, *others: BarrierValue) -> BarrierValue:
     if isinstance(value, list):
         return [function(*items) for items in zip(value, *others)]
     return function(value, *others)
 
 
-def _stack(scalars: list[Array]) -> Float[Array, "leaves"]:
-    dtype = jnp.result_type(float)
-    return jnp.stack([s.astype(dtype) for s in scalars]) if scalars else jnp.zeros((0,), dtype)
+def _per_block(value: BarrierValue, layout: Blocks) -> list[Float[Array, "..."]]:
+    """A barrier in a form that broadcasts against the blocks."""
+    if isinstance(value, list):
+        return value
+    if value.ndim == 0:
+        return [value.astype(layout.dtypes[group[0]]) for group in layout.groups]
+    return layout.spread(value)
 
 
-def _leaf_sums(value: BarrierValue, sizes: np.ndarray) -> Float[Array, "leaves"]:
+def _leaf_sums(value: BarrierValue, layout: Blocks) -> Float[Array, "leaves"]:
     """Sum of a per-parameter quantity over each leaf, whatever the form of the barrier it came from."""
     if isinstance(value, list):
-        return _stack([jnp.sum(v) for v in value])
+        return layout.leaf_sums(value)
     dtype = jnp.result_type(float)
-    return value.astype(dtype) * jnp.asarray(sizes, dtype)
+    return value.astype(dtype) * jnp.asarray(layout.sizes, dtype)
 
 
 def _move_barrier(
-    charged: ChargedBarrier, inputs: BarrierInputs, cell: ArrheniusCell
+    charged: ChargedBarrier, inputs: BarrierInputs, layout: Blocks
 ) -> tuple[ChargedBarrier, BarrierValue, BarrierValue]:
     """The barrier of this step, the work to bring it there, and where it was clipped to the cell's range."""
+    cell = inputs.cell
+    if charged.policy.scope == "parameter":
+        # Policies that work element by element see blocks instead of leaves, and cannot tell.
+        drift = None if inputs.drift is None else layout.pack(inputs.drift)
+        inputs = inputs._replace(drift=drift, gradient=layout.pack(inputs.gradient))
     wanted, state = charged.policy.evaluate(inputs, charged.state)
 
     def clip(b, old):
@@ -425,132 +413,132 @@ def _move_barrier(
 def _step(
     state: LearningInMemoryState,
     inputs: BarrierInputs,
-    drift: list[Float[Array, "..."]] | None,
-    drift_of: Callable | None,
+    half_tilts: list[Float[Array, "..."]] | None,
     leaves: list[Array],
-    treedef: Any,
     params: PyTree | None,
     hops: Hops,
     granularity: Granularity,
 ) -> tuple[list[Array], LearningInMemoryState]:
     """One step of the memory: move the barrier, charge every cell, draw the hops."""
     cell, ledger = state.cell, state.ledger
-    sizes = np.array([leaf.size for leaf in leaves], np.float64)
-    barrier, work, clipped = _move_barrier(state.barrier, inputs, cell)
-    heights = [_per_leaf(barrier.height, i, compute_dtype(leaf.dtype)) for i, leaf in enumerate(leaves)]
-    params_leaves = _range_levels(cell, params, leaves)
-
-    heats, paths, saturations, activities, realised, ends, moved = [], [], [], [], [], [], []
-    drifts = []
-    for i, leaf in enumerate(leaves):
-        if drift is not None:
-            d, beyond = drift[i], None
-        else:
-            assert drift_of is not None
-            d, beyond = drift_of(heights[i], i)
-        drifts.append(d)
-        log_exchange = cell.log_exchange(heights[i])
-        half_affinity = numerics.asinh_half_ratio(d, log_exchange)
-        spread = numerics.activity(d, log_exchange)
-        saturated = jnp.abs(half_affinity) > heights[i] if beyond is None else beyond
-        displacement = _draw(hops, state.key, i, ledger.steps, d, log_exchange, spread)
-        displacement, at_end = _inside(cell, displacement, d, params_leaves[i], hops)
-        if displacement is None:
-            moved.append(leaf if drift is not None else _to_weight(d, cell, leaf))
-        else:
-            moved.append(_to_weight(displacement, cell, leaf))
-        heats.append(2 * d * half_affinity)
-        paths.append(jnp.abs(d))
-        saturations.append(saturated.astype(d.dtype))
-        activities.append(jnp.sum(spread))
-        if hops != "mean":
-            assert displacement is not None
-            realised.append(jnp.sum(2 * half_affinity * displacement))
-        ends.append(at_end)
-
-    def entry(values):
-        if granularity == "leaf":
-            return _stack([jnp.sum(v) for v in values])
-        return treedef.unflatten(values)
-
-    if isinstance(work, list) and granularity == "parameter":
-        actuation = treedef.unflatten(work)
+    layout = Blocks(leaves)
+    barrier, work, clipped = _move_barrier(state.barrier, inputs, layout)
+    heights = _per_block(barrier.height, layout)
+    log_exchanges = [cell.log_exchange(height) for height in heights]
+    if half_tilts is None:
+        assert inputs.drift is not None
+        drifts, held = layout.pack(inputs.drift), None
     else:
-        actuation = _leaf_sums(work, sizes)
-    shallow = _map(barrier.height, lambda b: (b < VALID_FROM_BARRIER).astype(b.dtype))
+        tilted = [_tilted_drift(*item) for item in zip(layout.pack(half_tilts), heights, log_exchanges)]
+        drifts, held = [drift for drift, _ in tilted], [is_held for _, is_held in tilted]
+    responses = [numerics.cell_response(*item) for item in zip(drifts, log_exchanges)]
+    half_affinities = [half_affinity for half_affinity, _ in responses]
+    activities = [activity for _, activity in responses]
+    if held is None:
+        held = [jnp.abs(half_affinity) > height for half_affinity, height in zip(half_affinities, heights)]
+
+    moves = _draw(hops, state.key, ledger.steps, drifts, log_exchanges, activities)
+    moves, ends = _inside(cell, moves, drifts, params, layout, hops)
+    if moves is not None:
+        moved = [_to_weight(move, cell, leaf) for move, leaf in zip(layout.unpack(moves), leaves)]
+    elif half_tilts is not None:
+        moved = [_to_weight(drift, cell, leaf) for drift, leaf in zip(layout.unpack(drifts), leaves)]
+    else:
+        moved = leaves
+
+    def entry(blocks):
+        return layout.leaf_sums(blocks) if granularity == "leaf" else blocks
 
     compare, comparisons = {}, {}
+    compare_inputs = inputs if inputs.drift is not None else inputs._replace(drift=layout.unpack(drifts))
     for name, other in state.compare.items():
-        other_inputs = inputs._replace(drift=drifts)
-        compare[name], other_work, _ = _move_barrier(other, other_inputs, cell)
-        other_heat = _heat_sums(compare[name].height, drifts, cell)
+        compare[name], other_work, _ = _move_barrier(other, compare_inputs, layout)
         sums = ledger.compare[name]
         comparisons[name] = Comparison(
-            sums.heat.add(other_heat), sums.actuation.add(_leaf_sums(other_work, sizes))
+            sums.heat.add(_heat_sums(compare[name].height, drifts, cell, layout)),
+            sums.actuation.add(_leaf_sums(other_work, layout)),
         )
 
+    shallow = _map(barrier.height, lambda b: (b < VALID_FROM_BARRIER).astype(b.dtype))
+    realised = ledger.realised_heat
+    if realised is not None:
+        assert moves is not None
+        drawn = [2 * half_affinity * move for half_affinity, move in zip(half_affinities, moves)]
+        realised = realised.add(layout.leaf_sums(drawn))
     ledger = ledger._replace(
         steps=ledger.steps + 1,
-        heat=ledger.heat.add(entry(heats)),
-        path=ledger.path.add(entry(paths)),
-        saturated=ledger.saturated.add(entry(saturations)),
-        actuation=ledger.actuation.add(actuation),
-        hops=ledger.hops.add(_stack(activities)),
-        realised_heat=None if ledger.realised_heat is None else ledger.realised_heat.add(_stack(realised)),
-        range_clipped=None if ledger.range_clipped is None else ledger.range_clipped.add(_stack(ends)),
-        barrier_clipped=ledger.barrier_clipped.add(_leaf_sums(clipped, sizes)),
-        shallow=ledger.shallow.add(_leaf_sums(shallow, sizes)),
+        heat=ledger.heat.add(entry([2 * d * h for d, h in zip(drifts, half_affinities)])),
+        path=ledger.path.add(entry([jnp.abs(d) for d in drifts])),
+        saturated=ledger.saturated.add(entry([h.astype(d.dtype) for h, d in zip(held, drifts)])),
+        actuation=ledger.actuation.add(
+            work if isinstance(ledger.actuation.total, list) else _leaf_sums(work, layout)
+        ),
+        hops=ledger.hops.add(layout.leaf_sums(activities)),
+        realised_heat=realised,
+        range_clipped=None if ledger.range_clipped is None else ledger.range_clipped.add(layout.leaf_sums(ends)),
+        barrier_clipped=ledger.barrier_clipped.add(_leaf_sums(clipped, layout)),
+        shallow=ledger.shallow.add(_leaf_sums(shallow, layout)),
         compare=comparisons,
     )
     return moved, state._replace(ledger=ledger, barrier=barrier, compare=compare)
 
 
-def _heat_sums(height: BarrierValue, drift: list[Float[Array, "..."]], cell: ArrheniusCell) -> Float[Array, "leaves"]:
-    return _stack([jnp.sum(cell.heat(d, _per_leaf(height, i, d.dtype))) for i, d in enumerate(drift)])
+def _tilted_drift(half_tilt, barrier, log_exchange):
+    """Mean move 2g sinh(F/2) of a tilted cell [levels], and where the tilt was held at the barrier."""
+    held = jnp.clip(half_tilt, -barrier, barrier)
+    is_small = jnp.abs(held) < 1
+    direct = 2 * jnp.exp(log_exchange) * jnp.sinh(jnp.where(is_small, held, 1.0))
+    # ln g inside the exponentials: for |F|/2 <= B they stay below k0 τ, where g and sinh alone may not be floats.
+    wide = jnp.exp(log_exchange + held) - jnp.exp(log_exchange - held)
+    return jnp.where(is_small, direct, wide), jnp.abs(half_tilt) > barrier
 
 
-def _draw(hops, key, leaf: int, step: Int[Array, ""], drift, log_exchange, spread):
-    """Displacement of one step [levels], or None where it is the drift itself."""
+def _heat_sums(height: BarrierValue, drifts: list[Float[Array, "..."]], cell: ArrheniusCell, layout: Blocks):
+    heights = _per_block(height, layout)
+    return layout.leaf_sums([cell.heat(drift, height) for drift, height in zip(drifts, heights)])
+
+
+def _draw(hops, key, step: Int[Array, ""], drifts, log_exchanges, activities):
+    """Displacements of one step, per block [levels], or None where they are the drifts themselves."""
     if hops == "mean":
         return None
-    first, second = step_words(key, leaf, step, drift.shape)
-    if hops == "gaussian":
-        return hop_sampling.gaussian_hops(first, second, drift, spread)
-    up, down = numerics.hop_rates(drift, log_exchange)
-    return hop_sampling.exact_hops(first, second, up, down)
+    moves = []
+    for i, (drift, log_exchange, activity) in enumerate(zip(drifts, log_exchanges, activities)):
+        first, second = step_words(key, i, step, drift.shape)
+        if hops == "gaussian":
+            moves.append(hop_sampling.gaussian_hops(first, second, drift, activity))
+        else:
+            moves.append(hop_sampling.exact_hops(first, second, *numerics.hop_rates(drift, log_exchange)))
+    return moves
 
 
-def _range_levels(cell: ArrheniusCell, params, leaves) -> list[Float[Array, "..."] | None]:
-    """Where each weight stands on the ladder [levels], needed only if the ladder ends."""
+def _inside(cell: ArrheniusCell, moves, drifts, params, layout: Blocks, hops):
+    """The displacements that keep the weights inside the cell's range, and which were stopped at its end."""
     if cell.max_level is None:
-        return [None] * len(leaves)
+        return moves, None
     if params is None:
         raise ValueError(
             "This cell has a lowest and highest level: call `optimizer.update(gradients, state, params)` with the "
             "parameters, or leave `levels` and `bits` out of the cell."
         )
-    return [_levels(p, cell) for p in jax.tree.leaves(params)]
-
-
-def _inside(cell: ArrheniusCell, displacement, drift, level, hops):
-    """The displacement that keeps the weight inside the range, and how many weights were stopped at its end."""
-    if level is None:
-        return displacement, jnp.zeros((), drift.dtype)
-    if hops == "exact":
-        level = jnp.round(level)
-    wanted = level + (drift if displacement is None else displacement)
-    inside = jnp.clip(wanted, cell.min_level.astype(drift.dtype), cell.max_level.astype(drift.dtype))
-    stopped: Bool[Array, "..."] = inside != wanted
-    return inside - level, jnp.sum(stopped.astype(drift.dtype))
+    levels = layout.pack([_levels(p, cell) for p in jax.tree.leaves(params)])
+    inside, stopped = [], []
+    for level, move in zip(levels, drifts if moves is None else moves):
+        level = jnp.round(level) if hops == "exact" else level
+        wanted = level + move
+        allowed = jnp.clip(wanted, cell.min_level.astype(level.dtype), cell.max_level.astype(level.dtype))
+        inside.append(allowed - level)
+        stopped.append((allowed != wanted).astype(level.dtype))
+    return inside, stopped
 
 
 def _to_weight(displacement, cell: ArrheniusCell, like):
     return (displacement * cell.lsb.astype(displacement.dtype)).astype(like.dtype)
 
 
-def _charged_state_leaves(inner_state, params) -> list[Array]:
+def _charged_state_leaves(inner_state, like: list[Any]) -> list[Array]:
     """Float arrays of the optimizer's state that are shaped like a parameter: momentum, second moments and the like."""
-    shapes = {tuple(p.shape) for p in jax.tree.leaves(params)}
+    shapes = {tuple(leaf.shape) for leaf in like}
     return [
         leaf
         for leaf in jax.tree.leaves(inner_state)
@@ -558,16 +546,14 @@ def _charged_state_leaves(inner_state, params) -> list[Array]:
     ]
 
 
-def _charge_optimizer(new_state, old_inner, new_inner, inputs, params, updates):
+def _charge_optimizer(new_state, old_inner, new_inner, inputs: BarrierInputs, leaves):
     """Charges the writes of the optimizer's own state to the cells that hold it."""
     cell, barrier = new_state.optimizer_memory
-    like = updates if params is None else params
-    old, new = _charged_state_leaves(old_inner, like), _charged_state_leaves(new_inner, like)
+    old, new = _charged_state_leaves(old_inner, leaves), _charged_state_leaves(new_inner, leaves)
     drift = [_levels(b - a, cell) for a, b in zip(old, new)]
-    memory_inputs = inputs._replace(drift=drift, gradient=drift, cell=cell)
-    sizes = np.array([d.size for d in drift], np.float64)
-    barrier, work, _ = _move_barrier(barrier, memory_inputs, cell)
-    cost = _heat_sums(barrier.height, drift, cell) + _leaf_sums(work, sizes)
+    layout = Blocks(drift)
+    barrier, work, _ = _move_barrier(barrier, inputs._replace(drift=drift, gradient=drift, cell=cell), layout)
+    cost = _heat_sums(barrier.height, layout.pack(drift), cell, layout) + _leaf_sums(work, layout)
     ledger = new_state.ledger
     ledger = ledger._replace(optimizer_heat=ledger.optimizer_heat.add(cost))
     return new_state._replace(ledger=ledger, optimizer_memory=(cell, barrier))

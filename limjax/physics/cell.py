@@ -162,7 +162,7 @@ class ArrheniusCell(eqx.Module):
             F [kT].
         """
         drift, log_exchange = self._operands(drift, barrier)
-        return 2 * numerics.asinh_half_ratio(drift, log_exchange)
+        return 2 * numerics.cell_response(drift, log_exchange)[0]
 
     def heat(self, drift: ArrayLike, barrier: ArrayLike) -> Float[Array, "..."]:
         """Q = d F: mean heat of one step, equal to its entropy production.
@@ -175,7 +175,7 @@ class ArrheniusCell(eqx.Module):
             Q [kT], never negative. Cost: one logarithm, one root and a few products per element.
         """
         drift, log_exchange = self._operands(drift, barrier)
-        return 2 * drift * numerics.asinh_half_ratio(drift, log_exchange)
+        return 2 * drift * numerics.cell_response(drift, log_exchange)[0]
 
     def activity(self, drift: ArrayLike, barrier: ArrayLike) -> Float[Array, "..."]:
         """A = sqrt(d² + 4g²): mean number of hops of one step, and variance of its displacement.
@@ -187,7 +187,7 @@ class ArrheniusCell(eqx.Module):
         Returns:
             A [hops] = [levels²].
         """
-        return numerics.activity(*self._operands(drift, barrier))
+        return numerics.cell_response(*self._operands(drift, barrier))[1]
 
     def hop_rates(self, drift: ArrayLike, barrier: ArrayLike) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
         """Poisson rates (A ± d)/2 of the up and down hop counts of one step.
@@ -214,7 +214,7 @@ class ArrheniusCell(eqx.Module):
             True where the request cannot be met by a barrier-limited cell.
         """
         drift, log_exchange = self._operands(drift, barrier)
-        return jnp.abs(numerics.asinh_half_ratio(drift, log_exchange)) > jnp.asarray(barrier, drift.dtype)
+        return jnp.abs(numerics.cell_response(drift, log_exchange)[0]) > jnp.asarray(barrier, drift.dtype)
 
     def retention_barrier(self, time: ArrayLike, failure: ArrayLike = 1e-4, cells: ArrayLike = 1.0) -> Float[Array, "..."]:
         """Barrier that holds cells for a time: B = ln(n k0 t / -ln(1 - P)).

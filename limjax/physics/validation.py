@@ -11,8 +11,7 @@ from jaxtyping import Array, Float
 
 def compute_dtype(dtype) -> jnp.dtype:
     """The dtype in which heat is computed: float64 for float64 values, float32 for everything smaller."""
-    return jnp.dtype("float64") if jnp.dtype(dtype) == jnp.dtype("float64") else
-    jnp.dtype("float32")
+    return jnp.dtype("float64") if jnp.dtype(dtype) == jnp.dtype("float64") else jnp.dtype("float32")
 
 
 def as_leaf(value) -> Float[Array, "..."]:
@@ -45,28 +44,32 @@ def checked_leaf(
         The value as an array.
 
     Raises:
-        ValueError: if a known value is not finite or outside the range.
+        ValueError: if a known value is not finite, outside the range, or not a number.
     """
-    bounds = f"{'above' if open_low else 'at least'} {low:g}" if high == math.inf else f"from
-    {low:g} to {high:g}" message = f"{name} must be a finite number{'' if low == -math.inf else ' '
-    + bounds}, got {{got}}. {remedy}" try:
-        leaf = as_leaf(value)
-    except (TypeError, ValueError):
-        raise ValueError(message.format(got=repr(value))) from None
+    bounds = ""
+    if high < math.inf:
+        bounds = f" from {low:g} to {high:g}"
+    elif low > -math.inf:
+        bounds = f" {'above' if open_low else 'at least'} {low:g}"
+
+    def message(got):
+        return f"{name} must be a finite number{bounds}, got {got}. {remedy}"
 
     def is_wrong(x, np):
         return ~np.isfinite(x) | (x <= low if open_low else x < low) | (x > high)
 
+    try:
+        leaf = as_leaf(value)
+    except (TypeError, ValueError):
+        raise ValueError(message(repr(value))) from None
     if isinstance(leaf, jax.core.Tracer):
-        return eqx.error_if(leaf, is_wrong(leaf, jnp), message.format(got="a wrong value while
-        tracing"))
-    # Checked in float64 from what the user wrote: float32 would already have turned 1e-50 into 0
-    # and 1e40 into inf.
+        return eqx.error_if(leaf, is_wrong(leaf, jnp), message("a traced value outside that"))
+    # Checked in float64 as the user wrote it: float32 would already have turned 1e-50 into 0 and 1e40 into inf.
     wide = np.asarray(value, dtype=np.float64)
-    if is_wrong(wide, np).any():
-        raise ValueError(message.format(got=repr(value) if wide.ndim == 0 else f"an array holding
-    {wide[is_wrong(wide, np)][0]}"))
-    if not np.isfinite(np.asarray(leaf)).all() or (open_low and low == 0 and (np.asarray(leaf) ==
-        0).any()): raise ValueError(f"{name} = {value!r} is outside what {leaf.dtype} can hold.
-        {remedy}")
+    wrong = is_wrong(wide, np)
+    if wrong.any():
+        raise ValueError(message(repr(value) if wide.ndim == 0 else f"an array that holds {wide[wrong][0]}"))
+    narrow = np.asarray(leaf)
+    if is_wrong(narrow, np).any() and not np.isclose(narrow, wide, rtol=1e-5, atol=0.0).all():
+        raise ValueError(f"{name} = {value!r} is outside what {leaf.dtype} can hold. {remedy}")
     return leaf
