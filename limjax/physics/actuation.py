@@ -1,1 +1,240 @@
-"""placeholder"""
+"""What it costs to move the barrier of a cosine landscape: reversible work and finite-time excess.
+
+The landscape is U(x) = (B/2)(1 - cos 2πx) with x in levels and B in kT. Everything works element by
+element in the dtype it is given (float32 or float64), has no branch on values, and is
+differentiable at B = 0, so it can run per parameter and per step. Barriers are non-negative; that
+is checked where a barrier is made, not here.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jax.scipy.special import i0e, i1e
+from jaxtyping import Array, Float
+
+# Below this barrier -ln i0e(B/2) loses digits to the 1 it subtracts, and the series of ln I0 takes
+# over.
+_SERIES_BELOW = 1.0
+# ln I0(z) = Σ c_k w^k with w = z²/4, k = 1 ... 9; the terms fall by 23 each at z = 1/2.
+_LOG_I0_SERIES = (
+    1.0,
+    -1 / 4,
+    1 / 9,
+    -11 / 192,
+    19 / 600,
+    -473 / 25920,
+    229 / 21168,
+    -101369 / 15482880,
+    946523 / 235146240,
+)
+
+
+@jax.custom_jvp
+def free_energy(barrier: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Reversible work that raises the barrier from zero: ΔF(B) = B/2 - ln I0(B/2).
+
+    It is -ln Z of one period, the entropy given up by confining the state to a well: B/2 for small
+    B and ½ ln(πB) for large. It is also the prefactor of escape: the exact exchange is D τ e^(2ΔF-B),
+    see `limjax.physics.washboard.exchange`.
+
+    Args:
+        barrier: B [kT], not negative.
+
+    Returns:
+        ΔF [kT], of the shape and dtype of `barrier`. Relative error below 1e-6 in float32 and 1e-13
+        in float64.
+
+    Cost:
+        One Bessel function and one logarithm: 1.8 times `jnp.log1p` (float32, 1e7 elements, two CPU
+        cores). A rational function of degree 8 takes 1.3 times, too little to give up exactness.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> f"{free_energy(jnp.float32(10.0)):.5f}"
+        '1.69532'
+
+    Source:
+        Partition function of the cosine: NIST DLMF eq. 10.32.1, https://dlmf.nist.gov/10.32.E1.
+        Work of a quasi-static protocol as a free-energy difference: Jarzynski, Phys. Rev. Lett. 78,
+        2690 (1997), doi:10.1103/PhysRevLett.78.2690.
+    """
+    half = 0.5 * barrier
+    square = 0.25 * half * half
+    is_small = barrier < _SERIES_BELOW
+    bounded = jnp.where(is_small, square, 0.0)
+    series = jnp.zeros_like(bounded)
+    for coefficient in reversed(_LOG_I0_SERIES):
+        series = bounded * (coefficient + series)
+    return jnp.where(is_small, half - series, -jnp.log(i0e(half)))
+
+
+@free_energy.defjvp
+def _free_energy_jvp(primals, tangents):
+    (barrier,), (barrier_dot,) = primals, tangents
+    return free_energy(barrier), free_energy_slope(barrier) * barrier_dot
+
+
+@jax.custom_jvp
+def free_energy_slope(barrier: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Mean force on the barrier: dΔF/dB = ½ (1 - I1(B/2)/I0(B/2)).
+
+    It is the mean of ∂U/∂B: 1/2 at B = 0 and 1/(2B) for large B.
+
+    Args:
+        barrier: B [kT], not negative.
+
+    Returns:
+        dΔF/dB [dimensionless]. Relative error below 2e-5 in float32 up to 60 kT (the difference
+        from 1 is what is left of the ratio), 1e-12 in float64.
+
+    Cost:
+        Two Bessel functions and one division.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> float(free_energy_slope(jnp.float32(0.0)))
+        0.5
+
+    Source:
+        Derivative of `free_energy` with I0' = I1, NIST DLMF eq. 10.29.3,
+        https://dlmf.nist.gov/10.29.E3.
+    """
+    half = 0.5 * barrier
+    return 0.5 * (1 - i1e(half) / i0e(half))
+
+
+@free_energy_slope.defjvp
+def _free_energy_slope_jvp(primals, tangents):
+    (barrier,), (barrier_dot,) = primals, tangents
+    slope = free_energy_slope(barrier)
+    ratio = 1 - 2 * slope
+    half = 0.5 * barrier
+    is_zero = half == 0
+    # d/dz (I1/I0) = 1 - (I1/I0)/z - (I1/I0)², whose middle term tends to 1/2.
+    middle = jnp.where(is_zero, 0.5, ratio / jnp.where(is_zero, 1.0, half))
+    return slope, -0.25 * (1 - middle - ratio * ratio) * barrier_dot
+
+
+# ℓ(B) = B y² P(y), y = (1 + (B/b)²)^(-1/4). The first two coefficients and the sum are fixed by the
+# limits (ℓ(∞), the -B^(-1/2)/(√2 π) approach to it, and √ζ(0)); the others are a minimax fit to
+# quadrature on (0, 600] kT.
+_LENGTH_SCALE = 5.5
+_LENGTH_AT_INFINITY = 0.30990583
+_LENGTH_FIT = (-0.01032408, 0.03937072, -0.0133063)
+_LENGTH_COEFFICIENTS = (
+    _LENGTH_AT_INFINITY / _LENGTH_SCALE,
+    -1 / (math.sqrt(2) * math.pi * _LENGTH_SCALE**1.5),
+    1 / (4 * math.sqrt(2) * math.pi)
+    - _LENGTH_AT_INFINITY / _LENGTH_SCALE
+    + 1 / (math.sqrt(2) * math.pi * _LENGTH_SCALE**1.5)
+    - sum(_LENGTH_FIT),
+    *_LENGTH_FIT,
+)
+
+
+def thermodynamic_length(barrier: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Friction length from zero to B: ℓ(B) = ∫_0^B sqrt(ζ(B')) dB', with D = 1.
+
+    ζ(B) = ∫ Π²/p dx over one period with the minimum in the middle: p ∝ e^(-U), and Π = ∂_B of the
+    cumulative distribution, which vanishes at the tops x = ±1/2 by symmetry (so it is also the
+    flux-free solution on a ring). sqrt ζ is 1/(4√2 π) at zero and tends to B^(-3/2)/(2√2 π): the
+    length is finite, ℓ(∞) = 0.3099, because a narrow well relaxes fast. The closed form used here
+    keeps both limits exactly.
+
+    Args:
+        barrier: B [kT], not negative.
+
+    Returns:
+        ℓ [levels, for D = 1]. Within 4e-4 of quadrature for every B; its derivative sqrt ζ within 1 %
+        up to 100 kT.
+
+    Cost:
+        Two square roots and nine multiply-adds; as fast as memory.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> f"{thermodynamic_length(jnp.float32(50.0)) ** 2:.4f}"
+        '0.0771'
+
+    Source:
+        Sivak & Crooks, Phys. Rev. Lett. 108, 190602 (2012), doi:10.1103/PhysRevLett.108.190602
+        (friction tensor and length). One-dimensional overdamped form: Zulkowski & DeWeese, Phys.
+        Rev. E 89, 052140 (2014), doi:10.1103/PhysRevE.89.052140. The fit is this project's.
+    """
+    scaled = barrier / _LENGTH_SCALE
+    square = jax.lax.rsqrt(1 + scaled * scaled)
+    variable = jnp.sqrt(square)
+    polynomial = jnp.zeros_like(variable)
+    for coefficient in reversed(_LENGTH_COEFFICIENTS):
+        polynomial = coefficient + variable * polynomial
+    return barrier * square * polynomial
+
+
+def actuation_work(
+    start: Float[Array, "..."], stop: Float[Array, "..."], recovery: Float[Array, "..."] | float
+) -> Float[Array, "..."]:
+    """Work of one slow barrier move: Δ = ΔF(stop) - ΔF(start), times `recovery` where negative.
+
+    With recovery 1 a closed cycle costs nothing, with recovery 0 every raise is lost. Equal
+    barriers cost exactly zero.
+
+    Args:
+        start: barrier before [kT], not negative.
+        stop: barrier after [kT], of the same dtype.
+        recovery: fraction of the released work that the driver stores, in [0, 1].
+
+    Returns:
+        Work [kT]: Δ where positive, recovery·Δ (not positive) otherwise. The absolute error is that
+        of the difference of two free energies, about 3e-7 kT in float32, whatever the move.
+
+    Cost:
+        Twice `free_energy`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> low, high = jnp.float32(10.0), jnp.float32(14.0)
+        >>> f"{actuation_work(low, high, 0.5):.4f} {actuation_work(high, low, 0.5):.4f}"
+        '0.1772 -0.0886'
+
+    Source:
+        Difference of `free_energy`; the recovery factor is this project's model of the driver.
+    """
+    change = free_energy(stop) - free_energy(start)
+    return jnp.where(change > 0, change, recovery * change)
+
+
+def finite_time_excess(
+    start: Float[Array, "..."],
+    stop: Float[Array, "..."],
+    diffusion_time: Float[Array, "..."] | float,
+) -> Float[Array, "..."]:
+    """Least work beyond ΔF when the barrier moves in a time τ_a: (ℓ(stop) - ℓ(start))² / (D τ_a).
+
+    Valid for moves slow against the relaxation inside a well (linear response), along the optimal
+    speed profile dB/dt ∝ 1/sqrt(ζ); any other profile costs more.
+
+    Args:
+        start: barrier before [kT], not negative.
+        stop: barrier after [kT], of the same dtype.
+        diffusion_time: D τ_a [levels²], positive: the squared distance free diffusion covers (times
+            1/2) meanwhile.
+
+    Returns:
+        Excess work [kT], of the same order as its validity allows: trust it below about 0.1 kT.
+
+    Cost:
+        Twice `thermodynamic_length` and a division.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> excess = finite_time_excess(jnp.float32(0.0), jnp.float32(50.0), jnp.float32(10.0))
+        >>> f"{excess:.5f}"
+        '0.00771'
+
+    Source:
+        Sivak & Crooks, Phys. Rev. Lett. 108, 190602 (2012), doi:10.1103/PhysRevLett.108.190602: the
+        excess of the optimal protocol is length²/duration.
+    """
+    length = thermodynamic_length(stop) - thermodynamic_length(start)
+    return length * length / diffusion_time
