@@ -1,0 +1,75 @@
+"""scikit-learn's handwritten digits: 1,797 images of 8 by 8 pixels."""
+
+import functools
+
+import numpy as np
+
+from limjax.tasks import networks
+from limjax.tasks.task import Task, TaskDefaults
+
+
+@functools.cache
+def _digits() -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """A fixed stratified split, 80 % to train and 20 % to test; pixels from 0 to 1."""
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    images, labels = load_digits(return_X_y=True)
+    split = train_test_split(
+        (images / 16).astype(np.float32), labels.astype(np.int32), test_size=0.2, random_state=0, stratify=labels
+    )
+    return {"image": split[0], "label": split[2]}, {"image": split[1], "label": split[3]}
+
+
+def digits_mlp(width: int = 64, depth: int = 2) -> Task:
+    """Digits with a multilayer perceptron, 64-64-64-10 with 8,970 parameters by default.
+
+    Args:
+        width: units of each hidden layer.
+        depth: number of hidden layers.
+
+    Returns:
+        The task; its loss is the mean cross entropy [nats].
+
+    Raises:
+        ValueError: if a size is not a positive whole number.
+    """
+    for name, value in (("width", width), ("depth", depth)):
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}.")
+    train, test = _digits()
+    sizes = (64, *([width] * depth), 10)
+    return Task(
+        name="digits-mlp",
+        init=lambda key: networks.init_mlp(key, sizes),
+        loss=lambda params, batch: networks.cross_entropy(networks.apply_mlp(params, batch["image"]), batch["label"]),
+        accuracy=lambda params, batch: networks.share_correct(
+            networks.apply_mlp(params, batch["image"]), batch["label"]
+        ),
+        train=train,
+        test=test,
+        defaults=TaskDefaults(steps=1500, batch_size=128, learning_rate=3e-3),
+    )
+
+
+def digits_cnn() -> Task:
+    """Digits with two small convolutions and a dense layer, 6,090 parameters.
+
+    Returns:
+        The task; its loss is the mean cross entropy [nats].
+    """
+    train, test = _digits()
+
+    def logits(params, batch):
+        images = batch["image"]
+        return networks.apply_cnn(params, images.reshape(images.shape[0], 8, 8))
+
+    return Task(
+        name="digits-cnn",
+        init=lambda key: networks.init_cnn(key, 8, (16, 24), 10),
+        loss=lambda params, batch: networks.cross_entropy(logits(params, batch), batch["label"]),
+        accuracy=lambda params, batch: networks.share_correct(logits(params, batch), batch["label"]),
+        train=train,
+        test=test,
+        defaults=TaskDefaults(steps=1500, batch_size=128, learning_rate=5e-3),
+    )
