@@ -191,7 +191,9 @@ def leaf_totals(ledger: Ledger, name: str) -> Float[np.ndarray, "leaves"]:
     """
     entry = getattr(ledger, name)
     if entry is None:
-        raise ValueError(f"This ledger keeps no {name}: it is there only with hop noise, a level range or a charge for it.")
+        raise ValueError(
+            f"This ledger keeps no {name}: it is there only with hop noise, a level range or a charge for it."
+        )
     values = entry.float64()
     if isinstance(values, np.ndarray):
         return values

@@ -470,9 +470,7 @@ def _step(
         heat=ledger.heat.add(entry([2 * d * h for d, h in zip(drifts, half_affinities)])),
         path=ledger.path.add(entry([jnp.abs(d) for d in drifts])),
         saturated=ledger.saturated.add(entry([h.astype(d.dtype) for h, d in zip(held, drifts)])),
-        actuation=ledger.actuation.add(
-            work if isinstance(ledger.actuation.total, list) else _leaf_sums(work, layout)
-        ),
+        actuation=ledger.actuation.add(work if isinstance(ledger.actuation.total, list) else _leaf_sums(work, layout)),
         hops=ledger.hops.add(layout.leaf_sums(activities)),
         realised_heat=realised,
         range_clipped=None if ledger.range_clipped is None else ledger.range_clipped.add(layout.leaf_sums(ends)),

@@ -141,11 +141,19 @@ class Report:
         from rich.text import Text
 
         title = f"Heat ledger after {self.steps:,} steps at {self.temperature:g} K"
-        table = Table(title=title, title_justify="left", show_footer=False)
-        columns = ["layer", "parameters", "path\nlevels/par.", "net\nlevels/par.", "useful\nhops", "heat\nkT/par.", "heat\nJ"]
-        columns += ["actuation\nkT/par."]
+        table = Table(title=title, title_justify="left", show_footer=False, padding=(0, 0), collapse_padding=True)
+        columns = [
+            "layer",
+            "param-\neters",
+            "path\nlevels",
+            "net\nlevels",
+            "useful\nhops",
+            "heat\nkT",
+            "heat\nJ",
+            "actua-\ntion kT",
+        ]
         if self.compared_with is not None:
-            columns += [f"{self.compared_with}\nkT/par.", "ratio"]
+            columns += [f"{self.compared_with}\nkT", "ratio"]
         for i, column in enumerate(columns):
             table.add_column(column, justify="left" if i == 0 else "right", no_wrap=i == 0)
         for row in self.layers:
@@ -154,18 +162,22 @@ class Report:
         table.add_row(*self._cells(self.total), style="bold")
         lines = [
             Text(
-                f"Landauer line (ln 2 for one bit per parameter and step): {_short(LN2 * self.steps)} kT/par., "
+                f"All per parameter but joules. Landauer line (ln 2 per parameter and step): {_short(LN2 * self.steps)} kT, "
                 f"{_short(self.landauer_kt * self.joules_per_kt)} J"
             )
         ]
         if self.realised_kt is not None:
             share = self.realised_kt / max(self.total.parameters, 1)
-            lines.append(Text(f"Heat of the hops drawn (mean of which is the heat above): {_short(share)} kT/par."))
+            lines.append(
+                Text(f"Heat of the hops drawn (mean of which is the heat above): {_short(share)} kT per parameter.")
+            )
         if self.optimizer_kt is not None:
             share = self.optimizer_kt / max(self.total.parameters, 1)
-            lines.append(Text(f"Optimizer state, charged apart: {_short(share)} kT/par."))
+            lines.append(Text(f"Optimizer state, charged apart: {_short(share)} kT per parameter."))
         lines.append(
-            Text("Model heat of the weight memory alone: computing gradients, reading and the controller are not in it.")
+            Text(
+                "Model heat of the weight memory alone: computing gradients, reading and the controller are not in it."
+            )
         )
         lines += [Text(f"Warning: {warning}", style="yellow") for warning in self.warnings]
         return Group(table, *lines)
@@ -178,14 +190,14 @@ class Report:
             f"{row.parameters:,}",
             _short(row.path_levels / n),
             "-" if row.net_levels is None else _short(row.net_levels / n),
-            "-" if useful is None else f"{100 * useful:.2g} %",
+            "-" if useful is None else f"{100 * useful:.2g}%",
             _short(row.heat_kt / n),
             f"{row.heat_kt * self.joules_per_kt:.2e}",
             _short(row.actuation_kt / n),
         ]
         if self.compared_with is not None:
             static, ratio = row.static_kt, row.ratio
-            cells += ["-" if static is None else _short(static / n), "-" if ratio is None else f"{_short(ratio)} x"]
+            cells += ["-" if static is None else _short(static / n), "-" if ratio is None else f"{_short(ratio)}x"]
         return cells
 
     def __str__(self) -> str:
@@ -226,7 +238,8 @@ def report(ledger: Ledger, params: PyTree, cell: ArrheniusCell, *, start: PyTree
     steps = max(int(ledger.steps), 1)
     sizes = np.array([np.size(leaf) for _, leaf in leaves], np.float64)
     sums = {
-        name: leaf_totals(ledger, name) for name in ("path", "hops", "heat", "actuation", "saturated", "barrier_clipped", "shallow")
+        name: leaf_totals(ledger, name)
+        for name in ("path", "hops", "heat", "actuation", "saturated", "barrier_clipped", "shallow")
     }
     ends = np.zeros_like(sizes) if ledger.range_clipped is None else leaf_totals(ledger, "range_clipped")
     lsb = float(cell.lsb)
@@ -328,24 +341,28 @@ def _warnings(layers, total, steps, cell, leaves, clipped, shallow, ledger):
             f"the hop noise dominates. Use a finer ladder (lsb below {float(cell.lsb) * mean_request:.1e}, now "
             f"{float(cell.lsb):.1e}) or larger steps."
         )
-    for row in layers:
-        if row.saturated_fraction > _TOLERATED_SHARE:
+    saturated = [row for row in layers if row.saturated_fraction > _TOLERATED_SHARE]
+    if saturated:
+        yield (
+            f"{_names(saturated)}: in up to {100 * max(row.saturated_fraction for row in saturated):.2g} % of the updates "
+            "the tilt exceeded the barrier, where the Arrhenius law ends. Raise attempt_rate or step_time, coarsen lsb, or "
+            "lower the learning rate."
+        )
+    stopped = [row for row in layers if row.range_fraction > _TOLERATED_SHARE]
+    if stopped:
+        yield (
+            f"{_names(stopped)}: up to {100 * max(row.range_fraction for row in stopped):.2g} % of the updates ended at "
+            "the end of the cell's range. Use more bits or a coarser lsb."
+        )
+    if ledger.realised_heat is not None:
+        noisy = [row for row in layers if np.sqrt(row.hops / max(row.parameters, 1)) > _mean_path(row) > 0]
+        if noisy:
+            worst = max(noisy, key=lambda row: np.sqrt(row.hops / row.parameters) / _mean_path(row))
             yield (
-                f"{row.name}: in {100 * row.saturated_fraction:.2g} % of the updates the tilt exceeded the barrier, where "
-                "the Arrhenius law ends. Raise attempt_rate or step_time, coarsen lsb, or lower the learning rate."
+                f"{_names(noisy)}: the hop noise ({np.sqrt(worst.hops / worst.parameters):.3g} levels r.m.s. over the run "
+                f"in {worst.name}) is larger than the whole requested path ({_mean_path(worst):.3g} levels). Raise the "
+                "barrier or use a finer lsb."
             )
-        if row.range_fraction > _TOLERATED_SHARE:
-            yield (
-                f"{row.name}: {100 * row.range_fraction:.2g} % of the updates ended at the end of the cell's range. Use "
-                "more bits or a coarser lsb."
-            )
-        if ledger.realised_heat is not None and row.parameters:
-            noise, path = np.sqrt(row.hops / row.parameters), row.path_levels / row.parameters
-            if noise > path > 0:
-                yield (
-                    f"{row.name}: the hop noise ({noise:.3g} levels r.m.s. over the run) is larger than the whole "
-                    f"requested path ({path:.3g} levels). Raise the barrier or use a finer lsb."
-                )
     share = shallow / (n * steps)
     if share > 0.01:
         yield (
@@ -368,6 +385,15 @@ def _warnings(layers, total, steps, cell, leaves, clipped, shallow, ledger):
                 "a coarser lsb."
             )
             break
+
+
+def _names(rows: list[LayerReport]) -> str:
+    names = [row.name for row in rows]
+    return ", ".join(names) if len(names) <= 4 else f"{', '.join(names[:3])} and {len(names) - 3} more"
+
+
+def _mean_path(row: LayerReport) -> float:
+    return row.path_levels / max(row.parameters, 1)
 
 
 def _wide(x) -> np.ndarray:

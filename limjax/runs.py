@@ -49,7 +49,9 @@ def new_folder(wanted: str | None, default_name: str) -> pathlib.Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ValueError(f"The output folder {folder} cannot be made: {error.strerror}. Choose another --out.") from None
+        raise ValueError(
+            f"The output folder {folder} cannot be made: {error.strerror}. Choose another --out."
+        ) from None
     return folder
 
 
@@ -107,7 +109,17 @@ def ledger_arrays(result: TrainResult) -> dict[str, np.ndarray]:
     paths = [_name(path) for path, _ in jax.tree_util.tree_flatten_with_path(result.params)[0]]
     arrays: dict[str, np.ndarray] = {"leaves": np.array(paths), "steps": np.asarray(ledger.steps)}
     units = {"heat": "heat_kt", "actuation": "actuation_kt", "path": "path_levels", "realised_heat": "realised_heat_kt"}
-    for field in ("heat", "path", "saturated", "actuation", "hops", "realised_heat", "range_clipped", "barrier_clipped", "shallow"):
+    for field in (
+        "heat",
+        "path",
+        "saturated",
+        "actuation",
+        "hops",
+        "realised_heat",
+        "range_clipped",
+        "barrier_clipped",
+        "shallow",
+    ):
         entry = getattr(ledger, field)
         if entry is None:
             continue

@@ -25,7 +25,7 @@ from limjax.report import Report, report
 from limjax.tasks import Task, get_task
 
 _HISTORY_ROWS = 50
-_EVALUATION_BATCH = 512
+_EVALUATION_BATCH = 256
 _TRAIN_LOSS_EXAMPLES = 4096
 
 
@@ -55,7 +55,7 @@ class HistoryRow(NamedTuple):
     Attributes:
         step: steps taken.
         loss: mean training loss over the chunk.
-        test_loss: loss on up to 512 test examples (NaN without test data).
+        test_loss: loss on up to 256 test examples (NaN without test data).
         test_accuracy: accuracy on the same examples, 0 to 1 (NaN where the task has none).
         heat_kt: cumulative update heat per parameter [kT].
         actuation_kt: cumulative barrier work per parameter [kT].
@@ -105,7 +105,7 @@ def train(
     task: Task | str,
     *,
     cell: ArrheniusCell | None = None,
-    barrier: AbstractBarrier | str = "lyapunov",
+    barrier: AbstractBarrier | str | None = None,
     optimizer: optax.GradientTransformation | None = None,
     hops: Hops = "exact",
     steps: int | None = None,
@@ -127,7 +127,7 @@ def train(
     Args:
         task: a `Task`, or the name of one (`limjax.tasks.task_names()`).
         cell: the memory cell; None takes 1 GHz, 1 ms per step, 300 K and the task's lsb.
-        barrier: a barrier, or its name with arguments (`"lyapunov:start=8"`).
+        barrier: a barrier, or its name with arguments (`"lyapunov:start=8"`); None takes the task's.
         optimizer: the optimizer to wrap; None takes Adam with the task's schedule.
         hops: "mean", "gaussian" or "exact". With hop noise the weights start on the ladder.
         steps: number of steps; None takes the task's.
@@ -164,13 +164,12 @@ def train(
         task.check_batch_size(batch_size)
     cell = ArrheniusCell(lsb=task.defaults.lsb) if cell is None else cell
     schedule = task.defaults.make_schedule(rate, steps)
+    barrier = task.defaults.barrier if barrier is None else barrier
     if isinstance(barrier, str):
         barrier = barrier_from_name(barrier, cell, steps, schedule)
     inner = task.defaults.make_optimizer(schedule) if optimizer is None else optimizer
     init_key, data_key, hop_key = jax.random.split(jax.random.key(seed), 3)
-    opt = learning_in_memory(
-        inner, cell, barrier, hops=hops, key=hop_key, granularity=granularity, compare=compare
-    )
+    opt = learning_in_memory(inner, cell, barrier, hops=hops, key=hop_key, granularity=granularity, compare=compare)
     params = task.init(init_key)
     if hops != "mean":
         params = snap(params, cell)

@@ -62,9 +62,7 @@ class RateMatchedBarrier(AbstractBarrier):
         drift = required_drift(inputs, self)
         squares = [_square(d, self.granularity) for d in drift]
         means = [running_mean(old, new.astype(old.dtype), self.decay, inputs.step) for old, new in zip(state, squares)]
-        barrier = [
-            inputs.cell.barrier(0.5 * safe_log(mean) + jnp.log(self.ratio).astype(mean.dtype)) for mean in means
-        ]
+        barrier = [inputs.cell.barrier(0.5 * safe_log(mean) + jnp.log(self.ratio).astype(mean.dtype)) for mean in means]
         return _pack(barrier, self.granularity), means
 
 

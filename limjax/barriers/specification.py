@@ -84,7 +84,7 @@ def _scheduled(cell, total_steps, learning_rate, start=9.0, power=2.0):
     return ScheduledBarrier(schedule)
 
 
-def _lyapunov(cell, total_steps, learning_rate, start=9.0, decay=0.98, floor=0.0):
+def _lyapunov(cell, total_steps, learning_rate, start=11.0, decay=0.98, floor=0.0):
     return LyapunovBarrier(start, decay, floor)
 
 
@@ -98,7 +98,9 @@ def _fisher(cell, total_steps, learning_rate, price=1e4, decay=0.98):
 
 def _fowler_nordheim(cell, total_steps, learning_rate, start=9.0, time_constant=None):
     # By default the barrier rises by about ln 50 over the run.
-    return FowlerNordheimBarrier(start, total_steps * float(cell.step_time) / 50 if time_constant is None else time_constant)
+    return FowlerNordheimBarrier(
+        start, total_steps * float(cell.step_time) / 50 if time_constant is None else time_constant
+    )
 
 
 def _spline(cell, total_steps, learning_rate, start=9.0, stop=16.0, knots=8):

@@ -70,6 +70,4 @@ class SplineBarrier(AbstractBarrier):
         last = 2 * self.knots[..., -1:] - self.knots[..., -2:-1]
         padded = jnp.concatenate([first, self.knots, last], axis=-1)
         p0, p1, p2, p3 = (jnp.take(padded, index + offset, axis=-1) for offset in range(4))
-        return p1 + 0.5 * t * (
-            p2 - p0 + t * (2 * p0 - 5 * p1 + 4 * p2 - p3 + t * (3 * (p1 - p2) + p3 - p0))
-        )
+        return p1 + 0.5 * t * (p2 - p0 + t * (2 * p0 - 5 * p1 + 4 * p2 - p3 + t * (3 * (p1 - p2) + p3 - p0)))

@@ -30,7 +30,10 @@ class StaticBarrier(AbstractBarrier):
 
     def __init__(self, height: ArrayLike = 49.5):
         self.height = checked_leaf(
-            height, "the height of a StaticBarrier", low=0.0, remedy="It is in kT: 10 is open, 50 holds a bit for years."
+            height,
+            "the height of a StaticBarrier",
+            low=0.0,
+            remedy="It is in kT: 10 is open, 50 holds a bit for years.",
         )
 
     @classmethod

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import typer
 
-_COMMANDS = ("train", "cell", "devices", "limits")
+_COMMANDS = ("train", "cell", "devices")
 
 
 def build_app() -> typer.Typer:
@@ -48,17 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Raises:
         SystemExit: always, with the exit code.
     """
-    import click
-
     try:
-        code = build_app()(arguments, standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        typer.echo("Stopped.", err=True)
-        sys.exit(130)
+        # Typer itself ends wrong options with a usage message and exit code 2, and everything else with SystemExit.
+        build_app()(arguments)
     except ValueError as error:
         typer.echo(f"limjax: {error}", err=True)
         sys.exit(2)
-    sys.exit(code or 0)

@@ -34,7 +34,10 @@ def cell(
         ("one level (lsb), weight units", f"{sizing.lsb:.4g}"),
         (f"barrier to hold it {retention:g} years (failure {error:g})", f"{sizing.retention_barrier_kt:.2f} kT"),
         (f"hold time at the open barrier ({open_barrier:g} kT)", f"{sizing.hold_seconds_open:.3g} s"),
-        ("work to raise the barrier, open to shut, once", f"{sizing.actuation_kt:.3f} kT = {sizing.actuation_joules:.2e} J"),
+        (
+            "work to raise the barrier, open to shut, once",
+            f"{sizing.actuation_kt:.3f} kT = {sizing.actuation_joules:.2e} J",
+        ),
         ("heat of one level in one step, open", f"{sizing.update_kt_open:.3g} kT = {sizing.update_joules_open:.2e} J"),
         ("heat of one level in one step, shut", f"{sizing.update_kt_shut:.4g} kT = {sizing.update_joules_shut:.2e} J"),
         (f"Landauer line, {bits} bits", f"{sizing.landauer_kt:.3g} kT"),

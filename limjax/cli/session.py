@@ -17,7 +17,6 @@ from limjax.training import HistoryRow, Result, TrainResult, train
 
 _DEFAULTS = {
     "task": "digits-mlp",
-    "barrier": "lyapunov",
     "hops": "exact",
     "attempt_rate": 1e9,
     "step_time": 1e-3,
@@ -27,9 +26,7 @@ _DEFAULTS = {
 _PLAIN_LINE_SECONDS = 2.0
 
 
-def run_training(
-    given: dict[str, Any], *, out: str | None, resume: bool, json_output: bool, figures: bool
-) -> int:
+def run_training(given: dict[str, Any], *, out: str | None, resume: bool, json_output: bool, figures: bool) -> int:
     """Runs or resumes a training run from the options given on the command line.
 
     Args:
@@ -75,7 +72,7 @@ def run_training(
 def _new_settings(given: dict[str, Any]) -> dict[str, Any]:
     settings = {key: _DEFAULTS.get(key) if value is None else value for key, value in given.items()}
     defaults = get_task(settings["task"]).defaults
-    for key in ("steps", "batch_size", "learning_rate", "lsb"):
+    for key in ("steps", "batch_size", "learning_rate", "lsb", "barrier"):
         if settings[key] is None:
             settings[key] = getattr(defaults, key)
     return settings

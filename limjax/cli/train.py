@@ -6,10 +6,12 @@ import typer
 
 
 def train(
-    task: Annotated[str | None, typer.Option(help="What to train; default digits-mlp. `--task help` lists them.")] = None,
+    task: Annotated[
+        str | None, typer.Option(help="What to train; default digits-mlp. `--task help` lists them.")
+    ] = None,
     barrier: Annotated[
         str | None,
-        typer.Option(help="Barrier policy, with arguments after a colon: lyapunov:start=8. Default lyapunov."),
+        typer.Option(help="Barrier policy, with arguments after a colon: lyapunov:start=8. Default the task's."),
     ] = None,
     hops: Annotated[str | None, typer.Option(help="mean, gaussian or exact; default exact.")] = None,
     steps: Annotated[int | None, typer.Option(help="Optimizer steps; default the task's.")] = None,

@@ -92,7 +92,9 @@ class ArrheniusCell(eqx.Module):
             if levels is not None:
                 raise ValueError(f"Give levels or bits, not both; got levels={levels!r} and bits={bits!r}.")
             if not (isinstance(bits, int) and 1 <= bits <= 24):
-                raise ValueError(f"bits must be a whole number from 1 to 24 (what float32 counts exactly), got {bits!r}.")
+                raise ValueError(
+                    f"bits must be a whole number from 1 to 24 (what float32 counts exactly), got {bits!r}."
+                )
             levels = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
         if levels is not None and not levels[0] < levels[1]:
             raise ValueError(f"levels must be (lowest, highest) with lowest < highest, got {levels!r}.")
@@ -216,7 +218,9 @@ class ArrheniusCell(eqx.Module):
         drift, log_exchange = self._operands(drift, barrier)
         return jnp.abs(numerics.cell_response(drift, log_exchange)[0]) > jnp.asarray(barrier, drift.dtype)
 
-    def retention_barrier(self, time: ArrayLike, failure: ArrayLike = 1e-4, cells: ArrayLike = 1.0) -> Float[Array, "..."]:
+    def retention_barrier(
+        self, time: ArrayLike, failure: ArrayLike = 1e-4, cells: ArrayLike = 1.0
+    ) -> Float[Array, "..."]:
         """Barrier that holds cells for a time: B = ln(n k0 t / -ln(1 - P)).
 
         Args:
@@ -234,13 +238,17 @@ class ArrheniusCell(eqx.Module):
             >>> f"{ArrheniusCell().retention_barrier(10 * 365.25 * 86400, 1e-4):.2f}"
             '49.50'
         """
-        time = checked_leaf(time, "time", low=0.0, open_low=True, remedy="Retention is in seconds; ten years are 3.16e8.")
+        time = checked_leaf(
+            time, "time", low=0.0, open_low=True, remedy="Retention is in seconds; ten years are 3.16e8."
+        )
         failure = _probability(failure)
         cells = checked_leaf(cells, "cells", low=0.0, open_low=True, remedy="It is how many cells must survive.")
         log_rate = jnp.log(self.attempt_rate) + jnp.log(time) + jnp.log(cells)
         return log_rate - jnp.log(-jnp.log1p(-failure))
 
-    def retention_time(self, barrier: ArrayLike, failure: ArrayLike = 1e-4, cells: ArrayLike = 1.0) -> Float[Array, "..."]:
+    def retention_time(
+        self, barrier: ArrayLike, failure: ArrayLike = 1e-4, cells: ArrayLike = 1.0
+    ) -> Float[Array, "..."]:
         """How long a barrier holds cells: t = -ln(1 - P) e^B / (n k0).
 
         Args:

@@ -146,9 +146,7 @@ class CompensatedSum(NamedTuple):
             return CompensatedSum(jax.tree.map(jnp.add, self.total, value), None)
         corrected = jax.tree.map(jnp.add, value, self.residual)
         total = jax.tree.map(jnp.add, self.total, corrected)
-        residual = jax.tree.map(
-            lambda new, increment, old: increment - (new - old), total, corrected, self.total
-        )
+        residual = jax.tree.map(lambda new, increment, old: increment - (new - old), total, corrected, self.total)
         return CompensatedSum(total, residual)
 
     def float64(self) -> PyTree:

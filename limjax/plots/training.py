@@ -84,7 +84,9 @@ def heat_per_layer(report: Report) -> Figure:
         other = np.array([row.static_kt for row in rows]) / count
         bars = ax.barh(position - 0.2, other, 0.36, color=OTHER, label=f"{report.compared_with} barrier, same updates")
         ax.bar_label(bars, fmt="%.3g", padding=3)
-    ax.axvline(report.landauer_kt / max(report.total.parameters, 1), color=FLOOR, linestyle=":", label="ln 2 per update")
+    ax.axvline(
+        report.landauer_kt / max(report.total.parameters, 1), color=FLOOR, linestyle=":", label="ln 2 per update"
+    )
     ax.set_xscale("log")
     low, high = ax.get_xlim()
     ax.set_xlim(low, high * 4)
@@ -112,7 +114,9 @@ def heat_map(heat, name: str) -> Figure:
     if positive.size:
         low = max(positive.min(), positive.max() * 1e-4)
         # Weights that never moved stay white instead of stretching the scale to zero.
-        image = ax.imshow(np.where(heat > 0, heat, np.nan), aspect="auto", cmap="viridis", norm=LogNorm(low, positive.max()))
+        image = ax.imshow(
+            np.where(heat > 0, heat, np.nan), aspect="auto", cmap="viridis", norm=LogNorm(low, positive.max())
+        )
     else:
         image = ax.imshow(heat, aspect="auto", cmap="viridis")
     fig.colorbar(image, ax=ax, label="heat of the whole run [kT]")
