@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from limjax.ledger import per_parameter
 from limjax.physics.units import LN2, YEAR_S
 from limjax.training import HistoryRow, TrainResult
 
@@ -109,7 +110,7 @@ def ledger_arrays(result: TrainResult) -> dict[str, np.ndarray]:
     paths = [_name(path) for path, _ in jax.tree_util.tree_flatten_with_path(result.params)[0]]
     arrays: dict[str, np.ndarray] = {"leaves": np.array(paths), "steps": np.asarray(ledger.steps)}
     units = {"heat": "heat_kt", "actuation": "actuation_kt", "path": "path_levels", "realised_heat": "realised_heat_kt"}
-    for field in (
+    sums = (
         "heat",
         "path",
         "saturated",
@@ -119,15 +120,19 @@ def ledger_arrays(result: TrainResult) -> dict[str, np.ndarray]:
         "range_clipped",
         "barrier_clipped",
         "shallow",
-    ):
-        entry = getattr(ledger, field)
+    )
+    for field in sums:
+        entry, name = getattr(ledger, field), units.get(field, field)
         if entry is None:
             continue
-        for path, value in jax.tree_util.tree_flatten_with_path(entry.float64())[0]:
-            arrays["/".join(filter(None, (units.get(field, field), _name(path))))] = value
-    for name, sums in ledger.compare.items():
-        arrays[f"compare/{name}/heat_kt"] = sums.heat.float64()
-        arrays[f"compare/{name}/actuation_kt"] = sums.actuation.float64()
+        if isinstance(entry.total, list):
+            for path, value in jax.tree_util.tree_flatten_with_path(per_parameter(ledger, field))[0]:
+                arrays[f"{name}/{_name(path)}"] = value
+        else:
+            arrays[name] = entry.float64()
+    for name, comparison in ledger.compare.items():
+        arrays[f"compare/{name}/heat_kt"] = comparison.heat.float64()
+        arrays[f"compare/{name}/actuation_kt"] = comparison.actuation.float64()
     return arrays
 
 
@@ -136,8 +141,8 @@ def _name(path) -> str:
 
 
 def _draw(result: TrainResult) -> dict[str, Any]:
-    from limjax.plots import training as plots
     from limjax.physics.cell import ArrheniusCell
+    from limjax.plots import training as plots
 
     retention = ArrheniusCell(attempt_rate=result.summary["attempt_rate"]).retention_barrier(10 * YEAR_S)
     pictures = {
@@ -145,8 +150,10 @@ def _draw(result: TrainResult) -> dict[str, Any]:
         "barrier": plots.barrier_height(result.history, float(retention)),
         "heat_per_layer": plots.heat_per_layer(result.report),
     }
-    heat = jax.tree_util.tree_flatten_with_path(result.ledger.heat.float64())[0]
-    matrices = [(path, value) for path, value in heat if value.ndim == 2]
+    matrices = []
+    if isinstance(result.ledger.heat.total, list):
+        heat = jax.tree_util.tree_flatten_with_path(per_parameter(result.ledger))[0]
+        matrices = [(path, value) for path, value in heat if value.ndim == 2]
     if matrices:
         path, value = max(matrices, key=lambda item: item[1].size)
         pictures["heat_map"] = plots.heat_map(value, _name(path))

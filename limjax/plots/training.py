@@ -39,7 +39,8 @@ def loss_and_heat(history: Sequence[HistoryRow], landauer_kt_per_parameter: floa
     _log_if_positive(right, [row.heat_kt for row in history])
     right.set_xlabel("step")
     right.set_ylabel("cumulative cost per parameter [kT]")
-    right.legend(frameon=False)
+    # Above the axes: the curves fill four decades, and no corner is sure to be free.
+    right.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, fontsize="small")
     return fig
 
 
@@ -79,17 +80,17 @@ def heat_per_layer(report: Report) -> Figure:
     count = np.array([max(row.parameters, 1) for row in rows])
     own = np.array([row.heat_kt + row.actuation_kt for row in rows]) / count
     bars = ax.barh(position + 0.2, own, 0.36, color=OWN, label="this run: heat and barrier work")
-    ax.bar_label(bars, fmt="%.3g", padding=3)
+    ax.bar_label(bars, fmt=_short, padding=3)
     if report.compared_with is not None:
         other = np.array([row.static_kt for row in rows]) / count
         bars = ax.barh(position - 0.2, other, 0.36, color=OTHER, label=f"{report.compared_with} barrier, same updates")
-        ax.bar_label(bars, fmt="%.3g", padding=3)
+        ax.bar_label(bars, fmt=_short, padding=3)
     ax.axvline(
         report.landauer_kt / max(report.total.parameters, 1), color=FLOOR, linestyle=":", label="ln 2 per update"
     )
     ax.set_xscale("log")
     low, high = ax.get_xlim()
-    ax.set_xlim(low, high * 4)
+    ax.set_xlim(10.0 ** math.floor(math.log10(low)), high * 4)
     ax.set_yticks(position, [row.name for row in rows])
     ax.invert_yaxis()
     ax.set_xlabel("cost of the whole run per parameter [kT]")
@@ -124,6 +125,10 @@ def heat_map(heat, name: str) -> Figure:
     ax.set_xlabel("column")
     ax.set_ylabel("row")
     return fig
+
+
+def _short(x: float) -> str:
+    return f"{x:,.0f}" if x >= 1e3 else f"{x:.3g}"
 
 
 def _log_if_positive(ax, values):
