@@ -63,30 +63,31 @@ def test_gradient_over_the_whole_range(grid):
 
 
 def test_response_in_float64(grid, x64):
-    drift, log_exchange, d, g, activity = grid
+    _, log_exchange, d, g, activity = grid
     half_affinity, a = cell_response(jnp.asarray(d), jnp.asarray(log_exchange.astype(np.float64)))
     assert half_affinity.dtype == a.dtype == jnp.float64
     np.testing.assert_allclose(half_affinity, np.arcsinh(d / (2 * g)), rtol=2e-14, atol=1e-300)
     np.testing.assert_allclose(a, activity, rtol=2e-14)
 
 
-def test_first_and_second_derivative_against_finite_differences(x64):
+@pytest.mark.parametrize("argument", [0, 1])
+@pytest.mark.parametrize("output", [0, 1])
+def test_first_and_second_derivative_against_finite_differences(output, argument, x64):
     d = jnp.asarray([-30.0, -1.0, -1e-3, 0.0, 1e-2, 0.7, 5.0, 2e2])
     lg = jnp.asarray([-8.0, -1.0, 0.0, 2.0, -3.0, 0.5, 4.0, -5.0])
-    for value in (lambda d, lg: cell_response(d, lg)[0], lambda d, lg: cell_response(d, lg)[1]):
-        for argument in (0, 1):
+    h = 1e-5
 
-            def at(shift, f):
-                moved = [d, lg]
-                moved[argument] = moved[argument] + shift
-                return f(*moved)
+    def value(d, lg):
+        return cell_response(d, lg)[output]
 
-            f = jax.vmap(value)
-            first = jax.vmap(jax.grad(value, argument))
-            second = jax.vmap(jax.grad(jax.grad(value, argument), argument))
-            h = 1e-5
-            np.testing.assert_allclose(first(d, lg), (at(h, f) - at(-h, f)) / (2 * h), rtol=2e-6, atol=1e-7)
-            np.testing.assert_allclose(second(d, lg), (at(h, first) - at(-h, first)) / (2 * h), rtol=2e-6, atol=1e-6)
+    def slope_by_differences(f):
+        above, below = ((d + s, lg) if argument == 0 else (d, lg + s) for s in (h, -h))
+        return (f(*above) - f(*below)) / (2 * h)
+
+    first = jax.vmap(jax.grad(value, argument))
+    second = jax.vmap(jax.grad(jax.grad(value, argument), argument))
+    np.testing.assert_allclose(first(d, lg), slope_by_differences(jax.vmap(value)), rtol=2e-6, atol=1e-7)
+    np.testing.assert_allclose(second(d, lg), slope_by_differences(first), rtol=2e-6, atol=1e-6)
 
 
 def test_exchange_below_the_smallest_float():
