@@ -435,7 +435,7 @@ def _step(
     half_affinities = [half_affinity for half_affinity, _ in responses]
     activities = [activity for _, activity in responses]
     if held is None:
-        held = [jnp.abs(half_affinity) > height for half_affinity, height in zip(half_affinities, heights)]
+        held = [cell.is_saturated(drift, height) for drift, height in zip(drifts, heights)]
 
     moves = _draw(hops, state.key, ledger.steps, drifts, log_exchanges, activities)
     moves, ends = _inside(cell, moves, drifts, params, layout, hops)

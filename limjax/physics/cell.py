@@ -215,8 +215,20 @@ class ArrheniusCell(eqx.Module):
         Returns:
             True where the request cannot be met by a barrier-limited cell.
         """
-        drift, log_exchange = self._operands(drift, barrier)
-        return jnp.abs(numerics.cell_response(drift, log_exchange)[0]) > jnp.asarray(barrier, drift.dtype)
+        drift = _floating(drift)
+        return jnp.abs(drift) > self.saturation_drift(jnp.asarray(barrier, drift.dtype))
+
+    def saturation_drift(self, barrier: ArrayLike) -> Float[Array, "..."]:
+        """Largest request a barrier-limited cell can meet in one step: k0 τ (1 - e^-2B), where F/2 = B.
+
+        Args:
+            barrier: B [kT].
+
+        Returns:
+            d [levels].
+        """
+        barrier = _floating(barrier)
+        return -jnp.exp(self.log_attempts(barrier.dtype)) * jnp.expm1(-2 * barrier)
 
     def retention_barrier(
         self, time: ArrayLike, failure: ArrayLike = 1e-4, cells: ArrayLike = 1.0
