@@ -6,6 +6,7 @@ dissipated, and joules measured on the machine that runs the program are not in 
 
 from typing import Literal, NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -32,42 +33,121 @@ class Comparison(NamedTuple):
     actuation: CompensatedSum
 
 
-class Ledger(NamedTuple):
+class Ledger(eqx.Module):
     """Running sums over all steps so far.
 
     "Leaf" entries are arrays of shape (leaves,), in `jax.tree.leaves` order: sums over the parameters of each leaf.
     "Parameter" entries hold one number per parameter, as a list of blocks (`limjax.blocks`); `per_parameter` gives them
     the structure of the parameters. With `granularity="leaf"` they are leaf entries too.
 
+    The leaf entries lie in one array, one row each, because a compiled step pays for every array it touches.
+
     Attributes:
         steps: number of steps.
-        heat: update heat Σ d·F of the closed form [kT]; parameter.
-        path: requested path Σ|d| [levels]; parameter.
-        saturated: steps in which the tilt exceeded the barrier; parameter.
-        actuation: work to move the barrier [kT]; parameter if the barrier differs between parameters, else leaf.
-        hops: mean number of hops ΣA, also the variance the hops injected [levels²]; leaf.
-        realised_heat: Σ F·Δn of the hops drawn [kT], whose mean is `heat`; leaf; None without hop noise.
-        range_clipped: parameter-steps that ended at the end of the cell's range; leaf; None without a range.
-        barrier_clipped: parameter-steps whose barrier was clipped to the cell's range; leaf.
-        shallow: parameter-steps with a barrier below 2 kT, where the ladder is a rough picture; leaf.
-        compare: what other barriers would have cost, by name.
+        blocks: the parameter entries by name, each a `CompensatedSum` of a list of blocks.
+        per_leaf: all leaf entries, a `CompensatedSum` of shape (rows, leaves).
+        rows: what the rows of `per_leaf` are called.
         optimizer_heat: heat of the optimizer's own state [kT], shape (state leaves,), or None if not charged.
         start: the parameters at the start, or None with `granularity="leaf"`.
     """
 
     steps: Int[Array, ""]
-    heat: CompensatedSum
-    path: CompensatedSum
-    saturated: CompensatedSum
-    actuation: CompensatedSum
-    hops: CompensatedSum
-    realised_heat: CompensatedSum | None
-    range_clipped: CompensatedSum | None
-    barrier_clipped: CompensatedSum
-    shallow: CompensatedSum
-    compare: dict[str, Comparison]
+    blocks: dict[str, CompensatedSum]
+    per_leaf: CompensatedSum
     optimizer_heat: CompensatedSum | None
     start: PyTree | None
+    rows: tuple[str, ...] = eqx.field(static=True)
+
+    def entry(self, name: str) -> CompensatedSum | None:
+        """One of the sums by name, or None if this ledger does not keep it."""
+        if name in self.blocks:
+            return self.blocks[name]
+        if name not in self.rows:
+            return None
+        row = self.rows.index(name)
+        return jax.tree.map(lambda x: x[row], self.per_leaf)
+
+    @property
+    def heat(self) -> CompensatedSum:
+        """Update heat Σ d·F of the closed form [kT]; parameter."""
+        return self._kept("heat")
+
+    @property
+    def path(self) -> CompensatedSum:
+        """Requested path Σ|d| [levels]; parameter."""
+        return self._kept("path")
+
+    @property
+    def saturated(self) -> CompensatedSum:
+        """Steps in which the tilt exceeded the barrier; parameter."""
+        return self._kept("saturated")
+
+    @property
+    def actuation(self) -> CompensatedSum:
+        """Work to move the barrier [kT]; parameter if the barrier differs between parameters, else leaf."""
+        return self._kept("actuation")
+
+    @property
+    def hops(self) -> CompensatedSum:
+        """Mean number of hops ΣA, also the variance the hops injected [levels²]; leaf."""
+        return self._kept("hops")
+
+    @property
+    def barrier_clipped(self) -> CompensatedSum:
+        """Parameter-steps whose barrier was clipped to the cell's range; leaf."""
+        return self._kept("barrier_clipped")
+
+    @property
+    def shallow(self) -> CompensatedSum:
+        """Parameter-steps with a barrier below 2 kT, where the ladder is a rough picture; leaf."""
+        return self._kept("shallow")
+
+    @property
+    def realised_heat(self) -> CompensatedSum | None:
+        """Σ F·Δn of the hops drawn [kT], whose mean is `heat`; leaf; None without hop noise."""
+        return self.entry("realised_heat")
+
+    @property
+    def range_clipped(self) -> CompensatedSum | None:
+        """Parameter-steps that ended at the end of the cell's range; leaf; None without a range."""
+        return self.entry("range_clipped")
+
+    @property
+    def compare(self) -> dict[str, Comparison]:
+        """What other barriers would have cost, by name."""
+        names = [row.removesuffix("/heat").removeprefix("compare/") for row in self.rows if row.endswith("/heat")]
+        return {
+            name: Comparison(self._kept(f"compare/{name}/heat"), self._kept(f"compare/{name}/actuation"))
+            for name in names
+        }
+
+    def add(
+        self,
+        entries: dict[str, list[Float[Array, "..."]] | Float[Array, "leaves"]],
+        optimizer_heat: Float[Array, "state_leaves"] | None,
+    ) -> "Ledger":
+        """The ledger with one step added.
+
+        Args:
+            entries: what the step adds, by name: lists of blocks for parameter entries, arrays for leaf entries.
+            optimizer_heat: heat of the optimizer's own state [kT], if it is charged.
+
+        Returns:
+            The new ledger.
+        """
+        return Ledger(
+            steps=self.steps + 1,
+            blocks={name: sums.add(entries[name]) for name, sums in self.blocks.items()},
+            per_leaf=self.per_leaf.add(jnp.stack([entries[name] for name in self.rows])),
+            optimizer_heat=None if self.optimizer_heat is None else self.optimizer_heat.add(optimizer_heat),
+            start=self.start,
+            rows=self.rows,
+        )
+
+    def _kept(self, name: str) -> CompensatedSum:
+        entry = self.entry(name)
+        assert entry is not None
+        return entry
 
 
 def init_ledger(
@@ -96,34 +176,30 @@ def init_ledger(
     Returns:
         The ledger.
     """
-    per_leaf = jnp.zeros((len(jax.tree.leaves(params)),), jnp.result_type(float))
+    leaves = jax.tree.leaves(params)
+    dtype = jnp.result_type(float)
+    in_blocks = ["heat", "path", "saturated"] + ["actuation"] * actuation_per_parameter
+    rows = ["hops", "barrier_clipped", "shallow"] + ["actuation"] * (not actuation_per_parameter)
+    rows += ["realised_heat"] * noisy + ["range_clipped"] * has_range
+    rows += [f"compare/{name}/{what}" for name in compare for what in ("heat", "actuation")]
+    if granularity == "leaf":
+        in_blocks, rows = [], rows + in_blocks
 
-    def leaf_sum():
-        return CompensatedSum.zeros(per_leaf, compensated)
+    def block_sum(name):
+        # Saturations are whole numbers: a plain float32 sum of ones is exact up to 16.7 million steps.
+        zeros = blocks_or_placeholder(params, Blocks(leaves).zeros(leaves))
+        return CompensatedSum.zeros(zeros, compensated and name != "saturated")
 
-    def parameter_sum(compensated):
-        if granularity == "leaf":
-            return leaf_sum()
-        leaves = jax.tree.leaves(params)
-        return CompensatedSum.zeros(blocks_or_placeholder(params, Blocks(leaves).zeros(leaves)), compensated)
-
+    optimizer_heat = None
+    if optimizer_leaves is not None:
+        optimizer_heat = CompensatedSum.zeros(jnp.zeros((optimizer_leaves,), dtype), compensated)
     return Ledger(
         steps=jnp.zeros((), jnp.int32),
-        heat=parameter_sum(compensated),
-        path=parameter_sum(compensated),
-        # Whole numbers: a plain float32 sum of ones is exact up to 16.7 million steps.
-        saturated=parameter_sum(False),
-        actuation=parameter_sum(compensated) if actuation_per_parameter else leaf_sum(),
-        hops=leaf_sum(),
-        realised_heat=leaf_sum() if noisy else None,
-        range_clipped=leaf_sum() if has_range else None,
-        barrier_clipped=leaf_sum(),
-        shallow=leaf_sum(),
-        compare={name: Comparison(leaf_sum(), leaf_sum()) for name in compare},
-        optimizer_heat=None
-        if optimizer_leaves is None
-        else CompensatedSum.zeros(jnp.zeros((optimizer_leaves,), jnp.result_type(float)), compensated),
+        blocks={name: block_sum(name) for name in in_blocks},
+        per_leaf=CompensatedSum.zeros(jnp.zeros((len(rows), len(leaves)), dtype), compensated),
+        optimizer_heat=optimizer_heat,
         start=None if granularity == "leaf" else jax.tree.map(_copy, params),
+        rows=tuple(rows),
     )
 
 
@@ -219,7 +295,7 @@ def per_parameter(ledger: Ledger, name: str = "heat") -> PyTree:
         >>> limjax.per_parameter(limjax.get_ledger(opt.init({"w": jnp.zeros(3)})))
         {'w': array([0., 0., 0.])}
     """
-    entry = getattr(ledger, name)
+    entry = ledger.entry(name)
     if entry is None or not isinstance(entry.total, list):
         raise ValueError(
             f'This ledger keeps {name} per leaf, not per parameter; use leaf_totals(ledger, "{name}"), or make the '

@@ -13,7 +13,6 @@ from limjax.barriers.static import StaticBarrier
 from limjax.blocks import Blocks, blocks_or_placeholder
 from limjax.ledger import (
     VALID_FROM_BARRIER,
-    Comparison,
     Granularity,
     Ledger,
     get_ledger,
@@ -147,10 +146,11 @@ def learning_in_memory(
         leaves, treedef = jax.tree.flatten(updates)
         drift = [_levels(u, cell) for u in leaves]
         inputs = BarrierInputs(state.ledger.steps, _loss(value), drift, jax.tree.leaves(gradient), cell)
-        moved, new_state = _step(state, inputs, None, leaves, params, hops, granularity)
-        if state.optimizer_memory is not None:
-            new_state = _charge_optimizer(new_state, state.inner, inner_state, inputs, leaves)
-        return treedef.unflatten(moved), new_state._replace(inner=inner_state)
+        memory, memory_heat = state.optimizer_memory, None
+        if memory is not None:
+            memory, memory_heat = _charge_optimizer(memory, state.inner, inner_state, inputs, leaves)
+        moved, state = _step(state, inputs, None, leaves, params, hops, memory_heat)
+        return treedef.unflatten(moved), state._replace(inner=inner_state, optimizer_memory=memory)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -217,7 +217,7 @@ def gradient_tilt(
         scale = coupling * cell.lsb
         half_tilts = [-0.5 * _wide(g) * scale.astype(compute_dtype(g.dtype)) for g in leaves]
         inputs = BarrierInputs(state.ledger.steps, _loss(value), None, leaves, cell)
-        moved, new_state = _step(state, inputs, half_tilts, leaves, params, hops, granularity)
+        moved, new_state = _step(state, inputs, half_tilts, leaves, params, hops)
         return treedef.unflatten(moved), new_state
 
     return optax.GradientTransformationExtraArgs(init, update)
@@ -417,7 +417,7 @@ def _step(
     leaves: list[Array],
     params: PyTree | None,
     hops: Hops,
-    granularity: Granularity,
+    optimizer_heat: Float[Array, "state_leaves"] | None = None,
 ) -> tuple[list[Array], LearningInMemoryState]:
     """One step of the memory: move the barrier, charge every cell, draw the hops."""
     cell, ledger = state.cell, state.ledger
@@ -446,38 +446,28 @@ def _step(
     else:
         moved = leaves
 
-    def entry(blocks):
-        return layout.leaf_sums(blocks) if granularity == "leaf" else blocks
-
-    compare, comparisons = {}, {}
+    entries = {
+        "heat": [2 * drift * half_affinity for drift, half_affinity in zip(drifts, half_affinities)],
+        "path": [jnp.abs(drift) for drift in drifts],
+        "saturated": [is_held.astype(drift.dtype) for is_held, drift in zip(held, drifts)],
+        "actuation": work,
+        "hops": activities,
+        "barrier_clipped": clipped,
+        "shallow": _map(barrier.height, lambda b: (b < VALID_FROM_BARRIER).astype(b.dtype)),
+    }
+    if hops != "mean":
+        assert moves is not None
+        entries["realised_heat"] = [2 * half_affinity * move for half_affinity, move in zip(half_affinities, moves)]
+    if ends is not None:
+        entries["range_clipped"] = ends
+    compare = {}
     compare_inputs = inputs if inputs.drift is not None else inputs._replace(drift=layout.unpack(drifts))
     for name, other in state.compare.items():
         compare[name], other_work, _ = _move_barrier(other, compare_inputs, layout)
-        sums = ledger.compare[name]
-        comparisons[name] = Comparison(
-            sums.heat.add(_heat_sums(compare[name].height, drifts, cell, layout)),
-            sums.actuation.add(_leaf_sums(other_work, layout)),
-        )
-
-    shallow = _map(barrier.height, lambda b: (b < VALID_FROM_BARRIER).astype(b.dtype))
-    realised = ledger.realised_heat
-    if realised is not None:
-        assert moves is not None
-        drawn = [2 * half_affinity * move for half_affinity, move in zip(half_affinities, moves)]
-        realised = realised.add(layout.leaf_sums(drawn))
-    ledger = ledger._replace(
-        steps=ledger.steps + 1,
-        heat=ledger.heat.add(entry([2 * d * h for d, h in zip(drifts, half_affinities)])),
-        path=ledger.path.add(entry([jnp.abs(d) for d in drifts])),
-        saturated=ledger.saturated.add(entry([h.astype(d.dtype) for h, d in zip(held, drifts)])),
-        actuation=ledger.actuation.add(work if isinstance(ledger.actuation.total, list) else _leaf_sums(work, layout)),
-        hops=ledger.hops.add(layout.leaf_sums(activities)),
-        realised_heat=realised,
-        range_clipped=None if ledger.range_clipped is None else ledger.range_clipped.add(layout.leaf_sums(ends)),
-        barrier_clipped=ledger.barrier_clipped.add(_leaf_sums(clipped, layout)),
-        shallow=ledger.shallow.add(_leaf_sums(shallow, layout)),
-        compare=comparisons,
-    )
+        entries[f"compare/{name}/heat"] = _heats(compare[name].height, drifts, cell, layout)
+        entries[f"compare/{name}/actuation"] = other_work
+    sums = {name: value if name in ledger.blocks else _leaf_sums(value, layout) for name, value in entries.items()}
+    ledger = ledger.add(sums, optimizer_heat)
     return moved, state._replace(ledger=ledger, barrier=barrier, compare=compare)
 
 
@@ -491,9 +481,8 @@ def _tilted_drift(half_tilt, barrier, log_exchange):
     return jnp.where(is_small, direct, wide), jnp.abs(half_tilt) > barrier
 
 
-def _heat_sums(height: BarrierValue, drifts: list[Float[Array, "..."]], cell: ArrheniusCell, layout: Blocks):
-    heights = _per_block(height, layout)
-    return layout.leaf_sums([cell.heat(drift, height) for drift, height in zip(drifts, heights)])
+def _heats(height: BarrierValue, drifts: list[Float[Array, "..."]], cell: ArrheniusCell, layout: Blocks):
+    return [cell.heat(drift, height) for drift, height in zip(drifts, _per_block(height, layout))]
 
 
 def _draw(hops, key, step: Int[Array, ""], drifts, log_exchanges, activities):
@@ -544,14 +533,12 @@ def _charged_state_leaves(inner_state, like: list[Any]) -> list[Array]:
     ]
 
 
-def _charge_optimizer(new_state, old_inner, new_inner, inputs: BarrierInputs, leaves):
-    """Charges the writes of the optimizer's own state to the cells that hold it."""
-    cell, barrier = new_state.optimizer_memory
+def _charge_optimizer(memory, old_inner, new_inner, inputs: BarrierInputs, leaves):
+    """Heat and barrier work of the writes to the optimizer's own state, per charged array [kT]."""
+    cell, barrier = memory
     old, new = _charged_state_leaves(old_inner, leaves), _charged_state_leaves(new_inner, leaves)
     drift = [_levels(b - a, cell) for a, b in zip(old, new)]
     layout = Blocks(drift)
     barrier, work, _ = _move_barrier(barrier, inputs._replace(drift=drift, gradient=drift, cell=cell), layout)
-    cost = _heat_sums(barrier.height, layout.pack(drift), cell, layout) + _leaf_sums(work, layout)
-    ledger = new_state.ledger
-    ledger = ledger._replace(optimizer_heat=ledger.optimizer_heat.add(cost))
-    return new_state._replace(ledger=ledger, optimizer_memory=(cell, barrier))
+    heats = _heats(barrier.height, layout.pack(drift), cell, layout)
+    return (cell, barrier), layout.leaf_sums(heats) + _leaf_sums(work, layout)
