@@ -4,7 +4,7 @@ Three kinds of energy never meet here: `heat` is the model's closed form, `reali
 dissipated, and joules measured on the machine that runs the program are not in the ledger at all.
 """
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import equinox as eqx
 import jax
@@ -123,7 +123,7 @@ class Ledger(eqx.Module):
 
     def add(
         self,
-        entries: dict[str, list[Float[Array, "..."]] | Float[Array, "leaves"]],
+        entries: dict[str, Any],
         optimizer_heat: Float[Array, "state_leaves"] | None,
     ) -> "Ledger":
         """The ledger with one step added.

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, ArrayLike, Float, Int, PyTree, UInt32
@@ -120,11 +121,9 @@ def learning_in_memory(
     Source: arXiv:2402.14878 v1 for the idea; the equations are derived in the documentation.
     """
     inner = optax.with_extra_args_support(optimizer)
-    _check_hops(hops, key)
     _check_granularity(granularity)
     named = _named_comparisons(compare, cell)
-    # The words are drawn here, once: init may run under jit, and a key there would be a constant anyway.
-    words = None if hops == "mean" else key_words(key)
+    words = _words(hops, key)
 
     def init(params: PyTree) -> LearningInMemoryState:
         inner_state = inner.init(params)
@@ -152,7 +151,7 @@ def learning_in_memory(
         moved, state = _step(state, inputs, None, leaves, params, hops, memory_heat)
         return treedef.unflatten(moved), state._replace(inner=inner_state, optimizer_memory=memory)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return optax.GradientTransformationExtraArgs(init, update)  # pyright: ignore[reportArgumentType]  # optax types any tree
 
 
 def gradient_tilt(
@@ -202,10 +201,9 @@ def gradient_tilt(
     coupling = checked_leaf(
         coupling, "coupling", low=0.0, open_low=True, remedy="It is kT of tilt per unit of loss, for example 100.0."
     )
-    _check_hops(hops, key)
     _check_granularity(granularity)
     named = _named_comparisons(compare, cell)
-    words = None if hops == "mean" else key_words(key)
+    words = _words(hops, key)
 
     def init(params: PyTree) -> LearningInMemoryState:
         return _init_state(params, coupling, cell, barrier, named, hops, words, granularity, compensated, None, None)
@@ -220,7 +218,7 @@ def gradient_tilt(
         moved, new_state = _step(state, inputs, half_tilts, leaves, params, hops)
         return treedef.unflatten(moved), new_state
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return optax.GradientTransformationExtraArgs(init, update)  # pyright: ignore[reportArgumentType]  # optax types any tree
 
 
 def snap(params: PyTree, cell: ArrheniusCell) -> PyTree:
@@ -242,20 +240,18 @@ def snap(params: PyTree, cell: ArrheniusCell) -> PyTree:
         0.25
     """
 
+    levels = cell.levels
+    reach = 0.0 if levels is None or isinstance(levels, jax.core.Tracer) else float(jnp.max(jnp.abs(levels)))
+
     def snap_leaf(p):
-        if cell.max_level is not None and not isinstance(cell.max_level, jax.core.Tracer):
-            reach = max(abs(float(cell.max_level)), abs(float(cell.min_level)))
-            exact = 2.0 ** (jnp.finfo(p.dtype).nmant + 1)
-            if reach > exact:
-                raise ValueError(
-                    f"{p.dtype} counts levels exactly only up to {exact:.0f}, but this cell has levels up to "
-                    f"{reach:.0f}: use float32 parameters or fewer bits."
-                )
+        exact = 2.0 ** (jnp.finfo(p.dtype).nmant + 1)
+        if reach > exact:
+            raise ValueError(
+                f"{p.dtype} counts levels exactly only up to {exact:.0f}, but this cell has levels up to {reach:.0f}: use "
+                "float32 parameters or fewer bits."
+            )
         lsb = cell.lsb.astype(compute_dtype(p.dtype))
-        level = jnp.round(_wide(p) / lsb)
-        if cell.max_level is not None:
-            level = jnp.clip(level, cell.min_level.astype(level.dtype), cell.max_level.astype(level.dtype))
-        return (level * lsb).astype(p.dtype)
+        return (cell.clip_levels(jnp.round(_wide(p) / lsb)) * lsb).astype(p.dtype)
 
     return jax.tree.map(snap_leaf, params)
 
@@ -277,7 +273,7 @@ def get_barrier(state: PyTree) -> Float[Array, ""]:
     lim = next(leaf for leaf in found if isinstance(leaf, LearningInMemoryState))
     height = lim.barrier.height
     if isinstance(height, list):
-        return sum(jnp.sum(h) for h in height) / max(1, sum(h.size for h in height))
+        return jnp.sum(jnp.stack([jnp.sum(h) for h in height])) / sum(h.size for h in height)
     if height.ndim == 0:
         return height
     if lim.ledger.start is None:
@@ -286,11 +282,14 @@ def get_barrier(state: PyTree) -> Float[Array, ""]:
     return jnp.sum(height * sizes) / jnp.sum(sizes)
 
 
-def _check_hops(hops, key):
+def _words(hops: Hops, key: Array | None) -> UInt32[Array, "2"] | None:
     if hops not in ("mean", "gaussian", "exact"):
         raise ValueError(f'hops must be "mean", "gaussian" or "exact", got {hops!r}.')
-    if hops != "mean" and key is None:
+    if hops == "mean":
+        return None
+    if key is None:
         raise ValueError(f'hops="{hops}" draws random hops: pass key=jax.random.key(0), or use hops="mean".')
+    return key_words(key)
 
 
 def _check_granularity(granularity):
@@ -330,7 +329,7 @@ def _init_state(
         compensated=compensated,
         actuation_per_parameter=barrier.scope == "parameter",
         noisy=hops != "mean",
-        has_range=cell.max_level is not None,
+        has_range=cell.levels is not None,
         compare=tuple(named),
         optimizer_leaves=memory_leaves,
     )
@@ -501,7 +500,7 @@ def _draw(hops, key, step: Int[Array, ""], drifts, log_exchanges, activities):
 
 def _inside(cell: ArrheniusCell, moves, drifts, params, layout: Blocks, hops):
     """The displacements that keep the weights inside the cell's range, and which were stopped at its end."""
-    if cell.max_level is None:
+    if cell.levels is None:
         return moves, None
     if params is None:
         raise ValueError(
@@ -513,7 +512,7 @@ def _inside(cell: ArrheniusCell, moves, drifts, params, layout: Blocks, hops):
     for level, move in zip(levels, drifts if moves is None else moves):
         level = jnp.round(level) if hops == "exact" else level
         wanted = level + move
-        allowed = jnp.clip(wanted, cell.min_level.astype(level.dtype), cell.max_level.astype(level.dtype))
+        allowed = cell.clip_levels(wanted)
         inside.append(allowed - level)
         stopped.append((allowed != wanted).astype(level.dtype))
     return inside, stopped

@@ -259,7 +259,7 @@ def _run(loop, carry, cell, steps, checkpoint_folder, resume, checkpoint_seconds
         latest = store.latest()
         if resume and latest is not None:
             carry, notes = store.restore(latest, carry)
-            history = [HistoryRow(*(math.nan if v is None else v for v in row)) for row in notes["history"]]
+            history = [_row_from_json(row) for row in notes["history"]]
     taken = int(get_ledger(carry[1]).steps)
     before = history[-1].seconds if history else 0.0
     chunk = max(1, math.ceil(steps / _HISTORY_ROWS))
@@ -357,6 +357,11 @@ def _result(loop, carry, cell, steps, history, result, settings, wall_seconds) -
         "result": str(result),
     }
     return TrainResult(result, params, state, tuple(history), table, summary)
+
+
+def _row_from_json(row: list[Any]) -> HistoryRow:
+    """A history row from a checkpoint, where JSON has no NaN."""
+    return HistoryRow(int(row[0]), *(math.nan if value is None else float(value) for value in row[1:]))
 
 
 def versions() -> dict[str, str]:

@@ -29,7 +29,7 @@ class ScheduledBarrier(AbstractBarrier):
     """
 
     name: ClassVar[str] = "scheduled"
-    schedule: Callable[[Any], Any]
+    schedule: Any
     offset: Float[Array, "*s"]
 
     def __init__(self, schedule: Callable[[Any], Any], offset: ArrayLike = 0.0):

@@ -89,7 +89,7 @@ def _lyapunov(cell, total_steps, learning_rate, start=11.0, decay=0.98, floor=0.
 
 
 def _rate_matched(cell, total_steps, learning_rate, ratio=2.0, decay=0.98, granularity="leaf"):
-    return RateMatchedBarrier(ratio, decay, granularity)
+    return RateMatchedBarrier(ratio, decay, granularity)  # pyright: ignore[reportArgumentType]  # checked there
 
 
 def _fisher(cell, total_steps, learning_rate, price=1e4, decay=0.98):

@@ -10,5 +10,5 @@ def devices() -> None:
     for device in jax.devices():
         typer.echo(f"{device.id}  {device.platform}  {device.device_kind}  process {device.process_index}")
     typer.echo(
-        f"default backend: {jax.default_backend()}, 64-bit floats: {'on' if jax.config.jax_enable_x64 else 'off'}"
+        f"default backend: {jax.default_backend()}, 64-bit floats: {'on' if jax.numpy.zeros(()).dtype == 'float64' else 'off'}"
     )

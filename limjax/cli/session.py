@@ -71,7 +71,7 @@ def run_training(given: dict[str, Any], *, out: str | None, resume: bool, json_o
 
 def _new_settings(given: dict[str, Any]) -> dict[str, Any]:
     settings = {key: _DEFAULTS.get(key) if value is None else value for key, value in given.items()}
-    defaults = get_task(settings["task"]).defaults
+    defaults = get_task(str(settings["task"])).defaults
     for key in ("steps", "batch_size", "learning_rate", "lsb", "barrier"):
         if settings[key] is None:
             settings[key] = getattr(defaults, key)

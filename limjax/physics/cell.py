@@ -57,8 +57,7 @@ class ArrheniusCell(eqx.Module):
     recovery: Float[Array, "*s"]
     min_barrier: Float[Array, "*s"]
     max_barrier: Float[Array, "*s"]
-    min_level: Float[Array, "*s"] | None
-    max_level: Float[Array, "*s"] | None
+    levels: Float[Array, "2"] | None
 
     def __init__(
         self,
@@ -98,9 +97,22 @@ class ArrheniusCell(eqx.Module):
             levels = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
         if levels is not None and not levels[0] < levels[1]:
             raise ValueError(f"levels must be (lowest, highest) with lowest < highest, got {levels!r}.")
-        remedy = "It is a level number, for example levels=(-128, 127)."
-        self.min_level = None if levels is None else checked_leaf(levels[0], "the lowest level", remedy=remedy)
-        self.max_level = None if levels is None else checked_leaf(levels[1], "the highest level", remedy=remedy)
+        remedy = "They are level numbers, for example levels=(-128, 127)."
+        self.levels = None if levels is None else checked_leaf(list(levels), "levels", remedy=remedy)
+
+    def clip_levels(self, level: Float[Array, "..."]) -> Float[Array, "..."]:
+        """The nearest position the cell can hold; the same position for a cell without a range.
+
+        Args:
+            level: position on the ladder [levels].
+
+        Returns:
+            Position inside the range [levels].
+        """
+        if self.levels is None:
+            return level
+        lowest, highest = self.levels.astype(level.dtype)
+        return jnp.clip(level, lowest, highest)
 
     def log_attempts(self, dtype=None) -> Float[Array, "*s"]:
         """ln(k0 τ): logarithm of the attempts in one step, the exchange at zero barrier.
