@@ -14,6 +14,8 @@ from limjax.ledger import Ledger, get_ledger, get_ledgers, leaf_totals, per_para
 from limjax.optimizer import get_barrier, gradient_tilt, learning_in_memory, snap
 from limjax.physics.cell import ArrheniusCell
 from limjax.report import LayerReport, Report, report
+from limjax.tasks import Task, TaskDefaults
+from limjax.training import Result, TrainResult, train
 
 __version__ = "0.1.0"
 
@@ -27,9 +29,13 @@ __all__ = [
     "LyapunovBarrier",
     "RateMatchedBarrier",
     "Report",
+    "Result",
     "ScheduledBarrier",
     "SplineBarrier",
     "StaticBarrier",
+    "Task",
+    "TaskDefaults",
+    "TrainResult",
     "get_barrier",
     "get_ledger",
     "get_ledgers",
@@ -40,4 +46,5 @@ __all__ = [
     "report",
     "snap",
     "total",
+    "train",
 ]
