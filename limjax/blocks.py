@@ -5,6 +5,7 @@ small the array. A network of many small leaves would spend its time on that; pa
 their shape, and with it their sharding.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -47,8 +48,8 @@ class Blocks:
             for group in self.groups
         ]
 
-    def unpack(self, blocks: list[Float[Array, "..."]]) -> list[Float[Array, "..."]]:
-        """Leaves from blocks; works for NumPy arrays too."""
+    def unpack(self, blocks: Sequence[Any]) -> list[Any]:
+        """Leaves from blocks, which may be NumPy arrays."""
         leaves: list[Any] = [None] * len(self.sizes)
         for group, block in zip(self.groups, blocks):
             for i, piece in zip(group, self._pieces(group, block)):

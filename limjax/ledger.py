@@ -295,14 +295,13 @@ def per_parameter(ledger: Ledger, name: str = "heat") -> PyTree:
         >>> limjax.per_parameter(limjax.get_ledger(opt.init({"w": jnp.zeros(3)})))
         {'w': array([0., 0., 0.])}
     """
-    entry = ledger.entry(name)
-    if entry is None or not isinstance(entry.total, list):
+    if name not in ledger.blocks:
         raise ValueError(
             f'This ledger keeps {name} per leaf, not per parameter; use leaf_totals(ledger, "{name}"), or make the '
             'optimizer with granularity="parameter".'
         )
     leaves, treedef = jax.tree.flatten(ledger.start)
-    return treedef.unflatten(Blocks(leaves).unpack(entry.float64()))
+    return treedef.unflatten(Blocks(leaves).unpack(ledger.blocks[name].float64()))
 
 
 def total(ledger: Ledger, name: str = "heat") -> float:

@@ -1,5 +1,6 @@
 """The optax transformations: any optimizer on physical memory, and the memory as the optimizer."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -115,7 +116,7 @@ def learning_in_memory(
         >>> params = {"w": jnp.ones(3)}
         >>> state = opt.init(params)
         >>> updates, state = opt.update({"w": jnp.ones(3)}, state, params)
-        >>> f"{limjax.get_ledger(state).heat.total['w'][0]:.1f} kT"
+        >>> f"{limjax.per_parameter(limjax.get_ledger(state))['w'][0]:.1f} kT"
         '195.2 kT'
 
     Source: arXiv:2402.14878 v1 for the idea; the equations are derived in the documentation.
@@ -420,6 +421,8 @@ def _step(
 ) -> tuple[list[Array], LearningInMemoryState]:
     """One step of the memory: move the barrier, charge every cell, draw the hops."""
     cell, ledger = state.cell, state.ledger
+    if not leaves:  # a mask that leaves nothing: there is nothing to move and no block to add to
+        return leaves, state._replace(ledger=dataclasses.replace(ledger, steps=ledger.steps + 1))
     layout = Blocks(leaves)
     barrier, work, clipped = _move_barrier(state.barrier, inputs, layout)
     heights = _per_block(barrier.height, layout)

@@ -408,7 +408,7 @@ def test_every_number_is_a_differentiable_leaf():
     assert float(gradient.step_time) * 1e-3 == pytest.approx(expected, rel=1e-4)
     change = float(free_energy(jnp.float32(10.0)) - free_energy(jnp.float32(14.0)))
     assert float(gradient.recovery) == pytest.approx(change, abs=1e-6)
-    assert all(np.isfinite(leaf) for leaf in jax.tree.leaves(gradient))
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
 
 
 def test_changing_a_number_does_not_recompile():

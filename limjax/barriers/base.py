@@ -117,9 +117,11 @@ def running_mean(
     return old + weight * (new - old)
 
 
-def running_state(params: PyTree, granularity: str) -> list[Float[Array, "..."]]:
+def running_state(params: PyTree, granularity: str) -> PyTree:
     """Zeros for one running mean per parameter ("parameter") or per leaf ("leaf"), in `jax.tree.leaves` order."""
     leaves = jax.tree.leaves(params)
+    if not leaves:
+        return params  # the placeholder of `optax.tree.map_params`, see `limjax.blocks.blocks_or_placeholder`
     if granularity == "leaf":
         return [jnp.zeros((), compute_dtype(p.dtype)) for p in leaves]
     return [jnp.zeros_like(p, dtype=compute_dtype(p.dtype)) for p in leaves]

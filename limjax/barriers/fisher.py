@@ -52,7 +52,7 @@ class FisherBarrier(AbstractBarrier):
     def scope(self) -> Scope:
         return "parameter"
 
-    def init(self, params: PyTree) -> tuple[list[Float[Array, "..."]], list[Float[Array, "..."]]]:
+    def init(self, params: PyTree) -> tuple[PyTree, PyTree]:
         moments = running_state(params, "parameter")
         return moments, running_state(params, "parameter") if self.smooth_speed else []
 

@@ -55,7 +55,7 @@ class RateMatchedBarrier(AbstractBarrier):
     def scope(self) -> Scope:
         return self.granularity
 
-    def init(self, params: PyTree) -> list[Float[Array, "..."]]:
+    def init(self, params: PyTree) -> PyTree:
         return running_state(params, self.granularity)
 
     def evaluate(self, inputs: BarrierInputs, state: list[Float[Array, "..."]]) -> tuple[Any, Any]:

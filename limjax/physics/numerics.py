@@ -171,4 +171,4 @@ class CompensatedSum(NamedTuple):
         total = jax.tree.map(lambda x: np.asarray(x, np.float64), self.total)
         if self.residual is None:
             return total
-        return jax.tree.map(lambda x, r: x + np.asarray(r, np.float64), total, self.residual)
+        return jax.tree.map(lambda x, r: np.asarray(x + np.asarray(r, np.float64)), total, self.residual)
