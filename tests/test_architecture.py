@@ -1,0 +1,81 @@
+"""Imports go one way, `import limjax` is light, and a class is abstract or final."""
+
+import ast
+import importlib
+import inspect
+import pathlib
+import pkgutil
+import subprocess
+import sys
+
+import limjax
+from limjax.barriers import AbstractBarrier
+
+PACKAGE = pathlib.Path(limjax.__file__).parent
+
+# What each room may import, besides itself.
+_LEDGER = {"physics", "barriers", "blocks", "ledger", "optimizer", "report"}
+ALLOWED = {
+    "physics": set(),
+    "barriers": {"physics"},
+    "limits": {"physics"},
+    "simulate": {"physics"},
+    "blocks": {"physics"},
+    "ledger": {"physics", "blocks"},
+    "optimizer": {"physics", "barriers", "blocks", "ledger"},
+    "report": {"physics", "blocks", "ledger"},
+    "tasks": {"physics"},
+    "checkpoints": set(),
+    "training": _LEDGER | {"tasks", "checkpoints"},
+    "runs": _LEDGER | {"tasks", "training", "plots"},
+    "plots": _LEDGER | {"tasks", "training", "limits"},
+}
+
+
+def _imports(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("limjax"):
+            names = [node.module] if node.module != "limjax" else [f"limjax.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names if alias.name.startswith("limjax")]
+        else:
+            continue
+        yield from (name.split(".")[1] for name in names if "." in name)
+
+
+def test_imports_go_one_way():
+    wrong = []
+    for path in PACKAGE.rglob("*.py"):
+        room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        if room in ("__init__", "cli"):
+            continue
+        assert room in ALLOWED, f"say in this test what {room} may import"
+        wrong += [f"{path.name}: {other}" for other in _imports(path) if other != room and other not in ALLOWED[room]]
+    assert not wrong
+
+
+def test_importing_limjax_imports_no_extra():
+    heavy = ("matplotlib", "typer", "rich", "sklearn", "orbax", "scipy.stats", "flax")
+    code = f"import sys, limjax; print([name for name in {heavy!r} if name in sys.modules])"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
+
+
+def test_barriers_are_abstract_or_final():
+    for module in pkgutil.walk_packages(limjax.__path__, "limjax."):
+        importlib.import_module(module.name)
+
+    def subclasses(cls):
+        for sub in cls.__subclasses__():
+            yield sub
+            yield from subclasses(sub)
+
+    found = [cls for cls in subclasses(AbstractBarrier) if cls.__module__.startswith("limjax")]
+    assert len(found) >= 7
+    for cls in found:
+        assert inspect.isabstract(cls) or not cls.__subclasses__(), f"{cls.__name__} is concrete and has subclasses"
+
+
+def test_public_names_exist_and_have_docstrings():
+    for name in limjax.__all__:
+        assert getattr(limjax, name).__doc__, name
