@@ -117,7 +117,7 @@ def learning_in_memory(
         >>> state = opt.init(params)
         >>> updates, state = opt.update({"w": jnp.ones(3)}, state, params)
         >>> f"{limjax.per_parameter(limjax.get_ledger(state))['w'][0]:.1f} kT"
-        '195.2 kT'
+        '198.4 kT'
 
     Source: arXiv:2402.14878 v1 for the idea; the equations are derived in the documentation.
     """

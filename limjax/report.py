@@ -290,6 +290,8 @@ def report(ledger: Ledger, params: PyTree, cell: ArrheniusCell, *, start: PyTree
 
 def layer_name(path: Any) -> str:
     """The layer a leaf belongs to: its path without the last key, or the whole path if that is all there is."""
+    # Flax NNX wraps each array in a variable, whose content is one key deeper.
+    path = path[:-1] if len(path) > 1 and getattr(path[-1], "name", None) == "value" else path
     return jax.tree_util.keystr(path[:-1] if len(path) > 1 else path, simple=True, separator="/") or "parameters"
 
 
