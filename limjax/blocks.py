@@ -5,7 +5,6 @@ small the array. A network of many small leaves would spend its time on that; pa
 their shape, and with it their sharding.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -48,7 +47,7 @@ class Blocks:
             for group in self.groups
         ]
 
-    def unpack(self, blocks: Sequence[Any]) -> list[Any]:
+    def unpack(self, blocks: PyTree) -> list[Any]:
         """Leaves from blocks, which may be NumPy arrays."""
         leaves: list[Any] = [None] * len(self.sizes)
         for group, block in zip(self.groups, blocks):
