@@ -1,13 +1,14 @@
 """Saving and restoring a run, with orbax: atomic, two kept, readable after a crash in the middle of a save."""
 
+import gc
 import json
 import logging
 import os
 import pathlib
+import sys
 from typing import Any
 
 import jax
-import numpy as np
 from jaxtyping import PyTree
 
 
@@ -66,26 +67,38 @@ class Checkpoints:
         """
         args = self._ocp.args
         expected = _by_path(like)
+        reason = None
         try:
             target = args.StandardRestore({k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in expected.items()})
             restored = self._manager.restore(step, args=args.Composite(arrays=target, notes=args.JsonRestore()))
             arrays, notes = restored["arrays"], restored["notes"]
             wrong = [k for k, v in expected.items() if arrays[k].shape != v.shape or arrays[k].dtype != v.dtype]
             if wrong:
-                raise ValueError(f"{wrong[0]} has another shape or dtype")
+                reason = f"{wrong[0]} has another shape or dtype"
         except Exception as error:  # orbax and tensorstore raise many kinds for a damaged file
-            reason = " ".join(str(error).split())[:200]
+            reason = f"{type(error).__name__}: {' '.join(str(error).split()).split('. See full')[0][:160]}"
+        if reason is not None:
+            _drop_failed_reads()
             raise ValueError(
-                f"The checkpoint {self.folder / str(step)} cannot be read ({type(error).__name__}: {reason}). Delete that "
-                "folder to resume from the one before it, or start a new run with another output folder. Nothing was "
-                "changed."
-            ) from error
+                f"The checkpoint {self.folder / str(step)} cannot be read ({reason}). Delete that folder to resume from "
+                "the one before it, or start a new run with another output folder. Nothing was changed."
+            )
         leaves = [jax.numpy.asarray(arrays[path]) for path in expected]
         return jax.tree.structure(like).unflatten(leaves), notes
 
     def close(self) -> None:
         """Releases orbax's threads."""
         self._manager.close()
+
+
+def _drop_failed_reads() -> None:
+    """Collects orbax's other reads that failed too; each would print a traceback of its own when the program ends."""
+    hook = sys.unraisablehook
+    sys.unraisablehook = lambda _: None
+    try:
+        gc.collect()
+    finally:
+        sys.unraisablehook = hook
 
 
 def _by_path(tree: PyTree) -> dict[str, Any]:
@@ -111,8 +124,3 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
         raise ValueError(f"{path} is missing, so {path.parent} is not a limjax run that can be resumed.") from None
     except json.JSONDecodeError as error:
         raise ValueError(f"{path} is damaged ({error}); start a new run with another output folder.") from None
-
-
-def to_numpy(tree: PyTree) -> PyTree:
-    """The tree with its arrays on the host."""
-    return jax.tree.map(np.asarray, tree)

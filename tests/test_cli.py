@@ -1,0 +1,143 @@
+"""The command line: what it writes, what it prints, and one paragraph for everything that is wrong."""
+
+import hashlib
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from limjax.cli import main
+
+pytestmark = pytest.mark.optax
+
+SMALL = ["train", "--task", "diabetes-regression", "--steps", "30"]
+
+
+def run(capsys, *arguments):
+    with pytest.raises(SystemExit) as end:
+        main(list(map(str, arguments)))
+    out = capsys.readouterr()
+    return end.value.code or 0, out.out, out.err
+
+
+def digest(folder):
+    return {str(p): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run") / "out"
+    with pytest.raises(SystemExit) as end:
+        main([*SMALL, "--out", str(folder)])
+    assert not end.value.code
+    return folder
+
+
+def test_output_folder(finished):
+    names = {path.name for path in finished.iterdir()}
+    pictures = {"loss_and_heat.png", "barrier.png", "heat_per_layer.png", "heat_map.png"}
+    assert {
+        "summary.json",
+        "ledger.npz",
+        "history.csv",
+        "config.json",
+        "report.html",
+        "checkpoints",
+    } | pictures == names
+    summary = json.loads((finished / "summary.json").read_text())
+    assert summary["task"] == "diabetes-regression" and summary["steps"] == 30 and summary["result"] == "completed"
+    ledger = np.load(finished / "ledger.npz")
+    heat = sum(ledger[name].sum() for name in ledger if name.startswith("heat_kt/"))
+    assert heat == pytest.approx(summary["heat_kt"], rel=1e-6)
+    assert ledger["heat_kt/layer1/weight"].shape == (10, 32)
+    page = (finished / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == 4 and 'src="http' not in page
+
+
+def test_json_is_all_that_stdout_holds(capsys, tmp_path):
+    code, out, err = run(capsys, *SMALL, "--json", "--no-figures", "--out", tmp_path / "run")
+    assert code == 0 and json.loads(out)["result"] == "completed" and "step 30/30" in err
+    assert not list((tmp_path / "run").glob("*.png"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--task", "digit-mlp"], "Unknown task 'digit-mlp'"),
+        (["--barrier", "lyapunow"], "Unknown barrier 'lyapunow'"),
+        (["--temperature", "-3"], "temperature must be a finite number above 0, got -3.0"),
+        (["--lsb", "0"], "lsb must be a finite number above 0, got 0.0"),
+        (["--barrier", "static:height=-1"], "got -1.0"),
+        (["--barrier", "static:height=nan"], "got nan"),
+        (["--batch-size", "5000"], "batch_size 5000 is larger"),
+        (["--hops", "many"], "--hops must be mean, gaussian or exact, got 'many'"),
+        (["--steps", "0"], "--steps must be at least 1, got 0"),
+        (["--resume"], "--resume needs --out"),
+    ],
+)
+def test_wrong_input_is_one_paragraph_and_writes_nothing(capsys, tmp_path, monkeypatch, arguments, said):
+    monkeypatch.chdir(tmp_path)
+    code, _out, err = run(capsys, "train", *arguments)
+    assert code == 2 and said in err and err.count("\n") == 1 and "Traceback" not in err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_with_another_run_is_left_alone(capsys, finished):
+    before = digest(finished)
+    code, _, err = run(capsys, *SMALL, "--out", finished)
+    assert code == 2 and "holds another run; nothing was overwritten" in err
+    code, _, err = run(capsys, "train", "--resume", "--out", finished, "--seed", "5")
+    assert code == 2 and "has seed = 0" in err
+    assert digest(finished) == before
+
+
+def test_a_damaged_checkpoint_leaves_the_folder_alone(capsys, tmp_path):
+    folder = tmp_path / "run"
+    run(capsys, *SMALL, "--no-figures", "--out", folder)
+    for path in (folder / "checkpoints").rglob("*"):
+        if path.is_file() and path.stat().st_size > 200:
+            path.write_bytes(bytes(100))
+    summary = (folder / "summary.json").read_bytes()
+    code, _, err = run(capsys, "train", "--resume", "--out", folder)
+    assert code == 2 and "cannot be read" in err and err.count("\n") == 1
+    assert (folder / "summary.json").read_bytes() == summary
+
+
+def test_a_killed_run_resumes_to_the_same_numbers(tmp_path):
+    """`kill -9` after the first checkpoint; the resumed ledger equals that of a run nobody stopped."""
+    script = (
+        "import sys, os, signal, limjax\n"
+        "from limjax.tasks import diabetes_regression\n"
+        "folder, resume, kill = sys.argv[1], sys.argv[2] == '1', sys.argv[3] == '1'\n"
+        "def progress(row, left):\n"
+        "    if kill and row.step >= 200 and any(n.isdigit() for n in os.listdir(folder)): os.kill(os.getpid(), signal.SIGKILL)\n"
+        "r = limjax.train(diabetes_regression(), steps=400, checkpoints=folder, resume=resume, checkpoint_seconds=0.1,\n"
+        "                 on_progress=progress)\n"
+        "print(repr(limjax.total(r.ledger)), repr(r.summary['test_loss']), len(r.history))\n"
+    )
+
+    def go(folder, resume, kill):
+        command = [sys.executable, "-c", script, str(tmp_path / folder), resume, kill]
+        return subprocess.run(command, capture_output=True, text=True, timeout=300)
+
+    whole = go("whole", "0", "0")
+    assert whole.returncode == 0, whole.stderr
+    assert go("cut", "0", "1").returncode == -9
+    resumed = go("cut", "1", "0")
+    assert resumed.stdout == whole.stdout and whole.stdout
+
+
+def test_cell_version_devices(capsys):
+    code, out, _ = run(capsys, "cell", "--bits", "6", "--json")
+    sizing = json.loads(out)
+    assert code == 0 and sizing["levels"] == 64 and sizing["retention_barrier_kt"] == pytest.approx(49.50, abs=5e-3)
+    assert sizing["update_kt_shut"] > 1000 * sizing["update_kt_open"]
+    code, out, _ = run(capsys, "cell", "--bits", "6")
+    assert code == 0 and "49.50 kT" in out
+    code, _, err = run(capsys, "cell", "--bits", "0")
+    assert code == 2 and "bits must be a whole number from 1 to 24, got 0" in err
+    assert "limjax 0.1.0" in run(capsys, "--version")[1]
+    assert "default backend" in run(capsys, "devices")[1]
+    assert run(capsys, "train", "--frob")[0] == 2

@@ -1,0 +1,152 @@
+"""Runs: how they end, and that a resumed run is the run that was never stopped."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import limjax
+from limjax.checkpoints import Checkpoints
+from limjax.tasks import digits_mlp, quadratic
+
+pytestmark = pytest.mark.optax
+
+
+@pytest.fixture(scope="module")
+def small():
+    return digits_mlp(width=8, depth=1)
+
+
+def assert_same(a, b):
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b)):
+        np.testing.assert_array_equal(np.asarray(x), np.asarray(y))
+
+
+def test_summary_has_the_promised_numbers(small):
+    result = limjax.train(small, steps=60, hops="exact")
+    promised = [
+        "task",
+        "barrier",
+        "hops",
+        "seed",
+        "steps",
+        "parameters",
+        "train_loss",
+        "test_loss",
+        "test_accuracy",
+        "heat_kt",
+        "heat_kt_per_parameter",
+        "heat_joules",
+        "actuation_kt",
+        "path_levels",
+        "saturated_fraction",
+        "static_heat_kt",
+        "landauer_kt",
+        "wall_seconds",
+        "device",
+        "versions",
+        "result",
+    ]
+    assert set(promised) <= set(result.summary)
+    assert result.summary["heat_kt"] == pytest.approx(limjax.total(result.ledger))
+    assert result.summary["landauer_kt"] == pytest.approx(np.log(2) * 60 * result.summary["parameters"])
+    assert result.summary["heat_joules"] == pytest.approx(result.summary["heat_kt"] * 4.141947e-21)
+    assert [row.step for row in result.history][-1] == 60
+
+
+def test_weights_end_on_the_ladder(small):
+    result = limjax.train(small, steps=40, hops="exact")
+    for leaf in jax.tree.leaves(result.params):
+        levels = np.asarray(leaf, np.float64) * 2**10
+        np.testing.assert_array_equal(levels, np.round(levels))
+
+
+def test_resumed_run_is_the_run_that_was_never_stopped(small, tmp_path):
+    whole = limjax.train(small, steps=70, hops="exact", seed=3)
+
+    def stop_after_30(row, _):
+        if row.step >= 30:
+            raise KeyboardInterrupt
+
+    folder = str(tmp_path / "checkpoints")
+    first = limjax.train(small, steps=70, hops="exact", seed=3, checkpoints=folder, on_progress=stop_after_30)
+    assert first.result is limjax.Result.interrupted and first.summary["steps"] == 30
+    second = limjax.train(small, steps=70, hops="exact", seed=3, checkpoints=folder, resume=True)
+    assert second.result is limjax.Result.completed
+    assert_same(second.params, whole.params)
+    assert_same(second.state, whole.state)
+    assert [row[:-1] for row in second.history] == [row[:-1] for row in whole.history]
+
+
+def test_a_save_that_was_cut_off_leaves_the_one_before_it(small, tmp_path):
+    folder = tmp_path / "checkpoints"
+    limjax.train(small, steps=20, checkpoints=str(folder))
+    # What a process killed in the middle of the next save leaves behind: a folder that was never renamed.
+    (folder / "40.orbax-checkpoint-tmp").mkdir()
+    (folder / "40.orbax-checkpoint-tmp" / "arrays").write_bytes(b"half")
+    store = Checkpoints(folder)
+    assert store.latest() == 20
+    store.close()
+    assert limjax.train(small, steps=20, checkpoints=str(folder), resume=True).summary["steps"] == 20
+
+
+def test_a_damaged_checkpoint_is_named(small, tmp_path):
+    folder = tmp_path / "checkpoints"
+    limjax.train(small, steps=20, checkpoints=str(folder))
+    for path in (folder / "20").rglob("*"):
+        if path.is_file() and path.stat().st_size > 200:
+            path.write_bytes(bytes(100))
+    with pytest.raises(ValueError, match=r"checkpoints/20 cannot be read.*Delete that folder"):
+        limjax.train(small, steps=20, checkpoints=str(folder), resume=True)
+
+
+def test_a_loss_that_is_not_finite_ends_with_the_last_good_state(small):
+    result = limjax.train(small, steps=100, learning_rate=1e38, hops="mean")
+    assert result.result is limjax.Result.nonfinite and "learning rate" in result.result.help
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(result.params))
+    assert result.summary["steps"] < 100 and result.summary["result"] == "nonfinite"
+
+
+def test_mean_mode_is_plain_adam(small):
+    """The ledger only watches: the parameters are those of the wrapped optimizer, bit for bit, whatever the barrier."""
+    a = limjax.train(small, steps=30, hops="mean", barrier="static")
+    b = limjax.train(small, steps=30, hops="mean", barrier="fisher")
+    assert_same(a.params, b.params)
+    assert limjax.total(a.ledger) != limjax.total(b.ledger)
+
+
+def test_own_task_and_seed(small):
+    x = np.linspace(-1, 1, 64, dtype=np.float32)
+    task = limjax.Task(
+        name="line",
+        init=lambda key: {"slope": jax.random.normal(key, (1,))},
+        loss=lambda params, batch: jnp.mean((params["slope"] * batch["x"] - batch["y"]) ** 2),
+        train={"x": x, "y": 2 * x},
+    )
+    runs = [limjax.train(task, steps=200, batch_size=16, learning_rate=0.05, seed=seed) for seed in (0, 0, 1)]
+    assert_same(runs[0].params, runs[1].params)
+    assert float(runs[0].params["slope"][0]) != float(runs[2].params["slope"][0])
+    assert float(runs[0].params["slope"][0]) == pytest.approx(2.0, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"steps": 0}, "steps must be a whole number of at least 1, got 0"),
+        ({"batch_size": 10_000}, "larger than the 1437 training examples"),
+        ({"learning_rate": -1.0}, "learning_rate must be a positive number, got -1.0"),
+        ({"seed": -1}, "seed must be"),
+        ({"barrier": "lyapunow"}, "Did you mean 'lyapunov'"),
+        ({"barrier": "static:hight=3"}, "does not take 'hight=3'"),
+        ({"barrier": "static:height=tall"}, "must be a number, got 'tall'"),
+    ],
+)
+def test_wrong_settings_are_named(small, settings, said):
+    with pytest.raises(ValueError, match=said.replace("(", r"\(")):
+        limjax.train(small, **settings)
+
+
+def test_quadratic_needs_no_data():
+    result = limjax.train(quadratic(cells=16), steps=20, hops="mean")
+    assert result.summary["test_loss"] is not None or result.summary["train_loss"] > 0
