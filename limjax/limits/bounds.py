@@ -1,0 +1,528 @@
+r"""Least heat of one operation on one memory cell: erasure, direction, precision, speed, retention, actuation.
+
+Each is a bound of its own; a limit is their stack, never one number. The energy-speed-precision frontier of a whole
+training is in `limjax.limits.frontier`, whose functions are also found here.
+
+Source: docs/limits.md and the works named at each function.
+"""
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float
+
+from limjax.limits.frontier import (
+    approach_heat,
+    attempts_for_heat,
+    constant_at_exchange,
+    constant_heat,
+    constant_plateau,
+    contraction_for_heat,
+    lyapunov_at_price,
+    lyapunov_heat,
+    minimum_contraction,
+    minimum_variance,
+    optimal_exchange,
+    rate_matched_at_ratio,
+    rate_matched_heat,
+    static_heat,
+    variance_for_heat,
+    variance_price,
+)
+from limjax.limits.inputs import Argument, broadcast, is_known, read, worst
+from limjax.limits.powerlaw import (
+    power_law_constant,
+    power_law_contraction,
+    power_law_exchange,
+    power_law_heat,
+    power_law_minimum_variance,
+)
+from limjax.limits.roots import monotone_root
+from limjax.physics.actuation import free_energy
+
+_LN2 = float(np.log(2.0))
+_ITERATIONS = {"float32": 12, "float64": 16}
+_PROBABILITY = "It is a probability above 0 and below 1, for example 1e-3."
+
+
+def _probability(value, name, high=1 - 1e-7):
+    return Argument(value, name, _PROBABILITY, high=high)
+
+
+def _entropy(p):
+    """Binary entropy in nats, for 0 < p < 1."""
+    return -p * jnp.log(p) - (1 - p) * jnp.log1p(-p)
+
+
+def erasure(error: ArrayLike = 0.0, bits: ArrayLike = 1.0) -> Float[Array, "..."]:
+    r"""Least work to reset unbiased bits when each may end wrong: $Q \ge b\,[\ln 2 - h(ε)]$.
+
+    Args:
+        error: ε, probability that a bit is wrong afterwards, 0 to 1/2.
+        bits: b, how many bits.
+
+    Returns:
+        Work, and heat less the entropy given up [kT].
+
+    Raises:
+        ValueError: if a known argument is out of its range.
+
+    Example:
+        >>> f"{erasure():.6f} {erasure(1e-3):.6f}"
+        '0.693147 0.685240'
+
+    Source: Landauer, IBM J. Res. Dev. 5, 183 (1961); h is the binary entropy.
+    """
+    eps, b = read(
+        Argument(error, "error", "It is the probability of a wrong bit, from 0 to 0.5.", high=0.5, open_low=False),
+        Argument(bits, "bits", "It is how many bits are reset, for example 8."),
+    )
+    # Near 1/2 the two terms cancel; with δ = 1 - 2ε the difference is δ atanh δ + ½ ln(1 - δ²).
+    delta = 1 - 2 * eps
+    is_near_half = eps > 0.25
+    small = jnp.where(is_near_half, delta, 0.0)
+    near = small * jnp.arctanh(small) + 0.5 * jnp.log1p(-small * small)
+    is_zero = eps <= 0
+    inside = jnp.where(is_near_half | is_zero, 0.1, eps)
+    far = _LN2 - jnp.where(is_zero, 0.0, _entropy(inside))
+    return b * jnp.where(is_near_half, near, far)
+
+
+def isothermal_lift(error: ArrayLike) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
+    """The slow erasure of a two-level bit by lifting one level: how high, and the work.
+
+    E = ln((1-ε)/ε) and W = ln 2 + ln(1-ε). The work is above ln 2 - h(ε) by εE, which dropping the level returns.
+
+    Args:
+        error: ε, probability that the bit is wrong afterwards, above 0 and at most 1/2.
+
+    Returns:
+        `(energy, work)` [kT].
+
+    Raises:
+        ValueError: if a known argument is out of its range.
+
+    Example:
+        >>> energy, work = isothermal_lift(1e-3)
+        >>> f"{energy:.4f} {work:.6f}"
+        '6.9068 0.692147'
+    """
+    (eps,) = read(_probability(error, "error", high=0.5))
+    return _logit(eps), _LN2 + jnp.log1p(-eps)
+
+
+def _logit(eps):
+    return jnp.log1p(-eps) - jnp.log(eps)
+
+
+def direction_error(error: ArrayLike) -> Float[Array, "..."]:
+    r"""Heat of a hop that goes the right way with probability 1 - ε: $F \ge \ln\frac{1-ε}{ε}$.
+
+    Args:
+        error: ε, probability that the hop goes the wrong way, above 0 and at most 1/2.
+
+    Returns:
+        Affinity and heat per hop [kT].
+
+    Raises:
+        ValueError: if a known argument is out of its range.
+
+    Example:
+        >>> f"{direction_error(1e-3):.3f} kT"
+        '6.907 kT'
+
+    Source: local detailed balance, k_up/k_down = e^F.
+    """
+    (eps,) = read(_probability(error, "error", high=0.5))
+    return _logit(eps)
+
+
+def precision(relative_error: ArrayLike) -> Float[Array, "..."]:
+    r"""Heat of a steady drive that moves by n ± δn: $Q \ge 2/δ^2$ (thermodynamic uncertainty relation).
+
+    It binds a drive without feedback. A weight that contracts towards its target forgets early noise and may stay
+    below it: `lyapunov_heat`.
+
+    Args:
+        relative_error: δ, standard deviation of the displacement over its mean.
+
+    Returns:
+        Heat [kT].
+
+    Raises:
+        ValueError: if a known argument is not positive.
+
+    Example:
+        >>> f"{precision(0.1):.0f} kT"
+        '200 kT'
+
+    Source: Barato & Seifert, Phys. Rev. Lett. 114, 158101 (2015), doi:10.1103/PhysRevLett.114.158101.
+    """
+    (delta,) = read(Argument(relative_error, "relative_error", "It is standard deviation over mean, for example 0.1."))
+    return 2 / (delta * delta)
+
+
+def hopping_precision(affinity: ArrayLike) -> Float[Array, "..."]:
+    r"""What hops on a ladder pay for precision: heat × relative variance = $F\coth(F/2) \ge 2$.
+
+    Args:
+        affinity: F, drive per level [kT], not negative.
+
+    Returns:
+        Q δ² [kT], 2 at zero drive.
+
+    Raises:
+        ValueError: if a known argument is negative.
+
+    Example:
+        >>> f"{hopping_precision(1.0986122886681098):.6f}"
+        '2.197225'
+
+    Source: Barato & Seifert, Phys. Rev. Lett. 114, 158101 (2015), eq. 6.
+    """
+    (force,) = read(Argument(affinity, "affinity", "It is the drive per level in kT.", open_low=False))
+    is_small = force < 0.1
+    square = jnp.where(is_small, force * force, 0.0)
+    series = 2 * (1 + square * (1 / 12 - square * (1 / 720 - square * (1 / 30240))))
+    return jnp.where(is_small, series, force / jnp.tanh(0.5 * jnp.where(is_small, 1.0, force)))
+
+
+def drive(net_rate: ArrayLike, attempt_rate: ArrayLike, barrier: ArrayLike) -> Float[Array, "..."]:
+    r"""Affinity that pushes hops over a barrier at a net rate: r = 2 k0 e^{-B} sinh(F/2), so F = 2 asinh(r e^B / 2k0).
+
+    Args:
+        net_rate: r [1/s].
+        attempt_rate: k0 [1/s].
+        barrier: B [kT].
+
+    Returns:
+        F, heat per net hop [kT]; times r it is the power [kT/s].
+
+    Raises:
+        ValueError: if a known argument is out of its range.
+
+    Example:
+        >>> f"{drive(1.0, 1e12, 40.0):.4f} kT, {drive(1.0, 1e12, 20.0):.7f} kT"
+        '24.7380 kT, 0.0004852 kT'
+    """
+    rate, attempts, height = read(
+        Argument(net_rate, "net_rate", "It is net hops per second."),
+        Argument(attempt_rate, "attempt_rate", "It is k0 in 1/s, for example 1e9."),
+        Argument(barrier, "barrier", "Barriers are in kT.", open_low=False),
+    )
+    w = jnp.log(rate) - jnp.log(attempts) + height - _LN2
+    is_large = w > 15.0
+    return 2 * jnp.where(is_large, w + _LN2, jnp.arcsinh(jnp.exp(jnp.where(is_large, 0.0, w))))
+
+
+def transport(distance_squared: ArrayLike, diffusion: ArrayLike, time: ArrayLike) -> Float[Array, "..."]:
+    r"""Heat of moving a distribution in a given time, at any barrier: $Q \ge W_2^2/(Dτ)$.
+
+    On the ladder D is the exchange rate of the open barrier. For two Gaussians W2² = (m1-m0)² + (s1-s0)².
+
+    Args:
+        distance_squared: W2², squared Wasserstein distance [levels²].
+        diffusion: D [levels²/s].
+        time: τ [s].
+
+    Returns:
+        Entropy production [kT].
+
+    Raises:
+        ValueError: if a known argument is out of its range.
+
+    Example:
+        >>> f"{transport(1.25, 1.0, 2.0):.3f} kT"
+        '0.625 kT'
+
+    Source: Aurell, Gawedzki, Mejia-Monasterio, Mohayaee & Muratore-Ginanneschi, J. Stat. Phys. 147, 487 (2012),
+    doi:10.1007/s10955-012-0478-x.
+    """
+    square, rate, duration = read(
+        Argument(distance_squared, "distance_squared", "It is the squared distance in levels².", open_low=False),
+        Argument(diffusion, "diffusion", "It is the diffusion constant in levels²/s."),
+        Argument(time, "time", "It is the duration in seconds."),
+    )
+    return square / rate / duration
+
+
+def jump_count(path: ArrayLike, hops: ArrayLike) -> Float[Array, "..."]:
+    r"""Heat of a net displacement made with a given mean number of hops: $Q \ge 2 d\,\mathrm{atanh}(d/A)$.
+
+    A uniform drive reaches it: F = 2 atanh(d/A) is the cell's own law.
+
+    Args:
+        path: d, net levels moved [levels].
+        hops: A, mean number of hops in both directions [hops], above d.
+
+    Returns:
+        Entropy production [kT]; NaN where traced arguments are infeasible.
+
+    Raises:
+        ValueError: if a known argument is out of its range, or there are not more hops than levels.
+
+    Example:
+        >>> f"{jump_count(1.0, 2**0.5):.4f} kT"
+        '1.7627 kT'
+
+    Source: Dechant, J. Phys. A 55, 094001 (2022), doi:10.1088/1751-8121/ac4ac0.
+    """
+    d, total = broadcast(
+        *read(
+            Argument(path, "path", "It is the net levels moved.", open_low=False),
+            Argument(hops, "hops", "It is the mean number of hops, above the path."),
+        )
+    )
+    is_feasible = total > d
+    if is_known(d, total) and not bool(np.all(is_feasible)):
+        got_d, got = worst(~np.asarray(is_feasible), d, total)
+        raise ValueError(
+            f"hops must be above the path, as each level of net motion takes at least one: got {got:g} hops for "
+            f"{got_d:g} levels. The nearest feasible number is any above {got_d:g}."
+        )
+    bounded = jnp.where(is_feasible, total, 2 * d + 1)
+    return jnp.where(is_feasible, d * (jnp.log1p(2 * d / (bounded - d))), jnp.nan)
+
+
+def two_level_minimum_time(start: ArrayLike, stop: ArrayLike) -> Float[Array, "..."]:
+    """Shortest Γτ in which an occupation can fall from p0 to pf: ln(p0/pf), whatever is paid.
+
+    Args:
+        start: p0, occupation before.
+        stop: pf, occupation after, at most p0.
+
+    Returns:
+        Γτ, total rate times duration [dimensionless].
+
+    Raises:
+        ValueError: if a known argument is not a probability.
+
+    Example:
+        >>> f"{two_level_minimum_time(0.5, 0.01):.4f}"
+        '3.9120'
+    """
+    p0, pf = read(_probability(start, "start"), _probability(stop, "stop"))
+    return jnp.log(p0) - jnp.log(pf)
+
+
+def two_level_erasure(
+    rate_time: ArrayLike, start: ArrayLike = 0.5, stop: ArrayLike = 1e-3
+) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
+    r"""Least entropy production of a two-level bit whose occupation falls from p0 to pf in a time τ.
+
+    The rates add up to Γ and obey detailed balance; the energy of the level is driven freely. The optimum keeps
+    $K = \dot p^2 / [Γ^2 w (1-w)]$ constant (w: equilibrium occupation of the moment), and with q = 1 - 2p
+
+    $$ Γτ = \left[\frac{\arcsin(q/\sqrt{1+K})}{\sqrt K} + \mathrm{atanh}\frac{q\sqrt K}{r}
+            - \tfrac12\ln(1-q^2)\right]_{q_0}^{q_f}, \quad r = \sqrt{1+K-q^2} $$
+    $$ Σ = \left[\sqrt K \arcsin\frac{q}{\sqrt{1+K}} + q\,\mathrm{asinh}\sqrt{\frac{K}{1-q^2}}
+            - \mathrm{atanh}\frac{q\sqrt K}{r}\right]_{q_0}^{q_f} $$
+
+    Args:
+        rate_time: Γτ [dimensionless], above ln(p0/pf).
+        start: p0, occupation before.
+        stop: pf, occupation after, below p0.
+
+    Returns:
+        `(entropy_production, heat)` [kT]; heat = production + h(p0) - h(pf). NaN where traced arguments are infeasible.
+
+    Raises:
+        ValueError: if a known argument is out of its range, or the time is too short for any drive.
+
+    Example:
+        >>> production, heat = two_level_erasure(10.0, 0.5, 0.1)
+        >>> f"{production:.5f} {heat:.5f}"
+        '0.09103 0.45910'
+
+    Cost: 12 Newton steps in float32, 16 in float64; derivatives cost one.
+
+    Source: the problem is that of Esposito, Kawai, Lindenberg & Van den Broeck, EPL 89, 20003 (2010),
+    doi:10.1209/0295-5075/89/20003, and Diana, Bagci & Esposito, Phys. Rev. E 87, 012111 (2013); integrals in
+    docs/limits.md.
+    """
+    time, p0, pf = broadcast(
+        *read(
+            Argument(rate_time, "rate_time", "It is total rate times duration, above ln(start/stop)."),
+            _probability(start, "start"),
+            _probability(stop, "stop"),
+        )
+    )
+    shortest = jnp.log(p0) - jnp.log(pf)
+    is_feasible = (pf < p0) & (time > shortest) & (pf > 0) & (p0 < 1)
+    if is_known(time, p0, pf) and not bool(np.all(is_feasible)):
+        got, got0, gotf = worst(~np.asarray(is_feasible), time, p0, pf)
+        if gotf >= got0:
+            raise ValueError(f"stop must be below start, got start={got0:g} and stop={gotf:g}.")
+        raise ValueError(
+            f"An occupation cannot fall from {got0:g} to {gotf:g} in a rate times time of {got:g}: it relaxes no faster "
+            f"than e^-Γτ. The nearest feasible rate_time is any above {np.log(got0 / gotf):.6g}."
+        )
+    p0, pf = jnp.where(is_feasible, p0, 0.5), jnp.where(is_feasible, pf, 0.1)
+    shortest = jnp.log(p0) - jnp.log(pf)
+    time = jnp.where(is_feasible, time, 10.0)
+    length = jnp.arcsin(1 - 2 * pf) - jnp.arcsin(1 - 2 * p0)
+    guess = jnp.log((length / time) ** 2 + (p0 - pf) / (time - shortest))
+
+    def residual(u):
+        duration = _two_level_time(u, pf) - _two_level_time(u, p0)
+        return jnp.log(time - shortest) - jnp.log(duration - shortest)
+
+    log_k = monotone_root(residual, guess, guess - 12.0, guess + 12.0, _ITERATIONS[guess.dtype.name])
+    production = _two_level_production(log_k, pf) - _two_level_production(log_k, p0)
+    heat = production + _entropy(p0) - _entropy(pf)
+    return jnp.where(is_feasible, production, jnp.nan), jnp.where(is_feasible, heat, jnp.nan)
+
+
+def _two_level_parts(log_k, p):
+    k = jnp.exp(log_k)
+    q = 1 - 2 * p
+    spread = 4 * p * (1 - p)
+    root = jnp.sqrt(k + spread)
+    # arcsin(q/√(1+K)) without its infinite slope at q² = 1 + K.
+    return k, q, spread, root, jnp.arctan2(q, root)
+
+
+def _two_level_time(log_k, p):
+    k, q, spread, root, angle = _two_level_parts(log_k, p)
+    # atanh(q√K/r) - ½ ln(1-q²), joined so that each stays finite as K grows.
+    scaled = q * jnp.sqrt(k)
+    total = jnp.log(root + jnp.abs(scaled))
+    joined = jnp.where(q > 0, total - jnp.log(spread), jnp.log1p(k) - total)
+    return angle / jnp.sqrt(k) + joined - 0.5 * jnp.log1p(k)
+
+
+def _two_level_production(log_k, p):
+    k, q, spread, _, angle = _two_level_parts(log_k, p)
+    ratio = jnp.sqrt(k / spread)
+    # asinh(q √(K / (1-q²)(1+K))) is atanh(q√K/r).
+    return jnp.sqrt(k) * angle + q * jnp.arcsinh(ratio) - jnp.arcsinh(q * ratio / jnp.sqrt(1 + k))
+
+
+def slow_two_level_erasure(rate_time: ArrayLike, start: ArrayLike, stop: ArrayLike) -> Float[Array, "..."]:
+    """Entropy production of a slow two-level erasure, from the thermodynamic length: 𝓛²/(Γτ), 𝓛 = Δ arcsin(1 - 2p).
+
+    Args:
+        rate_time: Γτ [dimensionless].
+        start: p0.
+        stop: pf.
+
+    Returns:
+        Entropy production [kT], below that of `two_level_erasure`.
+
+    Raises:
+        ValueError: if a known argument is out of its range.
+
+    Example:
+        >>> f"{slow_two_level_erasure(100.0, 0.5, 0.1):.6f}"
+        '0.008599'
+
+    Source: Sivak & Crooks, Phys. Rev. Lett. 108, 190602 (2012), doi:10.1103/PhysRevLett.108.190602.
+    """
+    time, p0, pf = read(
+        Argument(rate_time, "rate_time", "It is total rate times duration."),
+        _probability(start, "start"),
+        _probability(stop, "stop"),
+    )
+    length = jnp.arcsin(1 - 2 * pf) - jnp.arcsin(1 - 2 * p0)
+    return length * length / time
+
+
+def retention(
+    time: ArrayLike, failure: ArrayLike = 1e-4, cells: ArrayLike = 1.0, attempt_rate: ArrayLike = 1e9
+) -> Float[Array, "..."]:
+    """Barrier that holds cells for a time: B = ln(n k0 t / -ln(1-P)).
+
+    Args:
+        time: t [s].
+        failure: P, probability that any of the cells fails.
+        cells: n, how many must survive together.
+        attempt_rate: k0 [1/s].
+
+    Returns:
+        B [kT], not negative.
+
+    Raises:
+        ValueError: if a known argument is out of its range.
+
+    Example:
+        >>> f"{retention(315576000.0):.2f} kT"
+        '49.50 kT'
+
+    Source: Arrhenius escape, P = 1 - exp(-n k0 t e^-B).
+    """
+    t, p, n, k0 = read(
+        Argument(time, "time", "Retention is in seconds; ten years are 3.16e8."),
+        _probability(failure, "failure"),
+        Argument(cells, "cells", "It is how many cells must survive."),
+        Argument(attempt_rate, "attempt_rate", "It is k0 in 1/s, for example 1e9."),
+    )
+    return jnp.maximum(jnp.log(n) + jnp.log(k0) + jnp.log(t) - jnp.log(-jnp.log1p(-p)), 0.0)
+
+
+def actuation(start: ArrayLike, stop: ArrayLike, recovery: ArrayLike = 0.0) -> Float[Array, "..."]:
+    """Reversible work to move a barrier: ΔF(stop) - ΔF(start) when raised, times the recovered share when lowered.
+
+    Args:
+        start: barrier before [kT].
+        stop: barrier after [kT].
+        recovery: share of the free energy the driver gets back on lowering, 0 to 1.
+
+    Returns:
+        Work [kT]; not positive when lowering.
+
+    Raises:
+        ValueError: if a known argument is out of its range.
+
+    Example:
+        >>> f"{actuation(0.0, 40.0):.3f} kT"
+        '2.410 kT'
+
+    Source: ΔF(B) = B/2 - ln I0(B/2), `limjax.physics.actuation.free_energy`.
+    """
+    remedy = "Barriers are in kT."
+    before, after, share = broadcast(
+        *read(
+            Argument(start, "start", remedy, open_low=False),
+            Argument(stop, "stop", remedy, open_low=False),
+            Argument(recovery, "recovery", "It is a share from 0 to 1.", high=1.0, open_low=False),
+        )
+    )
+    change = free_energy(after) - free_energy(before)
+    return jnp.where(change < 0, share * change, change)
+
+
+__all__ = [
+    "actuation",
+    "approach_heat",
+    "attempts_for_heat",
+    "constant_at_exchange",
+    "constant_heat",
+    "constant_plateau",
+    "contraction_for_heat",
+    "direction_error",
+    "drive",
+    "erasure",
+    "hopping_precision",
+    "isothermal_lift",
+    "jump_count",
+    "lyapunov_at_price",
+    "lyapunov_heat",
+    "minimum_contraction",
+    "minimum_variance",
+    "optimal_exchange",
+    "power_law_constant",
+    "power_law_contraction",
+    "power_law_exchange",
+    "power_law_heat",
+    "power_law_minimum_variance",
+    "precision",
+    "rate_matched_at_ratio",
+    "rate_matched_heat",
+    "retention",
+    "slow_two_level_erasure",
+    "static_heat",
+    "transport",
+    "two_level_erasure",
+    "two_level_minimum_time",
+    "variance_for_heat",
+    "variance_price",
+]
