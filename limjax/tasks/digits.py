@@ -18,7 +18,8 @@ def _digits() -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     split = train_test_split(
         (images / 16).astype(np.float32), labels.astype(np.int32), test_size=0.2, random_state=0, stratify=labels
     )
-    return {"image": split[0], "label": split[2]}, {"image": split[1], "label": split[3]}
+    arrays = [np.asarray(part) for part in split]
+    return {"image": arrays[0], "label": arrays[2]}, {"image": arrays[1], "label": arrays[3]}
 
 
 def digits_mlp(width: int = 64, depth: int = 2) -> Task:
@@ -48,7 +49,7 @@ def digits_mlp(width: int = 64, depth: int = 2) -> Task:
         ),
         train=train,
         test=test,
-        defaults=TaskDefaults(steps=1500, batch_size=128, learning_rate=3e-3),
+        defaults=TaskDefaults(steps=1500, batch_size=256, learning_rate=1e-3),
     )
 
 
@@ -66,10 +67,10 @@ def digits_cnn() -> Task:
 
     return Task(
         name="digits-cnn",
-        init=lambda key: networks.init_cnn(key, 8, (16, 24), 10),
+        init=lambda key: networks.init_cnn(key, 8, (16, 32), 10),
         loss=lambda params, batch: networks.cross_entropy(logits(params, batch), batch["label"]),
         accuracy=lambda params, batch: networks.share_correct(logits(params, batch), batch["label"]),
         train=train,
         test=test,
-        defaults=TaskDefaults(steps=1500, batch_size=128, learning_rate=5e-3),
+        defaults=TaskDefaults(steps=1500, batch_size=64, learning_rate=5e-3),
     )

@@ -1,5 +1,7 @@
 """MNIST, fetched by scikit-learn from OpenML on first use."""
 
+import http.client
+
 import numpy as np
 
 from limjax.tasks import networks
@@ -18,12 +20,15 @@ def mnist_cnn() -> Task:
     from sklearn.datasets import fetch_openml
 
     try:
-        images, labels = fetch_openml("mnist_784", version=1, return_X_y=True, as_frame=False, parser="liac-arff")
-    except OSError as error:  # URLError and its kin
+        # No retries: each would print a warning before the one message below.
+        images, labels = fetch_openml(
+            "mnist_784", version=1, return_X_y=True, as_frame=False, parser="liac-arff", n_retries=0
+        )
+    except (OSError, http.client.HTTPException) as error:  # URLError and its kin
         raise ValueError(
             f"mnist-cnn needs the MNIST data, which scikit-learn fetches from openml.org on first use, and that failed "
-            f"({error}). Run it once with a connection (the data stay in scikit-learn's data home, which the environment "
-            "variable SCIKIT_LEARN_DATA sets), or use digits-cnn, which needs none."
+            f"({error}). Run it once with a connection (the data stay in scikit-learn's data home, which the "
+            "environment variable SCIKIT_LEARN_DATA sets), or use digits-cnn, which needs none."
         ) from None
     images = (np.asarray(images, np.float32) / 255).reshape(-1, 28, 28)
     labels = np.asarray(labels).astype(np.int32)

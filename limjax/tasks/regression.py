@@ -18,7 +18,7 @@ def diabetes_regression() -> Task:
     from sklearn.model_selection import train_test_split
 
     inputs, target = load_diabetes(return_X_y=True)
-    split = train_test_split(inputs, target, test_size=0.2, random_state=0)
+    split = [np.asarray(part) for part in train_test_split(inputs, target, test_size=0.2, random_state=0)]
     mean, deviation = split[0].mean(0), split[0].std(0)
     center, scale = split[2].mean(), split[2].std()
 
@@ -35,5 +35,5 @@ def diabetes_regression() -> Task:
         loss=loss,
         train=part(split[0], split[2]),
         test=part(split[1], split[3]),
-        defaults=TaskDefaults(steps=600, batch_size=64, learning_rate=3e-3),
+        defaults=TaskDefaults(steps=600, batch_size=64, learning_rate=1e-3),
     )

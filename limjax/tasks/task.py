@@ -1,14 +1,19 @@
 """What a task is: a network, its loss and its data."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import PyTree
+from jaxtyping import Array, PyTree
+
+Schedule = Literal["cosine", "constant"]
+Optimizer = Literal["adam", "sgd"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,15 +28,29 @@ class TaskDefaults:
         schedule: "cosine" falls to zero over the run, "constant" stays.
         optimizer: "adam" or "sgd".
         barrier: barrier that suits it, by name.
+
+    Raises:
+        ValueError: if a number is not positive, or the schedule or the optimizer is not known.
     """
 
     steps: int = 1000
     batch_size: int = 64
     learning_rate: float = 1e-3
     lsb: float = 2**-10
-    schedule: Literal["cosine", "constant"] = "cosine"
-    optimizer: Literal["adam", "sgd"] = "adam"
+    schedule: Schedule = "cosine"
+    optimizer: Optimizer = "adam"
     barrier: str = "lyapunov"
+
+    def __post_init__(self):
+        for name in ("steps", "batch_size"):
+            _check_count(getattr(self, name), name)
+        for name in ("learning_rate", "lsb"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+                raise ValueError(f"{name} must be a positive finite number, got {value!r}.")
+        for name, known in (("schedule", get_args(Schedule)), ("optimizer", get_args(Optimizer))):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}.")
 
     def make_schedule(self, learning_rate: float, steps: int) -> Callable[[Any], Any]:
         """The learning-rate schedule over a run of `steps`."""
@@ -44,7 +63,8 @@ class TaskDefaults:
         return {"adam": optax.adam, "sgd": optax.sgd}[self.optimizer](schedule)
 
 
-@dataclasses.dataclass(frozen=True)
+# Two tasks are equal if they are the same object: comparing their arrays would be neither quick nor a truth value.
+@dataclasses.dataclass(frozen=True, eq=False)
 class Task:
     """A network, its loss and its data: all that `limjax.train` needs.
 
@@ -58,7 +78,8 @@ class Task:
         defaults: settings that suit it.
 
     Raises:
-        ValueError: if a function cannot be called, or the data are empty, not finite or of unequal length.
+        ValueError: if a function cannot be called, or the data are empty, not finite, of unequal length, or differ in
+            structure between the training and the test part.
 
     Example:
         >>> import jax, jax.numpy as jnp, numpy as np
@@ -89,11 +110,49 @@ class Task:
             raise ValueError(f"accuracy of task {self.name!r} must be a function or None, got {self.accuracy!r}.")
         for field in ("train", "test"):
             _check_data(self.name, field, getattr(self, field))
+        if self.test is not None:
+            structures = jax.tree.structure(self.train), jax.tree.structure(self.test)
+            if structures[0] != structures[1]:
+                raise ValueError(
+                    f"The train and test data of task {self.name!r} must have the same structure, got {structures[0]} "
+                    f"and {structures[1]}."
+                )
 
     @property
     def train_size(self) -> int:
         """Number of training examples; 1 for a task without data."""
         return 1 if self.train is None else jax.tree.leaves(self.train)[0].shape[0]
+
+    def sample(self, key: Array, batch_size: int) -> PyTree | None:
+        """A training batch, drawn with replacement by a compiled gather.
+
+        The data move to the device at the first call. A long compiled loop should take them as an argument instead:
+        arrays that a compiled function closes over become constants of its program.
+
+        Args:
+            key: a `jax.random.key`.
+            batch_size: examples to draw.
+
+        Returns:
+            JAX arrays in the structure of `train`; None for a task without data.
+
+        Raises:
+            ValueError: if `batch_size` is not a whole number from 1 to the number of training examples.
+
+        Example:
+            >>> import jax, numpy as np
+            >>> task = Task("mean", lambda key: 0.0, lambda params, batch: params * batch.mean(), np.ones((100, 3)))
+            >>> task.sample(jax.random.key(0), 8).shape
+            (8, 3)
+        """
+        self.check_batch_size(batch_size)
+        return _gather(self._train_on_device, key, batch_size)
+
+    @functools.cached_property
+    def _train_on_device(self) -> PyTree | None:
+        # Kept across calls, so the first one must not leave tracers here when it happens under jit.
+        with jax.ensure_compile_time_eval():
+            return jax.tree.map(jnp.asarray, self.train)
 
     def check_batch_size(self, batch_size: int) -> None:
         """Refuses a batch larger than the training data.
@@ -102,13 +161,27 @@ class Task:
             batch_size: examples per step.
 
         Raises:
-            ValueError: if the data have fewer examples.
+            ValueError: if the data have fewer examples, or `batch_size` is not a whole number of at least 1.
         """
+        _check_count(batch_size, "batch_size")
         if self.train is not None and batch_size > self.train_size:
             raise ValueError(
                 f"batch_size {batch_size} is larger than the {self.train_size} training examples of {self.name}; use "
                 f"{self.train_size} or fewer."
             )
+
+
+@functools.partial(jax.jit, static_argnames="batch_size")
+def _gather(data, key, batch_size):
+    if data is None:
+        return None
+    index = jax.random.randint(key, (batch_size,), 0, jax.tree.leaves(data)[0].shape[0])
+    return jax.tree.map(lambda x: x[index], data)
+
+
+def _check_count(value: Any, name: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}.")
 
 
 def _check_data(name: str, field: str, data: PyTree | None) -> None:
@@ -127,5 +200,5 @@ def _check_data(name: str, field: str, data: PyTree | None) -> None:
         raise ValueError(f"The {field} data of task {name!r} are empty.")
     for leaf in leaves:
         leaf = np.asarray(leaf)
-        if leaf.dtype.kind == "f" and not math.isfinite(float(np.sum(leaf, dtype=np.float64))):
+        if leaf.dtype.kind == "f" and not np.isfinite(leaf).all():
             raise ValueError(f"The {field} data of task {name!r} hold NaN or infinity; remove or fill those examples.")
