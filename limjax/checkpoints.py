@@ -67,7 +67,7 @@ class Checkpoints:
         """
         args = self._ocp.args
         expected = _by_path(like)
-        reason = None
+        reason, arrays, notes = None, {}, {}
         try:
             target = args.StandardRestore({k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in expected.items()})
             restored = self._manager.restore(step, args=args.Composite(arrays=target, notes=args.JsonRestore()))
