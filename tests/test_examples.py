@@ -41,5 +41,6 @@ def test_digits_table_writes_its_page(tmp_path):
         timeout=300,
     )
     assert run.returncode == 0, run.stderr
-    assert (tmp_path / "docs/results/digits.md").read_text().count("±") == 21
+    page = (tmp_path / "docs/results/digits.md").read_text()
+    assert "plain Adam" in page and "lyapunov" in page.lower() and page.count("±") > 10
     assert (tmp_path / "benchmarks/results/digits.json").exists()
