@@ -190,7 +190,7 @@ class Report:
             f"{row.parameters:,}",
             _short(row.path_levels / n),
             "-" if row.net_levels is None else _short(row.net_levels / n),
-            "-" if useful is None else f"{100 * useful:.2g}%",
+            "-" if useful is None else f"{100 * useful:.3g}%",
             _short(row.heat_kt / n),
             f"{row.heat_kt * self.joules_per_kt:.2e}",
             _short(row.actuation_kt / n),
@@ -346,14 +346,14 @@ def _warnings(layers, total, steps, cell, leaves, clipped, shallow, ledger):
     saturated = [row for row in layers if row.saturated_fraction > _TOLERATED_SHARE]
     if saturated:
         yield (
-            f"{_names(saturated)}: in up to {100 * max(row.saturated_fraction for row in saturated):.2g} % of the updates "
+            f"{_names(saturated)}: in up to {100 * max(row.saturated_fraction for row in saturated):.3g} % of the updates "
             "the tilt exceeded the barrier, where the Arrhenius law ends. Raise attempt_rate or step_time, coarsen lsb, or "
             "lower the learning rate."
         )
     stopped = [row for row in layers if row.range_fraction > _TOLERATED_SHARE]
     if stopped:
         yield (
-            f"{_names(stopped)}: up to {100 * max(row.range_fraction for row in stopped):.2g} % of the updates ended at "
+            f"{_names(stopped)}: up to {100 * max(row.range_fraction for row in stopped):.3g} % of the updates ended at "
             "the end of the cell's range. Use more bits or a coarser lsb."
         )
     if ledger.realised_heat is not None:
@@ -368,14 +368,14 @@ def _warnings(layers, total, steps, cell, leaves, clipped, shallow, ledger):
     share = shallow / (n * steps)
     if share > 0.01:
         yield (
-            f"the barrier was below 2 kT in {100 * share:.2g} % of the parameter-steps, where the ladder is a rough picture "
+            f"the barrier was below 2 kT in {100 * share:.3g} % of the parameter-steps, where the ladder is a rough picture "
             "of the cell. Raise attempt_rate or step_time, so that the same exchange needs a higher barrier."
         )
     share = clipped / (n * steps)
     if share > 0.01:
         yield (
             f"the barrier was clipped to the cell's range ({float(cell.min_barrier):g} to {float(cell.max_barrier):g} kT) "
-            f"in {100 * share:.2g} % of the parameter-steps."
+            f"in {100 * share:.3g} % of the parameter-steps."
         )
     for path, leaf in leaves:
         exact = 2.0 ** (jnp.finfo(leaf.dtype).nmant + 1)
