@@ -110,7 +110,7 @@ def student_t_quantile(confidence: float, freedom: int) -> float:
     return math.sqrt(freedom) * math.tan(0.5 * (low + high))
 
 
-def fit_power_law(x: Sequence[float], y: Sequence[float], confidence: float = 0.95) -> PowerLawFit:
+def fit_power_law(x: Sequence[float | int], y: Sequence[float | int], confidence: float = 0.95) -> PowerLawFit:
     """Fits y = c x^p by least squares in logarithms, with Student's interval of the exponent.
 
     Args:

@@ -94,7 +94,7 @@ def walls(
     Example:
         >>> online = walls(Workload(1e9, tokens=2e10, batch=1.0, bits=16))
         >>> [f"{bar.architecture} {bar.total:.1e} J" for bar in online]
-        ['von Neumann 8.7e+10 J', 'compute-in-memory 8.7e+07 J', 'learning-in-memory 8.5e+07 J']
+        ['von Neumann 2.6e+09 J', 'compute-in-memory 8.7e+07 J', 'learning-in-memory 8.5e+07 J']
     """
     records = load_catalogue() if catalogue is None else catalogue
     chip = records.get("accelerator", hardware)
