@@ -125,8 +125,8 @@ def fit_power_law(x: Sequence[float | int], y: Sequence[float | int], confidence
         ValueError: if there are fewer than four sizes, the lengths differ or a number is not positive.
 
     Example:
-        >>> fit = fit_power_law([1, 2, 4, 8], [3.0, 1.5, 0.75, 0.375])
-        >>> f"{fit.exponent:.3f}, at 16: {fit.predict(16)[0]:.4f}"
+        >>> fit = fit_power_law([1.0, 2.0, 4.0, 8.0], [3.0, 1.5, 0.75, 0.375])
+        >>> f"{fit.exponent:.3f}, at 16: {fit.predict(16.0)[0]:.4f}"
         '-1.000, at 16: 0.1875'
     """
     sizes, values = np.asarray(x, np.float64), np.asarray(y, np.float64)
