@@ -1,19 +1,28 @@
-"""The README's commands are the ones CI runs, and its Python and that of the docs runs."""
+"""The README's commands are the ones CI runs, its Python and that of the docs runs, its numbers are measured ones."""
 
 import pathlib
 import re
+import shlex
 import subprocess
 import sys
 
 import pytest
+from typer.main import get_command
+
+from limjax.barriers.specification import barrier_from_name, barrier_names
+from limjax.cli import build_app
+from limjax.physics.cell import ArrheniusCell
+from limjax.tasks import task_names
 
 ROOT = pathlib.Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+README = (ROOT / "README.md").read_text()
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCKS = [
     pytest.param(block, id=f"{page.stem}-{i}")
     for page in PAGES
     for i, block in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL))
 ]
+COMMANDS = [line.split("#")[0].strip() for line in README.splitlines() if line.startswith("limjax ")]
 
 
 @pytest.mark.parametrize("block", BLOCKS)
@@ -23,13 +32,48 @@ def test_python_block_runs(block, tmp_path):
 
 
 def test_the_two_commands_are_there():
-    text = (ROOT / "README.md").read_text()
-    assert "python3 -m venv .venv && .venv/bin/pip install -e . && .venv/bin/limjax train\n" in text
-    assert 'python3 -m venv .venv && .venv/bin/pip install -e ".[test]" && .venv/bin/pytest\n' in text
+    commands = re.findall(r"```bash\n(python3 -m venv [^\n]*)\n```", README)
+    assert commands == [
+        "python3 -m venv .venv && .venv/bin/pip install -e . && .venv/bin/limjax train",
+        'python3 -m venv .venv && .venv/bin/pip install -e ".[test]" && .venv/bin/pytest',
+    ]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_command_line_is_one_the_program_takes(command):
+    """Parses, without running it: unknown commands, options, tasks and barriers are what docs get wrong."""
+    _, name, *arguments = shlex.split(command)
+    options = get_command(build_app()).commands[name].make_context(name, arguments).params
+    assert options.get("task") in (None, *task_names())
+    if options.get("barrier") is not None:
+        barrier_from_name(options["barrier"], ArrheniusCell(), 100, 1e-3)
+
+
+def test_the_numbers_are_those_of_the_table():
+    quoted = re.findall(r"[\d.,]+ ± [\d.,]*\d", README)
+    assert quoted
+    table = (ROOT / "docs/results/digits.md").read_text()
+    assert [number for number in quoted if number not in table] == []
+
+
+def test_barrier_page_lists_every_barrier_and_its_arguments():
+    text = (ROOT / "docs/barriers.md").read_text()
+    rows = dict(re.findall(r"^\| `([a-z-]+)` \| (`[a-z_]+[=`].*) \|$", text, re.MULTILINE))
+    assert set(rows) == set(barrier_names())
+    for name, row in rows.items():
+        with pytest.raises(ValueError, match="the arguments of") as error:
+            barrier_from_name(f"{name}:?", ArrheniusCell(), 100, 1e-3)
+        known = str(error.value).rsplit(" are ", 1)[1].rstrip(".").split(", ")
+        assert re.findall(r"`([a-z_]+)[=`]", row) == known
+        numbers = {key: float(value) for key, value in re.findall(r"`([a-z_]+)=([\d.e]+)`", row)}
+        given = ",".join(f"{key}={value!r}" for key, value in numbers.items())
+        assert str(barrier_from_name(f"{name}:{given}", ArrheniusCell(), 100, 1e-3)) == str(
+            barrier_from_name(name, ArrheniusCell(), 100, 1e-3)
+        ), f"the defaults of {name} in docs/barriers.md are not those of the code"
 
 
 def test_relative_links_lead_somewhere():
     for page in PAGES:
-        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+        for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
             if not target.startswith(("http:", "https:")):
                 assert (page.parent / target).exists(), f"{page.name} links to {target}"
