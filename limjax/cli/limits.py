@@ -1,0 +1,55 @@
+"""`limjax limits`."""
+
+from typing import Annotated
+
+import typer
+
+
+def limits(
+    parameters: Annotated[float, typer.Option(help="Number of trained weights, for example 1e15.")],
+    flops: Annotated[float | None, typer.Option(help="FLOP of the training; default by the scaling law.")] = None,
+    tokens: Annotated[float | None, typer.Option(help="Tokens seen; default by the scaling law.")] = None,
+    steps: Annotated[float | None, typer.Option(help="Optimizer steps; default tokens over batch.")] = None,
+    batch: Annotated[float, typer.Option(help="Tokens per optimizer step.")] = 1e6,
+    bits: Annotated[int, typer.Option(help="Bits per weight, 1 to 32.")] = 8,
+    scaling: Annotated[str, typer.Option(help="kaplan, chinchilla, chinchilla-3 or besiroglu.")] = "kaplan",
+    updates: Annotated[str, typer.Option(help="What counts as an update: flop, token or optimizer.")] = "flop",
+    time: Annotated[float | None, typer.Option(help="Duration of the training [s]; default 90 days.")] = None,
+    hardware: Annotated[str, typer.Option(help="Accelerator compared with.")] = "H100 SXM bf16",
+    temperature: Annotated[float, typer.Option(help="Temperature of the cells [K].")] = 300.0,
+    catalogue: Annotated[list[str] | None, typer.Option(help="TOML file with hardware of your own.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    figures: Annotated[str | None, typer.Option(help="Folder to write the figures to.")] = None,
+) -> None:
+    """Print the stack of energy limits of a training under several conventions, with their assumptions."""
+    from limjax.limits import Conditions, energy_limits, load_catalogue
+
+    records = load_catalogue(*(catalogue or []))
+    result = energy_limits(
+        parameters,
+        flops=flops,
+        tokens=tokens,
+        steps=steps,
+        batch=batch,
+        bits=bits,
+        scaling=scaling,
+        updates=updates,
+        time=time,
+        hardware=hardware,
+        conditions=Conditions(temperature=temperature),
+        catalogue=records,
+    )
+    written = []
+    if figures is not None:
+        from limjax.limits.figures import figure_data
+        from limjax.plots.limits import limit_figures, save_figures
+
+        written = save_figures(limit_figures(figure_data(result, records)), figures)
+    if json:
+        from json import dumps
+
+        typer.echo(dumps(result.as_dict(), indent=2))
+        return
+    typer.echo(result.text())
+    if written:
+        typer.echo("\nFigures: " + ", ".join(str(path) for path in written))

@@ -1,0 +1,58 @@
+"""What the four figures of the limits show: scans and walls for one training, by file name."""
+
+from typing import NamedTuple
+
+from limjax.limits.records import Catalogue
+from limjax.limits.scans import Scan, scan_bits, scan_contraction, scan_parameters, scan_time
+from limjax.limits.stack import Limits
+from limjax.limits.walls import Walls, walls
+from limjax.limits.workload import Workload
+from limjax.physics.units import thermal_energy_joules
+
+
+class FigureData(NamedTuple):
+    """Everything the figures draw.
+
+    Attributes:
+        parameters: energy against parameters.
+        contraction: energy against training time in convergence times.
+        time: energy against training time in seconds.
+        bits: energy against bits.
+        walls: `(title, walls)` for online learning and for large batches.
+    """
+
+    parameters: Scan
+    contraction: Scan
+    time: Scan
+    bits: Scan
+    walls: tuple[tuple[str, list[Walls]], ...]
+
+
+def figure_data(limits: Limits, catalogue: Catalogue | None = None) -> FigureData:
+    """What to draw for a training.
+
+    Args:
+        limits: of `energy_limits`.
+        catalogue: hardware, cells and runs; the package's if None.
+
+    Returns:
+        The data of the figures.
+
+    Raises:
+        ValueError: if a name is not in the catalogue.
+    """
+    stack = limits.stack
+    asked, conditions, chip = stack.workload, stack.conditions, stack.hardware.name
+    heat = stack.entry("LIM, Lyapunov-optimal").joules_per_parameter / thermal_energy_joules(conditions.temperature)
+    cases = []
+    for title, batch in (("one token per update (online)", 1.0), (f"{asked.batch:.0e} tokens per update", asked.batch)):
+        workload = Workload(asked.parameters, tokens=asked.total_tokens, batch=batch, bits=asked.bits)
+        bars = walls(workload, hardware=chip, lim_heat_kt=heat, temperature=conditions.temperature, catalogue=catalogue)
+        cases.append((title, bars))
+    return FigureData(
+        scan_parameters(bits=asked.bits, batch=asked.batch, conditions=conditions, catalogue=catalogue),
+        scan_contraction(asked.parameters, bits=asked.bits, conditions=conditions),
+        scan_time(asked.parameters, bits=asked.bits, conditions=conditions),
+        scan_bits(asked.parameters, hardware=chip, conditions=conditions, catalogue=catalogue),
+        tuple(cases),
+    )

@@ -1,0 +1,190 @@
+"""Figures of the limits: they take scans and walls, and compute nothing."""
+
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from limjax.limits.figures import FigureData
+from limjax.limits.scans import Scan
+from limjax.limits.walls import COMPONENTS, Walls
+from limjax.plots.style import ACCENT, FLOOR, OTHER, OWN, figure
+
+_COLOURS = {"accelerator": OTHER, "landauer": FLOOR, "lim": OWN, "bound": ACCENT}
+_DASHES = ("-", "--", "-.", ":")
+_PARTS = {"compute": FLOOR, "memory": OTHER, "update": ACCENT, "consolidation": OWN}
+
+
+def limit_curves(scan: Scan, title: str, *, log_x: bool = True) -> Figure:
+    """Curves of a scan, labelled at their right ends; training runs as points.
+
+    Args:
+        scan: what to draw.
+        title: of the figure.
+        log_x: whether the horizontal axis is logarithmic.
+
+    Returns:
+        The figure.
+    """
+    fig, (ax,) = figure(9.0, 5.6)
+    used: dict[str, int] = {}
+    ends = []
+    for line in scan.lines:
+        order = used.get(line.group, 0)
+        used[line.group] = order + 1
+        colour = _COLOURS[line.group]
+        ax.plot(scan.x, line.values, color=colour, linestyle=_DASHES[order % 4], linewidth=1.6)
+        known = np.flatnonzero(np.isfinite(line.values) & (line.values > 0))
+        if len(known):
+            ends.append((float(line.values[known[-1]]), line.label, colour))
+    if scan.band is not None:
+        label, low, high = scan.band
+        ax.fill_between(scan.x, low, high, color=ACCENT, alpha=0.45, linewidth=0)
+        ends.append((float(np.sqrt(low[-1] * high[-1])), label, "#9a6410"))
+    ax.set_yscale("log")
+    if log_x:
+        ax.set_xscale("log")
+    for index, run in enumerate(scan.runs):
+        size, joules = run.details["parameters"], run.si
+        low, high = run.range_si
+        marker = "o" if run.how == "measured" else "D"
+        ax.errorbar(
+            size, joules, yerr=[[joules - low], [high - joules]], fmt=marker, color="black", markersize=4, linewidth=0.8
+        )
+        ax.annotate(
+            str(index + 1),
+            (size, joules),
+            xytext=(0, 6),
+            textcoords="offset points",
+            fontsize=7,
+            ha="center",
+            va="bottom",
+        )
+    if scan.runs:
+        names = "\n".join(f"{index + 1}  {run.name}" for index, run in enumerate(scan.runs))
+        ax.text(
+            0.015,
+            0.985,
+            f"training runs\n(● measured, ◆ estimated)\n{names}",
+            transform=ax.transAxes,
+            fontsize=7,
+            va="top",
+            linespacing=1.25,
+        )
+    ax.set_xlim(scan.x[0], scan.x[-1])
+    ax.set_xlabel(scan.axis)
+    ax.set_ylabel("energy of the training [J]")
+    ax.set_title(f"{title}\n{scan.subtitle}", fontsize=10, loc="left")
+    _label_ends(ax, ends)
+    return fig
+
+
+def _label_ends(ax, ends):
+    """Labels right of the axes, moved apart so that none overlaps, with a thin leader to its curve."""
+    low, high = np.log10(ax.get_ylim())
+    ax.set_ylim(*ax.get_ylim())
+    ends = sorted(ends)
+    wanted = np.array([(np.log10(value) - low) / (high - low) for value, _, _ in ends])
+    gap = min(0.042, 1.0 / max(len(ends), 1))
+    placed = wanted.copy()
+    for _ in range(200):
+        for i in range(len(placed) - 1):
+            overlap = gap - (placed[i + 1] - placed[i])
+            if overlap > 0:
+                placed[i] -= overlap / 2
+                placed[i + 1] += overlap / 2
+        placed = np.clip(placed, 0.0, 1.0)
+    for (_, label, colour), at, place in zip(ends, wanted, placed):
+        ax.annotate(
+            label,
+            xy=(1.0, at),
+            xytext=(1.03, place),
+            xycoords="axes fraction",
+            textcoords="axes fraction",
+            color=colour,
+            fontsize=7.5,
+            va="center",
+            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 0},
+            annotation_clip=False,
+        )
+
+
+def wall_bars(cases: Sequence[tuple[str, Sequence[Walls]]], title: str = "The three walls and compute") -> Figure:
+    """Stacked bars of the walls, one panel per workload.
+
+    Args:
+        cases: `(title of the panel, walls of the three architectures)`.
+        title: of the figure.
+
+    Returns:
+        The figure. Each panel has its own linear scale, on which stacked heights are true; totals stand above the bars.
+    """
+    fig, axes = figure(4.4 * len(cases), 4.4, columns=len(cases))
+    for ax, (name, bars) in zip(axes, cases):
+        tallest = max(bar.total for bar in bars)
+        for position, bar in enumerate(bars):
+            bottom = 0.0
+            for part in COMPONENTS:
+                height = getattr(bar, part)
+                ax.bar(position, height, bottom=bottom, color=_PARTS[part], width=0.6)
+                bottom += height
+            text = f"{bar.total:.2g} J"
+            if bar.architecture == "learning-in-memory":
+                text += f"\nof it cells {bar.update + bar.consolidation:.1g} J"
+            ax.annotate(text, (position, bottom), xytext=(0, 4), textcoords="offset points", ha="center", fontsize=7.5)
+        ax.set_xticks(range(len(bars)), [bar.architecture.replace("-in-", "-\nin-") for bar in bars], fontsize=8)
+        ax.set_ylim(0, 1.16 * tallest)
+        ax.set_title(name, fontsize=9, loc="left")
+        ax.grid(False, axis="x")
+    axes[0].set_ylabel("energy of the training [J]")
+    handles = [axes[0].bar(0, 0, color=_PARTS[part], label=part) for part in COMPONENTS]
+    fig.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
+    fig.suptitle(title, fontsize=10, x=0.01, ha="left")
+    return fig
+
+
+def limit_figures(data: FigureData) -> dict[str, Figure]:
+    """All figures of one training.
+
+    Args:
+        data: from `limjax.limits.figures.figure_data`.
+
+    Returns:
+        Figures by the name of the file they belong in.
+    """
+    return {
+        "energy_parameters": limit_curves(data.parameters, "Energy of training against model size"),
+        "energy_contraction": limit_curves(
+            data.contraction, "Energy of one convergence against its length", log_x=False
+        ),
+        "energy_time": limit_curves(data.time, "Energy of one convergence against training time"),
+        "energy_bits": limit_curves(data.bits, "Energy against precision", log_x=False),
+        "walls": wall_bars(data.walls),
+    }
+
+
+def save_figures(figures: Mapping[str, Figure], folder: str | os.PathLike) -> list[pathlib.Path]:
+    """Writes figures as PNG.
+
+    Args:
+        figures: by file name without extension.
+        folder: where to; made if missing.
+
+    Returns:
+        Paths of the files.
+
+    Raises:
+        ValueError: if the folder cannot be made or written to.
+    """
+    target = pathlib.Path(folder)
+    paths = []
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        for name, drawn in figures.items():
+            paths.append(target / f"{name}.png")
+            drawn.savefig(paths[-1])
+    except OSError as error:
+        raise ValueError(f"The figures cannot be written to {target}: {error.strerror}.") from None
+    return paths
