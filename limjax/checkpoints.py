@@ -31,7 +31,8 @@ class Checkpoints:
         self.folder = pathlib.Path(folder).absolute()
         self._ocp = ocp
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=False)
-        self._manager = ocp.CheckpointManager(self.folder, options=options)
+        handlers = {"arrays": ocp.StandardCheckpointHandler(), "notes": ocp.JsonCheckpointHandler()}
+        self._manager = ocp.CheckpointManager(self.folder, options=options, item_handlers=handlers)
 
     def latest(self) -> int | None:
         """Step of the newest whole checkpoint, or None."""
@@ -69,12 +70,18 @@ class Checkpoints:
         expected = _by_path(like)
         reason, arrays, notes = None, {}, {}
         try:
+            # Orbax reads the arrays side by side; a mismatch is found before any of them is under way.
+            saved = self._manager.item_metadata(step)["arrays"].tree
+            wrong = [
+                k
+                for k, v in expected.items()
+                if k not in saved or saved[k].shape != v.shape or saved[k].dtype != v.dtype
+            ]
+            if wrong:
+                raise LookupError(f"{wrong[0]} is missing, or has another shape or dtype")
             target = args.StandardRestore({k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in expected.items()})
             restored = self._manager.restore(step, args=args.Composite(arrays=target, notes=args.JsonRestore()))
             arrays, notes = restored["arrays"], restored["notes"]
-            wrong = [k for k, v in expected.items() if arrays[k].shape != v.shape or arrays[k].dtype != v.dtype]
-            if wrong:
-                reason = f"{wrong[0]} has another shape or dtype"
         except Exception as error:  # orbax and tensorstore raise many kinds for a damaged file
             reason = f"{type(error).__name__}: {' '.join(str(error).split()).split('. See full')[0][:160]}"
         if reason is not None:

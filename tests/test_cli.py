@@ -2,6 +2,9 @@
 
 import hashlib
 import json
+import pathlib
+import shutil
+import signal
 import subprocess
 import sys
 
@@ -141,3 +144,109 @@ def test_cell_version_devices(capsys):
     assert "limjax 0.1.0" in run(capsys, "--version")[1]
     assert "default backend" in run(capsys, "devices")[1]
     assert run(capsys, "train", "--frob")[0] == 2
+
+
+def test_control_c_saves_and_reports_and_resume_goes_on(tmp_path):
+    folder = tmp_path / "run"
+    words = [
+        "--task",
+        "diabetes-regression",
+        "--steps",
+        "20000",
+        "--hops",
+        "mean",
+        "--no-figures",
+        "--out",
+        str(folder),
+    ]
+    command = [sys.executable, "-m", "limjax", "train", "--json", *words]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    for line in process.stderr:
+        if line.startswith("step "):
+            process.send_signal(signal.SIGINT)
+            break
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 130, err
+    summary = json.loads(out)
+    assert summary["result"] == "interrupted" and 0 < summary["steps"] < 20000 and "--resume" in err
+    assert json.loads((folder / "summary.json").read_text()) == summary
+    command = [sys.executable, "-m", "limjax", "train", "--json", "--resume", "--no-figures", "--out", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    resumed = json.loads(done.stdout)
+    assert resumed["result"] == "completed" and resumed["steps"] == 20000
+    assert resumed["heat_kt"] > summary["heat_kt"]
+
+
+def test_history_is_in_the_order_of_the_run(finished):
+    rows = (finished / "history.csv").read_text().splitlines()
+    names = rows[0].split(",")
+    assert names[:2] == ["step", "loss"] and {"heat_kt", "actuation_kt", "static_heat_kt", "barrier_kt"} <= set(names)
+    steps = [int(row.split(",")[0]) for row in rows[1:]]
+    assert steps == sorted(set(steps)) and steps[-1] == 30
+
+
+def test_a_finished_run_resumes_to_itself(capsys, finished, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(finished, copy)
+    code, out, _ = run(capsys, "train", "--resume", "--json", "--no-figures", "--out", copy)
+    assert code == 0
+    before, after = json.loads((finished / "summary.json").read_text()), json.loads(out)
+    for summary in (before, after):
+        summary.pop("wall_seconds")
+    assert after == before
+
+
+@pytest.mark.parametrize("what", ["file", "foreign", "no config", "broken config", "damaged"])
+def test_folders_that_cannot_be_used_are_left_as_they_are(capsys, finished, tmp_path, what):
+    """Every byte of the folder is the same afterwards, and the one paragraph names it."""
+    folder = tmp_path / "folder"
+    resume = ["--resume"]
+    if what == "file":
+        folder.write_text("mine")
+        resume = []
+    elif what == "foreign":
+        folder.mkdir()
+        (folder / "notes.txt").write_text("mine")
+        resume = []
+    else:
+        shutil.copytree(finished, folder)
+        if what == "no config":
+            (folder / "config.json").unlink()
+        elif what == "broken config":
+            (folder / "config.json").write_text('{"task": ')
+        else:
+            for path in (folder / "checkpoints").rglob("*"):
+                if path.is_file() and path.stat().st_size > 100:
+                    path.write_bytes(b"\0" * 50)
+    before = digest(tmp_path)
+    code, out, err = run(capsys, "train", *resume, "--out", folder)
+    assert code == 2 and out.count("Traceback") == err.count("Traceback") == 0
+    assert err.count("\n") == 1 and str(folder) in err
+    assert digest(tmp_path) == before
+
+
+def test_own_exit_code_for_a_loss_that_is_not_finite(capsys, tmp_path):
+    # Squares of 1e30 overflow in the first step.
+    words = [
+        "--task",
+        "diabetes-regression",
+        "--steps",
+        "10",
+        "--learning-rate",
+        "1e30",
+        "--lsb",
+        "1e20",
+        "--hops",
+        "mean",
+    ]
+    code, out, _ = run(capsys, "train", *words, "--json", "--no-figures", "--out", tmp_path / "run")
+    assert code == 1 and json.loads(out)["result"] == "nonfinite"
+
+
+def test_the_installed_command():
+    command = pathlib.Path(sys.executable).with_name("limjax")
+    done = subprocess.run([command, "--version"], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and done.stdout.splitlines()[1].startswith("limjax 0.")
+    module = subprocess.run([sys.executable, "-m", "limjax", "--version"], capture_output=True, text=True, timeout=120)
+    assert module.stdout == done.stdout

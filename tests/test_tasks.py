@@ -80,14 +80,24 @@ def test_parameters_loss_and_gradient(tasks, name):
     assert all(isinstance(leaf, jax.Array) and leaf.dtype == jnp.float32 for leaf in leaves)
     assert sum(leaf.size for leaf in leaves) == COUNTS[name]
     batch = task.sample(jax.random.key(1), min(8, task.train_size))
-    loss, gradient = jax.jit(jax.value_and_grad(task.loss))(params, batch)
+    if name == "char-transformer":
+        # Compiling this one takes long: its values and gradients are checked on a smaller one below.
+        assert jax.eval_shape(task.loss, params, batch) == jax.ShapeDtypeStruct((), jnp.float32)
+        assert jax.eval_shape(task.accuracy, params, batch) == jax.ShapeDtypeStruct((), jnp.float32)
+        return
+
+    @jax.jit
+    def evaluate(params, batch):
+        accuracy = None if task.accuracy is None else task.accuracy(params, batch)
+        return *jax.value_and_grad(task.loss)(params, batch), accuracy
+
+    loss, gradient, accuracy = evaluate(params, batch)
     assert loss.shape == () and loss.dtype == jnp.float32 and jnp.isfinite(loss)
     assert jax.tree.structure(gradient) == jax.tree.structure(params)
     for leaf, start in zip(jax.tree.leaves(gradient), leaves, strict=True):
         assert leaf.shape == start.shape and leaf.dtype == jnp.float32
         assert jnp.all(jnp.isfinite(leaf)) and jnp.any(leaf != 0)
-    if task.accuracy is not None:
-        accuracy = jax.jit(task.accuracy)(params, batch)
+    if accuracy is not None:
         assert accuracy.shape == () and accuracy.dtype == jnp.float32 and 0 <= accuracy <= 1
 
 
@@ -136,7 +146,7 @@ def test_diabetes_is_standardised_by_the_training_part(tasks):
 
 
 @pytest.mark.optax
-@pytest.mark.parametrize("name", ["digits-mlp", "digits-cnn", "diabetes-regression", "quadratic"])
+@pytest.mark.parametrize("name", ["digits-mlp", "diabetes-regression", "quadratic"])
 def test_a_short_training_lowers_the_loss(tasks, name):
     task, steps = tasks[name], 60
     optimizer = task.defaults.make_optimizer(task.defaults.make_schedule(task.defaults.learning_rate, steps))
@@ -165,6 +175,7 @@ def test_a_transformer_step_lowers_its_loss():
     start, gradient = value_and_gradient(params, batch)
     # Untrained logits are near zero, so the loss is near that of a uniform guess.
     assert abs(float(start) - np.log(VOCABULARY)) < 1
+    assert all(jnp.all(jnp.isfinite(g)) and jnp.any(g != 0) for g in jax.tree.leaves(gradient))
     for _ in range(5):
         params = jax.tree.map(lambda p, g: p - 0.05 * g, params, gradient)
         loss, gradient = value_and_gradient(params, batch)
@@ -174,11 +185,12 @@ def test_a_transformer_step_lowers_its_loss():
 def test_transformer_is_causal():
     params = init_transformer(jax.random.key(0), 16, 2, 12)
     tokens = jax.random.randint(jax.random.key(1), (3, 12), 0, VOCABULARY, jnp.int32)
-    logits = apply_transformer(params, tokens, 2, 4)
+    apply = jax.jit(lambda tokens: apply_transformer(params, tokens, 2, 4))
+    logits = apply(tokens)
     assert logits.shape == (3, 12, VOCABULARY)
     for position in range(12):
         changed = tokens.at[:, position].set((tokens[:, position] + 1) % VOCABULARY)
-        new = apply_transformer(params, changed, 2, 4)
+        new = apply(changed)
         np.testing.assert_array_equal(new[:, :position], logits[:, :position])
         assert jnp.all(jnp.any(new[:, position] != logits[:, position], axis=-1))
 
@@ -339,7 +351,7 @@ def test_registry_names_what_it_knows():
 def test_float32_is_kept_with_x64(make, x64):
     task = make()
     params = task.init(jax.random.key(0))
-    assert task.loss(params, task.sample(jax.random.key(1), 4)).dtype == jnp.float32
+    assert jax.eval_shape(task.loss, params, task.sample(jax.random.key(1), 4)).dtype == jnp.float32
 
 
 def test_import_leaves_scikit_learn_alone():

@@ -1,5 +1,10 @@
 """Runs: how they end, and that a resumed run is the run that was never stopped."""
 
+import random
+import subprocess
+import sys
+import time
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -150,3 +155,71 @@ def test_wrong_settings_are_named(small, settings, said):
 def test_quadratic_needs_no_data():
     result = limjax.train(quadratic(cells=16), steps=20, hops="mean")
     assert result.summary["test_loss"] is not None or result.summary["train_loss"] > 0
+
+
+def test_kill_minus_nine_in_the_middle_of_a_save(tmp_path):
+    """Killed twice while a temporary checkpoint lies there, at a random moment; the end is that of an unstopped run."""
+    folder = tmp_path / "checkpoints"
+    script = (
+        "import sys, limjax\n"
+        "from limjax.tasks import quadratic\n"
+        "limjax.train(quadratic(cells=100_000), steps=100, hops='gaussian', checkpoints=sys.argv[1], resume=True,\n"
+        "             checkpoint_seconds=0.0)\n"
+    )
+    generator = random.Random()
+    reached = []
+    for _ in range(2):
+        process = subprocess.Popen([sys.executable, "-c", script, str(folder)], stderr=subprocess.PIPE)
+        try:
+            waited = time.monotonic() + 120
+            while time.monotonic() < waited and process.poll() is None:
+                names = [path.name for path in folder.iterdir()] if folder.exists() else []
+                saved = [int(name) for name in names if name.isdigit()]
+                # Past the last kill, with one whole checkpoint and one that is being written.
+                if saved and max(saved) > max(reached, default=0) and any("tmp" in name for name in names):
+                    time.sleep(generator.uniform(0, 0.03))
+                    break
+                time.sleep(1e-3)
+            assert process.poll() is None, process.stderr.read().decode()[-2000:]
+        finally:
+            process.kill()
+            process.communicate()
+        reached.append(max(int(path.name) for path in folder.iterdir() if path.name.isdigit()))
+    task = quadratic(cells=100_000)
+    settings = dict(steps=100, hops="gaussian")
+    resumed = limjax.train(task, checkpoints=str(folder), resume=True, **settings)
+    whole = limjax.train(task, **settings)
+    assert 0 < reached[0] < reached[1] < 100
+    assert resumed.result is limjax.Result.completed
+    assert_same(resumed.params, whole.params)
+    assert_same(resumed.state, whole.state)
+    # The last column is the wall time.
+    np.testing.assert_array_equal(np.array(resumed.history)[:, :-1], np.array(whole.history)[:, :-1])
+
+
+def test_another_runs_checkpoint_is_refused(small, tmp_path):
+    folder = str(tmp_path / "checkpoints")
+    limjax.train(small, steps=10, checkpoints=folder)
+    with pytest.raises(ValueError, match=r"cannot be read.*new run with another output folder"):
+        limjax.train(digits_mlp(width=9, depth=1), steps=20, checkpoints=folder, resume=True)
+
+
+def test_interruption_without_checkpoints_and_before_the_first_chunk(small):
+    def stop(row, _):
+        raise KeyboardInterrupt
+
+    result = limjax.train(small, steps=100, on_progress=stop)
+    assert result.result is limjax.Result.interrupted and "--resume" in result.result.help
+    assert result.summary["steps"] == len(result.history) * 2 == 2
+
+
+def test_chunks_do_not_change_the_run(small):
+    """Progress is asked for 50 times a run, whatever its length; the last chunk may be shorter."""
+    seen = []
+    result = limjax.train(small, steps=53, hops="gaussian", on_progress=lambda row, left: seen.append((row.step, left)))
+    steps = [step for step, _ in seen]
+    assert steps == [row.step for row in result.history] == [*range(2, 53, 2), 53]
+    assert seen[-1][1] == 0.0 or np.isnan(seen[-1][1])
+    heat = [row.heat_kt for row in result.history]
+    assert all(b >= a for a, b in zip(heat, heat[1:]))
+    assert result.summary["heat_kt"] == pytest.approx(heat[-1] * result.summary["parameters"])
