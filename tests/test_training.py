@@ -1,5 +1,6 @@
 """Runs: how they end, and that a resumed run is the run that was never stopped."""
 
+import itertools
 import random
 import subprocess
 import sys
@@ -221,5 +222,5 @@ def test_chunks_do_not_change_the_run(small):
     assert steps == [row.step for row in result.history] == [*range(2, 53, 2), 53]
     assert seen[-1][1] == 0.0 or np.isnan(seen[-1][1])
     heat = [row.heat_kt for row in result.history]
-    assert all(b >= a for a, b in zip(heat, heat[1:]))
+    assert all(b >= a for a, b in itertools.pairwise(heat))
     assert result.summary["heat_kt"] == pytest.approx(heat[-1] * result.summary["parameters"])
