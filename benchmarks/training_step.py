@@ -1,7 +1,8 @@
 """What the ledger costs per training step of `digits-mlp`: every mode against plain Adam, in the same run.
 
 Each round times all variants once, one after the other; the ratios are medians over the rounds of the time over plain
-Adam's in that round, so that a machine that slows down for a while slows both. Writes
+Adam's in that round, so that a machine that slows down for a while slows both. Every variant sums the training loss, as a loop
+that shows progress does. Writes
 `benchmarks/results/training_step_<platform>.json`. Runs unchanged on a GPU.
 """
 
@@ -31,14 +32,14 @@ def compiled_run(task, optimizer, batch_size: int, steps: int):
 
     def run(params, state, data, key):
         def body(step, carry):
-            params, state = carry
+            params, state, total = carry
             index = jax.random.randint(jax.random.fold_in(key, step), (batch_size,), 0, task.train_size)
             batch = jax.tree.map(lambda x: x[index], data)
             loss, gradient = jax.value_and_grad(task.loss)(params, batch)
             updates, state = optimizer.update(gradient, state, params, value=loss)
-            return optax.apply_updates(params, updates), state
+            return optax.apply_updates(params, updates), state, total + loss
 
-        return jax.lax.fori_loop(0, steps, body, (params, state))
+        return jax.lax.fori_loop(0, steps, body, (params, state, jnp.zeros(())))
 
     params = task.init(jax.random.key(0))
     arguments = (params, optimizer.init(params), data, jax.random.key(1))
