@@ -25,6 +25,7 @@ Source: derived in docs/limits.md from standard stochastic thermodynamics; tests
 optimisation and with a simulation.
 """
 
+import functools
 from typing import Literal, NamedTuple
 
 import jax
@@ -226,6 +227,32 @@ def _refuse_infeasible(m0, theta, s, is_feasible):
     )
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def _heat_or_nan(approach, m0, theta, s):
+    """Heat and whether the request is feasible; compiled once, as the host's calls would else trace every time."""
+    path, excess, is_feasible = _feasible(m0, theta, s)
+    if approach == "lyapunov":
+        heat = 2 * m0 * _lyapunov_heat(path, _lyapunov_log_kappa(path, excess, theta))
+    elif approach == "rate_matched":
+        heat = _rate_matched(path, m0, excess)
+    else:
+        heat = 2 * m0 * _constant_heat(path, theta, _constant_log_kappa(path, excess, theta))
+    return jnp.where(is_feasible, heat, jnp.nan), is_feasible
+
+
+@jax.jit
+def _price(m0, theta, s):
+    path, excess, is_feasible = _feasible(m0, theta, s)
+    log_kappa = _lyapunov_log_kappa(path, excess, theta)
+    return jnp.where(is_feasible, jnp.exp(_LN2 - 2 * log_kappa), jnp.nan), is_feasible
+
+
+def _answer(approach, m0, theta, s):
+    heat, is_feasible = _heat_or_nan(approach, m0, theta, s)
+    _refuse_infeasible(m0, theta, s, is_feasible)
+    return heat
+
+
 # -- Lyapunov-optimal --------------------------------------------------------------------------------------------------
 
 
@@ -285,10 +312,7 @@ def lyapunov_heat(distance: ArrayLike, contraction: ArrayLike, variance: ArrayLi
     Source: docs/limits.md, "The optimal barrier".
     """
     m0, theta, s = broadcast(*read(_distance(distance), _contraction(contraction), _variance(variance)))
-    path, excess, is_feasible = _feasible(m0, theta, s)
-    _refuse_infeasible(m0, theta, s, is_feasible)
-    log_kappa = _lyapunov_log_kappa(path, excess, theta)
-    return jnp.where(is_feasible, 2 * m0 * _lyapunov_heat(path, log_kappa), jnp.nan)
+    return _answer("lyapunov", m0, theta, s)
 
 
 def variance_price(distance: ArrayLike, contraction: ArrayLike, variance: ArrayLike) -> Float[Array, "..."]:
@@ -310,10 +334,9 @@ def variance_price(distance: ArrayLike, contraction: ArrayLike, variance: ArrayL
         '0.500'
     """
     m0, theta, s = broadcast(*read(_distance(distance), _contraction(contraction), _variance(variance)))
-    path, excess, is_feasible = _feasible(m0, theta, s)
+    price, is_feasible = _price(m0, theta, s)
     _refuse_infeasible(m0, theta, s, is_feasible)
-    log_kappa = _lyapunov_log_kappa(path, excess, theta)
-    return jnp.where(is_feasible, jnp.exp(_LN2 - 2 * log_kappa), jnp.nan)
+    return price
 
 
 def lyapunov_at_price(distance: ArrayLike, contraction: ArrayLike, price: ArrayLike) -> HeatAndVariance:
@@ -365,9 +388,7 @@ def rate_matched_heat(distance: ArrayLike, contraction: ArrayLike, variance: Arr
         '23.85 kT'
     """
     m0, theta, s = broadcast(*read(_distance(distance), _contraction(contraction), _variance(variance)))
-    path, excess, is_feasible = _feasible(m0, theta, s)
-    _refuse_infeasible(m0, theta, s, is_feasible)
-    return jnp.where(is_feasible, _rate_matched(path, m0, excess), jnp.nan)
+    return _answer("rate_matched", m0, theta, s)
 
 
 def _rate_matched(path, m0, excess):
@@ -474,11 +495,7 @@ def constant_heat(distance: ArrayLike, contraction: ArrayLike, variance: ArrayLi
     Cost: 5 Newton steps in float32, 7 in float64.
     """
     m0, theta, s = broadcast(*read(_distance(distance), _contraction(contraction), _variance(variance)))
-    path, excess, is_feasible = _feasible(m0, theta, s)
-    _refuse_infeasible(m0, theta, s, is_feasible)
-    log_kappa = _constant_log_kappa(path, excess, theta)
-    heat = 2 * m0 * _constant_heat(path, theta, log_kappa)
-    return jnp.where(is_feasible, heat, jnp.nan)
+    return _answer("constant", m0, theta, s)
 
 
 def constant_plateau(distance: ArrayLike, variance: ArrayLike) -> Float[Array, "..."]:
@@ -695,7 +712,7 @@ def contraction_for_heat(
 
     Cost: about 30 (float32) or 45 (float64) evaluations of the heat; derivatives cost one.
     """
-    heat = _heat_function(approach)
+    _heat_function(approach)
     m0, s, budget = broadcast(*read(_distance(distance), _variance(variance), _heat(heat_kt)))
     is_learning = (s < m0 * m0) & (m0 > 0) & (s > 0) & (budget > 0)
     if is_known(m0, s, budget) and not bool(np.all(is_learning)):
@@ -730,7 +747,7 @@ def contraction_for_heat(
     budget = jnp.where(is_reachable, budget, 2 * infimum + 1)
 
     def residual(theta):
-        value = _traced_heat(heat, m0, theta, s)
+        value = _heat_or_nan(approach, m0, theta, s)[0]
         # At the very limit the heat is infinite, so longer training is needed.
         value = jnp.where(jnp.isnan(value), jnp.inf, value)
         return jnp.log(budget) - jnp.log(value)
@@ -740,7 +757,7 @@ def contraction_for_heat(
     is_late = residual(end) < 0
     if is_known(m0, s, budget) and bool(np.any(is_late)):
         got_m0, got_s, got = worst(np.asarray(is_late), m0, s, budget)
-        least = float(_traced_heat(heat, *(jnp.asarray(v, m0.dtype) for v in (got_m0, MAX_CONTRACTION, got_s))))
+        least = float(_heat_or_nan(approach, *(jnp.asarray(v, m0.dtype) for v in (got_m0, MAX_CONTRACTION, got_s)))[0])
         raise ValueError(
             f"A budget of {got:g} kT needs a contraction beyond {MAX_CONTRACTION:g} for {got_m0:g} levels and a variance "
             f"of {got_s:g}; the nearest feasible budget there is {least:.6g} kT."
@@ -758,19 +775,6 @@ def contraction_for_heat(
     root = monotone_root(guarded, start + 1.0, start, MAX_CONTRACTION, _OUTER_ITERATIONS[start.dtype.name])
     result = jnp.where(is_free, start, root)
     return jnp.where(is_learning & is_reachable & ~is_late, result, jnp.nan)
-
-
-def _traced_heat(heat, m0, theta, s):
-    """Heat without the host's refusal, NaN where infeasible."""
-    path, excess, is_feasible = _feasible(m0, theta, s)
-    if heat is lyapunov_heat:
-        value = 2 * m0 * _lyapunov_heat(path, _lyapunov_log_kappa(path, excess, theta))
-    elif heat is rate_matched_heat:
-        value = _rate_matched(path, m0, excess)
-    else:
-        log_kappa = _constant_log_kappa(path, excess, theta)
-        value = 2 * m0 * _constant_heat(path, theta, log_kappa)
-    return jnp.where(is_feasible, value, jnp.nan)
 
 
 def variance_for_heat(
