@@ -4,11 +4,14 @@ from limjax.barriers import (
     AbstractBarrier,
     FisherBarrier,
     FowlerNordheimBarrier,
+    LearnedBarrier,
     LyapunovBarrier,
     RateMatchedBarrier,
     ScheduledBarrier,
     SplineBarrier,
     StaticBarrier,
+    load_barrier,
+    save_barrier,
 )
 from limjax.ledger import Ledger, get_ledger, get_ledgers, leaf_totals, per_parameter, total
 from limjax.optimizer import get_barrier, gradient_tilt, learning_in_memory, snap
@@ -16,6 +19,7 @@ from limjax.physics.cell import ArrheniusCell
 from limjax.report import LayerReport, Report, report
 from limjax.tasks import Task, TaskDefaults
 from limjax.training import Result, TrainResult, train
+from limjax.tuning import ParetoResult, TuneResult, Weights, pareto_front, tune
 
 __version__ = "0.1.0"
 
@@ -25,8 +29,10 @@ __all__ = [
     "FisherBarrier",
     "FowlerNordheimBarrier",
     "LayerReport",
+    "LearnedBarrier",
     "Ledger",
     "LyapunovBarrier",
+    "ParetoResult",
     "RateMatchedBarrier",
     "Report",
     "Result",
@@ -36,15 +42,21 @@ __all__ = [
     "Task",
     "TaskDefaults",
     "TrainResult",
+    "TuneResult",
+    "Weights",
     "get_barrier",
     "get_ledger",
     "get_ledgers",
     "gradient_tilt",
     "leaf_totals",
     "learning_in_memory",
+    "load_barrier",
+    "pareto_front",
     "per_parameter",
     "report",
+    "save_barrier",
     "snap",
     "total",
     "train",
+    "tune",
 ]

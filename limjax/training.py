@@ -188,6 +188,37 @@ def train(
     })  # fmt: skip
 
 
+def training_step(
+    task: Task, optimizer: optax.GradientTransformationExtraArgs, batch_size: int
+) -> Callable[[tuple[PyTree, PyTree], PyTree, Array], tuple[tuple[PyTree, PyTree], Array]]:
+    """One step of training: draw a batch by the step's number, differentiate the loss, update.
+
+    Args:
+        task: the task.
+        optimizer: a `learning_in_memory` optimizer, or a chain with one.
+        batch_size: examples per step.
+
+    Returns:
+        A function of `((params, state), training data, key)` that returns the new `(params, state)` and the loss.
+    """
+
+    def batch_at(data, step, key):
+        if data is None:
+            return None
+        size = jax.tree.leaves(data)[0].shape[0]
+        index = jax.random.randint(jax.random.fold_in(key, step), (batch_size,), 0, size)
+        return jax.tree.map(lambda x: x[index], data)
+
+    def one_step(carry, data, key):
+        params, state = carry
+        batch = batch_at(data, get_ledger(state).steps, key)
+        loss, gradient = jax.value_and_grad(task.loss)(params, batch)
+        updates, state = optimizer.update(gradient, state, params, value=loss)
+        return (optax.apply_updates(params, updates), state), loss
+
+    return one_step
+
+
 class _Loop:
     """The compiled parts of a run."""
 
@@ -197,19 +228,7 @@ class _Loop:
         self.test_data = jax.tree.map(jnp.asarray, task.test)
         self._data_key = data_key
 
-        def batch_at(data, step, key):
-            if data is None:
-                return None
-            size = jax.tree.leaves(data)[0].shape[0]
-            index = jax.random.randint(jax.random.fold_in(key, step), (batch_size,), 0, size)
-            return jax.tree.map(lambda x: x[index], data)
-
-        def one_step(carry, data, key):
-            params, state = carry
-            batch = batch_at(data, get_ledger(state).steps, key)
-            loss, gradient = jax.value_and_grad(task.loss)(params, batch)
-            updates, state = optimizer.update(gradient, state, params, value=loss)
-            return (optax.apply_updates(params, updates), state), loss
+        one_step = training_step(task, optimizer, batch_size)
 
         def chunk(carry, data, key, count):
             def body(_, loop):

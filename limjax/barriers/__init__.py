@@ -1,8 +1,10 @@
 """Who sets the barrier. A new policy is one new file and one line here."""
 
 from limjax.barriers.base import AbstractBarrier, BarrierInputs
+from limjax.barriers.files import load_barrier, save_barrier
 from limjax.barriers.fisher import FisherBarrier
 from limjax.barriers.fowler_nordheim import FowlerNordheimBarrier
+from limjax.barriers.learned import LearnedBarrier
 from limjax.barriers.lyapunov import LyapunovBarrier
 from limjax.barriers.rate_matched import RateMatchedBarrier
 from limjax.barriers.scheduled import ScheduledBarrier
@@ -14,9 +16,12 @@ __all__ = [
     "BarrierInputs",
     "FisherBarrier",
     "FowlerNordheimBarrier",
+    "LearnedBarrier",
     "LyapunovBarrier",
     "RateMatchedBarrier",
     "ScheduledBarrier",
     "SplineBarrier",
     "StaticBarrier",
+    "load_barrier",
+    "save_barrier",
 ]

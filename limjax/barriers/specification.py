@@ -7,8 +7,10 @@ from collections.abc import Callable
 import jax.numpy as jnp
 
 from limjax.barriers.base import AbstractBarrier
+from limjax.barriers.files import load_barrier
 from limjax.barriers.fisher import FisherBarrier
 from limjax.barriers.fowler_nordheim import FowlerNordheimBarrier
+from limjax.barriers.learned import LearnedBarrier
 from limjax.barriers.lyapunov import LyapunovBarrier
 from limjax.barriers.rate_matched import RateMatchedBarrier
 from limjax.barriers.scheduled import ScheduledBarrier
@@ -31,7 +33,8 @@ def barrier_from_name(
     Args:
         specification: `name` or `name:argument=number,argument=number`. The names and arguments are those of the
             classes, with defaults that suit a run of this length; `static` alone stands at ten years' retention,
-            `scheduled` rises with the inverse square of the learning rate.
+            `scheduled` rises with the inverse square of the learning rate. A name that ends in `.json` is a file that
+            `limjax tune` or `save_barrier` wrote.
         cell: the memory cell.
         steps: length of the run.
         learning_rate: learning rate, or its optax schedule.
@@ -46,6 +49,8 @@ def barrier_from_name(
         >>> barrier_from_name("static:height=20", ArrheniusCell(), 100, 1e-3).name
         'static'
     """
+    if specification.endswith(".json"):
+        return load_barrier(specification, steps)
     name, _, rest = specification.partition(":")
     if name not in _MAKERS:
         near = difflib.get_close_matches(name, _MAKERS, n=1)
@@ -107,6 +112,10 @@ def _spline(cell, total_steps, learning_rate, start=9.0, stop=16.0, knots=8):
     return SplineBarrier(jnp.linspace(start, stop, int(knots)), total_steps)
 
 
+def _learned(cell, total_steps, learning_rate, price=1e6, decay=0.98, granularity="parameter"):
+    return LearnedBarrier.from_theory(price, total_steps, decay=decay, granularity=granularity)
+
+
 _MAKERS = {
     "static": _static,
     "scheduled": _scheduled,
@@ -115,4 +124,5 @@ _MAKERS = {
     "fisher": _fisher,
     "fowler-nordheim": _fowler_nordheim,
     "spline": _spline,
+    "learned": _learned,
 }

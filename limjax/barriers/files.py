@@ -1,0 +1,137 @@
+"""Barriers as JSON files: what tuning writes and `limjax train --barrier FILE` reads."""
+
+import dataclasses
+import json
+import os
+import pathlib
+from typing import Any
+
+import equinox as eqx
+import numpy as np
+
+from limjax.barriers.base import AbstractBarrier
+from limjax.barriers.fisher import FisherBarrier
+from limjax.barriers.fowler_nordheim import FowlerNordheimBarrier
+from limjax.barriers.learned import LearnedBarrier
+from limjax.barriers.lyapunov import LyapunovBarrier
+from limjax.barriers.rate_matched import RateMatchedBarrier
+from limjax.barriers.spline import SplineBarrier
+from limjax.barriers.static import StaticBarrier
+
+FORMAT = "limjax-barrier-1"
+# Classes whose constructor takes their fields by name.
+_CLASSES: dict[str, Any] = {
+    cls.name: cls
+    for cls in (
+        StaticBarrier,
+        LyapunovBarrier,
+        RateMatchedBarrier,
+        FisherBarrier,
+        FowlerNordheimBarrier,
+        SplineBarrier,
+        LearnedBarrier,
+    )
+}
+
+
+def barrier_to_json(barrier: AbstractBarrier) -> dict[str, Any]:
+    """A barrier as JSON-able numbers.
+
+    Args:
+        barrier: any barrier but a scheduled one, whose schedule is a function.
+
+    Returns:
+        `{"format", "barrier", "arguments"}`.
+
+    Raises:
+        ValueError: for a barrier that numbers cannot describe.
+
+    Example:
+        >>> barrier_to_json(StaticBarrier(20.0))["arguments"]
+        {'height': 20.0}
+    """
+    if barrier.name not in _CLASSES:
+        raise ValueError(
+            f"A {barrier.name!r} barrier holds a function and cannot be saved; put its values into a SplineBarrier."
+        )
+    arguments = {}
+    for field in dataclasses.fields(barrier):
+        value = getattr(barrier, field.name)
+        arguments[field.name] = np.asarray(value, np.float64).tolist() if eqx.is_array(value) else value
+    return {"format": FORMAT, "barrier": barrier.name, "arguments": arguments}
+
+
+def barrier_from_json(content: Any, where: str = "The barrier") -> AbstractBarrier:
+    """The barrier that `barrier_to_json` described.
+
+    Args:
+        content: what it returned.
+        where: what to call it in an error.
+
+    Returns:
+        The barrier.
+
+    Raises:
+        ValueError: if it is not a description of a barrier.
+    """
+    if not isinstance(content, dict) or content.get("format") != FORMAT or content.get("barrier") not in _CLASSES:
+        raise ValueError(
+            f'{where} is not a limjax barrier: expected JSON with "format": "{FORMAT}" and "barrier" one of '
+            f"{', '.join(_CLASSES)}. `limjax tune` writes such a file as barrier.json."
+        )
+    try:
+        return _CLASSES[content["barrier"]](**content["arguments"])
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{where} has wrong arguments for a {content['barrier']!r} barrier: {error}.") from None
+
+
+def save_barrier(barrier: AbstractBarrier, path: str | os.PathLike[str]) -> None:
+    """Writes a barrier to a JSON file.
+
+    Args:
+        barrier: any barrier but a scheduled one.
+        path: the file.
+
+    Raises:
+        ValueError: for a barrier that cannot be saved.
+    """
+    pathlib.Path(path).write_text(json.dumps(barrier_to_json(barrier), indent=2) + "\n")
+
+
+def load_barrier(path: str | os.PathLike[str], steps: int | None = None) -> AbstractBarrier:
+    """Reads a barrier from a JSON file.
+
+    Args:
+        path: the file.
+        steps: length of the run it is for: a barrier that spans a run is stretched to it. None keeps what was saved.
+
+    Returns:
+        The barrier.
+
+    Raises:
+        ValueError: if the file is missing or holds no barrier.
+    """
+    path = pathlib.Path(path)
+    try:
+        content = json.loads(path.read_text())
+    except OSError as error:
+        raise ValueError(f"The barrier file {path} cannot be read: {error.strerror}.") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"The barrier file {path} is not JSON: {error}.") from None
+    barrier = barrier_from_json(content, f"The file {path}")
+    return barrier if steps is None else for_run(barrier, steps)
+
+
+def for_run(barrier: AbstractBarrier, steps: int) -> AbstractBarrier:
+    """The same barrier stretched to a run of another length, where it has one.
+
+    Args:
+        barrier: any barrier.
+        steps: length of the run.
+
+    Returns:
+        The barrier, with its `steps` replaced.
+    """
+    if not isinstance(barrier, SplineBarrier | LearnedBarrier):
+        return barrier
+    return eqx.tree_at(lambda b: b.steps, barrier, np.asarray(steps, barrier.steps.dtype) + 0 * barrier.steps)

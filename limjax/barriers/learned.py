@@ -1,0 +1,192 @@
+"""A small rule with learned weights, the same for every parameter, that starts from the theory."""
+
+from typing import Any, ClassVar, Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float, PyTree
+
+from limjax.barriers.base import (
+    AbstractBarrier,
+    BarrierInputs,
+    Scope,
+    required_drift,
+    required_loss,
+    running_mean,
+    running_state,
+)
+from limjax.physics.numerics import safe_log
+from limjax.physics.validation import checked_leaf
+
+FEATURES = ("progress", "ln speed", "ln moment", "ln loss")
+# Middle and half-width of what the features usually span; the network sees (x - middle) / width.
+_MIDDLE = (0.5, 0.0, -25.0, -1.5)
+_WIDTH = (0.5, 3.0, 6.0, 1.5)
+
+
+class LearnedState(eqx.Module):
+    """Running means of the rule's features.
+
+    Attributes:
+        moments: mean squared gradient, per parameter or leaf.
+        speeds: mean squared request [levels²], per parameter or leaf.
+        smoothed: mean loss.
+        first: first loss seen.
+    """
+
+    moments: list[Float[Array, "..."]]
+    speeds: list[Float[Array, "..."]]
+    smoothed: Float[Array, ""]
+    first: Float[Array, ""]
+
+
+class LearnedBarrier(AbstractBarrier):
+    r"""$\ln g = b + s\cdot f + o\cdot\tanh(W\hat f + c)$ with four features f of the training, one rule for all parameters.
+
+    The features are the share of the run done, the logarithm of the smoothed speed |d| [levels], of the smoothed second
+    moment of the gradient times lsb² [loss²/level²], and of the smoothed loss over its first value. With slopes
+    (0, 1, -1/2, 0), offset -½ ln price and no output it is the Fisher-matched barrier, the pointwise optimum
+    g = |d|/sqrt(2p) of physics.md section 3; the progress and the loss can express how much of the variance survives to
+    the end. Nothing in it depends on the network, so that a rule tuned on one task can be used on another.
+
+    Args:
+        offset: b [ln hops].
+        slopes: s, shape (4,), one per feature.
+        hidden: W, shape (4, units), on features scaled to about -1 ... 1.
+        hidden_bias: c, shape (units,).
+        output: o, shape (units,).
+        decay: weight of the past in the running means, 0 to 1.
+        steps: number of steps of the run, for the progress.
+        granularity: "parameter" for one barrier per parameter, "leaf" for one per array from the mean squares over it.
+
+    Raises:
+        ValueError: if a number is out of its range or the shapes do not fit; on update, if no loss was passed.
+
+    Example:
+        >>> barrier = LearnedBarrier.from_theory(price=1e6, steps=400)
+    """
+
+    name: ClassVar[str] = "learned"
+    offset: Float[Array, "*s"]
+    slopes: Float[Array, "*s features"]
+    hidden: Float[Array, "*s features units"]
+    hidden_bias: Float[Array, "*s units"]
+    output: Float[Array, "*s units"]
+    decay: Float[Array, "*s"]
+    steps: Float[Array, "*s"]
+    granularity: Literal["parameter", "leaf"] = eqx.field(static=True)
+
+    def __init__(
+        self,
+        offset: ArrayLike,
+        slopes: ArrayLike | list[float],
+        hidden: ArrayLike | list[list[float]],
+        hidden_bias: ArrayLike | list[float],
+        output: ArrayLike | list[float],
+        decay: ArrayLike = 0.98,
+        steps: ArrayLike = 1000.0,
+        granularity: Literal["parameter", "leaf"] = "parameter",
+    ):
+        remedy = "Weights of the rule are finite numbers."
+        self.offset = checked_leaf(offset, "offset", remedy=remedy)
+        self.slopes = checked_leaf(slopes, "every slope", remedy=remedy)
+        self.hidden = checked_leaf(hidden, "every hidden weight", remedy=remedy)
+        self.hidden_bias = checked_leaf(hidden_bias, "every hidden bias", remedy=remedy)
+        self.output = checked_leaf(output, "every output weight", remedy=remedy)
+        self.decay = checked_leaf(decay, "decay", low=0.0, high=1.0, remedy="0 follows every step, 0.98 averages 50.")
+        self.steps = checked_leaf(steps, "steps", low=0.0, open_low=True, remedy="It is the length of the run.")
+        units = self.output.shape
+        expected = {"slopes": (4,), "hidden": (4, *units), "hidden_bias": units}
+        for field, shape in expected.items():
+            if getattr(self, field).shape != shape:
+                raise ValueError(f"{field} must have shape {shape}, got {getattr(self, field).shape}.")
+        if granularity not in ("parameter", "leaf"):
+            raise ValueError(f'granularity must be "parameter" or "leaf", got {granularity!r}.')
+        self.granularity = granularity
+
+    @classmethod
+    def from_theory(
+        cls,
+        price: float = 1e6,
+        steps: int = 1000,
+        units: int = 8,
+        decay: float = 0.98,
+        granularity: Literal["parameter", "leaf"] = "parameter",
+        key: Array | None = None,
+    ) -> "LearnedBarrier":
+        """The rule that is the Fisher-matched barrier, before any learning.
+
+        Args:
+            price: what one unit of loss is worth [kT].
+            steps: number of steps of the run.
+            units: width of the hidden layer.
+            decay: weight of the past in the running means.
+            granularity: "parameter" or "leaf".
+            key: random key of the hidden weights; None takes `jax.random.key(0)`.
+
+        Returns:
+            The barrier; its output weights are zero.
+
+        Raises:
+            ValueError: if the price is not positive.
+        """
+        checked_leaf(price, "price", low=0.0, open_low=True, remedy="It is in kT per unit of loss.")
+        hidden = jax.random.normal(jax.random.key(0) if key is None else key, (4, units)) / 2.0
+        zeros = jnp.zeros(units)
+        return cls(-0.5 * float(jnp.log(price)), [0.0, 1.0, -0.5, 0.0], hidden, zeros, zeros, decay, steps, granularity)
+
+    @property
+    def scope(self) -> Scope:
+        return self.granularity
+
+    def init(self, params: PyTree) -> LearnedState:
+        zero = jnp.zeros((), jnp.result_type(float))
+        moments = running_state(params, self.granularity)
+        return LearnedState(moments, running_state(params, self.granularity), zero, jnp.ones_like(zero))
+
+    def evaluate(self, inputs: BarrierInputs, state: LearnedState) -> tuple[Any, Any]:
+        drift, loss = required_drift(inputs, self), required_loss(inputs, self)
+
+        def follow(old, new):
+            new = new.astype(old.dtype)
+            square = new * new if self.granularity == "parameter" else jnp.mean(new * new)
+            return running_mean(old, square, self.decay, inputs.step)
+
+        moments = [follow(old, g) for old, g in zip(state.moments, inputs.gradient)]
+        speeds = [follow(old, d) for old, d in zip(state.speeds, drift)]
+        smoothed = running_mean(state.smoothed, loss.astype(state.smoothed.dtype), self.decay, inputs.step)
+        first = jnp.where(inputs.step == 0, loss.astype(state.first.dtype), state.first)
+        progress = inputs.step.astype(self.steps.dtype) / jnp.maximum(self.steps - 1, 1)
+        log_loss = (safe_log(smoothed) - safe_log(first)).astype(self.steps.dtype)
+        log_lsb = jnp.log(inputs.cell.lsb)
+        barrier = []
+        for speed, moment in zip(speeds, moments):
+            log_moment = safe_log(moment) + 2 * log_lsb.astype(moment.dtype)
+            features = (jnp.clip(progress, 0, 1), 0.5 * safe_log(speed), log_moment, log_loss)
+            barrier.append(inputs.cell.barrier(self.log_exchange(features)))
+        height = barrier if self.granularity == "parameter" else jnp.stack(barrier)
+        return height, LearnedState(moments, speeds, smoothed, first)
+
+    def log_exchange(self, features: tuple[Float[Array, "..."], ...]) -> Float[Array, "..."]:
+        """The rule itself.
+
+        Args:
+            features: the four features, scalars or arrays of one shape.
+
+        Returns:
+            ln g [ln(hops per step)], of their shape.
+        """
+        shape = jnp.broadcast_shapes(*(f.shape for f in features))
+        dtype = features[1].dtype
+        columns = [jnp.broadcast_to(f.astype(dtype), shape) for f in features]
+        total = jnp.full(shape, self.offset.astype(dtype))
+        for i, column in enumerate(columns):
+            total = total + self.slopes[i].astype(dtype) * column
+        scaled = [(x - middle) / width for x, middle, width in zip(columns, _MIDDLE, _WIDTH)]
+        for unit in range(self.output.shape[0]):
+            inside = jnp.full(shape, self.hidden_bias[unit].astype(dtype))
+            for i, x in enumerate(scaled):
+                inside = inside + self.hidden[i, unit].astype(dtype) * x
+            total = total + self.output[unit].astype(dtype) * jnp.tanh(inside)
+        return total

@@ -1,0 +1,247 @@
+"""What `limjax tune` and `limjax pareto` do around the library: settings, progress, the output folder."""
+
+import json
+import math
+import pathlib
+import sys
+import time
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from limjax import runs
+from limjax.barriers.specification import barrier_from_name
+from limjax.barriers.spline import SplineBarrier
+from limjax.physics.cell import ArrheniusCell
+from limjax.tasks import Task
+from limjax.tuning import ParetoCode, TuneCode, Weights, evaluate_hand_made, held_out_seeds, pareto_front, tune
+from limjax.tuning.saving import PARETO, TUNE, save_pareto, save_tune
+
+_LINE_SECONDS = 2.0
+
+
+def parse_max_loss(text: str | None) -> float | str | None:
+    """A number, or the word plain.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    if text is None or text == "plain":
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"--max-loss must be a number or `plain`, got {text!r}.") from None
+
+
+def energies(text: str | None, points: int, mode: str) -> np.ndarray | None:
+    """Points between the two ends given, in equal ratios.
+
+    Raises:
+        ValueError: if there are not two positive ends, or no points.
+    """
+    if points < 1:
+        raise ValueError(f"--points must be at least 1, got {points}.")
+    low, high = (1e-4, 3e-2) if mode == "weights" else (30.0, 0.5)
+    if text is not None:
+        ends = _numbers(text, "--energy")
+        if len(ends) != 2:
+            raise ValueError(f"--energy needs two numbers, smallest and largest, as 1e-4,3e-2; got {text!r}.")
+        low, high = ends
+    return np.geomspace(low, high, points)
+
+
+def times(text: str | None) -> list[float]:
+    """Time weights from a list of numbers."""
+    return [] if text is None else _numbers(text, "--time")
+
+
+def _numbers(text: str, option: str) -> list[float]:
+    try:
+        values = [float(x) for x in text.split(",")]
+    except ValueError:
+        raise ValueError(f"{option} must be numbers with commas between them, got {text!r}.") from None
+    if any(not (math.isfinite(x) and x > 0) for x in values):
+        raise ValueError(f"{option} must be positive numbers, got {text!r}.")
+    return values
+
+
+def spline_per_layer(task: Task, barrier: str | None, steps: int | None) -> SplineBarrier:
+    """One row of knots per parameter array.
+
+    Raises:
+        ValueError: if another barrier was asked for as well.
+    """
+    import jax
+
+    if barrier is not None:
+        raise ValueError(f"--per-layer starts from its own spline; leave out --barrier {barrier}.")
+    count = len(jax.tree.leaves(jax.eval_shape(task.init, jax.random.key(0))))
+    knots = np.tile(np.linspace(9.0, 16.0, 12), (count, 1))
+    return SplineBarrier(knots, task.defaults.steps if steps is None else steps)
+
+
+def run_tuning(
+    task: Task,
+    cell: ArrheniusCell,
+    barrier: Any,
+    options: dict[str, Any],
+    *,
+    hand_made: bool,
+    out: str | None,
+    json_output: bool,
+    figures: bool,
+) -> int:
+    """Tunes, compares with hand-made policies, writes the folder and prints what came out.
+
+    Returns:
+        The exit code: 0, 1 if tuning diverged or the limit could not be met, 130 if it was interrupted.
+
+    Raises:
+        ValueError: for wrong input; nothing was written then.
+    """
+    console = Console(stderr=json_output)
+    options = {**options, "weights": Weights(*options["weights"])}
+    if isinstance(barrier, str):  # a wrong name is said before a folder is made
+        barrier_from_name(barrier, cell, options["steps"] or task.defaults.steps, task.defaults.learning_rate)
+    folder = runs.new_folder(out, f"tune-{task.name}")
+    console.print(f"limjax tune: {task.name}, {options['outer_steps']} outer steps (Ctrl-C keeps the best so far)")
+    try:
+        result = tune(task, cell, barrier, **options, on_progress=_Lines(console, options["outer_steps"]))
+    except ValueError:
+        _remove_if_empty(folder)
+        raise
+    policies = []
+    if hand_made and result.result is not TuneCode.interrupted:
+        console.print("Evaluating hand-made barriers on the held-out seeds ...")
+        seeds = held_out_seeds(options["held_out"])
+        policies = evaluate_hand_made(result.problem, seeds, on_progress=_Dots(console))
+    summary = save_tune(result, folder, policies)
+    written = [TUNE, "barrier.json", "tune.npz"]
+    if figures:
+        from limjax.plots.tuning import save_tune_figures
+
+        written += save_tune_figures(result, policies, folder)
+    console.print(_tune_table(summary))
+    console.print(f"Outcome: {result.result}. {result.result.help}", highlight=False)
+    console.print(f"Wrote {folder}/: {', '.join(written)}", highlight=False, soft_wrap=True)
+    if json_output:
+        print(json.dumps(summary, indent=2))
+    return {TuneCode.completed: 0, TuneCode.interrupted: 130}.get(result.result, 1)
+
+
+def run_pareto(
+    task: Task,
+    cell: ArrheniusCell,
+    barrier: str | None,
+    options: dict[str, Any],
+    *,
+    out: str | None,
+    json_output: bool,
+    figures: bool,
+) -> int:
+    """Sweeps, writes the folder and prints the front.
+
+    Returns:
+        The exit code: 0, or 130 if it was interrupted.
+
+    Raises:
+        ValueError: for wrong input.
+    """
+    console = Console(stderr=json_output)
+    if isinstance(barrier, str):
+        barrier_from_name(barrier, cell, options["steps"] or task.defaults.steps, task.defaults.learning_rate)
+    folder = pathlib.Path(out) if out is not None else runs.new_folder(None, f"pareto-{task.name}")
+    if folder.exists() and any(folder.iterdir()) and not (folder / "sweep.json").exists():
+        raise ValueError(f"--out {folder} holds other files; nothing was overwritten. Choose a new folder.")
+    console.print(f"limjax pareto: {task.name} (Ctrl-C keeps the finished points; the same --out goes on)")
+
+    def progress(done, count, point):
+        print(
+            f"point {done}/{count}: loss {point.loss:.4f} ± {point.loss_error:.4f}, {point.energy_kt:.4g} kT/parameter, "
+            f"{point.seconds:.3g} s",
+            file=sys.stderr if console.stderr else sys.stdout,
+            flush=True,
+        )
+
+    result = pareto_front(task, cell, barrier, **options, folder=folder, on_progress=progress)
+    summary = save_pareto(result, folder)
+    written = [PARETO, "pareto.npz"]
+    if figures and result.points:
+        from limjax.plots.tuning import save_pareto_figure
+
+        written += save_pareto_figure(result, folder)
+    table = Table(title="Front", title_justify="left")
+    for name in ("loss", "± s.e.", "kT/parameter", "± s.e.", "seconds", "on the front"):
+        table.add_column(name, justify="right")
+    for p in result.points:
+        numbers = (p.loss, p.loss_error, p.energy_kt, p.energy_error, p.seconds)
+        table.add_row(*(f"{x:.4g}" for x in numbers), "yes" if p.is_front else "")
+    console.print(table)
+    console.print(
+        f"Hypervolume {result.hypervolume:.4g}. Outcome: {result.result}. {result.result.help}", highlight=False
+    )
+    console.print(f"Wrote {folder}/: {', '.join(written)}", highlight=False, soft_wrap=True)
+    if json_output:
+        print(json.dumps(summary, indent=2))
+    return 0 if result.result is ParetoCode.completed else 130
+
+
+def _remove_if_empty(folder: pathlib.Path) -> None:
+    if not any(folder.iterdir()):
+        folder.rmdir()
+
+
+def _tune_table(summary: dict[str, Any]) -> Table:
+    table = Table(title=f"Tuned barrier of {summary['task']}, {summary['seeds']} held-out seeds", title_justify="left")
+    for name in ("", "test loss", "± s.e.", "heat [kT/parameter]", "barrier work [kT/parameter]"):
+        table.add_column(name, justify="left" if not name else "right")
+
+    def row(name, e):
+        numbers = ("test_loss", "test_loss_error", "heat_kt_per_parameter", "actuation_kt_per_parameter")
+        table.add_row(name, *(f"{e[key]:.4g}" for key in numbers))
+
+    table.add_row(
+        "plain optimizer", f"{summary['plain_test_loss']:.4g}", f"{summary['plain_test_loss_error']:.4g}", "", ""
+    )
+    row("start", summary["before"])
+    row("tuned", summary)
+    for name, e in summary["shares"].items():
+        row(f"only the {name.replace('_', ' ')} tuned", e)
+    best = summary["best_hand_made"]
+    if best is not None:
+        row(f"best hand-made as good as plain: {best['barrier']}, {best['setting']}", best)
+    return table
+
+
+class _Lines:
+    """A line per outer step, not more often than every two seconds."""
+
+    def __init__(self, console: Console, count: int):
+        self._console, self._count, self._last = console, count, 0.0
+
+    def __call__(self, row, left: float) -> None:
+        now = time.monotonic()
+        if now - self._last < _LINE_SECONDS and row.step not in (0, self._count - 1):
+            return
+        self._last = now
+        print(
+            f"outer step {row.step + 1}/{self._count}  loss {row.loss:.4f}  heat {row.heat_kt:.3g} + work "
+            f"{row.actuation_kt:.3g} kT/parameter  {left:.0f} s left",
+            file=sys.stderr if self._console.stderr else sys.stdout,
+            flush=True,
+        )
+
+
+class _Dots:
+    """A line per family of hand-made policies."""
+
+    def __init__(self, console: Console):
+        self._console, self._family = console, None
+
+    def __call__(self, policy) -> None:
+        if policy.family != self._family:
+            self._family = policy.family
+            print(f"  {policy.family}", file=sys.stderr if self._console.stderr else sys.stdout, flush=True)

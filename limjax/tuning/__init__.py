@@ -1,0 +1,47 @@
+"""Gradients of loss, heat and time through whole training runs, and what they are good for."""
+
+from limjax.tuning.gradients import Method, value_and_gradient
+from limjax.tuning.held_out import (
+    Evaluation,
+    HandMade,
+    best_hand_made,
+    evaluate,
+    evaluate_hand_made,
+    hand_made_policies,
+    held_out_seeds,
+    train_design,
+)
+from limjax.tuning.objective import Weights
+from limjax.tuning.pareto import ParetoCode, ParetoPoint, ParetoResult, hypervolume, non_dominated, pareto_front
+from limjax.tuning.problem import Design, Outcome, Problem
+from limjax.tuning.tune import OuterRow, TuneCode, TuneResult, tune
+from limjax.tuning.variables import Scale, tuned_fields
+
+__all__ = [
+    "Design",
+    "Evaluation",
+    "HandMade",
+    "Method",
+    "Outcome",
+    "OuterRow",
+    "ParetoCode",
+    "ParetoPoint",
+    "ParetoResult",
+    "Problem",
+    "Scale",
+    "TuneCode",
+    "TuneResult",
+    "Weights",
+    "best_hand_made",
+    "evaluate",
+    "evaluate_hand_made",
+    "hand_made_policies",
+    "held_out_seeds",
+    "hypervolume",
+    "non_dominated",
+    "pareto_front",
+    "train_design",
+    "tune",
+    "tuned_fields",
+    "value_and_gradient",
+]

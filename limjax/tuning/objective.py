@@ -1,0 +1,105 @@
+"""What is to be made small: loss against energy against time, or one of them under a limit on another."""
+
+import math
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from limjax.tuning.problem import Outcome
+
+
+class Weights(NamedTuple):
+    """Prices of a weighted sum: loss + energy · (kT per parameter) + time · (seconds).
+
+    Attributes:
+        energy: loss units per kT of heat and barrier work per parameter.
+        time: loss units per second of physical time.
+    """
+
+    energy: float = 3e-3
+    time: float = 0.0
+
+
+class Budget(NamedTuple):
+    """A limit that the run must keep; what is made small is the logarithm of the other quantity.
+
+    Attributes:
+        max_loss: reach this loss with the least energy, or None.
+        max_energy_kt: reach the least loss within this energy per parameter [kT], or None.
+    """
+
+    max_loss: float | None = None
+    max_energy_kt: float | None = None
+
+
+class Objective:
+    """A weighted sum, or an augmented Lagrangian of a budget.
+
+    For a goal f under the limit c <= 0 it is f + (ρ/2)(max(0, c + μ/ρ)² - (μ/ρ)²), with the multiplier μ raised by ρc
+    (Hestenes and Powell, 1969; Nocedal & Wright, Numerical Optimization, section 17.3). Goal and limit are logarithms,
+    so that neither units nor sizes matter.
+
+    Args:
+        weights: prices, also of the time in a budget.
+        budget: a limit, or none.
+
+    Raises:
+        ValueError: for a number that is not finite or not positive, or two limits at once.
+    """
+
+    penalty = 30.0
+
+    def __init__(self, weights: Weights, budget: Budget):
+        for name, value in weights._asdict().items():
+            if not (math.isfinite(value) and value >= 0):
+                raise ValueError(f"The {name} weight must be a finite number of at least 0, got {value!r}.")
+        for name, value in budget._asdict().items():
+            if value is not None and not (math.isfinite(value) and value > 0):
+                raise ValueError(f"{name} must be a positive number, got {value!r}.")
+        if budget.max_loss is not None and budget.max_energy_kt is not None:
+            raise ValueError(
+                "Give max_loss (least energy at that loss) or max_energy_kt (least loss within that energy), not both."
+            )
+        self.weights, self.budget = weights, budget
+
+    @property
+    def is_constrained(self) -> bool:
+        """Whether there is a limit."""
+        return self.budget != Budget()
+
+    def value(self, outcome: Outcome, multiplier: Float[Array, ""]) -> Float[Array, ""]:
+        """The number to make small, for an outcome averaged over seeds."""
+        goal = self.goal(outcome)
+        if not self.is_constrained:
+            return goal
+        violation = self.violation(outcome)
+        shifted = jnp.maximum(violation + multiplier / self.penalty, 0.0)
+        return goal + 0.5 * self.penalty * (shifted**2 - (multiplier / self.penalty) ** 2)
+
+    def goal(self, outcome: Outcome) -> Float[Array, ""]:
+        """The weighted sum, or the logarithm of what a budget leaves free."""
+        time = self.weights.time * outcome.seconds
+        if self.budget.max_loss is not None:
+            return _log(outcome.energy_kt) + time
+        if self.budget.max_energy_kt is not None:
+            return _log(outcome.loss) + time
+        return outcome.loss + self.weights.energy * outcome.energy_kt + time
+
+    def violation(self, outcome: Outcome) -> Float[Array, ""]:
+        """Logarithm of the limited quantity over its limit; zero without a limit."""
+        if self.budget.max_loss is not None:
+            return _log(outcome.loss) - math.log(self.budget.max_loss)
+        if self.budget.max_energy_kt is not None:
+            return _log(outcome.energy_kt) - math.log(self.budget.max_energy_kt)
+        return jnp.zeros_like(outcome.loss)
+
+    def next_multiplier(self, multiplier: float, outcome: Outcome) -> float:
+        """The multiplier after a step that gave this outcome."""
+        # A tenth of the textbook update, because it is made at every step and not at a minimum.
+        return max(0.0, multiplier + 0.1 * self.penalty * float(self.violation(outcome)))
+
+
+def _log(x):
+    # A loss or a heat of zero is no reason for an infinite slope.
+    return jnp.log(jnp.maximum(x, 1e-12))

@@ -1,0 +1,266 @@
+"""A whole training run as one differentiable function of its design: barrier, step time, learning rate."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, PyTree
+
+from limjax.barriers.base import AbstractBarrier
+from limjax.barriers.spline import hermite_curve
+from limjax.ledger import Ledger, get_ledger
+from limjax.optimizer import Hops, LearningInMemoryState, learning_in_memory, snap
+from limjax.physics.cell import ArrheniusCell
+from limjax.tasks import Task
+from limjax.training import training_step
+from limjax.tuning.checkpointing import checkpointed_loop
+
+Part = Literal["validation", "test", "train"]
+
+
+class Design(eqx.Module):
+    """What tuning may change about a run.
+
+    Attributes:
+        barrier: the barrier policy.
+        log_step_time: ln of the duration of one step [ln s].
+        log_rate: knots of the logarithm of a factor on the learning rate, over the run; zeros leave it as it is.
+    """
+
+    barrier: AbstractBarrier
+    log_step_time: Float[Array, "*s"]
+    log_rate: Float[Array, "*s knots"]
+
+
+class Outcome(NamedTuple):
+    """What a run gave; scalars, or one number per seed.
+
+    Attributes:
+        loss: loss on the part of the data asked for [loss units].
+        heat_kt: update heat per parameter [kT].
+        actuation_kt: barrier work per parameter [kT].
+        path_levels: requested path per parameter [levels].
+        saturated: share of parameter-steps whose tilt exceeded the barrier.
+        seconds: physical duration of the run, steps times step time [s].
+    """
+
+    loss: Float[Array, "*seeds"]
+    heat_kt: Float[Array, "*seeds"]
+    actuation_kt: Float[Array, "*seeds"]
+    path_levels: Float[Array, "*seeds"]
+    saturated: Float[Array, "*seeds"]
+    seconds: Float[Array, "*seeds"]
+
+    @property
+    def energy_kt(self) -> Float[Array, "*seeds"]:
+        """Heat and barrier work per parameter [kT]."""
+        return self.heat_kt + self.actuation_kt
+
+
+class Problem:
+    """A task with its cell, its length and its data: what a design is tuned for.
+
+    Args:
+        task: the task.
+        cell: the memory cell; None takes the task's lsb, 1 GHz, 1 ms per step.
+        steps: training steps; None takes the task's.
+        batch_size: examples per step; None takes the task's.
+        learning_rate: peak learning rate; None takes the task's.
+        validation: share of the training data set aside to measure the loss while tuning, 0 to below 1. With 0, or for
+            a task without data, that loss is the training loss.
+        evaluation_size: at most so many examples measure a loss.
+
+    Raises:
+        ValueError: for a number out of its range.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        cell: ArrheniusCell | None = None,
+        *,
+        steps: int | None = None,
+        batch_size: int | None = None,
+        learning_rate: float | None = None,
+        validation: float = 0.2,
+        evaluation_size: int = 1024,
+    ):
+        defaults = task.defaults
+        self.task = task
+        self.cell = ArrheniusCell(lsb=defaults.lsb) if cell is None else cell
+        self.steps = defaults.steps if steps is None else steps
+        self.batch_size = defaults.batch_size if batch_size is None else batch_size
+        self.learning_rate = defaults.learning_rate if learning_rate is None else learning_rate
+        for name in ("steps", "batch_size"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}.")
+        if not (np.isfinite(self.learning_rate) and self.learning_rate > 0):
+            raise ValueError(f"learning_rate must be a positive number, got {self.learning_rate!r}.")
+        if not 0 <= validation < 1:
+            raise ValueError(f"validation must be a share from 0 to below 1, got {validation!r}.")
+        self._data = _split(task, validation, evaluation_size)
+        if task.train is not None:
+            available = jax.tree.leaves(self._data["fit"])[0].shape[0]
+            if self.batch_size > available:
+                raise ValueError(
+                    f"batch_size {self.batch_size} is larger than the {available} training examples left of {task.name} "
+                    f"after setting {validation:.0%} aside for validation; use {available} or fewer."
+                )
+        shapes = jax.eval_shape(task.init, jax.random.key(0))
+        self.parameters = sum(leaf.size for leaf in jax.tree.leaves(shapes))
+
+    def design(self, barrier: AbstractBarrier, rate_knots: int = 8) -> Design:
+        """The design with this barrier and everything else as it is.
+
+        Args:
+            barrier: the barrier.
+            rate_knots: number of knots of the learning-rate factor.
+
+        Returns:
+            The design.
+        """
+        return Design(barrier, jnp.log(self.cell.step_time), jnp.zeros(rate_knots))
+
+    def schedule(self, design: Design) -> Callable[[Any], Any]:
+        """The learning rate of a design as an optax schedule."""
+        base = self.task.defaults.make_schedule(self.learning_rate, self.steps)
+        knots = design.log_rate
+
+        def schedule(step):
+            progress = jnp.asarray(step).astype(knots.dtype) / max(self.steps - 1, 1)
+            return base(step) * jnp.exp(hermite_curve(knots, progress))
+
+        return schedule
+
+    def outcome(self, design: Design, seed: Int[Array, ""], data: Any, hops: Hops, window: int | None) -> Outcome:
+        """One run, differentiable in the design.
+
+        The seed decides initialisation, batches and hops, by the same keys as in `limjax.train`.
+
+        Args:
+            design: what may be changed.
+            seed: whole number.
+            data: `(training data, data to measure the loss on)`.
+            hops: "gaussian" for pathwise gradients through the noise; "mean" has none, "exact" no derivative of it.
+            window: None differentiates through the whole run; a number cuts the derivative of the weights every so
+                many steps, and the loss is then the mean over the ends of the windows.
+
+        Returns:
+            The outcome.
+        """
+        fit, measured = data
+        cell = eqx.tree_at(lambda c: c.step_time, self.cell, jnp.exp(design.log_step_time))
+        inner = self.task.defaults.make_optimizer(self.schedule(design), differentiable=True)
+        init_key, data_key, hop_key = jax.random.split(jax.random.key(seed), 3)
+        optimizer = learning_in_memory(
+            inner, cell, design.barrier, hops=hops, key=hop_key, granularity="leaf", compare=(), compensated=False
+        )
+        params = self.task.init(init_key)
+        if hops != "mean":
+            params = snap(params, cell)
+        step = training_step(self.task, optimizer, self.batch_size)
+
+        def body(carry):
+            return step(carry, fit, data_key)[0]
+
+        carry = (params, optimizer.init(params))
+        if window is None:
+            carry = checkpointed_loop(body, carry, self.steps)
+            loss = self.task.loss(carry[0], measured)
+        else:
+            losses = []
+            count, rest = divmod(self.steps, window)
+
+            def one_window(carry, _):
+                carry = checkpointed_loop(body, carry, window)
+                return _forget(carry), self.task.loss(carry[0], measured)
+
+            carry, losses = jax.lax.scan(one_window, carry, None, length=count)
+            loss = jnp.sum(losses)
+            if rest:
+                carry = checkpointed_loop(body, carry, rest)
+                loss = loss + self.task.loss(carry[0], measured)
+            loss = loss / (count + (rest > 0))
+        ledger = get_ledger(carry[1])
+        return Outcome(
+            loss=loss,
+            heat_kt=self._per_parameter(ledger, "heat"),
+            actuation_kt=self._per_parameter(ledger, "actuation"),
+            path_levels=self._per_parameter(ledger, "path"),
+            saturated=self._per_parameter(ledger, "saturated") / self.steps,
+            seconds=self.steps * jnp.exp(design.log_step_time),
+        )
+
+    def data(self, part: Part) -> Any:
+        """`(training data, data to measure the loss on)`: validation trains on the rest, test on all."""
+        if part == "validation":
+            return self._data["fit"], self._data["validation"]
+        return self._data["all"], self._data[part]
+
+    def run(self, design: Design, seeds: Int[Array, "seeds"], *, part: Part = "test", hops: Hops = "exact") -> Outcome:
+        """Outcomes of a design for several seeds, in one compiled call.
+
+        Args:
+            design: the design; changing its numbers does not compile again.
+            seeds: whole numbers.
+            part: "test" trains on all training data and measures on the test data, "validation" as tuning does.
+            hops: how hops are drawn.
+
+        Returns:
+            The outcome, one number per seed.
+        """
+        return self._compiled(hops)(design, jnp.asarray(seeds, jnp.uint32), self.data(part))
+
+    @functools.cache  # noqa: B019  # a problem lives as long as its compiled runs
+    def _compiled(self, hops: Hops):
+        @eqx.filter_jit
+        def run(design, seeds, data):
+            return jax.vmap(lambda seed: self.outcome(design, seed, data, hops, None))(seeds)
+
+        return run
+
+    def _per_parameter(self, ledger: Ledger, name: str) -> Float[Array, ""]:
+        entry = ledger.entry(name)
+        assert entry is not None
+        return jnp.sum(entry.total) / self.parameters
+
+
+def _forget(carry: tuple[PyTree, PyTree]) -> tuple[PyTree, PyTree]:
+    """The same state without the derivatives of the weights and of what follows them; the ledger keeps its own."""
+    params, state = carry
+    stop = functools.partial(jax.tree.map, jax.lax.stop_gradient)
+
+    def forget(node):
+        if isinstance(node, LearningInMemoryState):
+            barrier = node.barrier._replace(state=stop(node.barrier.state), height=stop(node.barrier.height))
+            return node._replace(inner=stop(node.inner), barrier=barrier)
+        return jax.lax.stop_gradient(node)
+
+    return stop(params), jax.tree.map(forget, state, is_leaf=lambda x: isinstance(x, LearningInMemoryState))
+
+
+def _split(task: Task, validation: float, evaluation_size: int) -> dict[str, PyTree]:
+    if task.train is None:
+        return dict.fromkeys(("fit", "all", "validation", "test", "train"), None)
+    size = task.train_size
+    held = round(validation * size)
+    order = np.random.default_rng(0).permutation(size)
+
+    def take(data, index):
+        return jax.tree.map(lambda x: jnp.asarray(np.asarray(x)[index]), data)
+
+    everything = take(task.train, np.arange(size))
+    test = None if task.test is None else jax.tree.map(lambda x: jnp.asarray(x[:evaluation_size]), task.test)
+    train = jax.tree.map(lambda x: x[:evaluation_size], everything)
+    return {
+        "all": everything,
+        "fit": take(task.train, np.sort(order[held:])) if held else everything,
+        "validation": take(task.train, order[:held][:evaluation_size]) if held else train,
+        "test": train if test is None else test,
+        "train": train,
+    }

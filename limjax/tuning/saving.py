@@ -1,0 +1,128 @@
+"""What tuning writes: JSON with the promised keys, arrays, and the barrier as a file that training accepts."""
+
+import os
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from limjax.barriers.files import save_barrier
+from limjax.tuning.files import write_json
+from limjax.tuning.held_out import Evaluation, HandMade, best_hand_made
+from limjax.tuning.pareto import ParetoResult, point_to_json
+from limjax.tuning.tune import OuterRow, TuneResult
+
+TUNE, PARETO, BARRIER = "tune.json", "pareto.json", "barrier.json"
+
+
+def tune_summary(result: TuneResult, hand_made: Sequence[HandMade] = ()) -> dict[str, Any]:
+    """The content of `tune.json`.
+
+    Args:
+        result: of `tune`.
+        hand_made: evaluated hand-made policies, or none.
+
+    Returns:
+        JSON-able numbers. `ratio` is the cost (heat and barrier work) of the best hand-made policy over the tuned one's.
+    """
+    best = best_hand_made(hand_made, result.plain)
+    after, problem = result.after, result.problem
+    return {
+        "task": problem.task.name,
+        "barrier": result.barrier.name,
+        "result": str(result.result),
+        **_evaluation(after),
+        "before": _evaluation(result.before),
+        "plain_test_loss": result.plain.mean_loss,
+        "plain_test_loss_error": result.plain.loss_error,
+        "is_no_worse_than_plain": after.is_no_worse_than(result.plain),
+        "best_hand_made": None if best is None else _hand_made(best),
+        "ratio": None if best is None else best.evaluation.energy_kt / after.energy_kt,
+        "hand_made_evaluations": len(hand_made) * int(after.loss.size),
+        "shares": {name: _evaluation(e) for name, e in result.shares.items()},
+        "learning_rate_factor": np.exp(np.asarray(result.design.log_rate, np.float64)).tolist(),
+        "step_time": float(np.exp(result.design.log_step_time)),
+        "nearest": result.nearest,
+        "parameters": problem.parameters,
+        "steps": problem.steps,
+        "batch_size": problem.batch_size,
+        "learning_rate": problem.learning_rate,
+        "lsb": float(problem.cell.lsb),
+        "seeds": int(after.loss.size),
+        "outer_steps": len(result.history),
+        "outer_seconds": result.history[-1].seconds if result.history else 0.0,
+    }
+
+
+def save_tune(result: TuneResult, folder: str | os.PathLike[str], hand_made: Sequence[HandMade] = ()) -> dict[str, Any]:
+    """Writes `tune.json`, `barrier.json` and `tune.npz` (history and per-seed evaluations).
+
+    Args:
+        result: of `tune`.
+        folder: existing folder.
+        hand_made: evaluated hand-made policies, or none.
+
+    Returns:
+        The summary.
+    """
+    folder = pathlib.Path(folder)
+    summary = tune_summary(result, hand_made)
+    write_json(folder / TUNE, summary)
+    save_barrier(result.barrier, folder / BARRIER)
+    arrays = {f"history/{name}": np.array([getattr(row, name) for row in result.history]) for name in OuterRow._fields}
+    for name in ("before", "after", "plain"):
+        evaluation = getattr(result, name)
+        arrays.update({f"{name}/{field}": np.asarray(getattr(evaluation, field)) for field in Evaluation._fields})
+    np.savez_compressed(folder / "tune.npz", allow_pickle=False, **arrays)
+    return summary
+
+
+def pareto_summary(result: ParetoResult) -> dict[str, Any]:
+    """The content of `pareto.json`."""
+    return {
+        "task": result.problem.task.name,
+        "result": str(result.result),
+        "objectives": list(result.objectives),
+        "points": [point_to_json(point) for point in result.points],
+        "hypervolume": result.hypervolume,
+        "hypervolume_reference": result.reference,
+        "plain_test_loss": result.plain.mean_loss,
+        "plain_test_loss_error": result.plain.loss_error,
+        "hand_made": [_hand_made(policy) for policy in result.hand_made],
+        "steps": result.problem.steps,
+        "seeds": int(result.plain.loss.size),
+    }
+
+
+def save_pareto(result: ParetoResult, folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """Writes `pareto.json` and `pareto.npz`.
+
+    Args:
+        result: of `pareto_front`.
+        folder: existing folder.
+
+    Returns:
+        The summary.
+    """
+    folder = pathlib.Path(folder)
+    summary = pareto_summary(result)
+    write_json(folder / PARETO, summary)
+    fields = ("loss", "loss_error", "energy_kt", "energy_error", "seconds", "is_front")
+    arrays = {name: np.array([getattr(point, name) for point in result.points]) for name in fields}
+    np.savez_compressed(folder / "pareto.npz", allow_pickle=False, **arrays)
+    return summary
+
+
+def _evaluation(e: Evaluation) -> dict[str, float]:
+    return {
+        "heat_kt_per_parameter": float(e.heat_kt.mean()),
+        "actuation_kt_per_parameter": float(e.actuation_kt.mean()),
+        "energy_kt_per_parameter": e.energy_kt,
+        "test_loss": e.mean_loss,
+        "test_loss_error": e.loss_error,
+    }
+
+
+def _hand_made(policy: HandMade) -> dict[str, Any]:
+    return {"barrier": policy.family, "setting": policy.setting, **_evaluation(policy.evaluation)}

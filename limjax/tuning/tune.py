@@ -1,0 +1,360 @@
+"""The outer loop: gradient descent on the design of a run."""
+
+import enum
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from limjax.barriers.base import AbstractBarrier
+from limjax.barriers.specification import barrier_from_name
+from limjax.barriers.spline import SplineBarrier
+from limjax.optimizer import Hops
+from limjax.physics.cell import ArrheniusCell
+from limjax.tasks import Task, get_task
+from limjax.tuning.gradients import Method, value_and_gradient
+from limjax.tuning.held_out import Evaluation, evaluate, held_out_seeds
+from limjax.tuning.objective import Budget, Objective, Weights
+from limjax.tuning.problem import Design, Outcome, Problem
+from limjax.tuning.variables import Variables, largest
+
+_TOLERATED_FAILURES = 5
+# Tuning seeds are small numbers plus multiples of this, selection seeds lie below the held-out ones.
+_RESAMPLE, _SELECTION = 100_000, 500
+# Candidates are means of the design over so many parts of the descent.
+_PARTS = 8
+# A limit counts as kept within half a percent: the seeds' own scatter is larger.
+_FEASIBLE = 0.005
+
+
+class TuneCode(enum.StrEnum):
+    """How tuning ended."""
+
+    completed = "completed"
+    interrupted = "interrupted"
+    infeasible = "infeasible"
+    diverged = "diverged"
+
+    @property
+    def help(self) -> str:
+        """What it means and what to do."""
+        return {
+            "completed": "All outer steps were taken; the best design seen is returned.",
+            "interrupted": "Tuning was stopped; the best design so far is returned.",
+            "infeasible": (
+                "No design met the limit; the one nearest to it is returned, and its value is in the history. Loosen the "
+                "limit, take more outer steps, or give the barrier more freedom."
+            ),
+            "diverged": (
+                "The outcome or its gradient was not finite again and again, even with smaller steps; the best design before "
+                "that is returned. Lower the training's learning rate, the outer rate or the energy weight, check the data "
+                'for NaN, or use gradient="evolution".'
+            ),
+        }[self.value]
+
+
+class OuterRow(NamedTuple):
+    """One outer step, averaged over the tuning seeds.
+
+    Attributes:
+        step: outer step, from 0.
+        objective: what is made small.
+        loss: validation loss.
+        heat_kt: update heat per parameter [kT].
+        actuation_kt: barrier work per parameter [kT].
+        time_seconds: physical duration of the run [s].
+        gradient: largest component of the gradient, in scaled numbers.
+        multiplier: price of the limit, 0 without one.
+        seconds: wall time since the start [s].
+    """
+
+    step: int
+    objective: float
+    loss: float
+    heat_kt: float
+    actuation_kt: float
+    time_seconds: float
+    gradient: float
+    multiplier: float
+    seconds: float
+
+
+class TuneResult(NamedTuple):
+    """What tuning found.
+
+    Attributes:
+        result: how it ended.
+        barrier: the tuned barrier.
+        design: the whole tuned design: barrier, step time, learning-rate factor.
+        history: one row per outer step.
+        before: held-out evaluation of the design that tuning started from.
+        after: held-out evaluation of the tuned design.
+        plain: held-out evaluation of the plain optimizer, without hop noise.
+        shares: held-out evaluations with only the barrier or only the learning rate tuned, where both were.
+        nearest: the limited quantity of the returned design on validation runs, where a limit was set.
+        problem: the problem, to evaluate more.
+    """
+
+    result: TuneCode
+    barrier: AbstractBarrier
+    design: Design
+    history: tuple[OuterRow, ...]
+    before: Evaluation
+    after: Evaluation
+    plain: Evaluation
+    shares: dict[str, Evaluation]
+    nearest: float | None
+    problem: Problem
+
+
+def tune(
+    task: Task | str,
+    cell: ArrheniusCell | None = None,
+    barrier: AbstractBarrier | str | None = None,
+    *,
+    weights: Weights | None = None,
+    max_loss: float | Literal["plain"] | None = None,
+    max_energy_kt: float | None = None,
+    tune_learning_rate: bool = False,
+    tune_step_time: bool = False,
+    steps: int | None = None,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
+    hops: Hops = "gaussian",
+    outer_steps: int = 60,
+    outer_rate: float = 0.3,
+    seeds: int | Sequence[int] = 4,
+    held_out: int | Sequence[int] = 8,
+    resample: bool = True,
+    seed: int = 0,
+    gradient: Method = "reverse",
+    window: int | None = None,
+    pairs: int = 8,
+    validation: float = 0.2,
+    start: Design | None = None,
+    problem: Problem | None = None,
+    on_progress: Callable[[OuterRow, float], None] | None = None,
+) -> TuneResult:
+    r"""Gradient descent on the barrier through whole training runs.
+
+    Makes `weights` (loss + energy · kT per parameter + time · seconds) small, or the energy under a limit on the loss, or
+    the loss under a limit on the energy. The loss is measured on validation data that the runs do not train on.
+
+    Every outer step draws new seeds: with the same ones again and again, a barrier of many knots learns to shape that
+    one realisation of the noise into a good direction, and does badly on any other. Because single steps are noisy, the
+    candidates for the result are means of the design over parts of the descent, and the best of them on further
+    validation runs is returned.
+
+    Args:
+        task: a `Task`, or the name of one.
+        cell: the memory cell; None takes 1 GHz, 1 ms per step, 300 K and the task's lsb.
+        barrier: where to start, a barrier or its name with arguments; None takes a spline of 16 knots that rises from 9
+            to 16 kT. What is tuned depends on its class (`limjax.tuning.tuned_fields`).
+        weights: prices of energy and time in loss units; None takes 3e-3 per kT and nothing per second.
+        max_loss: reach this validation loss with the least energy; "plain" is that of the plain optimizer on the tuning
+            seeds.
+        max_energy_kt: reach the least validation loss within this energy per parameter [kT].
+        tune_learning_rate: whether a factor on the learning-rate schedule is tuned as well (the path is heat too).
+        tune_step_time: whether the duration of a step is tuned as well; B >= 0 limits the exchange to k0 times it.
+        steps: training steps; None takes the task's.
+        batch_size: examples per step; None takes the task's.
+        learning_rate: peak learning rate; None takes the task's.
+        hops: "gaussian" differentiates through the hop noise, "mean" trains without it.
+        outer_steps: steps of the outer optimizer (Adam with a cosine schedule).
+        outer_rate: its peak rate, in kT of barrier.
+        seeds: tuning seeds of one outer step, or how many.
+        resample: whether every outer step draws new seeds; False repeats the same ones.
+        held_out: seeds of the evaluation, or how many; they are never used in tuning.
+        seed: seed of the evolution strategy's directions.
+        gradient: "reverse", "forward", "truncated" or "evolution", see `limjax.tuning.value_and_gradient`.
+        window: steps per window of "truncated"; None takes a tenth of the run.
+        pairs: antithetic pairs of "evolution".
+        validation: share of the training data set aside for validation.
+        start: a whole design to start from, instead of `barrier`.
+        problem: a `Problem` to use again with its compiled runs, instead of task, cell and settings.
+        on_progress: called after every outer step with its row and the seconds left.
+
+    Returns:
+        The result; Ctrl-C, a limit that cannot be met and divergence are result codes, with the best design so far.
+
+    Raises:
+        ValueError: for a wrong setting.
+
+    Cost: "reverse" takes four to five times the wall time of the forward runs and the memory of 2√steps of them.
+
+    Example:
+        >>> import limjax
+        >>> result = limjax.tune("quadratic", barrier=limjax.StaticBarrier(9.0), steps=40, seeds=1, held_out=1,
+        ...                      outer_steps=2, weights=limjax.Weights(energy=1.0))
+        >>> str(result.result)
+        'completed'
+
+    Source: docs/tuning.md; checkpointing after Griewank & Walther, ACM TOMS 26, 19 (2000).
+    """
+    outer_steps = _count(outer_steps, "outer_steps")
+    if not (math.isfinite(outer_rate) and outer_rate > 0):
+        raise ValueError(f"outer_rate must be a positive number, got {outer_rate!r}.")
+    if problem is None:
+        problem = Problem(
+            get_task(task) if isinstance(task, str) else task,
+            cell,
+            steps=steps,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            validation=validation,
+        )
+    if start is None:
+        start = problem.design(_barrier(barrier, problem))
+    tuning_seeds = _seeds(seeds)
+    test_seeds = held_out_seeds(held_out) if isinstance(held_out, int) else np.asarray(held_out)
+    if set(test_seeds.tolist()) & set(tuning_seeds.tolist()):
+        raise ValueError("held_out must not contain tuning seeds: an evaluation on them would flatter the result.")
+    if gradient == "truncated":
+        window = max(1, problem.steps // 10) if window is None else _count(window, "window")
+    elif window is not None:
+        raise ValueError(f'window is for gradient="truncated", got window={window!r} with gradient={gradient!r}.')
+    if max_loss == "plain":
+        plain_outcome = problem.run(start, tuning_seeds, part="validation", hops="mean")
+        max_loss = float(plain_outcome.loss.mean())
+    objective = Objective(weights or Weights(), Budget(max_loss, max_energy_kt))
+    variables = Variables(start, learning_rate=tune_learning_rate, step_time=tune_step_time)
+    code, design, nearest, history = _descend(
+        problem, objective, variables, start, hops, outer_steps, outer_rate, tuning_seeds, resample, seed, gradient, window,
+        pairs, on_progress,
+    )  # fmt: skip
+    before = evaluate(problem, start, test_seeds)
+    shares = {}
+    if tune_learning_rate:
+        only_barrier = Design(design.barrier, design.log_step_time, start.log_rate)
+        only_rate = Design(start.barrier, start.log_step_time, design.log_rate)
+        shares = {
+            "barrier": evaluate(problem, only_barrier, test_seeds),
+            "learning_rate": evaluate(problem, only_rate, test_seeds),
+        }
+    return TuneResult(
+        result=code,
+        barrier=design.barrier,
+        design=design,
+        history=history,
+        before=before,
+        after=evaluate(problem, design, test_seeds),
+        plain=evaluate(problem, start, test_seeds, hops="mean"),
+        shares=shares,
+        nearest=nearest if objective.is_constrained else None,
+        problem=problem,
+    )
+
+
+def _descend(
+    problem, objective, variables, start, hops, outer_steps, outer_rate, seeds, resample, seed, gradient, window, pairs,
+    on_progress,
+):  # fmt: skip
+    """The loop: every step is one compiled call; failures go back to the last good point with a smaller rate."""
+    data = problem.data("validation")
+
+    @jax.jit
+    def step(point, multiplier, key, seeds, data):
+        def function(point):
+            design = variables.to_design(point)
+            outcomes = jax.vmap(lambda s: problem.outcome(design, s, data, hops, window))(seeds)
+            mean = jax.tree.map(jnp.mean, outcomes)
+            return objective.value(mean, multiplier), mean
+
+        return value_and_gradient(function, gradient, pairs=pairs)(point, key)
+
+    optimizer = optax.inject_hyperparams(optax.adam)(outer_rate, b1=0.9, b2=0.98)
+    point = good = variables.from_design(start)
+    state = optimizer.init(point)
+    candidates, part = [point], []
+    multiplier, damping, failures = 0.0, 1.0, 0
+    history: list[OuterRow] = []
+    code, began = TuneCode.completed, time.monotonic()
+    try:
+        for k in range(outer_steps):
+            key = jax.random.fold_in(jax.random.key(seed), k)
+            drawn = seeds + np.uint32(_RESAMPLE * (k + 1)) if resample else seeds
+            (value, mean), slope = step(point, jnp.asarray(multiplier), key, drawn, data)
+            mean = Outcome(*(np.asarray(x) for x in mean))
+            steepest = largest(slope)
+            row = OuterRow(
+                k, float(value), float(mean.loss), float(mean.heat_kt), float(mean.actuation_kt), float(mean.seconds),
+                steepest, multiplier, time.monotonic() - began,
+            )  # fmt: skip
+            history.append(row)
+            if on_progress is not None:
+                on_progress(row, (outer_steps - k - 1) * row.seconds / (k + 1))
+            if not (math.isfinite(row.objective) and math.isfinite(steepest)):
+                failures += 1
+                # If not even the start was finite, there is nothing to go back to.
+                if failures > _TOLERATED_FAILURES or len(history) == failures:
+                    code = TuneCode.diverged
+                    break
+                damping *= 0.5
+                point, state = good, optimizer.init(good)
+                continue
+            good = point
+            part.append(point)
+            if len(part) >= max(1, outer_steps // _PARTS):
+                candidates.append(_mean(part))
+                part = []
+            multiplier = objective.next_multiplier(multiplier, mean) if objective.is_constrained else 0.0
+            rate = outer_rate * damping * (0.1 + 0.45 * (1 + math.cos(math.pi * k / outer_steps)))
+            state.hyperparams["learning_rate"] = jnp.asarray(rate, jnp.result_type(float))
+            updates, state = optimizer.update(slope, state, point)
+            point = optax.apply_updates(point, updates)
+    except KeyboardInterrupt:
+        code = TuneCode.interrupted
+    if part:
+        candidates.append(_mean(part))
+    design, is_broken, nearest = _select(problem, objective, [variables.to_design(c) for c in candidates], hops)
+    if code is TuneCode.completed and is_broken:
+        code = TuneCode.infeasible
+    return code, design, nearest, tuple(history)
+
+
+def _mean(points):
+    return jax.tree.map(lambda *x: jnp.mean(jnp.stack(x), axis=0), *points)
+
+
+def _select(problem: Problem, objective: Objective, designs: Sequence[Design], hops: Hops):
+    """The best of some designs on validation runs of further seeds: first those that keep the limit, then by the goal."""
+    seeds = np.arange(_SELECTION, _SELECTION + 8).astype(np.uint32)
+    best = designs[0], True, math.nan
+    best_rank = (True, math.inf)
+    for design in designs:
+        outcome = problem.run(design, seeds, part="validation", hops=hops)
+        mean = Outcome(*(np.asarray(x).mean() for x in outcome))
+        violation = float(objective.violation(mean))
+        is_broken = not violation <= _FEASIBLE
+        rank = (is_broken, violation if is_broken else float(objective.goal(mean)))
+        if rank < best_rank:
+            limited = mean.loss if objective.budget.max_loss is not None else mean.energy_kt
+            best, best_rank = (design, is_broken, float(limited)), rank
+    return best
+
+
+def _barrier(barrier: AbstractBarrier | str | None, problem: Problem) -> AbstractBarrier:
+    if barrier is None:
+        return SplineBarrier(np.linspace(9.0, 16.0, 16), problem.steps)
+    if isinstance(barrier, str):
+        schedule = problem.task.defaults.make_schedule(problem.learning_rate, problem.steps)
+        return barrier_from_name(barrier, problem.cell, problem.steps, schedule)
+    return barrier
+
+
+def _seeds(seeds: int | Sequence[int]) -> np.ndarray:
+    values = np.arange(_count(seeds, "seeds")) if isinstance(seeds, int) else np.asarray(seeds)
+    if values.ndim != 1 or values.size == 0 or values.min() < 0:
+        raise ValueError(f"seeds must be a positive number, or a list of whole numbers of at least 0; got {seeds!r}.")
+    return values.astype(np.uint32)
+
+
+def _count(value: Any, name: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}.")
+    return value
