@@ -6,6 +6,7 @@ training is in `limjax.limits.frontier`, whose functions are also found here.
 Source: docs/limits.md and the works named at each function.
 """
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
@@ -356,6 +357,11 @@ def two_level_erasure(
             f"An occupation cannot fall from {got0:g} to {gotf:g} in a rate times time of {got:g}: it relaxes no faster "
             f"than e^-Γτ. The nearest feasible rate_time is any above {np.log(got0 / gotf):.6g}."
         )
+    return _solve_two_level(time, p0, pf, is_feasible)
+
+
+@jax.jit
+def _solve_two_level(time, p0, pf, is_feasible):
     p0, pf = jnp.where(is_feasible, p0, 0.5), jnp.where(is_feasible, pf, 0.1)
     shortest = jnp.log(p0) - jnp.log(pf)
     time = jnp.where(is_feasible, time, 10.0)
@@ -385,7 +391,8 @@ def _two_level_time(log_k, p):
     k, q, spread, root, angle = _two_level_parts(log_k, p)
     # atanh(q√K/r) - ½ ln(1-q²), joined so that each stays finite as K grows.
     scaled = q * jnp.sqrt(k)
-    total = jnp.log(root + jnp.abs(scaled))
+    # Not `abs`, whose derivative at q = 0, a bit that starts unbiased, is that of neither side.
+    total = jnp.log(root + jnp.where(q > 0, scaled, -scaled))
     joined = jnp.where(q > 0, total - jnp.log(spread), jnp.log1p(k) - total)
     return angle / jnp.sqrt(k) + joined - 0.5 * jnp.log1p(k)
 

@@ -439,7 +439,8 @@ def _constant_excess(path, theta, log_kappa):
     u = jnp.exp(log_kappa + theta)
     unit = jnp.ones_like(kappa)
     one, grown = _hypot(unit, kappa), _hypot(unit, u)
-    from_roots = 0.5 * (u * (u / (1 + grown)) - kappa * (kappa * path.x / (1 + one)))
+    # (√(1+u²) - 1) - x (√(1+κ²) - 1), its terms positive so that a small contraction loses no digits.
+    from_roots = 0.5 * (u * (u / (grown + one)) * path.moved_squared + path.moved * kappa * (kappa / (1 + one)))
     # D/u - (1-x), of second order in u = κ/x: its series where u is small, else the difference itself.
     is_small = u < _SERIES_BELOW
     bounded = jnp.where(is_small, u, _SERIES_BELOW)
@@ -636,6 +637,7 @@ def attempts_for_heat(
     return log_kappa + height + jnp.log(theta) + jnp.log(m0) - _LN2
 
 
+@jax.jit
 def _constant_log_kappa_from_heat(path, theta, per_distance):
     """ln κ with Q/2m0 = `per_distance` for constant exchange."""
     # Q/2m0 ~ (1-x²)/2κ for an open barrier, (1-x) ln(2/κ) + … for a shut one.
@@ -741,20 +743,12 @@ def contraction_for_heat(
         got_m0, got_s, got = worst(~np.asarray(is_reachable), m0, s, budget)
         raise ValueError(
             f"No training time brings a constant barrier down to {got:g} kT for {got_m0:g} levels and a variance of "
-            f"{got_s:g}: its heat approaches {float(constant_plateau(got_m0, got_s)):.6g} kT from above. That is the "
-            "nearest feasible budget; a barrier that rises while learning has no such floor."
+            f"{got_s:g}: its heat approaches a floor from above. The nearest feasible budget is any above "
+            f"{float(constant_plateau(got_m0, got_s)):.6g} kT; a barrier that rises while learning has no such floor."
         )
     budget = jnp.where(is_reachable, budget, 2 * infimum + 1)
 
-    def residual(theta):
-        value = _heat_or_nan(approach, m0, theta, s)[0]
-        # At the very limit the heat is infinite, so longer training is needed.
-        value = jnp.where(jnp.isnan(value), jnp.inf, value)
-        return jnp.log(budget) - jnp.log(value)
-
-    at_start = residual(jax.lax.stop_gradient(start))
-    end = jnp.full_like(start, MAX_CONTRACTION)
-    is_late = residual(end) < 0
+    result, is_late = _solve_contraction(approach, m0, s, budget, start)
     if is_known(m0, s, budget) and bool(np.any(is_late)):
         got_m0, got_s, got = worst(np.asarray(is_late), m0, s, budget)
         least = float(_heat_or_nan(approach, *(jnp.asarray(v, m0.dtype) for v in (got_m0, MAX_CONTRACTION, got_s)))[0])
@@ -762,7 +756,21 @@ def contraction_for_heat(
             f"A budget of {got:g} kT needs a contraction beyond {MAX_CONTRACTION:g} for {got_m0:g} levels and a variance "
             f"of {got_s:g}; the nearest feasible budget there is {least:.6g} kT."
         )
-    is_free = at_start >= 0
+    return jnp.where(is_learning & is_reachable & ~is_late, result, jnp.nan)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _solve_contraction(approach, m0, s, budget, start):
+    """Contraction at which the heat is the budget, and whether it lies beyond the largest one."""
+
+    def residual(theta):
+        value = _heat_or_nan(approach, m0, theta, s)[0]
+        # At the very limit the heat is infinite, so longer training is needed.
+        value = jnp.where(jnp.isnan(value), jnp.inf, value)
+        return jnp.log(budget) - jnp.log(value)
+
+    is_free = residual(start) >= 0
+    is_late = residual(jnp.full_like(start, MAX_CONTRACTION)) < 0
     # Where the start is within the budget, solve a copy of the problem that has a root, and drop its answer.
     is_trivial = is_free | is_late
 
@@ -773,8 +781,7 @@ def contraction_for_heat(
         return jnp.where(is_trivial, theta - start - 1, value)
 
     root = monotone_root(guarded, start + 1.0, start, MAX_CONTRACTION, _OUTER_ITERATIONS[start.dtype.name])
-    result = jnp.where(is_free, start, root)
-    return jnp.where(is_learning & is_reachable & ~is_late, result, jnp.nan)
+    return jnp.where(is_free, start, root), is_late
 
 
 def variance_for_heat(
@@ -789,7 +796,7 @@ def variance_for_heat(
         heat_kt: budget per parameter [kT], any positive one.
 
     Returns:
-        s [levels²], always above `minimum_variance`.
+        s [levels²], above `minimum_variance`, or equal to it in the last digit for a very large budget.
 
     Raises:
         ValueError: if a known argument is out of its range, or the approach unknown.
@@ -811,7 +818,10 @@ def variance_for_heat(
     return m0 * path.x * (path.moved + excess)
 
 
+@jax.jit
 def _lyapunov_log_kappa_from_heat(path, theta, per_distance):
+    # Beyond this κ the variance is the least there is to any precision, and a larger budget buys nothing.
+    per_distance = jnp.minimum(per_distance, _lyapunov_heat(path, jnp.full_like(theta, -80.0)))
     # Q/2m0 ~ x aT / κ for an open barrier, (1-x) ln(2x/κ) + … for a shut one.
     open_guess = jnp.log(theta) - theta - jnp.log(per_distance)
     shut_guess = _LN2 + 1 - theta - (per_distance - path.x * theta) / path.moved

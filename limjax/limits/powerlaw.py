@@ -21,6 +21,7 @@ Source: docs/limits.md; tests compare with direct optimisation of a free schedul
 
 from typing import Literal
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
@@ -105,6 +106,7 @@ def _quadrature(theta):
     return half * (nodes - 1), half * jnp.asarray(weights, theta.dtype).reshape(shape)
 
 
+@jax.jit
 def _by_survival(m0, theta, nu, log_kappa):
     """Heat and excess variance of Γ = v κ / 2S, with ln S = -ν(θ + z)."""
     z, weights = _quadrature(theta)
@@ -183,7 +185,11 @@ def _flow_log_kappa(m0, theta, nu, s):
             f"A final variance of {got_s:g} levels² cannot be reached, whatever the barrier: the hops of the net motion "
             f"alone leave {got_least:.6g}. The nearest feasible variance is any above {got_least:.6g}."
         )
-    excess = jnp.where(is_feasible, excess, 1.0)
+    return _solve_flow(m0, theta, nu, jnp.where(is_feasible, excess, 1.0)), is_feasible
+
+
+@jax.jit
+def _solve_flow(m0, theta, nu, excess):
     # excess ~ κ m0 ∫ S dm for an open barrier.
     weight = jnp.exp(-theta) * jnp.where(nu > 1, -jnp.expm1(-(nu - 1) * theta) / jnp.where(nu > 1, nu - 1, 1.0), theta)
     open_guess = jnp.log(excess) - jnp.log(m0 * weight)
@@ -192,8 +198,7 @@ def _flow_log_kappa(m0, theta, nu, s):
     def residual(u):
         return jnp.log(_by_survival(m0, theta, nu, u)[1]) - jnp.log(excess)
 
-    root = monotone_root(residual, guess, guess - 30.0, guess + 30.0, _ITERATIONS[guess.dtype.name])
-    return root, is_feasible
+    return monotone_root(residual, guess, guess - 30.0, guess + 30.0, _ITERATIONS[guess.dtype.name])
 
 
 def power_law_exchange(

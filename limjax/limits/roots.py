@@ -44,20 +44,20 @@ def monotone_root(
 
     def solve(function, start):
         def step(_, carry):
-            u, lower, upper = carry
+            u, lower, upper, _ = carry
             value, slope = jax.jvp(function, (u,), (jnp.ones_like(u),))
             lower = jnp.where(value < 0, u, lower)
             upper = jnp.where(value > 0, u, upper)
             newton = u - value / slope
             # The ends count as inside: at convergence the step rounds to the end the root has just become.
             is_inside = (newton >= lower) & (newton <= upper)
-            return jnp.where(is_inside, newton, 0.5 * (lower + upper)), lower, upper
+            return jnp.where(is_inside, newton, 0.5 * (lower + upper)), lower, upper, value
 
         first = jnp.clip(start, low, high)
-        return jax.lax.fori_loop(0, iterations, step, (first, low, high))[0]
+        root, _, _, last = jax.lax.fori_loop(0, iterations, step, (first, low, high, first))
+        return jnp.where(jnp.isnan(last), jnp.nan, root)
 
     def tangent_solve(linear, right):
         return right / linear(jnp.ones_like(right))
 
-    root = jax.lax.custom_root(residual, guess, solve, tangent_solve)
-    return jnp.where(jnp.isnan(residual(jax.lax.stop_gradient(root))), jnp.nan, root)
+    return jax.lax.custom_root(residual, guess, solve, tangent_solve)
