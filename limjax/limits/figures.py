@@ -1,13 +1,16 @@
-"""What the four figures of the limits show: scans and walls for one training, by file name."""
+"""What the figures of the limits show: scans and walls for one training, by file name."""
 
 from typing import NamedTuple
 
 from limjax.limits.records import Catalogue
-from limjax.limits.scans import Scan, scan_bits, scan_contraction, scan_parameters, scan_time
+from limjax.limits.scans import Scan, plain, scan_bits, scan_contraction, scan_parameters, scan_time
 from limjax.limits.stack import Limits
 from limjax.limits.walls import Walls, walls
 from limjax.limits.workload import Workload
 from limjax.physics.units import thermal_energy_joules
+
+WRITTEN_CELL = "ReRAM"
+"""Memory cell that holds the weights in the bars of the walls."""
 
 
 class FigureData(NamedTuple):
@@ -45,9 +48,18 @@ def figure_data(limits: Limits, catalogue: Catalogue | None = None) -> FigureDat
     asked, conditions, chip = stack.workload, stack.conditions, stack.hardware.name
     heat = stack.entry("LIM, Lyapunov-optimal").joules_per_parameter / thermal_energy_joules(conditions.temperature)
     cases = []
-    for title, batch in (("one token per update (online)", 1.0), (f"{asked.batch:.0e} tokens per update", asked.batch)):
+    for said, batch in (("one token", 1.0), (f"{plain(asked.batch)} tokens", asked.batch)):
         workload = Workload(asked.parameters, tokens=asked.total_tokens, batch=batch, bits=asked.bits)
-        bars = walls(workload, hardware=chip, lim_heat_kt=heat, temperature=conditions.temperature, catalogue=catalogue)
+        # Weights in a memory that keeps them, as compute-in-memory needs: writing it is the update wall.
+        bars = walls(
+            workload,
+            hardware=chip,
+            write=WRITTEN_CELL,
+            lim_heat_kt=heat,
+            temperature=conditions.temperature,
+            catalogue=catalogue,
+        )
+        title = f"{said} per update, weights in {WRITTEN_CELL}"
         cases.append((title, bars))
     return FigureData(
         scan_parameters(bits=asked.bits, batch=asked.batch, conditions=conditions, catalogue=catalogue),

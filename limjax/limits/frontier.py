@@ -360,6 +360,11 @@ def lyapunov_at_price(distance: ArrayLike, contraction: ArrayLike, price: ArrayL
     """
     remedy = "It is the heat one is ready to pay per level squared of final variance, for example 0.5."
     m0, theta, mu = broadcast(*read(_distance(distance), _contraction(contraction), Argument(price, "price", remedy)))
+    return _lyapunov_at(m0, theta, mu)
+
+
+@jax.jit
+def _lyapunov_at(m0, theta, mu):
     path = _Path.of(theta)
     log_kappa = 0.5 * (_LN2 - jnp.log(mu))
     variance = m0 * path.x * (path.moved + _lyapunov_excess(path, log_kappa))
@@ -551,6 +556,11 @@ def constant_at_exchange(distance: ArrayLike, contraction: ArrayLike, log_hops: 
             Argument(log_hops, "log_hops", remedy, low=-np.inf, open_low=False),
         )
     )
+    return _constant_at(m0, theta, log_hops)
+
+
+@jax.jit
+def _constant_at(m0, theta, log_hops):
     path = _Path.of(theta)
     log_kappa = _LN2 + log_hops - jnp.log(theta) - jnp.log(m0)
     heat = 2 * m0 * _constant_heat(path, theta, log_kappa)

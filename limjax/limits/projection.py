@@ -5,6 +5,7 @@ a property of the cells and their barriers; the path per parameter and step is a
 with its width. The second is fitted as a power law over measured widths, the first taken from the run.
 """
 
+import functools
 import json
 import math
 import os
@@ -97,6 +98,11 @@ def student_t_quantile(confidence: float, freedom: int) -> float:
         raise ValueError(f"confidence must be between 0 and 1, got {confidence!r}.")
     if freedom < 1:
         raise ValueError(f"freedom must be at least 1, got {freedom!r}: there are too few points.")
+    return _student_t_quantile(confidence, freedom)
+
+
+@functools.lru_cache
+def _student_t_quantile(confidence, freedom):
     nodes, weights = np.polynomial.legendre.leggauss(200)
 
     def mass(end):

@@ -229,5 +229,6 @@ def positive(value: object, name: str, remedy: str) -> float:
     except (TypeError, ValueError):
         number = math.nan
     if isinstance(value, bool) or not (math.isfinite(number) and number > 0):
-        raise ValueError(f"{name} must be a positive, finite number, got {value!r}. {remedy}")
+        got = f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else repr(value)
+        raise ValueError(f"{name} must be a positive, finite number, got {got}. {remedy}")
     return number

@@ -49,6 +49,18 @@ class Scan(NamedTuple):
     subtitle: str
 
 
+def plain(value: float) -> str:
+    """A number for a title: 1e15 rather than 1e+15.
+
+    Args:
+        value: the number.
+
+    Returns:
+        Its text.
+    """
+    return f"{value:.3g}".replace("e+", "e").replace("e0", "e")
+
+
 def _law(name, values):
     log_flops, power = LAWS[name].log_flops, LAWS[name].flops_exponent
     return np.exp(log_flops + power * np.log(values))
@@ -110,12 +122,18 @@ def scan_parameters(
         Line("Landauer per FLOP, Kaplan", "landauer", kaplan * bits * LN2 * kt),
         Line("Landauer per optimizer write, Kaplan", "landauer", x * np.maximum(tokens / batch, 1) * bits * LN2 * kt),
     ]
-    heats = convergence_heat(float(bits), assumed.variance, assumed.contraction_factor)
+    heats = convergence_heat(
+        float(bits),
+        assumed.variance,
+        assumed.contraction_factor,
+        retention_barrier=assumed.retention_barrier,
+        attempts=assumed.attempt_rate * DEFAULT_TIME_S,
+    )
     titles = ("LIM, static barrier", "LIM, constant barrier", "LIM, rate-matched", "LIM, Lyapunov-optimal")
     lines += [Line(title, "lim", x * float(heat) * kt) for title, heat in zip(titles, heats)]
     few, many = (kaplan * b * LN2 * kt for b in RECONSTRUCTED_BITS)
     return Scan(
-        "parameters",
+        "number of parameters",
         x,
         tuple(lines),
         ("LIM, arXiv v1 (reconstruction, 4 to 32 bits)", few, many),
@@ -150,23 +168,28 @@ def scan_contraction(
     whole = workload.parameters * thermal_energy_joules(assumed.temperature)
     distance = float(2**bits)
     start = max(float(frontier.minimum_contraction(distance, assumed.variance)), 0.1)
-    x = np.linspace(start * 1.0005, min(2.5 * bits * LN2 + 1, frontier.MAX_CONTRACTION), points)
-    theta = jnp.asarray(x, jnp.result_type(float))
+    # Dense at the start, where the heat falls steeply.
+    x = start * 1.0005 + (min(2.5 * bits * LN2 + 1, frontier.MAX_CONTRACTION) - start) * np.linspace(0, 1, points) ** 2
+
+    def heat(function):
+        # One by one: compiled for one number, and used by the stack as well.
+        return np.array([float(function(distance, theta, assumed.variance)) for theta in x.tolist()])
+
     lines = [
-        Line("best constant barrier", "lim", np.asarray(frontier.constant_heat(distance, theta, assumed.variance))),
-        Line("rate-matched", "lim", np.asarray(frontier.rate_matched_heat(distance, theta, assumed.variance))),
-        Line("Lyapunov-optimal", "lim", np.asarray(frontier.lyapunov_heat(distance, theta, assumed.variance))),
+        Line("best constant barrier", "lim", heat(frontier.constant_heat)),
+        Line("rate-matched", "lim", heat(frontier.rate_matched_heat)),
+        Line("Lyapunov-optimal", "lim", heat(frontier.lyapunov_heat)),
         Line(f"Landauer, {bits} ln 2 once", "landauer", np.full_like(x, bits * LN2)),
     ]
     lines = [Line(line.label, line.group, line.values.astype(np.float64) * whole) for line in lines]
-    subtitle = f"{workload.parameters:.0e} parameters, {distance:g} levels to a variance of {assumed.variance:g}"
+    subtitle = f"{plain(workload.parameters)} parameters, {distance:g} levels to a variance of {assumed.variance:g}"
     return Scan("training time in convergence times, aT", x, tuple(lines), None, (), subtitle)
 
 
 def scan_time(
     parameters: float = 1e15,
-    low: float = 1e-3,
-    high: float = 1e16,
+    low: float = 1e-6,
+    high: float = 1e13,
     *,
     bits: int = 8,
     points: int = 81,
@@ -174,8 +197,9 @@ def scan_time(
 ) -> Scan:
     """Energy of one convergence against training time in seconds, at fixed size, precision and attempt rate.
 
-    The Lyapunov-optimal schedule is held to exchange rates the cell can make: its heat is at least that of a barrier
-    open all the time, and the larger of the two is drawn.
+    The schedules are held to exchange rates the cell can make: their heat is at least that of a barrier open all the
+    time, and the larger of the two is drawn. Much longer than the retention time, a static barrier would no longer be as
+    precise as the others.
 
     Args:
         parameters: number of parameters.
@@ -201,20 +225,25 @@ def scan_time(
     distance, theta = float(2**bits), assumed.contraction_factor * bits * LN2
     x = np.geomspace(low, high, points)
     log_attempts = jnp.asarray(np.log(x) + np.log(assumed.attempt_rate), jnp.result_type(float))
-    barrier = float(np.log(assumed.attempt_rate * assumed.retention_time / -np.log1p(-assumed.retention_failure)))
+    barrier = assumed.retention_barrier
     static = frontier.constant_at_exchange(distance, theta, log_attempts - barrier).heat_kt
     opened = frontier.constant_at_exchange(distance, theta, log_attempts - OPEN_BARRIER_KT).heat_kt
-    least = frontier.lyapunov_heat(distance, theta, assumed.variance)
-    limited = np.maximum(np.asarray(opened, np.float64), float(least))
+
+    def held(function):
+        heat = float(function(distance, theta, assumed.variance))
+        return np.maximum(np.asarray(opened, np.float64), heat) * whole
+
     lines = (
         Line("static barrier", "lim", np.asarray(static, np.float64) * whole),
-        Line("Lyapunov-optimal, at the cell's rate", "lim", limited * whole),
-        Line("always open (no memory afterwards)", "bound", np.asarray(opened, np.float64) * whole),
+        Line("best constant barrier", "lim", held(frontier.constant_heat)),
+        Line("rate-matched", "lim", held(frontier.rate_matched_heat)),
+        Line("Lyapunov-optimal", "lim", held(frontier.lyapunov_heat)),
+        Line("always open (keeps nothing)", "bound", np.asarray(opened, np.float64) * whole),
         Line(f"Landauer, {bits} ln 2 once", "landauer", np.full_like(x, bits * LN2) * whole),
     )
     subtitle = (
-        f"{workload.parameters:.0e} parameters, {distance:g} levels, aT = {theta:.3g}, variance {assumed.variance:g}, "
-        f"k0 = {assumed.attempt_rate:.0e}/s, static {barrier:.1f} kT"
+        f"{plain(workload.parameters)} parameters, {distance:g} levels, aT = {theta:.3g}, variance {assumed.variance:g}, "
+        f"k0 = {plain(assumed.attempt_rate)}/s, static {barrier:.1f} kT"
     )
     return Scan("training time [s]", x, lines, None, (), subtitle)
 
@@ -249,24 +278,27 @@ def scan_bits(
     chip = (load_catalogue() if catalogue is None else catalogue).get("accelerator", hardware)
     kt = thermal_energy_joules(assumed.temperature)
     x = np.arange(2.0, 33.0)
-    barrier = float(np.log(assumed.attempt_rate * assumed.retention_time / -np.log1p(-assumed.retention_failure)))
-    heats = convergence_heat(
-        jnp.asarray(x, jnp.result_type(float)),
-        assumed.variance,
-        assumed.contraction_factor,
-        retention_barrier=barrier,
-        attempts=assumed.attempt_rate * DEFAULT_TIME_S,
-    )
+    heats = np.array(
+        [
+            convergence_heat(
+                bits,
+                assumed.variance,
+                assumed.contraction_factor,
+                retention_barrier=assumed.retention_barrier,
+                attempts=assumed.attempt_rate * DEFAULT_TIME_S,
+            )
+            for bits in x.tolist()
+        ],
+        np.float64,
+    ).T
     writes = workload.parameters * workload.total_steps
     titles = ("LIM, static barrier", "LIM, constant barrier", "LIM, rate-matched", "LIM, Lyapunov-optimal")
     lines = [
         Line(chip.name, "accelerator", np.full_like(x, workload.total_flops * chip.joules_per_flop)),
         Line("Landauer per FLOP", "landauer", workload.total_flops * x * LN2 * kt),
         Line("Landauer per optimizer write", "landauer", writes * x * LN2 * kt),
-        *(
-            Line(title, "lim", workload.parameters * kt * np.asarray(heat, np.float64))
-            for title, heat in zip(titles, heats)
-        ),
+        *(Line(title, "lim", workload.parameters * kt * heat) for title, heat in zip(titles, heats)),
     ]
-    subtitle = f"{workload.parameters:.0e} parameters, Kaplan, variance {assumed.variance:g} level²"
+    subtitle = f"{plain(workload.parameters)} parameters, Kaplan, variance {assumed.variance:g} level², "
+    subtitle += f"aT = {assumed.contraction_factor:g} ln(levels)"
     return Scan("bits per weight", x, tuple(lines), None, (), subtitle)

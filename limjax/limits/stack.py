@@ -6,6 +6,7 @@ limit: the stack is.
 """
 
 import math
+import textwrap
 from dataclasses import asdict, dataclass, replace
 from typing import NamedTuple
 
@@ -26,7 +27,8 @@ RECONSTRUCTED_BITS = (4, 32)
 
 DEFAULT_TIME_S = 90 * 86400.0
 OPEN_BARRIER_KT = 2.0
-HEADLINE_VERSION = "the abstract of arXiv:2402.14878 v1; versions 3 and 4 no longer quote it"
+_COLUMNS = 118
+HEADLINE_VERSION = "the abstract of arXiv:2402.14878 v1 (v2 repeats the energy, v3 and v4 do not)"
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,11 @@ class Conditions:
         for name, end in (("error", 0.5), ("retention_failure", 1.0)):
             if getattr(self, name) >= end:
                 raise ValueError(f"{name} must be below {end:g}, got {getattr(self, name):g}. It is a probability.")
+
+    @property
+    def retention_barrier(self) -> float:
+        """Barrier that holds a weight for the retention time [kT]."""
+        return float(bounds.retention(self.retention_time, self.retention_failure, attempt_rate=self.attempt_rate))
 
 
 @dataclass(frozen=True)
@@ -343,9 +350,7 @@ def build_stack(
     time = DEFAULT_TIME_S if workload.time is None else workload.time
     time_text = f"training time {time:.3g} s" + (" (90 days assumed)" if workload.time is None else "")
     step_time = time / workload.total_steps
-    barrier = float(
-        bounds.retention(assumed.retention_time, assumed.retention_failure, attempt_rate=assumed.attempt_rate)
-    )
+    barrier = assumed.retention_barrier
     distance = float(2**bits)
     contraction = assumed.contraction_factor * bits * LN2
     # Known numbers here, so that an infeasible variance is refused with the nearest feasible one.
@@ -437,12 +442,14 @@ def build_stack(
     ]
     paper = f"Chen et al. 2024, {HEADLINE_VERSION}"
     for label, joules, b in (
-        ("LIM, low end", headline.lim_low_joules, low_bits),
-        ("LIM, high end", headline.lim_high_joules, high_bits),
+        (f"LIM, {low_bits} bits per update", headline.lim_low_joules, low_bits),
+        (f"LIM, {high_bits} bits per update", headline.lim_high_joules, high_bits),
     ):
         text = f"{b} bits × kT ln 2 per update, {counted}"
         text += (
-            "; our reconstruction, the paper's text does not state it" if is_paper else "; the paper uses other inputs"
+            "; our reconstruction, as the abstract does not say how its number comes about"
+            if is_paper
+            else "; the paper uses other inputs"
         )
         entries.append(Entry(label, "lim", joules, joules / size, text, paper if is_paper else project, is_paper))
     entries.append(
@@ -477,10 +484,14 @@ class Limits:
     Attributes:
         stack: the one asked for.
         others: the other conventions, for the columns beside it.
+        thriftiest: the accelerator of the catalogue with the least energy per FLOP.
+        thirstiest: the one with the most.
     """
 
     stack: Stack
     others: tuple[Stack, ...]
+    thriftiest: Record
+    thirstiest: Record
 
     def as_dict(self) -> dict:
         """The stack asked for followed by the per-update lines of the other conventions, ready for JSON."""
@@ -539,7 +550,7 @@ def energy_limits(
         >>> f"{limits.stack.headline.orders_below_accelerator:.1f} orders"
         '6.9 orders'
     """
-    asked = Workload(parameters, flops, tokens, steps, batch, bits, updates, time, scaling)  # pyright: ignore[reportArgumentType]
+    asked = Workload(parameters, flops, tokens, steps, batch, bits, updates, time, scaling)
     records = load_catalogue() if catalogue is None else catalogue
 
     def of(workload):
@@ -551,11 +562,10 @@ def energy_limits(
         beside = "chinchilla" if scaling == "kaplan" else "kaplan"
         candidates = [(scaling, kind) for kind in UPDATES] + [(beside, "flop"), (beside, "optimizer")]
     others = [
-        replace(asked, scaling=law, updates=kind)  # pyright: ignore[reportArgumentType]
-        for law, kind in candidates
-        if (law, kind) != (scaling, updates)
+        replace(asked, scaling=law, updates=kind) for law, kind in candidates if (law, kind) != (scaling, updates)
     ]
-    return Limits(of(asked), tuple(of(workload) for workload in others))
+    chips = sorted(records.of("accelerator"), key=lambda chip: chip.joules_per_flop)
+    return Limits(of(asked), tuple(of(workload) for workload in others), chips[0], chips[-1])
 
 
 def _joules(value):
@@ -568,55 +578,98 @@ def _text(limits):
     stacks = [limits.stack, *limits.others]
     asked = limits.stack.workload
     kt = thermal_energy_joules(limits.stack.conditions.temperature)
-    head = limits.stack.headline
+    head, chip = limits.stack.headline, limits.stack.hardware
     low, high = RECONSTRUCTED_BITS
+    lowest, highest = (asked.total_flops * c.joules_per_flop for c in (limits.thriftiest, limits.thirstiest))
     lines = [
         f"Energy limits of training {asked.parameters:.3g} parameters at {asked.bits} bits and "
         f"{limits.stack.conditions.temperature:g} K (1 kT = {kt:.3e} J)",
+        f"Convention: {asked.convention} is one update. LIM is learning-in-memory.",
         "",
-        f"LIM, {low} to {high} bits    {_joules(head.lim_low_joules)} to {_joules(head.lim_high_joules)} J",
-        f"Landauer, {asked.bits} bits     {_joules(head.landauer_joules)} J",
-        f"Accelerator          {_joules(head.accelerator_joules)} J  ({limits.stack.hardware.name}, at peak)",
-        f"Orders of magnitude between accelerator and LIM: {head.orders_below_accelerator:.1f} (at {high} bits) to "
-        f"{math.log10(head.accelerator_joules / head.lim_low_joules):.1f} (at {low} bits)",
     ]
-    if limits.stack.entry("LIM, low end").reconstruction:
-        lines.append(f"Reconstruction of the 1e8 to 1e9 J and 6 to 7 orders in {HEADLINE_VERSION}.")
-    lines += ["", "The same under other conventions, in joules", ""]
+    lines += _aligned(
+        [
+            [f"LIM, {low} to {high} bits", f"{_joules(head.lim_low_joules)} to {_joules(head.lim_high_joules)} J"],
+            [f"Landauer, {asked.bits} bits", f"{_joules(head.landauer_joules)} J"],
+            [f"{chip.name}, at peak", f"{_joules(head.accelerator_joules)} J"],
+            [
+                "accelerators, at peak",
+                f"{_joules(lowest)} J ({limits.thriftiest.name}) to {_joules(highest)} J ({limits.thirstiest.name})",
+            ],
+            [
+                f"{chip.name} over LIM",
+                f"{head.orders_below_accelerator:.1f} (at {high} bits) to "
+                f"{math.log10(head.accelerator_joules / head.lim_low_joules):.1f} (at {low} bits) orders of magnitude",
+            ],
+        ],
+        left=True,
+    )
+    is_reconstruction = any(entry.reconstruction for entry in limits.stack.entries)
+    if is_reconstruction:
+        lines += _wrapped(
+            f"This is a reconstruction of the 1e8 to 1e9 J and the 6 to 7 orders in {HEADLINE_VERSION}. It rests on the "
+            "scaling law and on what counts as an update: the other columns below."
+        )
+    lines += ["", "Energy by convention [J]", ""]
     titles = [stack.workload.convention.split(", ") for stack in stacks]
-    rows = [["", *(title[0] for title in titles)], ["", *(title[1] for title in titles)]]
+    rows = [["computation by", *(title[0] for title in titles)], ["one update is", *(title[1] for title in titles)]]
     rows.append(["FLOP", *(f"{stack.workload.total_flops:.2e}" for stack in stacks)])
     rows.append(["updates", *(f"{stack.workload.update_count:.2e}" for stack in stacks)])
     for index, entry in enumerate(limits.stack.entries):
         if entry.per_update:
-            mark = " *" if entry.reconstruction else ""
-            rows.append([entry.name + mark, *(_joules(stack.entries[index].joules) for stack in stacks)])
-    lines += _aligned(rows)
-    lines += ["", "One convergence of every parameter, whatever counts as an update", ""]
+            cells = [
+                _joules(stack.entries[index].joules) + (" *" if stack.entries[index].reconstruction else "  ")
+                for stack in stacks
+            ]
+            rows.append([entry.name, *cells])
+    lines += _aligned(
+        [[row[0], *(cell if cell.endswith((" *", "  ")) else f"{cell}  " for cell in row[1:])] for row in rows]
+    )
+    if is_reconstruction:
+        lines.append("* reconstruction of the published range")
+    lines += ["", "Energy of one convergence of every weight, whatever counts as an update", ""]
     rows = [["", "J", "kT per parameter"]]
     for entry in limits.stack.entries:
         if not entry.per_update:
             rows.append([entry.name, _joules(entry.joules), _joules(entry.joules_per_parameter / kt)])
     lines += _aligned(rows)
     lines += ["", "Assumptions", ""]
+    lines += _wrapped(
+        "None of these lines is the limit by itself, and none holds the energy of computing gradients. The first table "
+        "charges every update as if it were erased, aimed or read by itself; the second charges only the way each weight "
+        "travels once, with no memory of the detours.",
+    )
     seen = dict.fromkeys(
         f"{stack.workload.optimum.note}; {stack.workload.optimum.law.source}"
         if stack.workload.optimum
         else "computation as given"
         for stack in stacks
     )
-    lines += [f"- {text}" for text in seen]
-    lines.append(f"- an optimizer step is {asked.batch:g} tokens")
-    lines += [f"- {entry.name}: {entry.assumptions} ({entry.source})" for entry in limits.stack.entries]
-    if any(entry.reconstruction for entry in limits.stack.entries):
-        lines.append("* reconstruction, in the first column")
+    said = [*seen, f"an optimizer step is {asked.batch:g} tokens"]
+    said += [f"{entry.name}: {entry.assumptions} ({entry.source})" for entry in limits.stack.entries]
+    for text in said:
+        lines += _wrapped(text, "- ")
     return "\n".join(lines)
 
 
-def _aligned(rows):
+def _wrapped(text, mark=""):
+    return textwrap.wrap(
+        text,
+        _COLUMNS,
+        initial_indent=mark,
+        subsequent_indent=" " * len(mark),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _aligned(rows, left=False):
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return [
-        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:]))]).rstrip()
+        "  ".join(
+            [row[0].ljust(widths[0])]
+            + [cell.ljust(width) if left else cell.rjust(width) for cell, width in zip(row[1:], widths[1:])]
+        ).rstrip()
         for row in rows
     ]
 

@@ -1,15 +1,13 @@
 """What is trained: size, computation, data, precision and time, with what was given told from what was derived."""
 
 from dataclasses import asdict, dataclass
-from typing import Literal
 
 from limjax.limits.scaling import ComputeOptimal, compute_optimal, get_law, positive
 
-Updates = Literal["flop", "token", "optimizer"]
 UPDATES: dict[str, str] = {
     "flop": "every FLOP",
-    "token": "every token × parameter",
-    "optimizer": "every optimizer write",
+    "token": "token × parameter",
+    "optimizer": "optimizer write",
 }
 """What may count as one update of a weight, and how a table calls it."""
 
@@ -50,7 +48,7 @@ class Workload:
     steps: float | None = None
     batch: float = 1e6
     bits: int = 8
-    updates: Updates = "flop"
+    updates: str = "flop"
     time: float | None = None
     scaling: str = "kaplan"
 

@@ -17,13 +17,22 @@ _DASHES = ("-", "--", "-.", ":")
 _PARTS = {"compute": FLOOR, "memory": OTHER, "update": ACCENT, "consolidation": OWN}
 
 
-def limit_curves(scan: Scan, title: str, *, log_x: bool = True) -> Figure:
+def limit_curves(
+    scan: Scan,
+    title: str,
+    *,
+    log_x: bool = True,
+    ticks: Sequence[float | int] | None = None,
+    floor: float | None = None,
+) -> Figure:
     """Curves of a scan, labelled at their right ends; training runs as points.
 
     Args:
         scan: what to draw.
         title: of the figure.
         log_x: whether the horizontal axis is logarithmic.
+        ticks: where the horizontal axis has its numbers; matplotlib's own choice if None.
+        floor: lowest energy shown [J].
 
     Returns:
         The figure.
@@ -46,7 +55,11 @@ def limit_curves(scan: Scan, title: str, *, log_x: bool = True) -> Figure:
     ax.set_yscale("log")
     if log_x:
         ax.set_xscale("log")
-    for index, run in enumerate(scan.runs):
+    if ticks is not None:
+        ax.set_xticks(list(ticks))
+    if floor is not None:
+        ax.set_ylim(bottom=floor)
+    for index, (run, offset) in enumerate(zip(scan.runs, _sides(scan.runs))):
         size, joules = run.details["parameters"], run.si
         low, high = run.range_si
         marker = "o" if run.how == "measured" else "D"
@@ -56,11 +69,11 @@ def limit_curves(scan: Scan, title: str, *, log_x: bool = True) -> Figure:
         ax.annotate(
             str(index + 1),
             (size, joules),
-            xytext=(0, 6),
+            xytext=offset,
             textcoords="offset points",
             fontsize=7,
             ha="center",
-            va="bottom",
+            va="center",
         )
     if scan.runs:
         names = "\n".join(f"{index + 1}  {run.name}" for index, run in enumerate(scan.runs))
@@ -81,12 +94,32 @@ def limit_curves(scan: Scan, title: str, *, log_x: bool = True) -> Figure:
     return fig
 
 
+def _sides(runs):
+    """Where each run's number stands: above it, or on the first side where no other run is."""
+    candidates = ((0, 8), (0, -8), (8, 0), (-8, 0))
+    # Decades to points, roughly: 10 decades of size are 440 points, 39 decades of energy 350.
+    spots = [np.array([44 * np.log10(run.details["parameters"]), 9 * np.log10(run.si)]) for run in runs]
+    taken, chosen = list(spots), []
+    for spot in spots:
+
+        def room(offset, spot=spot):
+            at = spot + np.array(offset)
+            return min(np.hypot(*(at - other)) for other in taken if other is not spot)
+
+        best = next((offset for offset in candidates if room(offset) > 9), max(candidates, key=room))
+        chosen.append(best)
+        taken.append(spot + np.array(best))
+    return chosen
+
+
 def _label_ends(ax, ends):
     """Labels right of the axes, moved apart so that none overlaps, with a thin leader to its curve."""
     low, high = np.log10(ax.get_ylim())
     ax.set_ylim(*ax.get_ylim())
     ends = sorted(ends)
     wanted = np.array([(np.log10(value) - low) / (high - low) for value, _, _ in ends])
+    # A curve that leaves through the bottom is labelled there.
+    wanted = np.clip(wanted, 0.0, 1.0)
     gap = min(0.042, 1.0 / max(len(ends), 1))
     placed = wanted.copy()
     for _ in range(200):
@@ -132,7 +165,7 @@ def wall_bars(cases: Sequence[tuple[str, Sequence[Walls]]], title: str = "The th
                 bottom += height
             text = f"{bar.total:.2g} J"
             if bar.architecture == "learning-in-memory":
-                text += f"\nof it cells {bar.update + bar.consolidation:.1g} J"
+                text += f"\ncells alone {bar.update + bar.consolidation:.1g} J"
             ax.annotate(text, (position, bottom), xytext=(0, 4), textcoords="offset points", ha="center", fontsize=7.5)
         ax.set_xticks(range(len(bars)), [bar.architecture.replace("-in-", "-\nin-") for bar in bars], fontsize=8)
         ax.set_ylim(0, 1.16 * tallest)
@@ -159,8 +192,13 @@ def limit_figures(data: FigureData) -> dict[str, Figure]:
         "energy_contraction": limit_curves(
             data.contraction, "Energy of one convergence against its length", log_x=False
         ),
-        "energy_time": limit_curves(data.time, "Energy of one convergence against training time"),
-        "energy_bits": limit_curves(data.bits, "Energy against precision", log_x=False),
+        "energy_time": limit_curves(
+            data.time,
+            "Energy of one convergence against training time",
+            # Down to a thousandth of the optimum: the open barrier would take the axis with it.
+            floor=1e-3 * float(np.nanmin(data.time.lines[3].values)),
+        ),
+        "energy_bits": limit_curves(data.bits, "Energy against precision", log_x=False, ticks=tuple(range(4, 33, 4))),
         "walls": wall_bars(data.walls),
     }
 

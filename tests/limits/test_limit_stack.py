@@ -1,0 +1,307 @@
+"""The stack and its headline, the conventions side by side, scans over many workloads, and the figures."""
+
+import itertools
+import json
+import math
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from limit_checks import check_gradient, nearest, quick_jit
+
+from limjax.limits import (
+    Conditions,
+    Workload,
+    bounds,
+    build_stack,
+    compute_optimal,
+    convergence_heat,
+    energy_limits,
+    load_catalogue,
+    workload_energies,
+)
+from limjax.limits.figures import figure_data
+from limjax.limits.scans import scan_bits, scan_contraction, scan_parameters, scan_time
+from limjax.physics.units import LN2, thermal_energy_joules
+
+KT = thermal_energy_joules(300.0)
+
+
+@pytest.fixture(scope="module")
+def headline():
+    return energy_limits(1e15)
+
+
+# The headline.
+
+
+def test_headline_of_the_paper(headline):
+    head = headline.stack.headline
+    assert 1e8 < head.lim_low_joules < head.lim_high_joules < 1e9
+    assert head.lim_low_joules < head.landauer_joules < head.lim_high_joules
+    assert 1e15 < head.accelerator_joules < 1e16
+    assert 6 < head.orders_below_accelerator < 7
+    # the accelerators of the catalogue, from the best format of the newest
+    every = [compute_optimal(1e15).flops * record.joules_per_flop for record in load_catalogue().of("accelerator")]
+    assert 1e15 < min(every) < 1.2e15 and max(every) < 5e16
+
+
+def test_reconstruction_from_the_reference(reference):
+    entry = reference["brain_scale_energy_reconstruction"]
+    c, rel = entry["inputs"]["C_FLOP"], entry["tolerance"]["rel"]
+    assert compute_optimal(1e15).flops == pytest.approx(c, rel=1e-3)
+    for bits in entry["inputs"]["bits"]:
+        head = build_stack(Workload(1e15, flops=c, bits=bits)).headline
+        assert head.landauer_joules == pytest.approx(entry["expected"][f"landauer_J_b{bits}"], rel=rel)
+    for joules, expected in zip(entry["inputs"]["accelerator_J_per_FLOP"], entry["expected"]["accelerator_J"]):
+        assert c * joules == pytest.approx(expected, rel=rel)
+    assert head.accelerator_joules == pytest.approx(c * 7.0778e-13, rel=1e-4)
+
+
+def test_other_conventions_beside_it(headline):
+    beside = {other.workload.convention: other.headline for other in headline.others}
+    assert set(beside) == {
+        "Kaplan, token × parameter",
+        "Kaplan, optimizer write",
+        "Chinchilla 20:1, every FLOP",
+        "Chinchilla 20:1, optimizer write",
+    }
+    writes = beside["Kaplan, optimizer write"]
+    assert writes.landauer_joules == pytest.approx(69.06, rel=1e-3)
+    chinchilla = beside["Chinchilla 20:1, every FLOP"]
+    assert chinchilla.lim_low_joules > 1e12 and chinchilla.lim_high_joules == pytest.approx(1.1e13, rel=0.01)
+    assert beside["Kaplan, token × parameter"].landauer_joules == pytest.approx(
+        1e15 * compute_optimal(1e15).tokens * 8 * LN2 * KT
+    )
+    asked = energy_limits(1e15, scaling="chinchilla", updates="optimizer")
+    assert asked.stack.headline == beside["Chinchilla 20:1, optimizer write"]
+    assert {o.workload.scaling for o in asked.others} == {"chinchilla", "kaplan"}
+    given = energy_limits(1e15, tokens=1e12)
+    assert [o.workload.updates for o in given.others] == ["token", "optimizer"]
+
+
+def test_only_the_papers_inputs_are_called_a_reconstruction(headline):
+    marked = [entry.name for entry in headline.stack.entries if entry.reconstruction]
+    assert marked == ["LIM, 4 bits per update", "LIM, 32 bits per update"]
+    assert all("reconstruction" in headline.stack.entry(name).assumptions for name in marked)
+    for other in headline.others:
+        assert not any(entry.reconstruction for entry in other.entries)
+    warm = build_stack(Workload(1e15), conditions=Conditions(temperature=310.0))
+    assert not any(entry.reconstruction for entry in warm.entries)
+
+
+# The lines.
+
+
+def test_every_line_by_its_own_bound(headline):
+    stack = headline.stack
+    n, count, bits = 1e15, compute_optimal(1e15).flops, 8
+    theta, seconds = 1.2 * 8 * math.log(2), 90 * 86400.0
+    barrier = float(bounds.retention(315576000.0))
+    steps = compute_optimal(1e15).tokens / 1e6
+    expected = {
+        "Landauer erasure": count * bits * LN2,
+        "direction error": count * math.log(999),
+        "precision (TUR)": count * 2,
+        "readout": count * bits * LN2,
+        "static barrier, per update": count * 2 * math.asinh(steps / seconds / 2e9 * math.exp(barrier)),
+        "speed": n * 256**2 / (1e9 * math.exp(-2) * seconds),
+        "actuation": n * float(bounds.actuation(0.0, barrier)),
+        "LIM, static barrier": n * float(bounds.static_heat(256.0, theta, barrier, 1e9 * seconds)),
+        "LIM, best constant barrier": n * float(bounds.constant_heat(256.0, theta, 1.0)),
+        "LIM, rate-matched": n * float(bounds.rate_matched_heat(256.0, theta, 1.0)),
+        "LIM, Lyapunov-optimal": n * float(bounds.lyapunov_heat(256.0, theta, 1.0)),
+        "LIM, 4 bits per update": count * 4 * LN2,
+        "LIM, 32 bits per update": count * 32 * LN2,
+        "accelerator, H100 SXM bf16": count * 700 / 989e12 / KT,
+    }
+    assert [entry.name for entry in stack.entries] == list(expected)
+    for entry in stack.entries:
+        assert entry.joules == pytest.approx(expected[entry.name] * KT, rel=1e-5), entry.name
+        assert entry.joules_per_parameter == pytest.approx(entry.joules / n)
+        assert entry.assumptions and entry.source and "\n" not in entry.assumptions
+    with pytest.raises(ValueError, match="no line 'gravity'; it has Landauer erasure"):
+        stack.entry("gravity")
+
+
+def test_the_stack_follows_what_it_is_given():
+    base = build_stack(Workload(1e12))
+    hot = build_stack(Workload(1e12), conditions=Conditions(temperature=600.0))
+    assert hot.headline.landauer_joules == pytest.approx(2 * base.headline.landauer_joules)
+    assert hot.headline.accelerator_joules == base.headline.accelerator_joules
+    precise = build_stack(Workload(1e12), conditions=Conditions(error=1e-9, relative_error=0.1, contraction_factor=2.0))
+    assert precise.entry("direction error").joules > base.entry("direction error").joules
+    assert precise.entry("precision (TUR)").joules == pytest.approx(100 * base.entry("precision (TUR)").joules)
+    assert precise.entry("LIM, Lyapunov-optimal").joules < base.entry("LIM, Lyapunov-optimal").joules
+    quick = build_stack(Workload(1e12, time=60.0))
+    assert quick.entry("LIM, static barrier").joules > base.entry("LIM, static barrier").joules
+    assert "90 days" in base.entry("speed").assumptions and "90 days" not in quick.entry("speed").assumptions
+    assert "B200 fp4" in build_stack(Workload(1e12), hardware="b200 FP4").entries[-1].name
+
+
+def test_a_variance_out_of_reach_names_the_nearest():
+    with pytest.raises(ValueError, match="nearest feasible") as error:
+        energy_limits(1e12, conditions=Conditions(variance=0.01))
+    least = nearest(error.value, "variance is any above")
+    assert energy_limits(1e12, conditions=Conditions(variance=least * 1.001))
+    with pytest.raises(ValueError, match="nearest feasible"):
+        energy_limits(1e12, conditions=Conditions(variance=least * 0.999))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"temperature": 0.0}, "temperature must be a positive"),
+        ({"error": 0.5}, r"error must be below 0\.5"),
+        ({"retention_failure": 1.0}, "retention_failure must be below 1"),
+        ({"variance": -1.0}, "variance must be a positive"),
+        ({"contraction_factor": math.nan}, "contraction_factor must be a positive"),
+    ],
+)
+def test_wrong_conditions(wrong, words):
+    with pytest.raises(ValueError, match=words):
+        Conditions(**wrong)
+
+
+def test_json_keys_and_text(headline):
+    content = json.loads(json.dumps(headline.as_dict()))
+    assert list(content) == ["workload", "stack", "headline"]
+    keys = {"name", "approach", "joules", "joules_per_parameter", "assumptions", "source", "reconstruction"}
+    assert all(set(entry) == keys for entry in content["stack"])
+    names = [entry["name"] for entry in content["stack"]]
+    assert len(set(names)) == len(names)
+    assert any("Chinchilla" in name for name in names)
+    assert set(content["headline"]) == {
+        "lim_low_joules",
+        "lim_high_joules",
+        "landauer_joules",
+        "accelerator_joules",
+        "orders_below_accelerator",
+    }
+    text = headline.text()
+    for number in ("1.15e+08", "9.18e+08", "2.29e+08", "7.07e+15", "69.1", "2.76e+12"):
+        assert number in text
+    assert "reconstruction" in text.lower()
+    # every line of the stack says what it assumes
+    flowing = " ".join(text.split())
+    for entry in headline.stack.entries:
+        assert f"- {entry.name}: {entry.assumptions} ({entry.source})" in flowing
+
+
+# Many workloads.
+
+
+def test_a_grid_of_workloads_is_the_stack_of_each():
+    sizes = np.array([1e6, 1e9, 1e15], np.float32)
+    bits = np.array([4.0, 8.0, 16.0], np.float32)
+    grid = jax.jit(jax.vmap(lambda n, b: workload_energies(n, b)))(sizes, bits)
+    for i, (n, b) in enumerate(zip(sizes, bits)):
+        stack = build_stack(Workload(float(n), bits=int(b)))
+        assert float(grid.landauer[i]) == pytest.approx(stack.headline.landauer_joules, rel=2e-4)
+        assert float(grid.accelerator[i]) == pytest.approx(stack.headline.accelerator_joules, rel=1e-3)
+        assert float(grid.lyapunov[i]) == pytest.approx(stack.entry("LIM, Lyapunov-optimal").joules, rel=2e-4)
+        assert float(grid.rate_matched[i]) == pytest.approx(stack.entry("LIM, rate-matched").joules, rel=2e-4)
+        assert float(grid.constant[i]) == pytest.approx(stack.entry("LIM, best constant barrier").joules, rel=2e-4)
+
+
+def test_many_workloads_at_once_and_their_gradients():
+    """20,000 here; benchmarks/limits.py times a million."""
+    key = jax.random.split(jax.random.key(0), 3)
+    sizes = jnp.exp(jax.random.uniform(key[0], (20000,), jnp.float32, math.log(1e6), math.log(1e16)))
+    bits = jax.random.uniform(key[1], (20000,), jnp.float32, 2.0, 16.0)
+    factor = jax.random.uniform(key[2], (20000,), jnp.float32, 1.1, 2.0)
+    for updates in ("flop", "token", "optimizer"):
+        energies = quick_jit(jax.vmap(lambda *a: workload_energies(*a, updates=updates)))(sizes, bits, factor)  # noqa: B023
+        assert all(np.isfinite(e).all() and (e > 0).all() for e in energies)
+        assert (energies.lyapunov <= energies.rate_matched * 1.0001).all()
+    with jax.numpy_dtype_promotion("strict"):
+        check_gradient(
+            lambda *a: sum(jnp.log(e) for e in workload_energies(*a)), (1e9, 8.0, 1.3), (1e15, 4.0, 1.8), single=5e-3
+        )
+
+
+def test_wrong_names_of_a_grid():
+    with pytest.raises(ValueError, match="scaling must be one of"):
+        workload_energies(1e9, scaling="moore")
+    with pytest.raises(ValueError, match="updates must be one of"):
+        workload_energies(1e9, updates="step")
+
+
+def test_convergence_heat_is_the_frontier():
+    heat = convergence_heat(8.0)
+    theta = 1.2 * 8 * math.log(2)
+    for got, name in zip(heat[1:], ("constant", "rate_matched", "lyapunov")):
+        assert float(got) == pytest.approx(float(bounds.approach_heat(name, 256.0, theta, 1.0)), rel=1e-5)
+
+
+# Scans and figures.
+
+
+def test_scan_over_parameters_meets_the_stack():
+    scan = scan_parameters(1e6, 1e16, points=11)
+    lines = {line.label: line.values for line in scan.lines}
+    at = int(np.argmin(np.abs(np.log(scan.x / 1e15))))
+    stack = build_stack(Workload(1e15))
+    assert scan.x[at] == pytest.approx(1e15)
+    assert lines["Landauer per FLOP, Kaplan"][at] == pytest.approx(stack.headline.landauer_joules, rel=1e-6)
+    assert lines["LIM, Lyapunov-optimal"][at] == pytest.approx(stack.entry("LIM, Lyapunov-optimal").joules, rel=1e-4)
+    assert lines["LIM, static barrier"][at] == pytest.approx(stack.entry("LIM, static barrier").joules, rel=1e-4)
+    _, low, high = scan.band
+    assert (low[at], high[at]) == pytest.approx((stack.headline.lim_low_joules, stack.headline.lim_high_joules))
+    assert len(scan.runs) == 8 and all(scan.x[0] < run.details["parameters"] < scan.x[-1] for run in scan.runs)
+
+
+def test_scans_over_time_and_bits():
+    scan = scan_contraction(1e12, points=20)
+    by = {line.label: line.values for line in scan.lines}
+    assert (np.diff(by["Lyapunov-optimal"]) < 0).all() and np.isfinite(by["Lyapunov-optimal"]).all()
+    assert (by["Lyapunov-optimal"] <= by["rate-matched"]).all()
+    scan = scan_time(1e12, points=30)
+    by = {line.label: line.values for line in scan.lines}
+    assert (np.diff(by["static barrier"]) < 0).all()
+    ladder = (
+        "static barrier",
+        "best constant barrier",
+        "rate-matched",
+        "Lyapunov-optimal",
+        "always open (keeps nothing)",
+    )
+    for more, less in itertools.pairwise(ladder):
+        assert (by[less] <= by[more] * (1 + 1e-6)).all(), (more, less)
+    scan = scan_bits(1e15)
+    by = {line.label: line.values for line in scan.lines}
+    stack = build_stack(Workload(1e15))
+    assert by["Landauer per FLOP"][6] == pytest.approx(stack.headline.landauer_joules, rel=1e-6)
+    assert by["LIM, rate-matched"][6] == pytest.approx(stack.entry("LIM, rate-matched").joules, rel=1e-4)
+    assert by["H100 SXM bf16"][6] == pytest.approx(stack.headline.accelerator_joules)
+
+
+def test_figures_show_everything_with_units(headline, tmp_path):
+    from limjax.plots.limits import limit_figures, save_figures
+
+    drawn = limit_figures(figure_data(headline))
+    assert list(drawn) == ["energy_parameters", "energy_contraction", "energy_time", "energy_bits", "walls"]
+    for name, fig in drawn.items():
+        ax = fig.axes[0]
+        assert "[J]" in ax.get_ylabel(), name
+        if name != "walls":
+            assert ax.get_yscale() == "log" and ax.get_xlabel()
+    text = " ".join(t.get_text() for t in drawn["energy_parameters"].findobj(match=lambda a: hasattr(a, "get_text")))
+    for label in ("GPT-3 175B", "Landauer per FLOP, Kaplan", "reconstruction", "LIM, Lyapunov-optimal", "H100"):
+        assert label in text, label
+    paths = save_figures({"walls": drawn["walls"]}, tmp_path / "new")
+    assert [path.name for path in paths] == ["walls.png"] and paths[0].stat().st_size > 10000
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="cannot be written to"):
+        save_figures({}, tmp_path / "file")
+
+
+def test_labels_at_the_ends_of_curves_stay_apart():
+    from limjax.plots.limits import limit_curves
+
+    fig = limit_curves(scan_parameters(points=5), "title")
+    places = sorted(a.get_position()[1] for a in fig.axes[0].texts if a.get_position()[0] == 1.03)
+    assert len(places) == 11 and min(np.diff(places)) > 0.035
+    assert not re.search("nan", fig.axes[0].get_title())
