@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from limjax.limits.frontier import (
+    APPROACHES,
     approach_heat,
     attempts_for_heat,
     constant_at_exchange,
@@ -498,6 +499,7 @@ def actuation(start: ArrayLike, stop: ArrayLike, recovery: ArrayLike = 0.0) -> F
 
 
 __all__ = [
+    "APPROACHES",
     "actuation",
     "approach_heat",
     "attempts_for_heat",
