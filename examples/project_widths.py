@@ -1,17 +1,19 @@
 """How far a weight moves per step, measured on networks of several widths, and what that says about a larger one.
 
 Short runs of the digits perceptron and of the character transformer at their own learning rate, four widths or more each.
-The path per parameter and step is fitted as a power of the number of parameters and projected. Writes
-`benchmarks/results/widths.json`. Takes about ten minutes on two cores; `--quick` takes one.
+The path per parameter and step is fitted as a power of the number of parameters and projected. Projecting keeps the heat per
+level of path; its own trend is fitted beside it, to show how far that holds. Writes `benchmarks/results/widths.json`. Takes
+about ten minutes on two cores; `--quick` takes one.
 """
 
 import argparse
 import json
+import math
 import pathlib
 import platform
 
 import limjax
-from limjax.limits import Workload, fit_path, project
+from limjax.limits import PowerLawFit, Workload, fit_path, fit_power_law, project
 from limjax.limits.projection import path_per_step
 from limjax.tasks.char_transformer import char_transformer
 from limjax.tasks.digits import digits_mlp
@@ -55,34 +57,38 @@ def measure(name: str, widths: tuple[int, ...], steps: int, seeds: int) -> list[
     return runs
 
 
-def projections(name: str, runs: list[dict]) -> tuple[dict, list[dict]]:
-    """The fit, and the widest run projected to larger networks trained for tokens by Kaplan's law."""
-    fit = fit_path(runs)
-    print(
-        f"{name}: path per parameter and step ∝ N^{fit.exponent:.3f} "
-        f"({fit.exponent_low:.3f} to {fit.exponent_high:.3f} at 95 %), {fit.points} runs"
-    )
+def as_content(fit: PowerLawFit) -> dict:
+    return {
+        "exponent": fit.exponent,
+        "exponent_low": fit.exponent_low,
+        "exponent_high": fit.exponent_high,
+        "confidence": fit.confidence,
+        "at_mean_size": math.exp(fit.intercept + fit.exponent * fit.mean_log_x),
+        "scatter_of_ln": fit.scatter,
+        "points": fit.points,
+        "fitted_parameters": list(fit.fitted),
+    }
+
+
+def projections(name: str, runs: list[dict]) -> dict:
+    """The fits, and the widest run projected to larger networks trained as long as Kaplan's law says."""
+    path = fit_path(runs)
+    heat = fit_power_law([r["parameters"] for r in runs], [r["heat_kt"] / r["path_levels"] for r in runs])
+    for said, fit in (("path per parameter and step", path), ("heat per level of path", heat)):
+        print(
+            f"{name}: {said} ∝ N^{fit.exponent:.3f} ({fit.exponent_low:.3f} to {fit.exponent_high:.3f} at 95 %), "
+            f"{fit.points} runs"
+        )
     rows = []
     for size in SIZES:
-        projection = project(runs[-1], Workload(size), fit)
+        projection = project(runs[-1], Workload(size), path)
         rows.append(projection.as_dict())
         print(
             f"  {size:.0e} parameters: {projection.heat_joules:.1e} J of updates "
             f"({projection.heat_low_joules:.0e} to {projection.heat_high_joules:.0e}), static barrier "
             f"{projection.static_heat_joules:.1e} J, {projection.extrapolation:.0e} times beyond the measured sizes"
         )
-    low, high = fit.fitted
-    content = {
-        "exponent": fit.exponent,
-        "exponent_low": fit.exponent_low,
-        "exponent_high": fit.exponent_high,
-        "confidence": fit.confidence,
-        "path_at_mean_size": fit.predict(2.718281828459045**fit.mean_log_x)[0],
-        "scatter_of_ln_path": fit.scatter,
-        "points": fit.points,
-        "fitted_parameters": [low, high],
-    }
-    return content, rows
+    return {"path_fit": as_content(path), "heat_per_level_fit": as_content(heat), "projections": rows}
 
 
 def main(quick: bool, seeds: int, out: pathlib.Path) -> None:
@@ -95,8 +101,7 @@ def main(quick: bool, seeds: int, out: pathlib.Path) -> None:
         chosen, taken = ((4, 8, 12, 16), 20) if quick else (widths, steps)
         runs = measure(name, chosen, taken, seeds)
         content["machine"]["device"] = runs[0]["device"]
-        fit, rows = projections(name, runs)
-        content["networks"][name] = {"steps": taken, "runs": runs, "fit": fit, "projections": rows}
+        content["networks"][name] = {"steps": taken, "runs": runs, **projections(name, runs)}
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(content, indent=2) + "\n")
     print(f"Written to {out}")

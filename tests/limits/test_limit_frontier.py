@@ -15,8 +15,10 @@ from limjax.limits import bounds
 from limjax.limits.frontier import APPROACHES, HEAT_FALLS_FROM, MAX_CONTRACTION
 from limjax.tasks import quadratic
 
-NODES, WEIGHTS = np.polynomial.legendre.leggauss(1500)
-NODES, WEIGHTS = 0.5 * (NODES + 1), 0.5 * WEIGHTS
+# Gauss-Legendre in 40 panels of 40 nodes over [0, 1].
+NODES, WEIGHTS = np.polynomial.legendre.leggauss(40)
+NODES = ((np.arange(40)[:, None] + 0.5 * (NODES + 1)) / 40).ravel()
+WEIGHTS = np.tile(WEIGHTS / 80, 40)
 
 DISTANCES = np.array([2.0, 16.0, 256.0, 65536.0])
 CONTRACTIONS = np.array([0.05, 1.0, 4.0, 6.654, 16.6, 30.0])
@@ -164,8 +166,9 @@ def test_order_of_the_approaches_and_price(x64):
     lyapunov, matched, constant = (heat_of(name, m0, a_t, s) for name in APPROACHES)
     assert (lyapunov > 0).all() and (lyapunov <= matched * (1 + 1e-12)).all()
     assert (lyapunov <= constant * (1 + 1e-12)).all()
-    slope = quick_jit(jax.grad(lambda s: bounds.lyapunov_heat(m0, a_t, s).sum()))(s)
-    np.testing.assert_allclose(-slope, bounds.variance_price(m0, a_t, s), rtol=1e-8)
+    step = 1e-4 * (s - np.asarray(bounds.minimum_variance(m0, a_t)))
+    slope = (heat_of("lyapunov", m0, a_t, s + step) - heat_of("lyapunov", m0, a_t, s - step)) / (2 * step)
+    np.testing.assert_allclose(-slope, bounds.variance_price(m0, a_t, s), rtol=1e-6)
 
 
 @pytest.mark.parametrize("approach", APPROACHES)
@@ -302,6 +305,11 @@ def test_the_quadratic_task_pays_the_closed_form(approach):
 # Inverse problems.
 
 
+def time_for(approach, *arguments):
+    """`contraction_for_heat`, always compiled for four points."""
+    return bounds.contraction_for_heat(approach, *(np.broadcast_to(a, 4) for a in arguments))
+
+
 def test_time_for_a_budget_and_back(x64):
     m0, s = np.array([16.0, 256.0, 256.0, 65536.0]), np.array([1.0, 1.0, 40.0, 0.3])
     for approach in APPROACHES:
@@ -312,8 +320,7 @@ def test_time_for_a_budget_and_back(x64):
             # its heat falls so little beyond that a time hangs on the last digits
             a_t = np.maximum(start, HEAT_FALLS_FROM) + 0.1
         heat = heat_of(approach, m0, a_t, s)
-        solve = quick_jit(lambda *a: bounds.contraction_for_heat(approach, *a))  # noqa: B023
-        np.testing.assert_allclose(solve(m0, s, heat), a_t, rtol=1e-7)
+        np.testing.assert_allclose(time_for(approach, m0, s, heat), a_t, rtol=1e-7)
 
 
 def test_time_for_a_budget_in_float32_and_where_any_time_will_do():
@@ -385,24 +392,24 @@ def test_minimum_contraction_is_where_the_variance_comes_into_reach(x64):
 
 def test_budget_below_the_plateau_is_refused(x64):
     with pytest.raises(ValueError, match="No training time brings a constant barrier down to 2000 kT") as error:
-        bounds.contraction_for_heat("constant", 256.0, 1.0, 2000.0)
+        time_for("constant", 256.0, 1.0, 2000.0)
     plateau = float(bounds.constant_plateau(256.0, 1.0))
     assert nearest(error.value, "budget is any above") == pytest.approx(plateau, rel=1e-5)
-    assert np.isfinite(bounds.contraction_for_heat("constant", 256.0, 1.0, plateau * 1.0001))
+    assert np.isfinite(time_for("constant", 256.0, 1.0, plateau * 1.0001)).all()
     with pytest.raises(ValueError, match="No training time"):
-        bounds.contraction_for_heat("constant", 256.0, 1.0, plateau * 0.9999)
+        time_for("constant", 256.0, 1.0, plateau * 0.9999)
     with pytest.raises(ValueError, match="at most distance/4 = 64"):
-        bounds.contraction_for_heat("constant", 256.0, 65.0, 1e4)
-    assert np.isfinite(bounds.contraction_for_heat("constant", 256.0, 64.0, 1e4))
+        time_for("constant", 256.0, 65.0, 1e4)
+    assert np.isfinite(time_for("constant", 256.0, 64.0, 1e4)).all()
 
 
 def test_budget_that_would_take_for_ever_is_refused(x64):
     with pytest.raises(ValueError, match="needs a contraction beyond 40") as error:
-        bounds.contraction_for_heat("lyapunov", 256.0, 1.0, 1e-40)
+        time_for("lyapunov", 256.0, 1.0, 1e-40)
     least = nearest(error.value, "budget there is")
-    assert np.isfinite(bounds.contraction_for_heat("lyapunov", 256.0, 1.0, least * 1.001))
+    assert np.isfinite(time_for("lyapunov", 256.0, 1.0, least * 1.001)).all()
     with pytest.raises(ValueError, match="beyond 40"):
-        bounds.contraction_for_heat("lyapunov", 256.0, 1.0, least * 0.999)
+        time_for("lyapunov", 256.0, 1.0, least * 0.999)
 
 
 def test_nothing_to_learn_is_refused():
@@ -470,24 +477,25 @@ def function_of(name):
     return lambda *a: function(*approach, *a)
 
 
-@pytest.mark.parametrize("name", ARGUMENTS)
+# Roots within roots take seconds to compile.
+SLOW = [name for name in ARGUMENTS if "_for_heat" in name]
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in ARGUMENTS])
 def test_gradients(name):
     check_gradient(function_of(name), *ARGUMENTS[name])
 
 
-def test_gradients_are_finite_everywhere_feasible():
-    m0, a_t, above = (g.ravel() for g in np.meshgrid(DISTANCES, np.geomspace(1e-3, 40, 17), np.geomspace(0.05, 1e6, 8)))
+def test_gradients_are_finite_wherever_feasible_and_infeasible_points_spoil_no_others():
+    above = np.concatenate([np.geomspace(0.05, 1e6, 8), [-0.5]])
+    m0, a_t, above = (g.ravel() for g in np.meshgrid(DISTANCES, np.geomspace(1e-3, 40, 17), above))
     s = m0 * np.exp(-a_t) * -np.expm1(-a_t) * (1 + above)
     m0, a_t, s = (v.astype(np.float32) for v in (m0, a_t, s))
+    is_feasible = above > 0
     for name in APPROACHES:
-        gradient = quick_jit(jax.grad(lambda *a: bounds.approach_heat(name, *a).sum(), (0, 1, 2)))(m0, a_t, s)  # noqa: B023
-        assert all(np.isfinite(g).all() for g in gradient), name
-        assert (np.asarray(gradient[2]) <= 0).all(), name
-
-
-def test_an_infeasible_point_of_a_grid_does_not_spoil_the_others():
-    s = np.array([0.1, 1.0, 10.0], np.float32)
-    for name in APPROACHES:
-        heat, slope = quick_jit(jax.vmap(jax.value_and_grad(lambda s: bounds.approach_heat(name, 256.0, 6.0, s))))(s)  # noqa: B023
-        np.testing.assert_array_equal(np.isfinite(heat), [False, True, True])
-        assert np.isfinite(np.asarray(slope)[1:]).all()
+        heat, gradient = quick_jit(
+            jax.vmap(jax.value_and_grad(lambda *a: bounds.approach_heat(name, *a), (0, 1, 2)))  # noqa: B023
+        )(m0, a_t, s)
+        np.testing.assert_array_equal(np.isfinite(heat), is_feasible)
+        assert all(np.isfinite(np.asarray(g)[is_feasible]).all() for g in gradient), name
+        assert (np.asarray(gradient[2])[is_feasible] <= 0).all(), name

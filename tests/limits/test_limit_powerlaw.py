@@ -12,7 +12,10 @@ from scipy import optimize
 from limjax.limits import bounds
 from limjax.limits.frontier import MAX_CONTRACTION
 
-NODES, WEIGHTS = np.polynomial.legendre.leggauss(800)
+# Gauss-Legendre in 20 panels of 40 nodes over [-1, 1].
+NODES, WEIGHTS = np.polynomial.legendre.leggauss(40)
+NODES = ((2 * np.arange(20)[:, None] + NODES - 19) / 20).ravel()
+WEIGHTS = np.tile(WEIGHTS / 20, 20)
 CASES = [(256.0, 1.0, 1e4), (256.0, 0.5, 1e6), (16.0, 2.0, 30.0), (4096.0, 3.0, 1e3)]
 
 
@@ -129,8 +132,10 @@ def test_infeasible_variance_and_duration(x64):
         assert np.isfinite(bounds.power_law_heat(256.0, 1.0, 1e4, least * (1 + 1e-9), noise))
         with pytest.raises(ValueError, match="cannot be reached"):
             bounds.power_law_heat(256.0, 1.0, 1e4, least * (1 - 1e-9), noise)
-        heat = quick_jit(lambda s: bounds.power_law_heat(256.0, 1.0, 1e4, s, noise))  # noqa: B023
-        assert np.isnan(heat(0.5 * least))
+        heat = quick_jit(jax.vmap(jax.value_and_grad(lambda s: bounds.power_law_heat(256.0, 1.0, 1e4, s, noise))))  # noqa: B023
+        value, slope = heat(least * jnp.array([0.5, 2.0, 9.0]))
+        np.testing.assert_array_equal(np.isfinite(value), [False, True, True])
+        assert np.isfinite(np.asarray(slope)[1:]).all()
     with pytest.raises(ValueError, match="contracts by more than e\\^40") as error:
         bounds.power_law_heat(256.0, 20.0, 1e4, 1.0)
     longest = nearest(error.value, "duration is")
@@ -156,16 +161,8 @@ def test_wrong_arguments_are_named(call, words):
     assert all(word in str(error.value) for word in words), str(error.value)
 
 
-@pytest.mark.parametrize("noise", ["schedule", "flow"])
+@pytest.mark.parametrize("noise", [pytest.param("schedule", marks=pytest.mark.slow), "flow"])
 def test_gradients(noise):
     check_gradient(lambda *a: bounds.power_law_minimum_variance(*a, noise), (256.0, 1.0, 1e3))
     check_gradient(lambda *a: sum(bounds.power_law_constant(*a, noise)), (256.0, 1.0, 1e3, 0.1), (16.0, 2.0, 30.0, 1.0))
     check_gradient(lambda *a: bounds.power_law_heat(*a, noise), (256.0, 1.0, 1e4, 3.0), (16.0, 2.0, 30.0, 2.0))
-
-
-def test_an_infeasible_point_of_a_grid_does_not_spoil_the_others():
-    heat, slope = quick_jit(jax.vmap(jax.value_and_grad(lambda s: bounds.power_law_heat(256.0, 1.0, 1e4, s, "flow"))))(
-        jnp.array([0.1, 1.0, 10.0])
-    )
-    np.testing.assert_array_equal(np.isfinite(heat), [False, True, True])
-    assert np.isfinite(np.asarray(slope)[1:]).all()
