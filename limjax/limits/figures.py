@@ -1,5 +1,6 @@
 """What the figures of the limits show: scans and walls for one training, by file name."""
 
+from dataclasses import replace
 from typing import NamedTuple
 
 from limjax.limits.records import Catalogue
@@ -49,7 +50,10 @@ def figure_data(limits: Limits, catalogue: Catalogue | None = None) -> FigureDat
     heat = stack.entry("LIM, Lyapunov-optimal").joules_per_parameter / thermal_energy_joules(conditions.temperature)
     cases = []
     for said, batch in (("one token", 1.0), (f"{plain(asked.batch)} tokens", asked.batch)):
-        workload = Workload(asked.parameters, tokens=asked.total_tokens, batch=batch, bits=asked.bits)
+        if asked.optimum is not None:
+            workload = replace(asked, batch=batch)
+        else:
+            workload = Workload(asked.parameters, tokens=asked.total_tokens, batch=batch, bits=asked.bits)
         # Weights in a memory that keeps them, as compute-in-memory needs: writing it is the update wall.
         bars = walls(
             workload,

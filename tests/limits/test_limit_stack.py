@@ -286,7 +286,12 @@ def test_scans_over_time_and_bits():
 def test_figures_show_everything_with_units(headline, tmp_path):
     from limjax.plots.limits import limit_figures, save_figures
 
-    drawn = limit_figures(figure_data(headline))
+    data = figure_data(headline)
+    for _, bars in data.walls:
+        assert all(bar.compute == pytest.approx(headline.stack.headline.accelerator_joules) for bar in bars)
+    given = figure_data(energy_limits(1e9, steps=1e4, batch=1e5)).walls[1][1][0]
+    assert given.compute == pytest.approx(6e9 * 1e9 * 700 / 989e12)
+    drawn = limit_figures(data)
     assert list(drawn) == ["energy_parameters", "energy_contraction", "energy_time", "energy_bits", "walls"]
     for name, fig in drawn.items():
         ax = fig.axes[0]
