@@ -23,6 +23,10 @@ FEATURES = ("progress", "ln speed", "ln moment", "ln loss")
 # Middle and half-width of what the features usually span; the network sees (x - middle) / width.
 _MIDDLE = (0.5, 0.0, -25.0, -1.5)
 _WIDTH = (0.5, 3.0, 6.0, 1.5)
+# A parameter that asks for less than this per step, or whose gradient does not matter, is not told apart from one that
+# asks for nothing: its logarithm would run off, and with it the derivative of a barrier that costs nothing.
+_SPEED_FLOOR = 1e-3
+_MOMENT_FLOOR = 1e-18
 
 
 class LearnedState(eqx.Module):
@@ -159,11 +163,12 @@ class LearnedBarrier(AbstractBarrier):
         first = jnp.where(inputs.step == 0, loss.astype(state.first.dtype), state.first)
         progress = inputs.step.astype(self.steps.dtype) / jnp.maximum(self.steps - 1, 1)
         log_loss = (safe_log(smoothed) - safe_log(first)).astype(self.steps.dtype)
-        log_lsb = jnp.log(inputs.cell.lsb)
+        lsb = inputs.cell.lsb
         barrier = []
         for speed, moment in zip(speeds, moments):
-            log_moment = safe_log(moment) + 2 * log_lsb.astype(moment.dtype)
-            features = (jnp.clip(progress, 0, 1), 0.5 * safe_log(speed), log_moment, log_loss)
+            log_speed = 0.5 * jnp.log(speed + _SPEED_FLOOR**2)
+            log_moment = jnp.log(moment * jnp.square(lsb.astype(moment.dtype)) + _MOMENT_FLOOR)
+            features = (jnp.clip(progress, 0, 1), log_speed, log_moment, log_loss)
             barrier.append(inputs.cell.barrier(self.log_exchange(features)))
         height = barrier if self.granularity == "parameter" else jnp.stack(barrier)
         return height, LearnedState(moments, speeds, smoothed, first)

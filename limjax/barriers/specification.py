@@ -113,7 +113,7 @@ def _spline(cell, total_steps, learning_rate, start=9.0, stop=16.0, knots=8):
 
 
 def _learned(cell, total_steps, learning_rate, price=1e6, decay=0.98, granularity="parameter"):
-    return LearnedBarrier.from_theory(price, total_steps, decay=decay, granularity=granularity)
+    return LearnedBarrier.from_theory(price, total_steps, decay=decay, granularity=granularity)  # pyright: ignore[reportArgumentType]  # checked there
 
 
 _MAKERS = {

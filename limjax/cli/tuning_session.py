@@ -36,7 +36,7 @@ def parse_max_loss(text: str | None) -> float | str | None:
         raise ValueError(f"--max-loss must be a number or `plain`, got {text!r}.") from None
 
 
-def energies(text: str | None, points: int, mode: str) -> np.ndarray | None:
+def energies(text: str | None, points: int, mode: str) -> list[float]:
     """Points between the two ends given, in equal ratios.
 
     Raises:
@@ -50,7 +50,7 @@ def energies(text: str | None, points: int, mode: str) -> np.ndarray | None:
         if len(ends) != 2:
             raise ValueError(f"--energy needs two numbers, smallest and largest, as 1e-4,3e-2; got {text!r}.")
         low, high = ends
-    return np.geomspace(low, high, points)
+    return np.geomspace(low, high, points).tolist()
 
 
 def times(text: str | None) -> list[float]:

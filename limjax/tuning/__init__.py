@@ -1,6 +1,6 @@
 """Gradients of loss, heat and time through whole training runs, and what they are good for."""
 
-from limjax.tuning.gradients import Method, value_and_gradient
+from limjax.tuning.gradients import value_and_gradient
 from limjax.tuning.held_out import (
     Evaluation,
     HandMade,
@@ -21,7 +21,6 @@ __all__ = [
     "Design",
     "Evaluation",
     "HandMade",
-    "Method",
     "Outcome",
     "OuterRow",
     "ParetoCode",

@@ -25,14 +25,16 @@ def checkpointed_loop(body: Callable[[Carry], Carry], carry: Carry, length: int)
         The carry after the last step.
     """
 
-    def scan(carry, count):
+    def scan(carry: Carry, count: int) -> Carry:
         return jax.lax.scan(lambda c, _: (body(c), None), carry, None, length=count)[0]
 
-    def segments(carry, count, size):
+    def segments(carry: Carry, count: int, size: int) -> Carry:
         segment = jax.checkpoint(lambda c: scan(c, size), prevent_cse=False)
         return jax.lax.scan(lambda c, _: (segment(c), None), carry, None, length=count)[0]
 
-    size = max(1, math.isqrt(length))
+    root = max(1, math.isqrt(length))
+    # A divisor near the root saves compiling a shorter last segment.
+    size = next((n for n in range(root, root // 2, -1) if length % n == 0), root)
     count, rest = divmod(length, size)
     carry = segments(carry, count, size)
     return segments(carry, 1, rest) if rest else carry

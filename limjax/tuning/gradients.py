@@ -2,19 +2,17 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
-Method = Literal["reverse", "forward", "truncated", "evolution"]
-
 
 def value_and_gradient(
     function: Callable[[PyTree], tuple[Float[Array, ""], Any]],
-    method: Method,
+    method: str,
     *,
     pairs: int = 8,
     spread: float = 0.1,

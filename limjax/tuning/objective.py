@@ -1,11 +1,13 @@
 """What is to be made small: loss against energy against time, or one of them under a limit on another."""
 
 import math
-from typing import NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
+import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from limjax.physics.validation import as_leaf
 from limjax.tuning.problem import Outcome
 
 
@@ -33,8 +35,8 @@ class Budget(NamedTuple):
     max_energy_kt: float | None = None
 
 
-class Objective:
-    """A weighted sum, or an augmented Lagrangian of a budget.
+class Objective(eqx.Module):
+    """A weighted sum, or an augmented Lagrangian of a budget. Its numbers are leaves: changing them compiles nothing.
 
     For a goal f under the limit c <= 0 it is f + (ρ/2)(max(0, c + μ/ρ)² - (μ/ρ)²), with the multiplier μ raised by ρc
     (Hestenes and Powell, 1969; Nocedal & Wright, Numerical Optimization, section 17.3). Goal and limit are logarithms,
@@ -48,7 +50,11 @@ class Objective:
         ValueError: for a number that is not finite or not positive, or two limits at once.
     """
 
-    penalty = 30.0
+    penalty: ClassVar[float] = 30.0
+    energy: Float[Array, ""]
+    time: Float[Array, ""]
+    limit: Float[Array, ""]
+    limited: Literal["nothing", "loss", "energy"] = eqx.field(static=True)
 
     def __init__(self, weights: Weights, budget: Budget):
         for name, value in weights._asdict().items():
@@ -61,38 +67,34 @@ class Objective:
             raise ValueError(
                 "Give max_loss (least energy at that loss) or max_energy_kt (least loss within that energy), not both."
             )
-        self.weights, self.budget = weights, budget
-
-    @property
-    def is_constrained(self) -> bool:
-        """Whether there is a limit."""
-        return self.budget != Budget()
+        self.energy, self.time = as_leaf(weights.energy), as_leaf(weights.time)
+        self.limited = (
+            "loss" if budget.max_loss is not None else "energy" if budget.max_energy_kt is not None else "nothing"
+        )
+        self.limit = as_leaf({"loss": budget.max_loss, "energy": budget.max_energy_kt, "nothing": 1.0}[self.limited])
 
     def value(self, outcome: Outcome, multiplier: Float[Array, ""]) -> Float[Array, ""]:
         """The number to make small, for an outcome averaged over seeds."""
         goal = self.goal(outcome)
-        if not self.is_constrained:
+        if self.limited == "nothing":
             return goal
-        violation = self.violation(outcome)
-        shifted = jnp.maximum(violation + multiplier / self.penalty, 0.0)
+        shifted = jnp.maximum(self.violation(outcome) + multiplier / self.penalty, 0.0)
         return goal + 0.5 * self.penalty * (shifted**2 - (multiplier / self.penalty) ** 2)
 
     def goal(self, outcome: Outcome) -> Float[Array, ""]:
         """The weighted sum, or the logarithm of what a budget leaves free."""
-        time = self.weights.time * outcome.seconds
-        if self.budget.max_loss is not None:
+        time = self.time * outcome.seconds
+        if self.limited == "loss":
             return _log(outcome.energy_kt) + time
-        if self.budget.max_energy_kt is not None:
+        if self.limited == "energy":
             return _log(outcome.loss) + time
-        return outcome.loss + self.weights.energy * outcome.energy_kt + time
+        return outcome.loss + self.energy * outcome.energy_kt + time
 
     def violation(self, outcome: Outcome) -> Float[Array, ""]:
         """Logarithm of the limited quantity over its limit; zero without a limit."""
-        if self.budget.max_loss is not None:
-            return _log(outcome.loss) - math.log(self.budget.max_loss)
-        if self.budget.max_energy_kt is not None:
-            return _log(outcome.energy_kt) - math.log(self.budget.max_energy_kt)
-        return jnp.zeros_like(outcome.loss)
+        if self.limited == "nothing":
+            return jnp.zeros_like(outcome.loss)
+        return _log(outcome.loss if self.limited == "loss" else outcome.energy_kt) - jnp.log(self.limit)
 
     def next_multiplier(self, multiplier: float, outcome: Outcome) -> float:
         """The multiplier after a step that gave this outcome."""

@@ -8,7 +8,7 @@ import pathlib
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -105,13 +105,16 @@ def non_dominated(points: Float[np.ndarray, "points objectives"]) -> Bool[np.nda
         [True, True, False]
     """
     points = np.asarray(points, np.float64)
-    finite = np.isfinite(points).all(axis=1)
-    no_worse = (points[:, None, :] <= points[None, :, :]).all(axis=2)
-    better = (points[:, None, :] < points[None, :, :]).any(axis=2)
-    return finite & ~(no_worse & better & finite[:, None]).any(axis=0)
+    finite = np.all(np.isfinite(points), axis=1)
+    no_worse = np.all(points[:, None, :] <= points[None, :, :], axis=2)
+    better = np.any(points[:, None, :] < points[None, :, :], axis=2)
+    beats = np.logical_and(np.logical_and(no_worse, better), np.reshape(finite, (-1, 1)))
+    return np.logical_and(finite, np.logical_not(np.any(beats, axis=0)))
 
 
-def hypervolume(points: Float[np.ndarray, "points objectives"], reference: Sequence[float]) -> float:
+def hypervolume(
+    points: Float[np.ndarray, "points objectives"], reference: Sequence[float] | Float[np.ndarray, "objectives"]
+) -> float:
     """Volume of what the points beat, up to a reference point; smaller objectives are better.
 
     Slices along the last objective (Zitzler & Thiele, IEEE Trans. Evol. Comput. 3, 257 (1999)); exact for any number of
@@ -147,7 +150,7 @@ def pareto_front(
     cell: ArrheniusCell | None = None,
     barrier: AbstractBarrier | str | None = None,
     *,
-    mode: Literal["weights", "budget"] = "weights",
+    mode: str = "weights",
     energy: Sequence[float] | None = None,
     time: Sequence[float] = (),
     steps: int | None = None,
@@ -238,7 +241,7 @@ def pareto_front(
                     on_progress(len(found), len(settings), point)
 
     devices = jax.local_devices() if devices is None else list(devices)
-    pieces = [list(piece) for piece in np.array_split(range(len(settings)), min(len(devices), len(settings)))]
+    pieces = [piece.tolist() for piece in np.array_split(range(len(settings)), min(len(devices), len(settings)))]
     code = ParetoCode.completed
     try:
         if len(pieces) == 1:
@@ -275,7 +278,7 @@ def _tuned_point(problem, setting, mode, barrier, start, test_seeds, with_time, 
     if mode == "budget":
         goal = {"weights": Weights(0.0, setting["time"]), "max_energy_kt": setting["energy"]}
     result = tune(
-        problem.task, barrier=barrier, start=start, problem=problem, held_out=test_seeds, tune_step_time=with_time,
+        problem.task, barrier=barrier, start=start, problem=problem, held_out=test_seeds.tolist(), tune_step_time=with_time,
         **goal, **options,
     )  # fmt: skip
     if result.result is TuneCode.interrupted:
@@ -301,7 +304,7 @@ def _front(code, points, with_time, policies, plain, problem) -> ParetoResult:
     if with_time and points:
         reference["seconds"] = 2 * max(p.seconds for p in points)
     with np.errstate(invalid="ignore", divide="ignore"):
-        volume = hypervolume(np.log(values[front]), np.log(list(reference.values()))) if points else 0.0
+        volume = hypervolume(np.log(values[front]), np.log(np.array(list(reference.values())))) if points else 0.0
     marked = tuple(p._replace(is_front=bool(f)) for p, f in zip(points, front))
     return ParetoResult(code, marked, volume, reference, objectives, tuple(policies), plain, problem)
 

@@ -8,7 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Float, Integer, PyTree
 
 from limjax.barriers.base import AbstractBarrier
 from limjax.barriers.spline import hermite_curve
@@ -137,7 +137,7 @@ class Problem:
 
         return schedule
 
-    def outcome(self, design: Design, seed: Int[Array, ""], data: Any, hops: Hops, window: int | None) -> Outcome:
+    def outcome(self, design: Design, seed: Integer[Array, ""], data: Any, hops: Hops, window: int | None) -> Outcome:
         """One run, differentiable in the design.
 
         The seed decides initialisation, batches and hops, by the same keys as in `limjax.train`.
@@ -202,7 +202,9 @@ class Problem:
             return self._data["fit"], self._data["validation"]
         return self._data["all"], self._data[part]
 
-    def run(self, design: Design, seeds: Int[Array, "seeds"], *, part: Part = "test", hops: Hops = "exact") -> Outcome:
+    def run(
+        self, design: Design, seeds: Integer[Array, "seeds"], *, part: Part = "test", hops: Hops = "exact"
+    ) -> Outcome:
         """Outcomes of a design for several seeds, in one compiled call.
 
         Args:

@@ -1,11 +1,13 @@
 """The outer loop: gradient descent on the design of a run."""
 
 import enum
+import functools
 import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,7 +19,7 @@ from limjax.barriers.spline import SplineBarrier
 from limjax.optimizer import Hops
 from limjax.physics.cell import ArrheniusCell
 from limjax.tasks import Task, get_task
-from limjax.tuning.gradients import Method, value_and_gradient
+from limjax.tuning.gradients import value_and_gradient
 from limjax.tuning.held_out import Evaluation, evaluate, held_out_seeds
 from limjax.tuning.objective import Budget, Objective, Weights
 from limjax.tuning.problem import Design, Outcome, Problem
@@ -132,7 +134,7 @@ def tune(
     held_out: int | Sequence[int] = 8,
     resample: bool = True,
     seed: int = 0,
-    gradient: Method = "reverse",
+    gradient: str = "reverse",
     window: int | None = None,
     pairs: int = 8,
     validation: float = 0.2,
@@ -219,12 +221,12 @@ def tune(
     elif window is not None:
         raise ValueError(f'window is for gradient="truncated", got window={window!r} with gradient={gradient!r}.')
     if max_loss == "plain":
-        plain_outcome = problem.run(start, tuning_seeds, part="validation", hops="mean")
+        plain_outcome = problem.run(start, jnp.asarray(tuning_seeds), part="validation", hops="mean")
         max_loss = float(plain_outcome.loss.mean())
     objective = Objective(weights or Weights(), Budget(max_loss, max_energy_kt))
     variables = Variables(start, learning_rate=tune_learning_rate, step_time=tune_step_time)
     code, design, nearest, history = _descend(
-        problem, objective, variables, start, hops, outer_steps, outer_rate, tuning_seeds, resample, seed, gradient, window,
+        problem, objective, variables, hops, outer_steps, outer_rate, tuning_seeds, resample, seed, gradient, window,
         pairs, on_progress,
     )  # fmt: skip
     before = evaluate(problem, start, test_seeds)
@@ -245,30 +247,21 @@ def tune(
         after=evaluate(problem, design, test_seeds),
         plain=evaluate(problem, start, test_seeds, hops="mean"),
         shares=shares,
-        nearest=nearest if objective.is_constrained else None,
+        nearest=nearest if objective.limited != "nothing" else None,
         problem=problem,
     )
 
 
 def _descend(
-    problem, objective, variables, start, hops, outer_steps, outer_rate, seeds, resample, seed, gradient, window, pairs,
+    problem, objective, variables, hops, outer_steps, outer_rate, seeds, resample, seed, gradient, window, pairs,
     on_progress,
 ):  # fmt: skip
     """The loop: every step is one compiled call; failures go back to the last good point with a smaller rate."""
     data = problem.data("validation")
 
-    @jax.jit
-    def step(point, multiplier, key, seeds, data):
-        def function(point):
-            design = variables.to_design(point)
-            outcomes = jax.vmap(lambda s: problem.outcome(design, s, data, hops, window))(seeds)
-            mean = jax.tree.map(jnp.mean, outcomes)
-            return objective.value(mean, multiplier), mean
-
-        return value_and_gradient(function, gradient, pairs=pairs)(point, key)
-
-    optimizer = optax.inject_hyperparams(optax.adam)(outer_rate, b1=0.9, b2=0.98)
-    point = good = variables.from_design(start)
+    step = _compiled_step(problem, hops, gradient, window, pairs)
+    optimizer = optax.scale_by_adam(b1=0.9, b2=0.98)
+    point = good = variables.start()
     state = optimizer.init(point)
     candidates, part = [point], []
     multiplier, damping, failures = 0.0, 1.0, 0
@@ -278,8 +271,9 @@ def _descend(
         for k in range(outer_steps):
             key = jax.random.fold_in(jax.random.key(seed), k)
             drawn = seeds + np.uint32(_RESAMPLE * (k + 1)) if resample else seeds
-            (value, mean), slope = step(point, jnp.asarray(multiplier), key, drawn, data)
-            mean = Outcome(*(np.asarray(x) for x in mean))
+            (value, mean), slope = step(
+                point, variables, objective, jnp.asarray(multiplier), key, jnp.asarray(drawn), data
+            )
             steepest = largest(slope)
             row = OuterRow(
                 k, float(value), float(mean.loss), float(mean.heat_kt), float(mean.actuation_kt), float(mean.seconds),
@@ -302,11 +296,10 @@ def _descend(
             if len(part) >= max(1, outer_steps // _PARTS):
                 candidates.append(_mean(part))
                 part = []
-            multiplier = objective.next_multiplier(multiplier, mean) if objective.is_constrained else 0.0
+            multiplier = objective.next_multiplier(multiplier, mean) if objective.limited != "nothing" else 0.0
             rate = outer_rate * damping * (0.1 + 0.45 * (1 + math.cos(math.pi * k / outer_steps)))
-            state.hyperparams["learning_rate"] = jnp.asarray(rate, jnp.result_type(float))
-            updates, state = optimizer.update(slope, state, point)
-            point = optax.apply_updates(point, updates)
+            direction, state = optimizer.update(slope, state, point)
+            point = jax.tree.map(lambda p, u, rate=rate: p - rate * u, point, direction)
     except KeyboardInterrupt:
         code = TuneCode.interrupted
     if part:
@@ -315,6 +308,23 @@ def _descend(
     if code is TuneCode.completed and is_broken:
         code = TuneCode.infeasible
     return code, design, nearest, tuple(history)
+
+
+@functools.lru_cache(maxsize=32)
+def _compiled_step(problem: Problem, hops: Hops, gradient: str, window: int | None, pairs: int):
+    """One outer step as a compiled function, kept for the next call with the same problem."""
+
+    @eqx.filter_jit
+    def step(point, variables, objective, multiplier, key, seeds, data):
+        def function(point):
+            design = variables.to_design(point)
+            outcomes = jax.vmap(lambda s: problem.outcome(design, s, data, hops, window))(seeds)
+            mean = jax.tree.map(jnp.mean, outcomes)
+            return objective.value(mean, multiplier), mean
+
+        return value_and_gradient(function, gradient, pairs=pairs)(point, key)
+
+    return step
 
 
 def _mean(points):
@@ -327,13 +337,13 @@ def _select(problem: Problem, objective: Objective, designs: Sequence[Design], h
     best = designs[0], True, math.nan
     best_rank = (True, math.inf)
     for design in designs:
-        outcome = problem.run(design, seeds, part="validation", hops=hops)
-        mean = Outcome(*(np.asarray(x).mean() for x in outcome))
+        outcome = problem.run(design, jnp.asarray(seeds), part="validation", hops=hops)
+        mean = Outcome(*(jnp.mean(x) for x in outcome))
         violation = float(objective.violation(mean))
         is_broken = not violation <= _FEASIBLE
         rank = (is_broken, violation if is_broken else float(objective.goal(mean)))
         if rank < best_rank:
-            limited = mean.loss if objective.budget.max_loss is not None else mean.energy_kt
+            limited = mean.loss if objective.limited == "loss" else mean.energy_kt
             best, best_rank = (design, is_broken, float(limited)), rank
     return best
 

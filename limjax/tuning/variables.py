@@ -24,6 +24,8 @@ class Scale(NamedTuple):
     kind: str = "linear"
 
 
+# A step of 1 in the learning rate's logarithm would be too bold.
+_RATE_SIZE = 0.3
 # Heights in kT; a change of one kT is a factor e in the exchange, and so is one of the logarithms.
 _TUNED: dict[str, dict[str, Scale]] = {
     "static": {"height": Scale(1.0)},
@@ -43,43 +45,43 @@ _TUNED: dict[str, dict[str, Scale]] = {
 }
 
 
-class Variables:
+class Variables(eqx.Module):
     """A design as a flat dictionary of unbounded, scaled numbers, and back.
 
-    Args:
+    Attributes:
         design: where to start; everything that is not tuned keeps its value.
         learning_rate: whether the learning-rate factor is tuned.
         step_time: whether the step time is tuned.
-
-    Raises:
-        ValueError: if the barrier has nothing to tune.
     """
 
-    def __init__(self, design: Design, *, learning_rate: bool = False, step_time: bool = False):
-        self._design = design
-        self._scales = tuned_fields(design.barrier)
-        self._with_rate, self._with_time = learning_rate, step_time
+    design: Design
+    learning_rate: bool = eqx.field(static=True, default=False)
+    step_time: bool = eqx.field(static=True, default=False)
 
-    def from_design(self, design: Design) -> dict[str, Float[Array, "..."]]:
-        """The numbers of a design."""
-        values = {}
-        for field, scale in self._scales.items():
-            values[field] = _forward(getattr(design.barrier, field), scale) / scale.size
-        if self._with_rate:
-            values["log_rate"] = design.log_rate / 0.3
-        if self._with_time:
-            values["log_step_time"] = design.log_step_time
+    def start(self) -> dict[str, Float[Array, "..."]]:
+        """The numbers of the design to start from.
+
+        Raises:
+            ValueError: if the barrier has nothing to tune.
+        """
+        values = {
+            field: _forward(getattr(self.design.barrier, field), scale) / scale.size
+            for field, scale in tuned_fields(self.design.barrier).items()
+        }
+        if self.learning_rate:
+            values["log_rate"] = self.design.log_rate / _RATE_SIZE
+        if self.step_time:
+            values["log_step_time"] = self.design.log_step_time
         return values
 
     def to_design(self, values: dict[str, Float[Array, "..."]]) -> Design:
         """The design with these numbers."""
-        barrier = self._design.barrier
-        for field, scale in self._scales.items():
+        barrier = self.design.barrier
+        for field, scale in tuned_fields(barrier).items():
             value = _backward(values[field] * scale.size, scale)
             barrier = eqx.tree_at(lambda b, field=field: getattr(b, field), barrier, value)
-        rate = values["log_rate"] * 0.3 if self._with_rate else self._design.log_rate
-        time = values["log_step_time"] if self._with_time else self._design.log_step_time
-        return Design(barrier, time, rate)
+        rate = values["log_rate"] * _RATE_SIZE if self.learning_rate else self.design.log_rate
+        return Design(barrier, values["log_step_time"] if self.step_time else self.design.log_step_time, rate)
 
 
 def tuned_fields(barrier: AbstractBarrier) -> dict[str, Scale]:

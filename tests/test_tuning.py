@@ -1,0 +1,548 @@
+"""Gradients through training, the outer loop, budgets, and what tuning writes."""
+
+import json
+import math
+import pathlib
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import limjax
+from limjax.barriers.files import barrier_from_json, barrier_to_json, for_run, load_barrier, save_barrier
+from limjax.cli import main
+from limjax.limits.frontier import lyapunov_at_price
+from limjax.tasks import Task, quadratic
+from limjax.tuning import (
+    Design,
+    Problem,
+    Scale,
+    TuneCode,
+    Weights,
+    best_hand_made,
+    evaluate,
+    evaluate_hand_made,
+    held_out_seeds,
+    hypervolume,
+    non_dominated,
+    pareto_front,
+    train_design,
+    tune,
+    tuned_fields,
+    value_and_gradient,
+)
+from limjax.tuning.checkpointing import checkpointed_loop
+from limjax.tuning.objective import Budget, Objective
+from limjax.tuning.variables import Variables
+
+pytestmark = pytest.mark.optax
+
+
+def curve_task(dtype=np.float32):
+    """The smallest network that learns anything: what takes time in these tests is compiling."""
+    x = np.linspace(-1, 1, 40, dtype=dtype).reshape(-1, 1)
+    data = {"x": x, "y": np.sin(3 * x)}
+
+    def init(key):
+        return {
+            "a": jax.random.normal(key, (1, 3), dtype),
+            "b": jnp.linspace(-1, 1, 3, dtype=dtype),
+            "c": jnp.ones((3, 1), dtype),
+        }
+
+    def loss(p, batch):
+        return jnp.mean((jnp.tanh(batch["x"] @ p["a"] + p["b"][None, :]) @ p["c"] - batch["y"]) ** 2)
+
+    return Task("curve", init, loss, data, data)
+
+
+@pytest.fixture(scope="module")
+def problem():
+    return Problem(curve_task(), limjax.ArrheniusCell(lsb=2.0**-8), steps=36, batch_size=16, learning_rate=2e-2)
+
+
+BARRIERS = {
+    "spline": lambda: limjax.SplineBarrier([9.0, 11.0, 12.0, 14.0], 36),
+    "spline per layer": lambda: limjax.SplineBarrier(np.tile([9.0, 12.0, 14.0], (3, 1)), 36),
+    "learned": lambda: limjax.LearnedBarrier.from_theory(1e6, 36, units=3),
+    "learned per leaf": lambda: limjax.LearnedBarrier.from_theory(1e6, 36, units=3, granularity="leaf"),
+    "lyapunov": lambda: limjax.LyapunovBarrier(10.0),
+    "fisher": lambda: limjax.FisherBarrier(1e6),
+    "rate-matched": lambda: limjax.RateMatchedBarrier(2.0),
+    "fowler-nordheim": lambda: limjax.FowlerNordheimBarrier(10.0, 0.01),
+}
+
+
+# -- gradients ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["spline per layer", pytest.param("learned", marks=pytest.mark.slow)])
+def test_gradients_through_training_match_finite_differences(x64, name):
+    """In float64, to 1e-3, along random directions in the barrier, the learning rate and the step time."""
+    problem = Problem(
+        curve_task(np.float64), limjax.ArrheniusCell(lsb=2.0**-8), steps=25, batch_size=8, learning_rate=1e-2
+    )
+    rows = {"spline per layer": 3}.get(name)
+    barrier = limjax.SplineBarrier(np.tile([9.0, 12.0, 14.0], (rows, 1)), 25) if rows else BARRIERS[name]()
+    design = problem.design(barrier)
+    variables = Variables(design, learning_rate=True, step_time=True)
+    data = problem.data("validation")
+
+    @jax.jit
+    def function(point):
+        outcome = problem.outcome(variables.to_design(point), jnp.asarray(3), data, "gaussian", None)
+        return outcome.loss + 0.01 * outcome.energy_kt, outcome
+
+    point = variables.start()
+    # Away from the theory's start, where half of the rule's derivatives vanish.
+    keys = iter(jax.random.split(jax.random.key(0), 100))
+    point = jax.tree.map(lambda p: p + 0.1 * jax.random.normal(next(keys), p.shape), point)
+    (_, _), slope = jax.jit(value_and_gradient(function, "reverse"))(point, jax.random.key(0))
+    (_, _), forward = jax.jit(value_and_gradient(function, "forward"))(point, jax.random.key(0))
+    for a, b in zip(jax.tree.leaves(slope), jax.tree.leaves(forward), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-12)
+    for _ in range(3):
+        direction = jax.tree.map(lambda p: jax.random.normal(next(keys), p.shape), point)
+        exact = sum(jnp.vdot(a, b) for a, b in zip(jax.tree.leaves(slope), jax.tree.leaves(direction), strict=True))
+        h = 1e-5
+
+        def along(t, direction=direction):
+            return float(function(jax.tree.map(lambda p, d: p + t * d, point, direction))[0])
+
+        numeric = (8 * (along(h) - along(-h)) - (along(2 * h) - along(-2 * h))) / (12 * h)
+        assert float(exact) == pytest.approx(numeric, rel=1e-3, abs=1e-7)
+
+
+@pytest.mark.parametrize("name", ["learned per leaf", "fisher", "fowler-nordheim"])
+def test_every_barrier_has_a_finite_gradient(problem, name):
+    design = problem.design(BARRIERS[name]())
+    variables = Variables(design)
+    data = problem.data("validation")
+
+    @jax.jit
+    def slope(point):
+        def value(point):
+            outcome = problem.outcome(variables.to_design(point), jnp.asarray(0), data, "gaussian", None)
+            return outcome.loss + 1e-2 * outcome.energy_kt
+
+        return jax.grad(value)(point)
+
+    leaves = jax.tree.leaves(slope(variables.start()))
+    assert leaves and all(np.isfinite(leaf).all() for leaf in leaves)
+    assert any(np.any(np.asarray(leaf) != 0) for leaf in leaves)
+
+
+def test_checkpointed_loop_is_a_loop_and_remembers_the_square_root():
+    def body(carry):
+        x, w = carry
+        return jnp.tanh(w @ x), w
+
+    w = jax.random.normal(jax.random.key(0), (64, 64)) / 8
+    x = jnp.ones(64)
+
+    def value(w, length):
+        return jnp.sum(checkpointed_loop(body, (x, w), length)[0])
+
+    def plain(w, length):
+        return jnp.sum(jax.lax.scan(lambda c, _: (body(c), None), (x, w), None, length=length)[0][0])
+
+    for length in (1, 2, 7, 16, 23):
+        assert value(w, length) == plain(w, length)
+        np.testing.assert_allclose(jax.grad(value)(w, length), jax.grad(plain)(w, length), rtol=1e-4, atol=1e-6)
+
+    def temporary(function, length):
+        compiled = jax.jit(jax.grad(function), static_argnums=1).lower(w, length).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    small, large = temporary(value, 256), temporary(value, 256 * 16)
+    assert large < 6 * small  # √16 = 4, and what does not depend on the length
+    assert temporary(plain, 256 * 16) > 8 * temporary(plain, 256)
+
+
+def test_evolution_points_the_same_way(x64):
+    """On a quadratic function the expected estimate is the gradient itself; 400 pairs in 5 numbers scatter little."""
+    matrix = jnp.diag(jnp.arange(1.0, 6.0))
+
+    def function(x):
+        return 0.5 * x @ matrix @ x, None
+
+    point = jnp.array([1.0, -1.0, 0.5, 2.0, -0.3])
+    _, estimate = value_and_gradient(function, "evolution", pairs=400, spread=0.05)(point, jax.random.key(0))
+    exact = matrix @ point
+    # For a quadratic function the variance of one pair's component i is |gradient|² + gradient_i².
+    error = jnp.sqrt((jnp.sum(exact**2) + exact**2) / 400)
+    assert jnp.all(jnp.abs(estimate - exact) < 5.5 * error)
+
+
+def test_truncation_cuts_the_weights_but_not_the_ledger(problem):
+    design = problem.design(limjax.SplineBarrier([10.0, 14.0], 36))
+    variables = Variables(design)
+    data = problem.data("validation")
+
+    def slopes(window):
+        def value(point):
+            outcome = problem.outcome(variables.to_design(point), jnp.asarray(0), data, "gaussian", window)
+            return outcome.loss, outcome.heat_kt
+
+        loss, heat = jax.jit(jax.jacrev(value))(variables.start())
+        return loss["knots"], heat["knots"]
+
+    whole, cut = slopes(None), slopes(6)
+    assert not np.allclose(whole[0], cut[0], rtol=0.1)
+    # The heat's direct dependence on the barrier, 2 d² / A summed, survives.
+    assert (np.asarray(cut[1]) > 0).all()
+
+
+# -- what a run gives --------------------------------------------------------------------------------------------------
+
+
+def test_outcomes_are_those_of_training(problem):
+    """The same seed gives the same run as `limjax.train`, hop for hop up to Adam's 1e-20."""
+    design = problem.design(limjax.LyapunovBarrier(11.0))
+    evaluation = evaluate(problem, design, [3, 4], hops="gaussian")
+    run = train_design(problem, design, 3, hops="gaussian")
+    assert evaluation.heat_kt[0] == pytest.approx(run.summary["heat_kt_per_parameter"], rel=1e-4)
+    assert evaluation.actuation_kt[0] == pytest.approx(run.summary["actuation_kt"] / problem.parameters, rel=1e-4)
+    assert evaluation.loss[0] == pytest.approx(run.summary["test_loss"], rel=1e-3)
+    assert evaluation.loss[0] != evaluation.loss[1]
+
+
+def test_learned_rule_starts_as_the_fisher_barrier(problem):
+    price = 1e6
+    a = evaluate(problem, limjax.LearnedBarrier.from_theory(price, 36), [0], hops="gaussian")
+    b = evaluate(problem, limjax.FisherBarrier(price), [0], hops="gaussian")
+    np.testing.assert_allclose(a.heat_kt, b.heat_kt, rtol=1e-4)
+    np.testing.assert_allclose(a.actuation_kt, b.actuation_kt, rtol=1e-3)
+
+
+# -- tuning ------------------------------------------------------------------------------------------------------------
+
+
+START = limjax.SplineBarrier([13.0, 13.0], 36)
+# Always the same numbers of seeds, so that the evaluations compile once for all tests.
+FEW = dict(task="", barrier=START, seeds=2, held_out=2, outer_rate=0.5)
+
+
+def test_tuning_lowers_the_objective(problem):
+    """Also on seeds it has not seen."""
+    weights = Weights(energy=0.02)
+    result = tune(**FEW, problem=problem, weights=weights, outer_steps=25, tune_learning_rate=True)
+    assert result.result is TuneCode.completed and len(result.history) == 25
+
+    def objective(e):
+        return e.mean_loss + weights.energy * e.energy_kt
+
+    assert objective(result.after) < objective(result.before) - 0.01
+    assert result.after.energy_kt < 0.8 * result.before.energy_kt
+    assert result.plain.loss.shape == (2,) and result.nearest is None
+    # The result says how much came from which.
+    assert set(result.shares) == {"barrier", "learning_rate"}
+    assert np.any(np.asarray(result.design.log_rate) != 0)
+
+
+@pytest.mark.parametrize("gradient", ["forward", "truncated", "evolution"])
+def test_other_gradients_also_descend(problem, gradient):
+    settings = dict(weights=Weights(energy=0.05), gradient=gradient, outer_steps=8, pairs=2)
+    result = tune(**FEW, problem=problem, **settings)
+    assert result.result is TuneCode.completed
+    assert result.after.energy_kt < 0.9 * result.before.energy_kt
+
+
+def test_budgets_are_kept(problem):
+    limit = 1.0
+    result = tune(**FEW, problem=problem, max_energy_kt=limit, outer_steps=40)
+    assert result.before.energy_kt > 2 * limit
+    assert result.result is TuneCode.completed and result.nearest <= 1.005 * limit
+    assert result.after.energy_kt < 1.3 * limit
+
+
+def test_a_limit_that_cannot_be_kept_is_said(problem):
+    result = tune(**FEW, problem=problem, max_loss=1e-4, outer_steps=3)
+    assert result.result is TuneCode.infeasible and "nearest" in result.result.help
+    assert result.nearest > 1e-4
+
+
+@pytest.mark.parametrize("case", ["learning rate", "energy weight", "NaN in the data"])
+def test_divergence_is_a_result(problem, case):
+    settings = dict(FEW, problem=problem, outer_steps=12)
+    if case == "learning rate":
+        settings["problem"] = Problem(
+            quadratic(cells=16), limjax.ArrheniusCell(lsb=2.0**-10), steps=16, learning_rate=1e3
+        )
+    elif case == "energy weight":
+        settings.update(weights=Weights(energy=1e6), outer_rate=1e3)
+    else:
+        bad = Task(
+            "bad", lambda key: {"w": jnp.ones(2)}, lambda p, b: jnp.sum(p["w"]) * jnp.mean(jnp.log(b)), np.full(8, -1.0)
+        )
+        settings["problem"] = Problem(bad, steps=16, batch_size=4)
+    result = tune(**settings)
+    if case != "energy weight":  # an outer rate of 1000 kT only runs into the cell's range
+        assert result.result is TuneCode.diverged and "learning rate" in result.result.help
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(eqx.filter(result.barrier, eqx.is_array)))
+
+
+def test_ctrl_c_keeps_the_best_so_far(problem):
+    def stop(row, left):
+        if row.step == 3:
+            raise KeyboardInterrupt
+
+    result = tune(**FEW, problem=problem, outer_steps=50, on_progress=stop)
+    assert result.result is TuneCode.interrupted and len(result.history) == 4
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"outer_steps": 0}, "outer_steps must be a whole number"),
+        ({"outer_rate": -1.0}, "outer_rate must be a positive number, got -1.0"),
+        ({"seeds": []}, "seeds must be a positive number"),
+        ({"held_out": [0, 1]}, "held_out must not contain tuning seeds"),
+        ({"weights": Weights(energy=-1.0)}, "energy weight"),
+        ({"max_loss": 0.1, "max_energy_kt": 1.0}, "not both"),
+        ({"max_loss": 0.0}, "max_loss must be a positive number"),
+        ({"gradient": "magic"}, 'gradient must be "reverse"'),
+        ({"window": 5}, "window is for"),
+    ],
+)
+def test_wrong_settings_are_named(problem, settings, said):
+    with pytest.raises(ValueError, match=said):
+        tune(**{**FEW, "problem": problem, "outer_steps": 1, **settings})
+
+
+def test_a_barrier_without_numbers_says_what_to_do():
+    class Mine(limjax.AbstractBarrier):
+        name = "mine"
+
+        def evaluate(self, inputs, state):
+            return jnp.asarray(9.0), state
+
+    with pytest.raises(ValueError, match="nothing to tune"):
+        tuned_fields(Mine())
+    Mine.tuned = {"height": Scale(1.0)}
+    assert tuned_fields(Mine()) == {"height": Scale(1.0)}
+
+
+def test_objective_multiplier_rises_only_while_the_limit_is_broken():
+    objective = Objective(Weights(), Budget(max_loss=0.1))
+    from limjax.tuning import Outcome
+
+    def outcome(loss):
+        return Outcome(*(jnp.asarray(x) for x in (loss, 1.0, 0.0, 1.0, 0.0, 1.0)))
+
+    assert objective.next_multiplier(0.0, outcome(0.2)) > 0 == objective.next_multiplier(0.0, outcome(0.05))
+    # At the limit and with no multiplier the value is the goal itself.
+    assert float(objective.value(outcome(0.1), jnp.asarray(0.0))) == pytest.approx(0.0, abs=1e-6)
+
+
+# -- theory ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("learned", [False, True])
+def test_tuned_exchange_is_the_closed_form_optimum(x64, learned):
+    """Noise-free bowl: heat + price · variance is smallest at Γ = v / sqrt(2p), p = μ e^{-2a(T-t)}."""
+    m0, horizon, price, steps = 100.0, 4.0, 0.05, 400
+    dt = horizon / steps
+    times = (jnp.arange(steps) + 0.5) * dt
+    speed = m0 * jnp.exp(-times)
+    shadow = price * jnp.exp(-2 * (horizon - times))
+
+    def cost(log_rate):
+        activity = jnp.sqrt(speed**2 + 4 * jnp.exp(2 * log_rate))
+        return jnp.sum(2 * speed * jnp.arcsinh(speed / 2 / jnp.exp(log_rate)) + shadow * activity) * dt
+
+    best = jnp.log(speed / jnp.sqrt(2 * shadow))
+    if learned:
+        progress = jnp.linspace(0.0, 1.0, steps)
+        start = limjax.LearnedBarrier.from_theory(1.0, steps, units=2)
+        variables = Variables(Design(start, jnp.zeros(()), jnp.zeros(2)))
+        moment = jnp.zeros(steps)
+        # In the bowl ln L = -2at, and the gradient is as large as the speed: the features are those of a run.
+        features = (progress, jnp.log(speed), moment, -2 * times)
+
+        def rate(point):
+            return variables.to_design(point).barrier.log_exchange(features)
+
+        point = variables.start()
+    else:
+        point, rate = {"log_rate": jnp.zeros(steps) + 3.0}, lambda point: point["log_rate"]
+    from jax.flatten_util import ravel_pytree
+    from scipy.optimize import minimize
+
+    flat, unravel = ravel_pytree(point)
+    function = jax.jit(jax.value_and_grad(lambda x: cost(rate(unravel(x)))))
+    found = minimize(
+        lambda x: tuple(np.asarray(v, np.float64) for v in function(jnp.asarray(x))), flat, jac=True, method="L-BFGS-B",
+        options={"maxiter": 5000, "maxfun": 20000, "ftol": 1e-16, "gtol": 1e-10, "maxcor": 50},
+    )  # fmt: skip
+    np.testing.assert_allclose(rate(unravel(jnp.asarray(found.x))), best, atol=1e-3)
+    heat = float(jnp.sum(2 * speed * jnp.arcsinh(speed / 2 / jnp.exp(best))) * dt)
+    closed = lyapunov_at_price(m0, horizon, price)
+    assert heat == pytest.approx(float(closed.heat_kt), rel=1e-3)
+
+
+# -- fronts ------------------------------------------------------------------------------------------------------------
+
+
+def test_non_dominated_and_hypervolume_against_enumeration():
+    generator = np.random.default_rng(0)
+    for objectives in (2, 3):
+        points = generator.integers(0, 6, (30, objectives)).astype(float)
+        mask = non_dominated(points)
+        for i, p in enumerate(points):
+            beaten = any((q <= p).all() and (q < p).any() for q in points)
+            assert mask[i] == (not beaten)
+        # Unit cells below the reference that some point beats.
+        cells = np.stack(np.meshgrid(*[np.arange(6)] * objectives, indexing="ij"), -1).reshape(-1, objectives)
+        covered = sum((points <= cell).all(axis=1).any() for cell in cells)
+        assert hypervolume(points, [6.0] * objectives) == covered
+        assert hypervolume(points[mask], [6.0] * objectives) == covered
+    assert not non_dominated(np.array([[math.nan, 0.0], [1.0, 1.0]]))[0]
+    assert hypervolume(np.array([[2.0, 2.0]]), [1.0, 1.0]) == 0.0
+
+
+@pytest.mark.slow
+def test_pareto_front_is_monotonic_and_resumes(tmp_path):
+    settings = dict(
+        cell=limjax.ArrheniusCell(lsb=2.0**-8), barrier=limjax.SplineBarrier([12.0, 13.0], 25), energy=[1e-3, 1e-1], steps=25,
+        batch_size=16, learning_rate=2e-2, outer_steps=8, outer_rate=0.5, seeds=1, held_out=1, hand_made=False, folder=tmp_path / "sweep",
+    )  # fmt: skip
+    done = []
+
+    def stop(count, total, point):
+        done.append(count)
+        raise KeyboardInterrupt
+
+    first = pareto_front(curve_task(), **settings, devices=jax.local_devices()[:1], on_progress=stop)
+    assert str(first.result) == "interrupted" and len(first.points) == 1
+    whole = pareto_front(curve_task(), **settings, devices=jax.local_devices()[:1])
+    assert str(whole.result) == "completed" and len(whole.points) == 2
+    assert whole.points[0].loss == first.points[0].loss
+    assert whole.points[0].energy_kt > whole.points[1].energy_kt
+    assert whole.hypervolume >= 0 and set(whole.reference) == {"loss", "energy_kt"}
+    with pytest.raises(ValueError, match="holds another sweep"):
+        pareto_front(curve_task(), **{**settings, "energy": [1e-3]})
+
+
+def test_hand_made_policies(problem):
+    policies = {"static": {"12": limjax.StaticBarrier(12.0), "20": limjax.StaticBarrier(20.0)}}
+    results = evaluate_hand_made(problem, held_out_seeds(3), policies=policies)
+    plain = evaluate(problem, limjax.StaticBarrier(20.0), held_out_seeds(3), hops="mean")
+    best = best_hand_made(results, plain)
+    assert [r.setting for r in results] == ["12", "20"]
+    assert best is not None and best.evaluation.is_no_worse_than(plain)
+    from limjax.tuning import hand_made_policies
+
+    grid = hand_made_policies(problem)
+    assert len(grid) >= 6 and all(len(settings) >= 8 for settings in grid.values())
+
+
+# -- files and commands ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", BARRIERS)
+def test_barrier_files(tmp_path, name):
+    barrier = BARRIERS[name]()
+    save_barrier(barrier, tmp_path / "barrier.json")
+    back = load_barrier(tmp_path / "barrier.json")
+    assert eqx.tree_equal(barrier, back)
+    if name.startswith(("spline", "learned")):
+        assert float(load_barrier(tmp_path / "barrier.json", 77).steps) == 77.0 == float(for_run(barrier, 77).steps)
+
+
+def test_wrong_barrier_files_are_named(tmp_path):
+    path = tmp_path / "barrier.json"
+    with pytest.raises(ValueError, match="cannot be read"):
+        load_barrier(path)
+    path.write_text("{")
+    with pytest.raises(ValueError, match="is not JSON"):
+        load_barrier(path)
+    path.write_text("[]")
+    with pytest.raises(ValueError, match="is not a limjax barrier"):
+        load_barrier(path)
+    content = barrier_to_json(limjax.StaticBarrier(3.0))
+    with pytest.raises(ValueError, match="wrong arguments"):
+        barrier_from_json({**content, "arguments": {"tall": 3.0}})
+    with pytest.raises(ValueError, match="holds a function"):
+        save_barrier(limjax.ScheduledBarrier(lambda step: 9.0 + 0.0 * step), path)
+
+
+def run(capsys, *words):
+    with pytest.raises(SystemExit) as stopped:
+        main([str(w) for w in words])
+    captured = capsys.readouterr()
+    return stopped.value.code or 0, captured.out, captured.err
+
+
+QUICK = [
+    "--task",
+    "diabetes-regression",
+    "--steps",
+    16,
+    "--outer-steps",
+    2,
+    "--seeds",
+    1,
+    "--held-out",
+    2,
+    "--barrier",
+    "spline:knots=2",
+]
+
+
+def test_tune_command_and_the_barrier_it_writes(capsys, tmp_path):
+    folder = tmp_path / "tuned"
+    code, out, _ = run(capsys, "tune", *QUICK, "--no-hand-made", "--json", "--out", folder)
+    assert code == 0
+    summary = json.loads(out)
+    promised = {
+        "task",
+        "heat_kt_per_parameter",
+        "test_loss",
+        "plain_test_loss",
+        "best_hand_made",
+        "ratio",
+        "seeds",
+        "result",
+    }
+    assert promised <= set(summary) and json.loads((folder / "tune.json").read_text()) == summary
+    assert {"barrier.json", "tune.npz", "front.png", "barrier.png", "heat.png", "descent.png"} <= {
+        p.name for p in folder.iterdir()
+    }
+    words = ["--task", "diabetes-regression", "--steps", 20, "--barrier", folder / "barrier.json", "--no-figures"]
+    code, out, _ = run(capsys, "train", *words, "--json", "--out", tmp_path / "run")
+    assert code == 0 and json.loads(out)["barrier"] == "spline"
+
+
+def test_pareto_command(capsys, tmp_path):
+    folder = tmp_path / "front"
+    words = ["--points", 2, "--no-hand-made", "--json", "--out", folder]
+    code, out, _ = run(capsys, "pareto", *QUICK, *words)
+    assert code == 0
+    summary = json.loads(out)
+    assert {"points", "hypervolume", "hand_made"} <= set(summary) and len(summary["points"]) == 2
+    assert (folder / "front.png").exists() and pathlib.Path(folder / "point-001.json").exists()
+    code, _, err = run(capsys, "pareto", *QUICK, "--points", 3, "--no-hand-made", "--out", folder)
+    assert code == 2 and "holds another sweep" in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["tune", "--task", "nothing"], "nothing"),
+        (["tune", "--barrier", "nothing"], "Unknown barrier"),
+        (["tune", "--max-loss", "little"], "--max-loss must be a number"),
+        (["tune", "--per-layer", "--barrier", "static"], "--per-layer"),
+        (["tune", "--energy-weight", "-1"], "energy weight"),
+        (["pareto", "--energy", "1"], "--energy needs two numbers"),
+        (["pareto", "--time", "a"], "--time must be numbers"),
+        (["pareto", "--mode", "other"], "mode must be"),
+    ],
+)
+def test_wrong_options_end_in_one_paragraph(capsys, tmp_path, words, said):
+    folder = tmp_path / "out"
+    code, _, err = run(capsys, *words, "--out", folder)
+    assert code == 2 and said in err and err.count("\n") == 1
+    assert not folder.exists() or not any(folder.iterdir())
