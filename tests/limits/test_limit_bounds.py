@@ -172,7 +172,7 @@ def path_of_two_level(log_k, p):
 
 
 @pytest.mark.parametrize(("time", "p0", "pf"), [(1.7, 0.5, 0.1), (10.0, 0.5, 0.1), (8.0, 0.9, 1e-3), (50.0, 0.3, 0.29)])
-def test_two_level_erasure_by_quadrature(x64, time, p0, pf):
+def test_two_level_erasure_by_quadrature(x64, reference, time, p0, pf):
     """Time and production as integrals over p of the constant-K path, K by bisection."""
 
     def integral(f):
@@ -186,6 +186,9 @@ def test_two_level_erasure_by_quadrature(x64, time, p0, pf):
         return math.log(p * (1 - w) / (w * (1 - p)))
 
     log_k = optimize.brentq(lambda u: duration(u) - time, -25.0, 25.0, xtol=1e-13)
+    if time == 10.0:
+        entry = reference["two_level_optimal_erasure_G10_eps0.1"]
+        assert math.exp(log_k) == pytest.approx(entry["expected"]["beltrami_constant"], rel=entry["tolerance"]["rel"])
     production = integral(lambda p: force(p, p - path_of_two_level(log_k, p)))
     got, heat = bounds.two_level_erasure(time, p0, pf)
     assert float(got) == pytest.approx(production, rel=1e-7)
