@@ -64,15 +64,15 @@ class SplineBarrier(AbstractBarrier):
         return hermite_curve(self.knots, jnp.asarray(progress, self.knots.dtype))
 
 
-def hermite_curve(knots: Float[Array, "*rows knots"], progress: Float[Array, ""]) -> Float[Array, "*rows"]:
+def hermite_curve(knots: Float[Array, "*rows knots"], progress: Float[Array, "*points"]) -> Float[Array, "..."]:
     """Cubic Hermite (Catmull-Rom) curve through equally spaced knots.
 
     Args:
         knots: values, shape (..., knots), at least two.
-        progress: 0 at the first knot, 1 at the last; clipped to that.
+        progress: 0 at the first knot, 1 at the last; clipped to that. A scalar, or any shape if there is one row of knots.
 
     Returns:
-        The curve's value, one per row.
+        The curve's value: one per row, or of the shape of progress.
     """
     count = knots.shape[-1]
     position = jnp.clip(progress.astype(knots.dtype), 0, 1) * (count - 1)

@@ -158,8 +158,7 @@ def tune(
         barrier: where to start, a barrier or its name with arguments; None takes a spline of 16 knots that rises from 9
             to 16 kT. What is tuned depends on its class (`limjax.tuning.tuned_fields`).
         weights: prices of energy and time in loss units; None takes 3e-3 per kT and nothing per second.
-        max_loss: reach this validation loss with the least energy; "plain" is that of the plain optimizer on the tuning
-            seeds.
+        max_loss: reach this validation loss with the least energy; "plain" is `plain_validation_loss`.
         max_energy_kt: reach the least validation loss within this energy per parameter [kT].
         tune_learning_rate: whether a factor on the learning-rate schedule is tuned as well (the path is heat too).
         tune_step_time: whether the duration of a step is tuned as well; B >= 0 limits the exchange to k0 times it.
@@ -221,8 +220,7 @@ def tune(
     elif window is not None:
         raise ValueError(f'window is for gradient="truncated", got window={window!r} with gradient={gradient!r}.')
     if max_loss == "plain":
-        plain_outcome = problem.run(start, jnp.asarray(tuning_seeds), part="validation", hops="mean")
-        max_loss = float(plain_outcome.loss.mean())
+        max_loss = plain_validation_loss(problem, start)
     objective = Objective(weights or Weights(), Budget(max_loss, max_energy_kt))
     variables = Variables(start, learning_rate=tune_learning_rate, step_time=tune_step_time)
     code, design, nearest, history = _descend(
@@ -250,6 +248,21 @@ def tune(
         nearest=nearest if objective.limited != "nothing" else None,
         problem=problem,
     )
+
+
+def plain_validation_loss(problem: Problem, design: Design) -> float:
+    """What counts as no worse than training without hop noise: its mean validation loss and one standard error.
+
+    Args:
+        problem: the task and its settings.
+        design: any design; without hop noise only its learning rate matters.
+
+    Returns:
+        Mean over 16 seeds plus the standard error of a mean over eight [loss units].
+    """
+    seeds = jnp.arange(_SELECTION, _SELECTION + 16, dtype=jnp.uint32)
+    loss = np.asarray(problem.run(design, seeds, part="validation", hops="mean").loss, np.float64)
+    return float(loss.mean() + loss.std(ddof=1) / math.sqrt(8))
 
 
 def _descend(
