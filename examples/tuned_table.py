@@ -31,6 +31,7 @@ from limjax.tuning import (
     held_out_seeds,
     tune,
 )
+from limjax.tuning.tune import plain_validation_loss
 
 ROOT = pathlib.Path(__file__).parents[1]
 # Steps, batch, learning rate, lsb: short runs, so that hundreds of them fit into minutes on two cores.
@@ -85,6 +86,7 @@ def measure(name: str, options, save) -> None:
     seeds = held_out_seeds(options.held_out)
     plain = evaluate(problem, limjax.StaticBarrier(9.0), seeds, hops="mean")
     print(f"{name}: plain loss {plain.mean_loss:.4f} ± {plain.loss_error:.4f}", flush=True)
+    limit = options.limit * plain_validation_loss(problem, problem.design(limjax.StaticBarrier(9.0)))
     began = time.monotonic()
     policies = hand_made_policies(problem)
     if options.quick:
@@ -109,6 +111,7 @@ def measure(name: str, options, save) -> None:
         else {"family": best.family, "setting": best.setting, **row(best.evaluation)},
         "hand_made_runs": len(hand) * int(seeds.size),
         "hand_made_seconds": grid_seconds,
+        "validation_limit": limit,
         "tuning_runs": options.outer_steps * options.seeds,
         "tuned": {},
     }
@@ -118,7 +121,7 @@ def measure(name: str, options, save) -> None:
             continue
         began = time.monotonic()
         result = tune(
-            "", problem=problem, barrier=barrier, max_loss="plain", tune_learning_rate=with_rate, seeds=options.seeds,
+            "", problem=problem, barrier=barrier, max_loss=limit, tune_learning_rate=with_rate, seeds=options.seeds,
             outer_steps=options.outer_steps, outer_rate=options.outer_rate, held_out=options.held_out,
         )  # fmt: skip
         e = result.after
@@ -184,6 +187,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", default="digits-mlp")
     parser.add_argument("--kinds", default="", help="only these tuned barriers, with commas")
+    parser.add_argument("--limit", type=float, default=1.02, help="validation loss to keep, in plain losses")
     parser.add_argument("--steps", type=int)
     parser.add_argument("--outer-steps", type=int, default=80)
     parser.add_argument("--outer-rate", type=float, default=0.2)

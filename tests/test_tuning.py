@@ -14,6 +14,7 @@ import limjax
 from limjax.barriers.files import barrier_from_json, barrier_to_json, for_run, load_barrier, save_barrier
 from limjax.cli import main
 from limjax.limits.frontier import lyapunov_at_price
+from limjax.physics.checkpointing import checkpointed_loop
 from limjax.tasks import Task, quadratic
 from limjax.tuning import (
     Design,
@@ -33,7 +34,6 @@ from limjax.tuning import (
     tuned_fields,
     value_and_gradient,
 )
-from limjax.tuning.checkpointing import checkpointed_loop
 from limjax.tuning.objective import Budget, Objective
 from limjax.tuning.variables import Variables
 

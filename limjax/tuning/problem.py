@@ -11,15 +11,17 @@ import numpy as np
 from jaxtyping import Array, Float, Integer, PyTree
 
 from limjax.barriers.base import AbstractBarrier
-from limjax.barriers.spline import hermite_curve
 from limjax.ledger import Ledger, get_ledger
 from limjax.optimizer import Hops, LearningInMemoryState, learning_in_memory, snap
 from limjax.physics.cell import ArrheniusCell
+from limjax.physics.checkpointing import checkpointed_loop
+from limjax.physics.interpolation import hermite_curve
 from limjax.tasks import Task
 from limjax.training import training_step
-from limjax.tuning.checkpointing import checkpointed_loop
 
 Part = Literal["validation", "test", "train"]
+# Keeps the choice of validation data apart from the other uses of a run's key.
+_VALIDATION = 0x5EED
 
 
 class Design(eqx.Module):
@@ -70,8 +72,9 @@ class Problem:
         steps: training steps; None takes the task's.
         batch_size: examples per step; None takes the task's.
         learning_rate: peak learning rate; None takes the task's.
-        validation: share of the training data set aside to measure the loss while tuning, 0 to below 1. With 0, or for
-            a task without data, that loss is the training loss.
+        validation: share of the training data set aside to measure the loss while tuning, 0 to below 1: a block of it
+            that the seed chooses, so that many seeds measure on all of it. With 0, or for a task without data, that loss
+            is the training loss.
         evaluation_size: at most so many examples measure a loss.
 
     Raises:
@@ -103,9 +106,11 @@ class Problem:
             raise ValueError(f"learning_rate must be a positive number, got {self.learning_rate!r}.")
         if not 0 <= validation < 1:
             raise ValueError(f"validation must be a share from 0 to below 1, got {validation!r}.")
-        self._data = _split(task, validation, evaluation_size)
+        self._data = _evaluation_data(task, evaluation_size)
+        self._held, self._evaluation_size = 0, evaluation_size
         if task.train is not None:
-            available = jax.tree.leaves(self._data["fit"])[0].shape[0]
+            self._held = round(validation * task.train_size)
+            available = task.train_size - self._held
             if self.batch_size > available:
                 raise ValueError(
                     f"batch_size {self.batch_size} is larger than the {available} training examples left of {task.name} "
@@ -145,7 +150,7 @@ class Problem:
         Args:
             design: what may be changed.
             seed: whole number.
-            data: `(training data, data to measure the loss on)`.
+            data: of `data`.
             hops: "gaussian" for pathwise gradients through the noise; "mean" has none, "exact" no derivative of it.
             window: None differentiates through the whole run; a number cuts the derivative of the weights every so
                 many steps, and the loss is then the mean over the ends of the windows.
@@ -153,7 +158,7 @@ class Problem:
         Returns:
             The outcome.
         """
-        fit, measured = data
+        fit, measured = self._set_aside(data[0], seed) if data[1] is None else data
         cell = eqx.tree_at(lambda c: c.step_time, self.cell, jnp.exp(design.log_step_time))
         inner = self.task.defaults.make_optimizer(self.schedule(design), differentiable=True)
         init_key, data_key, hop_key = jax.random.split(jax.random.key(seed), 3)
@@ -197,10 +202,21 @@ class Problem:
         )
 
     def data(self, part: Part) -> Any:
-        """`(training data, data to measure the loss on)`: validation trains on the rest, test on all."""
-        if part == "validation":
-            return self._data["fit"], self._data["validation"]
-        return self._data["all"], self._data[part]
+        """`(training data, data to measure the loss on)`; for validation no second: the seed sets a block of the first aside."""
+        if part == "validation" and self._held:
+            return self._data["all"], None
+        return self._data["all"], self._data["train" if part == "validation" else part]
+
+    def _set_aside(self, examples: PyTree, seed: Integer[Array, ""]) -> tuple[PyTree, PyTree]:
+        """The examples without one block of neighbours, and that block; the seed says where it starts."""
+        if examples is None:
+            return None, None
+        size = self.task.train_size
+        first = jax.random.randint(jax.random.fold_in(jax.random.key(seed), _VALIDATION), (), 0, size)
+        order = (jnp.arange(size) + first) % size
+        block = order[: self._held][: self._evaluation_size]
+        fit, measured = (jax.tree.map(lambda x, i=index: x[i], examples) for index in (order[self._held :], block))
+        return fit, measured
 
     def run(
         self, design: Design, seeds: Integer[Array, "seeds"], *, part: Part = "test", hops: Hops = "exact"
@@ -246,23 +262,10 @@ def _forget(carry: tuple[PyTree, PyTree]) -> tuple[PyTree, PyTree]:
     return stop(params), jax.tree.map(forget, state, is_leaf=lambda x: isinstance(x, LearningInMemoryState))
 
 
-def _split(task: Task, validation: float, evaluation_size: int) -> dict[str, PyTree]:
+def _evaluation_data(task: Task, evaluation_size: int) -> dict[str, PyTree]:
     if task.train is None:
-        return dict.fromkeys(("fit", "all", "validation", "test", "train"), None)
-    size = task.train_size
-    held = round(validation * size)
-    order = np.random.default_rng(0).permutation(size)
-
-    def take(data, index):
-        return jax.tree.map(lambda x: jnp.asarray(np.asarray(x)[index]), data)
-
-    everything = take(task.train, np.arange(size))
-    test = None if task.test is None else jax.tree.map(lambda x: jnp.asarray(x[:evaluation_size]), task.test)
+        return dict.fromkeys(("all", "test", "train"), None)
+    everything = jax.tree.map(jnp.asarray, task.train)
     train = jax.tree.map(lambda x: x[:evaluation_size], everything)
-    return {
-        "all": everything,
-        "fit": take(task.train, np.sort(order[held:])) if held else everything,
-        "validation": take(task.train, order[:held][:evaluation_size]) if held else train,
-        "test": train if test is None else test,
-        "train": train,
-    }
+    test = train if task.test is None else jax.tree.map(lambda x: jnp.asarray(x[:evaluation_size]), task.test)
+    return {"all": everything, "test": test, "train": train}
