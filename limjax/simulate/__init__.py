@@ -1,5 +1,32 @@
 """Trajectories with work and heat, the master and Fokker-Planck equations: the ground truth under the ledger."""
 
+from limjax.simulate.checks import Check, CrooksCheck, crooks, detailed_balance, jarzynski, mean_with_error, tur
+from limjax.simulate.closed_forms import (
+    full_control_erasure,
+    moving_trap_linear_work,
+    moving_trap_optimum,
+    stiffness_optimum,
+)
+from limjax.simulate.comparison import CellComparison, compare_cell
+from limjax.simulate.fokker_planck import (
+    FokkerPlanckResult,
+    Grid,
+    boltzmann,
+    fokker_planck,
+    generator,
+    relaxation_rates,
+    transport,
+)
+from limjax.simulate.jumps import (
+    JumpMoments,
+    JumpNetwork,
+    JumpTrajectories,
+    gillespie,
+    ladder,
+    master_equation,
+    tau_leaping,
+    two_level,
+)
 from limjax.simulate.langevin import (
     Snapshot,
     Trajectories,
@@ -9,6 +36,7 @@ from limjax.simulate.langevin import (
     positions,
     underdamped,
 )
+from limjax.simulate.optimise import OptimiseCode, OptimisedProtocol, OptimiseRow, optimise_protocol
 from limjax.simulate.potentials import (
     CosineWashboard,
     MovingTrap,
@@ -18,9 +46,15 @@ from limjax.simulate.potentials import (
     TrappedDoubleWell,
 )
 from limjax.simulate.protocols import LinearProtocol, SplineProtocol, constant_protocol, reversed_protocol
+from limjax.simulate.systems import SYSTEMS, SystemRun, simulate_system
 
 __all__ = [
-    "CosineWashboard", "LinearProtocol", "MovingTrap", "QuarticDoubleWell", "Snapshot", "SplineProtocol", "StiffnessTrap",
-    "SwitchedDoubleWell", "Trajectories", "TrappedDoubleWell", "constant_protocol", "equilibrium", "moments", "overdamped",
-    "positions", "reversed_protocol", "underdamped",
+    "SYSTEMS", "CellComparison", "Check", "CosineWashboard", "CrooksCheck", "FokkerPlanckResult", "Grid", "JumpMoments",
+    "JumpNetwork", "JumpTrajectories", "LinearProtocol", "MovingTrap", "OptimiseCode", "OptimiseRow", "OptimisedProtocol",
+    "QuarticDoubleWell", "Snapshot", "SplineProtocol", "StiffnessTrap", "SwitchedDoubleWell", "SystemRun", "Trajectories",
+    "TrappedDoubleWell", "boltzmann", "compare_cell", "constant_protocol", "crooks", "detailed_balance", "equilibrium",
+    "fokker_planck", "full_control_erasure", "generator", "gillespie", "jarzynski", "ladder", "master_equation",
+    "mean_with_error", "moments", "moving_trap_linear_work", "moving_trap_optimum", "optimise_protocol", "overdamped",
+    "positions", "relaxation_rates", "reversed_protocol", "simulate_system", "stiffness_optimum", "tau_leaping",
+    "transport", "tur", "two_level", "underdamped",
 ]  # fmt: skip

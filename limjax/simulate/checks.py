@@ -73,7 +73,7 @@ def jarzynski(work: ArrayLike, free_energy_change: ArrayLike = 0.0) -> Check:
     effective = weights.sum() ** 2 / (weights**2).sum()
     return Check(
         float(lowest - np.log(mean)),
-        float(free_energy_change),
+        float(np.asarray(free_energy_change)),
         float(weights.std(ddof=1) / mean / math.sqrt(values.size)),
         float(effective),
     )
@@ -103,7 +103,7 @@ def crooks(forward: ArrayLike, reverse: ArrayLike, free_energy_change: ArrayLike
     w = np.concatenate([f, -r])
     label = np.concatenate([np.ones(f.size), np.zeros(r.size)])
     offset = math.log(f.size / r.size)
-    if f.min() > -r.min() and f.min() > (-r).max():
+    if f.min() > (-r).max():
         raise ValueError(
             f"The work of the two directions does not overlap (forward from {f.min():.3g}, reverse up to {(-r).max():.3g} kT): "
             "take a slower protocol or more trajectories."
@@ -111,6 +111,7 @@ def crooks(forward: ArrayLike, reverse: ArrayLike, free_energy_change: ArrayLike
 
     def fit(free_slope):
         theta = np.array([1.0, float(np.median(w))])  # slope, crossing
+        p, information = np.empty(0), np.empty((0, 0))
         for _ in range(200):
             logit = np.clip(theta[0] * (w - theta[1]) + offset, -500, 500)
             p = 1 / (1 + np.exp(-logit))
@@ -131,7 +132,7 @@ def crooks(forward: ArrayLike, reverse: ArrayLike, free_energy_change: ArrayLike
     fixed, error, _ = fit(False)
     return CrooksCheck(
         Check(float(both[0]), 1.0, float(errors[0]), float(effective)),
-        Check(float(fixed[1]), float(free_energy_change), float(error[0]), float(effective)),
+        Check(float(fixed[1]), float(np.asarray(free_energy_change)), float(error[0]), float(effective)),
     )
 
 

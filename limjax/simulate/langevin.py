@@ -286,7 +286,13 @@ def _run(total, advance, protocol, state, energy, steps, observer, frames):
 
 
 def equilibrium(
-    potential: Potential, control: ArrayLike, key: Array, count: int, low: float, high: float, cells: int = 4096
+    potential: Potential,
+    control: ArrayLike | list,
+    key: Array,
+    count: int,
+    low: float,
+    high: float,
+    cells: int = 4096,
 ) -> Float[Array, "count"]:
     """Positions in equilibrium at a fixed control in one dimension, by inverting the cumulative distribution on a grid.
 

@@ -1,6 +1,7 @@
 """Time-dependent controls: knots between two fixed end values, with free jumps at both ends."""
 
 from typing import Protocol as TypingProtocol
+from typing import runtime_checkable
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ from limjax.physics.interpolation import hermite_curve
 from limjax.physics.validation import checked_leaf
 
 
+@runtime_checkable
 class ControlProtocol(TypingProtocol):
     """What the simulations need of a protocol.
 
@@ -83,7 +85,9 @@ class LinearProtocol(eqx.Module):
     knots: Float[Array, "knots *m"]
     duration: Float[Array, ""]
 
-    def __init__(self, initial: ArrayLike | list, final: ArrayLike | list, duration: ArrayLike, knots=2):
+    def __init__(
+        self, initial: ArrayLike | list, final: ArrayLike | list, duration: ArrayLike, knots: int | ArrayLike | list = 2
+    ):
         self.initial, self.final, self.knots, self.duration = _ends_and_knots(initial, final, knots, duration)
 
     def __call__(self, share: Float[Array, ""]) -> Float[Array, "*m"]:
@@ -113,7 +117,9 @@ class SplineProtocol(eqx.Module):
     knots: Float[Array, "knots *m"]
     duration: Float[Array, ""]
 
-    def __init__(self, initial: ArrayLike | list, final: ArrayLike | list, duration: ArrayLike, knots=8):
+    def __init__(
+        self, initial: ArrayLike | list, final: ArrayLike | list, duration: ArrayLike, knots: int | ArrayLike | list = 8
+    ):
         self.initial, self.final, self.knots, self.duration = _ends_and_knots(initial, final, knots, duration)
 
     def __call__(self, share: Float[Array, ""]) -> Float[Array, "*m"]:
