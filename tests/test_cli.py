@@ -108,6 +108,7 @@ def test_a_damaged_checkpoint_leaves_the_folder_alone(capsys, tmp_path):
     assert (folder / "summary.json").read_bytes() == summary
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_to_the_same_numbers(tmp_path):
     """`kill -9` after the first checkpoint; the resumed ledger equals that of a run nobody stopped."""
     script = (

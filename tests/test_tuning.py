@@ -176,6 +176,7 @@ def test_evolution_points_the_same_way(x64):
     assert jnp.all(jnp.abs(estimate - exact) < 5.5 * error)
 
 
+@pytest.mark.slow
 def test_truncation_cuts_the_weights_but_not_the_ledger(problem):
     design = problem.design(limjax.SplineBarrier([10.0, 14.0], 36))
     variables = Variables(design)
@@ -242,7 +243,10 @@ def test_tuning_lowers_the_objective(problem):
     assert np.any(np.asarray(result.design.log_rate) != 0)
 
 
-@pytest.mark.parametrize("gradient", ["forward", "truncated", "evolution"])
+@pytest.mark.parametrize(
+    "gradient",
+    ["forward", pytest.param("truncated", marks=pytest.mark.slow), pytest.param("evolution", marks=pytest.mark.slow)],
+)
 def test_other_gradients_also_descend(problem, gradient):
     settings = dict(weights=Weights(energy=0.05), gradient=gradient, outer_steps=8, pairs=2)
     result = tune(**FEW, problem=problem, **settings)
@@ -264,7 +268,14 @@ def test_a_limit_that_cannot_be_kept_is_said(problem):
     assert result.nearest > 1e-4
 
 
-@pytest.mark.parametrize("case", ["learning rate", "energy weight", "NaN in the data"])
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param("learning rate", marks=pytest.mark.slow),
+        pytest.param("energy weight", marks=pytest.mark.slow),
+        "NaN in the data",
+    ],
+)
 def test_divergence_is_a_result(problem, case):
     settings = dict(FEW, problem=problem, outer_steps=12)
     if case == "learning rate":
@@ -516,6 +527,7 @@ def test_tune_command_and_the_barrier_it_writes(capsys, tmp_path):
     assert code == 0 and json.loads(out)["barrier"] == "spline"
 
 
+@pytest.mark.slow
 def test_pareto_command(capsys, tmp_path):
     folder = tmp_path / "front"
     words = ["--points", 2, "--no-hand-made", "--json", "--out", folder]

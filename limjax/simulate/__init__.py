@@ -17,6 +17,7 @@ from limjax.simulate.fokker_planck import (
     relaxation_rates,
     transport,
 )
+from limjax.simulate.friction import friction, near_equilibrium_protocol
 from limjax.simulate.jumps import (
     JumpMoments,
     JumpNetwork,
@@ -53,8 +54,8 @@ __all__ = [
     "JumpNetwork", "JumpTrajectories", "LinearProtocol", "MovingTrap", "OptimiseCode", "OptimiseRow", "OptimisedProtocol",
     "QuarticDoubleWell", "Snapshot", "SplineProtocol", "StiffnessTrap", "SwitchedDoubleWell", "SystemRun", "Trajectories",
     "TrappedDoubleWell", "boltzmann", "compare_cell", "constant_protocol", "crooks", "detailed_balance", "equilibrium",
-    "fokker_planck", "full_control_erasure", "generator", "gillespie", "jarzynski", "ladder", "master_equation",
-    "mean_with_error", "moments", "moving_trap_linear_work", "moving_trap_optimum", "optimise_protocol", "overdamped",
+    "fokker_planck", "friction", "full_control_erasure", "generator", "gillespie", "jarzynski", "ladder", "master_equation",
+    "mean_with_error", "moments", "moving_trap_linear_work", "moving_trap_optimum", "near_equilibrium_protocol", "optimise_protocol", "overdamped",
     "positions", "relaxation_rates", "reversed_protocol", "simulate_system", "stiffness_optimum", "tau_leaping",
     "transport", "tur", "two_level", "underdamped",
 ]  # fmt: skip

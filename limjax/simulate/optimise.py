@@ -113,8 +113,8 @@ def optimise_protocol(
         >>> def work(protocol, key):
         ...     return fokker_planck(MovingTrap(), protocol, Grid(-6.0, 7.0, 65), steps=20).work
         >>> best = optimise_protocol(work, LinearProtocol(0.0, 1.0, 1.0), steps=40, rate=0.1)
-        >>> f"{best.cost:.2f}"                              # Schmiedl and Seifert: 1/3, with jumps at both ends
-        '0.34'
+        >>> abs(best.cost - 1 / 3) < 0.01                   # Schmiedl and Seifert: 1/3, with jumps at both ends
+        True
 
     Source: Engel, Smith & Brenner, Phys. Rev. X 13, 041032 (2023), for pathwise gradients of protocols.
     """

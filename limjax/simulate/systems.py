@@ -373,7 +373,7 @@ SYSTEMS: dict[str, System] = {
     ),
     "trap": System("drag a trap by 5 thermal lengths", _trap_reference, 500, _trap_run, _trap_density, _trap_optimise),
     "crossing": System(
-        "pull a molecule over a 10 kT barrier", _crossing_reference, 8000, _crossing_run, crossing_work,
+        "pull a molecule over a 10 kT barrier", _crossing_reference, 32_000, _crossing_run, crossing_work,
         _crossing_optimise,
     ),
     "cell": System(

@@ -1,0 +1,149 @@
+"""What `limjax simulate` does around the library: progress, the output folder, the table."""
+
+import json
+import math
+import sys
+import time
+from typing import Any
+
+import jax
+import numpy as np
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from limjax import runs
+from limjax.simulate import SYSTEMS, CellComparison, OptimiseCode, SystemRun, compare_cell, simulate_system
+
+_LINE_SECONDS = 2.0
+# With fewer than that, the mean of exp(-work) and its error mean little.
+_FEW = 100
+_BARRIERS, _TILTS, _LANGEVIN = (2.0, 5.0, 8.0), (0.1, 0.3, 1.0), 8000
+
+
+def run_simulation(system: str, options: dict[str, Any], *, out: str | None, json_output: bool, figures: bool) -> int:
+    """Simulates, writes the folder and prints what came out.
+
+    Args:
+        system: name of a ready-made system.
+        options: keyword arguments of `simulate_system`.
+        out: folder asked for, or None.
+        json_output: whether stdout holds JSON alone.
+        figures: whether to draw.
+
+    Returns:
+        The exit code: 0, or 130 if the descent was interrupted.
+
+    Raises:
+        ValueError: for wrong input; nothing was written then.
+    """
+    console = Console(stderr=json_output)
+    if system not in SYSTEMS:
+        raise ValueError(f"Unknown system {system!r}; there are {', '.join(SYSTEMS)}.")
+    folder = runs.new_folder(out, f"simulate-{system}")
+    console.print(f"limjax simulate {system}: {SYSTEMS[system].help}", highlight=False)
+    try:
+        run = simulate_system(system, **options, on_progress=_Lines(console))
+        rows: list[CellComparison] = []
+        if system == "cell":
+            console.print("The same cell by the closed form, by jumps and by trajectories ...")
+            rows = compare_cell(_BARRIERS, _TILTS, jax.random.key(options["seed"]), trajectories=_LANGEVIN)
+    except (ValueError, KeyboardInterrupt):
+        if not any(folder.iterdir()):
+            folder.rmdir()
+        raise
+    summary = run.to_dict()
+    if rows:
+        summary["ledger"] = [row._asdict() for row in rows]
+    runs.write_json(folder / "simulation.json", summary)
+    written = ["simulation.json", "trajectories.npz"]
+    np.savez_compressed(
+        folder / "trajectories.npz",
+        work_kt=np.asarray(run.trajectories.work),
+        heat_kt=np.asarray(run.trajectories.heat),
+        position=np.asarray(run.trajectories.position),
+        times=np.asarray(run.trajectories.times),
+        frames=np.asarray(run.trajectories.frames),
+    )
+    if figures:
+        from limjax.plots.simulation import save_simulation_figures
+
+        written += save_simulation_figures(run, folder, rows)
+    _print_table(console, run)
+    if rows:
+        console.print(_comparison_table(rows))
+    if run.optimised is not None:
+        console.print(f"Outcome: {run.optimised.result}. {run.optimised.result.help}", highlight=False)
+    console.print(f"Wrote {folder}/: {', '.join(written)}", highlight=False, soft_wrap=True)
+    if json_output:
+        print(json.dumps(summary, indent=2))
+    return 130 if run.optimised is not None and run.optimised.result is OptimiseCode.interrupted else 0
+
+
+def _print_table(console: Console, run: SystemRun) -> None:
+    summary = run.to_dict()
+    console.print(
+        f"{run.system}, {run.protocol_name}: {summary['trajectories']:,} trajectories of {run.steps:,} steps in "
+        f"{run.seconds:.2g} s", highlight=False, soft_wrap=True,
+    )  # fmt: skip
+    table = Table()
+    for name in ("", "value", "± s.e."):
+        table.add_column(name, justify="left" if not name else "right")
+    table.add_row("work / kT", f"{summary['work_kt']:.4f}", f"{summary['work_stderr_kt']:.4f}")
+    if run.fokker_planck_work_kt is not None:
+        table.add_row("work by the density equation / kT", f"{run.fokker_planck_work_kt:.4f}", "")
+    table.add_row("heat / kT", f"{summary['heat_kt']:.4f}", f"{summary['heat_stderr_kt']:.4f}")
+    if run.error_rate is not None:
+        p, n = run.error_rate, summary["trajectories"]
+        table.add_row("ended in the wrong place", f"{p:.4%}", f"{(p * (1 - p) / n) ** 0.5:.4%}")
+    check = summary["jarzynski"]
+    table.add_row(
+        f"free energy by Jarzynski / kT, exactly {check['expected_kt']:g}",
+        f"{check['free_energy_kt']:.3f}", f"{check['stderr_kt']:.3f}",
+    )  # fmt: skip
+    if check["effective_trajectories"] < _FEW:
+        table.add_row(f"  not converged: {check['effective_trajectories']:.0f} trajectories carry its mean", "", "")
+    console.print(table)
+
+
+def _comparison_table(rows: list[CellComparison]) -> Table:
+    table = Table(
+        title="Drift in levels per level²/D, barrier B and affinity F in kT",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+    )
+    for name in ("B", "F", "closed form", "jumps", "washboard", "Langevin", "ratio"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for r in rows:
+        table.add_row(
+            f"{r.barrier:g}", f"{r.affinity:.3g}", f"{r.ladder_drift:.4g}", _with_error(r.jump_drift),
+            f"{r.washboard_drift:.4g}", _with_error(r.langevin_drift), f"{r.ratio:.3f}",
+        )  # fmt: skip
+    return table
+
+
+def _with_error(pair: tuple[float, float]) -> str:
+    """0.1254(19) for 0.1254 ± 0.0019."""
+    value, error = pair
+    if not error > 0:
+        return f"{value:.4g}"
+    digits = max(0, 1 - math.floor(math.log10(error)))
+    return f"{value:.{digits}f}({round(error * 10**digits)})"
+
+
+class _Lines:
+    """A line per step of the descent, not more often than every two seconds."""
+
+    def __init__(self, console: Console):
+        self._console, self._last = console, 0.0
+
+    def __call__(self, row, left: float) -> None:
+        now = time.monotonic()
+        if now - self._last < _LINE_SECONDS and row.step > 0:
+            return
+        self._last = now
+        print(
+            f"descent step {row.step + 1}  cost {row.cost:.4f} kT" + (f"  {left:.0f} s left" if row.step else ""),
+            file=sys.stderr if self._console.stderr else sys.stdout,
+            flush=True,
+        )
