@@ -83,7 +83,7 @@ class FokkerPlanckResult(eqx.Module):
     lowest: Float[Array, ""]
 
 
-def boltzmann(potential: Potential, control: ArrayLike, grid: Grid) -> Float[Array, "cells"]:
+def boltzmann(potential: Potential, control: ArrayLike | list, grid: Grid) -> Float[Array, "cells"]:
     """Probability of each cell in equilibrium.
 
     Args:
@@ -169,7 +169,7 @@ def _fokker_planck(potential, protocol, grid, steps, diffusion, start, scheme):
     _, p, work, energy, lowest = checkpointed_loop(body, carry, steps)
     work = work + jnp.sum(p * (last - energy))
     change = jnp.sum(p * last) - jnp.sum(p0 * first)
-    entropy = _entropy(p) - _entropy(p0)
+    entropy = entropy_of(p) - entropy_of(p0)
     return FokkerPlanckResult(
         probability=p,
         work=work,
@@ -186,9 +186,10 @@ def _energies(potential, control, grid):
     return jax.vmap(potential, in_axes=(0, None))(centers, jnp.asarray(control, centers.dtype))
 
 
-def _entropy(p):
+def entropy_of(p: Float[Array, "n"]) -> Float[Array, ""]:
+    """Gibbs entropy of probabilities [nats]; those that are not positive count nothing."""
     safe = jnp.where(p > 0, p, 1)
-    return -jnp.sum(safe * jnp.log(safe) * (p > 0))
+    return -jnp.sum(safe * jnp.log(safe))
 
 
 def _bernoulli(z):
@@ -227,7 +228,7 @@ def _advance(p, energy, scale, scheme):
 
 
 def generator(
-    potential: Potential, control: ArrayLike, grid: Grid, diffusion: ArrayLike = 1.0
+    potential: Potential, control: ArrayLike | list, grid: Grid, diffusion: ArrayLike = 1.0
 ) -> Float[Array, "cells cells"]:
     """The matrix L of dp/dt = L p; its columns sum to zero.
 
@@ -258,7 +259,7 @@ def _grid_rates(potential, control, grid):
 
 
 def relaxation_rates(
-    potential: Potential, control: ArrayLike, grid: Grid, count: int = 2, diffusion: ArrayLike = 1.0
+    potential: Potential, control: ArrayLike | list, grid: Grid, count: int = 2, diffusion: ArrayLike = 1.0
 ) -> Float[Array, "count"]:
     """The slowest rates at which a density relaxes, by size; the first is 0, the second that of hopping over a barrier.
 
@@ -300,7 +301,7 @@ class Transport(NamedTuple):
     diffusion: Any
 
 
-def transport(potential: Potential, control: ArrayLike, grid: Grid, diffusion: ArrayLike = 1.0) -> Transport:
+def transport(potential: Potential, control: ArrayLike | list, grid: Grid, diffusion: ArrayLike = 1.0) -> Transport:
     """Drift and diffusion of the steady state in a tilted periodic potential.
 
     Args:

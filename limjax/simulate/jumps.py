@@ -15,6 +15,7 @@ from jaxtyping import Array, ArrayLike, Float, Integer
 
 from limjax.physics.checkpointing import checkpointed_loop
 from limjax.physics.validation import checked_leaf
+from limjax.simulate.fokker_planck import entropy_of
 from limjax.simulate.langevin import check_protocol
 from limjax.simulate.protocols import ControlProtocol
 
@@ -182,7 +183,7 @@ def _master_equation(network, protocol, start, steps):
     unit = jnp.eye(3, dtype=dtype)
     (work, work_var), (heat, heat_var), (hops, hops_var) = two(unit[0]), two(unit[1]), two(unit[2])
     p, _ = _propagate(network, protocol, start, steps, jnp.zeros(3, dtype))
-    entropy = _entropy(p) - _entropy(start)
+    entropy = entropy_of(p) - entropy_of(start)
     return JumpMoments(
         probability=p,
         work=work,
@@ -235,11 +236,6 @@ def _parts(network, control, dtype):
     safe = jnp.where(possible, rates, 1)
     heat = jnp.log(safe) - jnp.log(safe.T)
     return rates, heat, _energies(network, control, dtype, n)
-
-
-def _entropy(p):
-    safe = jnp.where(p > 0, p, 1)
-    return -jnp.sum(safe * jnp.log(safe) * (p > 0))
 
 
 class JumpTrajectories(eqx.Module):
@@ -330,7 +326,7 @@ def _gillespie(network, protocol, start, key, trajectories, steps):
             target = jnp.where(rates[state, target] > 0, target, jnp.argmax(rates[state], axis=1))
             work = work + jnp.where(happens, driven[state, target], 0)
             heat = heat + jnp.where(happens, heat_of[state, target], 0)
-            return key, left, jnp.where(happens, target, state), work, heat, hops + happens
+            return key, left, jnp.where(happens, target, state), work, heat, hops + happens.astype(hops.dtype)
 
         loop = (key, jnp.full(trajectories, dt, dtype), state, work, heat, hops)
         key, _, state, work, heat, hops = jax.lax.while_loop(lambda s: jnp.any(s[1] > 0), hop, loop)
