@@ -43,6 +43,10 @@ SETTINGS = {
 }
 
 
+FIRST = "digits-mlp"
+"""The task whose learned rules are tried on the others."""
+
+
 def problem_of(name: str, steps: int | None) -> Problem:
     settings = dict(SETTINGS[name])
     cell = limjax.ArrheniusCell(lsb=settings.pop("lsb"))
@@ -81,7 +85,7 @@ def row(evaluation) -> dict[str, float]:
     }
 
 
-def measure(name: str, options, save) -> None:
+def measure(name: str, options, rules: dict, save) -> None:
     problem = problem_of(name, options.steps)
     seeds = held_out_seeds(options.held_out)
     plain = evaluate(problem, limjax.StaticBarrier(9.0), seeds, hops="mean")
@@ -114,6 +118,7 @@ def measure(name: str, options, save) -> None:
         "validation_limit": limit,
         "tuning_runs": options.outer_steps * options.seeds,
         "tuned": {},
+        "transferred": {},
     }
     save(content)
     for kind, (barrier, with_rate) in starts(problem).items():
@@ -137,6 +142,17 @@ def measure(name: str, options, save) -> None:
             "barrier": limjax.barriers.files.barrier_to_json(result.barrier),
         }
         print(f"  {kind}: {e.energy_kt:.2f} kT at {e.mean_loss:.4f} ± {e.loss_error:.4f} ({result.result})", flush=True)
+        save(content)
+    for kind, rule in rules.items():
+        # Unchanged but for the length of the run, which is the unit of its progress.
+        moved = limjax.barriers.files.for_run(rule, problem.steps)
+        e = evaluate(problem, moved, seeds)
+        content["transferred"][kind] = {
+            **row(e),
+            "no_worse_than_plain": e.is_no_worse_than(plain),
+            "ratio": None if best is None else best.evaluation.energy_kt / e.energy_kt,
+        }
+        print(f"  {kind} from {FIRST}: {e.energy_kt:.2f} kT at {e.mean_loss:.4f} ± {e.loss_error:.4f}", flush=True)
         save(content)
 
 
@@ -174,6 +190,12 @@ def page(content: dict) -> str:
                 f"| {kind} | {t['test_loss']:.4f} ± {t['test_loss_error']:.4f} | {t['heat_kt']:.2f} | "
                 f"{t['actuation_kt']:.2f} | {'yes' if t['no_worse_than_plain'] else 'no'} | {ratio} |"
             )
+        for kind, t in c["transferred"].items():
+            ratio = "" if t["ratio"] is None else f"{t['ratio']:.2f}"
+            lines.append(
+                f"| {kind} of {FIRST}, unchanged | {t['test_loss']:.4f} ± {t['test_loss_error']:.4f} | {t['heat_kt']:.2f} | "
+                f"{t['actuation_kt']:.2f} | {'yes' if t['no_worse_than_plain'] else 'no'} | {ratio} |"
+            )
         for kind, t in c["tuned"].items():
             for share, e in t["shares"].items():
                 lines.append(
@@ -209,7 +231,13 @@ def main() -> None:
         out.write_text(page(content))
 
     for name in options.tasks.split(","):
-        measure(name, options, functools.partial(save, name))
+        tuned = content["tasks"].get(FIRST, {}).get("tuned", {})
+        rules = {
+            kind: limjax.barriers.files.barrier_from_json(t["barrier"], FIRST)
+            for kind, t in tuned.items()
+            if kind.startswith("learned") and name != FIRST
+        }
+        measure(name, options, rules, functools.partial(save, name))
 
 
 if __name__ == "__main__":

@@ -53,3 +53,14 @@ def test_digits_table_writes_its_page(tmp_path):
     assert [row["seed"] for row in plain["seeds"]] == [0, 1]
     assert all(row["ratio"] == pytest.approx(1.0, rel=1e-6) for row in plain["seeds"])
     assert default["options"]["hops"] == "exact"
+
+
+@pytest.mark.slow
+def test_simulation_table_writes_its_page(tmp_path):
+    run("simulation_table.py", "--quick", "--out", tmp_path)
+    page = (tmp_path / "docs/results/simulation.md").read_text()
+    assert "Schmiedl & Seifert" in page and "near equilibrium" in page
+    content = json.loads((tmp_path / "benchmarks/results/simulation.json").read_text())
+    worst = max(abs(row["value"] / row["expected"] - 1) for row in content["closed_forms"][:5])
+    assert worst < 1e-3
+    assert (tmp_path / "docs/figures/simulate_ledger.png").exists()

@@ -92,7 +92,13 @@ class FullControlErasure(NamedTuple):
 
 
 def full_control_erasure(
-    potential, control: ArrayLike | list, low: float, high: float, time: float, diffusion: float = 1.0, cells: int = 4000
+    potential,
+    control: ArrayLike | list,
+    low: float,
+    high: float,
+    time: float,
+    diffusion: float = 1.0,
+    cells: int = 4000,
 ) -> FullControlErasure:
     r"""Least work to bring a bit in equilibrium to the right half within a time, when every potential is allowed between.
 

@@ -23,7 +23,7 @@ from limjax.simulate.protocols import ControlProtocol
 class Grid(eqx.Module):
     """Equal cells between two ends.
 
-    Args:
+    Attributes:
         low: left end.
         high: right end.
         cells: number of cells.

@@ -10,7 +10,9 @@ from limjax.simulate.langevin import Potential
 from limjax.simulate.protocols import LinearProtocol
 
 
-def friction(potential: Potential, control: ArrayLike | list, grid: Grid, diffusion: ArrayLike = 1.0) -> Float[Array, ""]:
+def friction(
+    potential: Potential, control: ArrayLike | list, grid: Grid, diffusion: ArrayLike = 1.0
+) -> Float[Array, ""]:
     r"""Friction of a scalar control of an overdamped system in one dimension.
 
     The integral of the equilibrium force correlation, $\zeta = \int_0^\infty\langle\delta X(t)\,\delta X(0)\rangle dt$ with

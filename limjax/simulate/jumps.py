@@ -23,7 +23,7 @@ from limjax.simulate.protocols import ControlProtocol
 class JumpNetwork(eqx.Module):
     """States, their energies and the rates between them as functions of the control.
 
-    Args:
+    Attributes:
         rates: function of the control that returns rates [1/time], shape (states, states), from row to column; the
             diagonal does not count. A rate is zero only if its reverse is.
         energies: function of the control that returns energies [kT], shape (states,); None is zero for all, so that all
