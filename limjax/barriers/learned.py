@@ -21,8 +21,8 @@ from limjax.physics.validation import checked_leaf
 
 FEATURES = ("progress", "ln speed", "ln moment", "ln loss")
 # Middle and half-width of what the features usually span; the network sees (x - middle) / width.
-_MIDDLE = (0.5, 0.0, -25.0, -1.5)
-_WIDTH = (0.5, 3.0, 6.0, 1.5)
+MIDDLE = (0.5, 0.0, -25.0, -1.5)
+WIDTH = (0.5, 3.0, 6.0, 1.5)
 # A parameter that asks for less than this per step, or whose gradient does not matter, is not told apart from one that
 # asks for nothing: its logarithm would run off, and with it the derivative of a barrier that costs nothing.
 _SPEED_FLOOR = 1e-3
@@ -188,7 +188,7 @@ class LearnedBarrier(AbstractBarrier):
         total = jnp.full(shape, self.offset.astype(dtype))
         for i, column in enumerate(columns):
             total = total + self.slopes[i].astype(dtype) * column
-        scaled = [(x - middle) / width for x, middle, width in zip(columns, _MIDDLE, _WIDTH)]
+        scaled = [(x - middle) / width for x, middle, width in zip(columns, MIDDLE, WIDTH)]
         for unit in range(self.output.shape[0]):
             inside = jnp.full(shape, self.hidden_bias[unit].astype(dtype))
             for i, x in enumerate(scaled):

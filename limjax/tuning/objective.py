@@ -50,7 +50,7 @@ class Objective(eqx.Module):
         ValueError: for a number that is not finite or not positive, or two limits at once.
     """
 
-    penalty: ClassVar[float] = 100.0
+    penalty: ClassVar[float] = 30.0
     energy: Float[Array, ""]
     time: Float[Array, ""]
     limit: Float[Array, ""]
@@ -98,8 +98,8 @@ class Objective(eqx.Module):
 
     def next_multiplier(self, multiplier: float, outcome: Outcome) -> float:
         """The multiplier after a step that gave this outcome."""
-        # A fifth of the textbook update, because it is made at every step and not at a minimum.
-        return max(0.0, multiplier + 0.2 * self.penalty * float(self.violation(outcome)))
+        # A tenth of the textbook update, because it is made at every step and not at a minimum.
+        return max(0.0, multiplier + 0.1 * self.penalty * float(self.violation(outcome)))
 
 
 def _log(x):

@@ -23,7 +23,7 @@ from limjax.tuning.gradients import value_and_gradient
 from limjax.tuning.held_out import Evaluation, evaluate, held_out_seeds
 from limjax.tuning.objective import Budget, Objective, Weights
 from limjax.tuning.problem import Design, Outcome, Problem
-from limjax.tuning.variables import Variables, largest
+from limjax.tuning.variables import Variables, largest, raised
 
 _TOLERATED_FAILURES = 5
 # Tuning seeds are small numbers plus multiples of this, selection seeds lie below the held-out ones.
@@ -33,6 +33,10 @@ _SELECTION = np.arange(500, 516, dtype=np.uint32)
 _PARTS = 8
 # A limit counts as kept within half a percent: the seeds' own scatter is larger.
 _FEASIBLE = 0.005
+# So many candidates are raised or lowered until they keep the limit, between these shifts [kT], in so many halvings.
+_CALIBRATED, _SHIFTS, _HALVINGS = 2, (-2.0, 4.0), 5
+# Of a logarithm of the loss in logarithms of the energy, near a loss that is hardly worse than plain training's.
+_TYPICAL_PRICE = 15.0
 
 
 class TuneCode(enum.StrEnum):
@@ -276,7 +280,7 @@ def _descend(
     point = good = variables.start()
     state = optimizer.init(point)
     candidates, part = [point], []
-    multiplier, damping, failures = 0.0, 1.0, 0
+    multiplier, damping, failures = _TYPICAL_PRICE if objective.limited == "loss" else 0.0, 1.0, 0
     history: list[OuterRow] = []
     plain = _plain_difference(problem, variables.to_design(point)) if objective.limited == "loss" else None
     code, began = TuneCode.completed, time.monotonic()
@@ -363,19 +367,58 @@ def _mean(points):
 
 
 def _select(problem: Problem, objective: Objective, designs: Sequence[Design], hops: Hops):
-    """The best of some designs on validation runs of further seeds: first those that keep the limit, then by the goal."""
-    best = designs[0], True, math.nan
-    best_rank = (True, math.inf)
-    for design in designs:
+    """The best of some designs on validation runs of further seeds.
+
+    Under a limit the most promising are first raised or lowered as a whole until they just keep it: the gradient of a noisy
+    loss settles the shape of a barrier sooner than its level.
+    """
+
+    def judge(design):
         outcome = problem.run(design, jnp.asarray(_SELECTION), part="validation", hops=hops)
         mean = Outcome(*(jnp.mean(x) for x in outcome))
-        violation = float(objective.violation(mean))
+        return mean, float(objective.violation(mean)), float(objective.goal(mean))
+
+    judged = [(design, *judge(design)) for design in designs]
+    if objective.limited != "nothing":
+        promising = sorted(judged, key=lambda j: _merit(j[2], j[3]))[:_CALIBRATED]
+        judged += [found for design, *_ in promising for found in _calibrated(design, objective, judge)]
+
+    def rank(entry):
+        _, _, violation, goal = entry
         is_broken = not violation <= _FEASIBLE
-        rank = (is_broken, violation if is_broken else float(objective.goal(mean)))
-        if rank < best_rank:
-            limited = mean.loss if objective.limited == "loss" else mean.energy_kt
-            best, best_rank = (design, is_broken, float(limited)), rank
-    return best
+        return is_broken, violation if is_broken else goal
+
+    usable = [j for j in judged if math.isfinite(j[2]) and math.isfinite(j[3])]
+    if not usable:
+        return designs[0], True, math.nan
+    design, mean, violation, _ = min(usable, key=rank)
+    limited = mean.loss if objective.limited == "loss" else mean.energy_kt
+    return design, not violation <= _FEASIBLE, float(limited)
+
+
+def _merit(violation: float, goal: float) -> float:
+    """What a design is worth once its level is put right, at a typical price of the limit."""
+    merit = goal + _TYPICAL_PRICE * violation
+    return merit if math.isfinite(merit) else math.inf
+
+
+def _calibrated(design: Design, objective: Objective, judge):
+    """Designs on the way to the least whole-barrier shift that keeps the limit, by halving an interval of kT."""
+    towards = 1.0 if objective.limited == "loss" else -1.0
+    low, high = (towards * x for x in _SHIFTS)
+    for k in range(_HALVINGS + 1):
+        shift = high if k == 0 else 0.5 * (low + high)
+        moved = raised(design, shift)
+        if moved is None:
+            return
+        mean, violation, goal = judge(moved)
+        yield moved, mean, violation, goal
+        if violation <= _FEASIBLE:
+            high = shift
+        elif k == 0:
+            return
+        else:
+            low = shift
 
 
 def _barrier(barrier: AbstractBarrier | str | None, problem: Problem) -> AbstractBarrier:

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from limjax.barriers.base import AbstractBarrier
+from limjax.barriers.learned import MIDDLE, WIDTH, LearnedBarrier
 from limjax.tuning.problem import Design
 
 
@@ -16,11 +17,11 @@ class Scale(NamedTuple):
     """How a tuned number is seen by the optimizer: a step of 1 is `size` in the number or its logarithm.
 
     Attributes:
-        size: what a change of 1 means.
+        size: what a change of 1 means; a tuple for a row of numbers.
         kind: "linear", "log" (for positive numbers) or "logit" (between 0 and 1).
     """
 
-    size: float
+    size: float | tuple[float, ...]
     kind: str = "linear"
 
 
@@ -37,11 +38,25 @@ _TUNED: dict[str, dict[str, Scale]] = {
     "spline": {"knots": Scale(1.0)},
     "learned": {
         "offset": Scale(1.0),
-        "slopes": Scale(0.2),
+        # In equal shares of what the features span.
+        "slopes": Scale(tuple(0.6 / width for width in WIDTH)),
         "hidden": Scale(0.3),
         "hidden_bias": Scale(0.3),
         "output": Scale(0.3),
     },
+}
+
+
+# What makes a barrier higher everywhere, and how it goes with kT.
+_LEVEL: dict[str, tuple[str, float]] = {
+    "static": ("height", 1.0),
+    "scheduled": ("offset", 1.0),
+    "lyapunov": ("start", 1.0),
+    "rate-matched": ("ratio", -1.0),
+    "fisher": ("price", 2.0),
+    "fowler-nordheim": ("start", 1.0),
+    "spline": ("knots", 1.0),
+    "learned": ("offset", -1.0),
 }
 
 
@@ -64,9 +79,10 @@ class Variables(eqx.Module):
         Raises:
             ValueError: if the barrier has nothing to tune.
         """
+        barrier = _centred(self.design.barrier, 1.0)
         values = {
-            field: _forward(getattr(self.design.barrier, field), scale) / scale.size
-            for field, scale in tuned_fields(self.design.barrier).items()
+            field: _forward(getattr(barrier, field), scale) / _size(scale)
+            for field, scale in tuned_fields(barrier).items()
         }
         if self.learning_rate:
             values["log_rate"] = self.design.log_rate / _RATE_SIZE
@@ -78,10 +94,44 @@ class Variables(eqx.Module):
         """The design with these numbers."""
         barrier = self.design.barrier
         for field, scale in tuned_fields(barrier).items():
-            value = _backward(values[field] * scale.size, scale)
+            value = _backward(values[field] * _size(scale), scale)
             barrier = eqx.tree_at(lambda b, field=field: getattr(b, field), barrier, value)
+        barrier = _centred(barrier, -1.0)
         rate = values["log_rate"] * _RATE_SIZE if self.learning_rate else self.design.log_rate
         return Design(barrier, values["log_step_time"] if self.step_time else self.design.log_step_time, rate)
+
+
+def _size(scale: Scale) -> Any:
+    return jnp.asarray(scale.size) if isinstance(scale.size, tuple) else scale.size
+
+
+def _centred(barrier: AbstractBarrier, sign: float) -> AbstractBarrier:
+    """Offset of the learned rule in the middle of its features instead of at their zero, so that a slope turns it there.
+
+    The logarithm of a second moment is about -25: a small change of its slope would else move every barrier by kT.
+    """
+    if not isinstance(barrier, LearnedBarrier):
+        return barrier
+    moved = barrier.offset + sign * jnp.sum(barrier.slopes * jnp.asarray(MIDDLE, barrier.slopes.dtype), axis=-1)
+    return eqx.tree_at(lambda b: b.offset, barrier, moved)
+
+
+def raised(design: Design, kt: float) -> Design | None:
+    """The same design with its whole barrier higher by so many kT, the simplest way to more precision for more heat.
+
+    Args:
+        design: the design.
+        kt: how much higher [kT].
+
+    Returns:
+        The design; None for a barrier of your own, which has no such number that is known here.
+    """
+    if design.barrier.name not in _LEVEL:
+        return None
+    field, power = _LEVEL[design.barrier.name]
+    value = getattr(design.barrier, field)
+    moved = value * jnp.exp(power * kt) if field in ("ratio", "price") else value + power * kt
+    return eqx.tree_at(lambda d: getattr(d.barrier, field), design, moved)
 
 
 def tuned_fields(barrier: AbstractBarrier) -> dict[str, Scale]:
