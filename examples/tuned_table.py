@@ -2,7 +2,7 @@
 
 For every task: the plain optimizer; a grid of hand-made barriers (seven families, eight settings each), of which the
 cheapest that is no worse than plain counts; and tuned barriers: one spline, one spline per array, the learned rule, and a
-spline together with the learning rate. Everything is judged on the same eight held-out seeds with exact hops; tuning uses
+spline together with the learning rate. Everything is judged on the same held-out seeds with exact hops; tuning uses
 other seeds and validation data of its own. Writes `benchmarks/results/tuning.json` and `docs/results/tuning.md`.
 
     python examples/tuned_table.py --tasks digits-mlp --outer-steps 40
@@ -210,11 +210,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", default="digits-mlp")
     parser.add_argument("--kinds", default="", help="only these tuned barriers, with commas")
-    parser.add_argument("--limit", type=float, default=1.03, help="validation loss to keep, in plain losses")
+    parser.add_argument("--limit", type=float, default=1.01, help="validation loss to keep, in plain losses")
     parser.add_argument("--steps", type=int)
     parser.add_argument("--outer-steps", type=int, default=40)
     parser.add_argument("--seeds", type=int, default=6)
-    parser.add_argument("--held-out", type=int, default=8)
+    parser.add_argument("--held-out", type=int, default=32)
     parser.add_argument("--quick", action="store_true", help="two hand-made barriers only")
     parser.add_argument("--out", type=pathlib.Path, default=ROOT)
     options = parser.parse_args()

@@ -28,7 +28,7 @@ from limjax.tuning.variables import Variables, largest, raised
 _TOLERATED_FAILURES = 5
 # Tuning seeds are small numbers plus multiples of this, selection seeds lie below the held-out ones.
 _RESAMPLE = 100_000
-_SELECTION = np.arange(500, 516, dtype=np.uint32)
+_SELECTION = np.arange(500, 532, dtype=np.uint32)
 # Candidates are means of the design over so many parts of the descent.
 _PARTS = 8
 # A limit counts as kept within half a percent: the seeds' own scatter is larger.
