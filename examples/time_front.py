@@ -31,13 +31,13 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 
 def measure(steps: int, held_out: int, points: int, start: float) -> dict:
-    cell = limjax.ArrheniusCell(lsb=2.0**-8, attempt_rate=1e9, step_time=1e-3)
+    cell = limjax.ArrheniusCell(lsb=2.0**-14, attempt_rate=1e9, step_time=1e-3)
     problem = Problem(get_task("digits-mlp"), cell, steps=steps, batch_size=128, learning_rate=3e-3)
     seeds = held_out_seeds(held_out)
     fall = 2 * np.log(1 / np.maximum(0.5 * (1 + np.cos(np.pi * np.linspace(0, 1, 16))), 2e-3))
     plain = evaluate(problem, limjax.StaticBarrier(9.0), seeds, hops="mean")
     rows = []
-    for shift in np.linspace(6.0, -26.0, points):
+    for shift in np.linspace(2.0, -28.0, points):
         barrier = limjax.SplineBarrier(np.maximum(start + fall + shift, 0.0), steps)
         design = problem.design(barrier)
         log_time = design.log_step_time + shift
@@ -130,8 +130,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--held-out", type=int, default=8)
-    parser.add_argument("--points", type=int, default=17)
-    parser.add_argument("--start", type=float, default=14.0, help="first barrier at a step of 1 ms [kT]")
+    parser.add_argument("--points", type=int, default=31)
+    parser.add_argument("--start", type=float, default=5.7, help="first barrier at a step of 1 ms [kT]")
     parser.add_argument("--out", type=pathlib.Path, default=ROOT)
     options = parser.parse_args()
     content = measure(options.steps, options.held_out, options.points, options.start)

@@ -73,6 +73,7 @@ def starts(problem: Problem) -> dict[str, tuple[limjax.AbstractBarrier, bool, fl
         "spline per array": (limjax.SplineBarrier(np.tile(13.5 + fall, (leaves, 1)), problem.steps), False, 0.15),
         "learned rule per array": (rule("leaf"), False, 0.07),
         "spline and learning rate": (limjax.SplineBarrier(13.5 + fall, problem.steps), True, 0.15),
+        "learned rule per parameter and learning rate": (rule("parameter"), True, 0.07),
     }
 
 
@@ -86,12 +87,9 @@ def row(evaluation) -> dict[str, float]:
     }
 
 
-def measure(name: str, options, rules: dict, save) -> None:
-    problem = problem_of(name, options.steps)
+def hand_made_grid(problem: Problem, plain, limit: float, options) -> dict:
+    """The grid of hand-made barriers, and the cheapest of them that is no worse than plain training."""
     seeds = held_out_seeds(options.held_out)
-    plain = evaluate(problem, limjax.StaticBarrier(9.0), seeds, hops="mean")
-    print(f"{name}: plain loss {plain.mean_loss:.4f} ± {plain.loss_error:.4f}", flush=True)
-    limit = options.limit * plain_validation_loss(problem, problem.design(limjax.StaticBarrier(9.0)))
     began = time.monotonic()
     policies = hand_made_policies(problem)
     if options.quick:
@@ -102,7 +100,7 @@ def measure(name: str, options, rules: dict, save) -> None:
     if best is not None:
         e = best.evaluation
         print(f"  best hand-made: {best.family}, {best.setting}: {e.energy_kt:.2f} kT at {e.mean_loss:.4f}", flush=True)
-    content = {
+    return {
         "steps": problem.steps,
         "batch_size": problem.batch_size,
         "learning_rate": problem.learning_rate,
@@ -121,6 +119,19 @@ def measure(name: str, options, rules: dict, save) -> None:
         "tuned": {},
         "transferred": {},
     }
+
+
+def measure(name: str, options, rules: dict, earlier: dict | None, save) -> None:
+    problem = problem_of(name, options.steps)
+    seeds = held_out_seeds(options.held_out)
+    plain = evaluate(problem, limjax.StaticBarrier(9.0), seeds, hops="mean")
+    print(f"{name}: plain loss {plain.mean_loss:.4f} ± {plain.loss_error:.4f}", flush=True)
+    limit = options.limit * plain_validation_loss(problem, problem.design(limjax.StaticBarrier(9.0)))
+    if earlier is None:
+        content = hand_made_grid(problem, plain, limit, options)
+    else:
+        content = earlier
+    best = content["best_hand_made"]
     save(content)
     for kind, (barrier, with_rate, rate) in starts(problem).items():
         if options.kinds and kind not in options.kinds.split(","):
@@ -134,7 +145,7 @@ def measure(name: str, options, rules: dict, save) -> None:
         content["tuned"][kind] = {
             **row(e),
             "no_worse_than_plain": e.is_no_worse_than(plain),
-            "ratio": None if best is None else best.evaluation.energy_kt / e.energy_kt,
+            "ratio": None if best is None else best["energy_kt"] / e.energy_kt,
             "result": str(result.result),
             "validation_loss": result.nearest,
             "before": row(result.before),
@@ -151,7 +162,7 @@ def measure(name: str, options, rules: dict, save) -> None:
         content["transferred"][kind] = {
             **row(e),
             "no_worse_than_plain": e.is_no_worse_than(plain),
-            "ratio": None if best is None else best.evaluation.energy_kt / e.energy_kt,
+            "ratio": None if best is None else best["energy_kt"] / e.energy_kt,
         }
         print(f"  {kind} from {FIRST}: {e.energy_kt:.2f} kT at {e.mean_loss:.4f} ± {e.loss_error:.4f}", flush=True)
         save(content)
@@ -210,6 +221,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", default="digits-mlp")
     parser.add_argument("--kinds", default="", help="only these tuned barriers, with commas")
+    parser.add_argument("--add", action="store_true", help="keep what was measured before, with the same settings")
     parser.add_argument("--limit", type=float, default=1.01, help="validation loss to keep, in plain losses")
     parser.add_argument("--steps", type=int)
     parser.add_argument("--outer-steps", type=int, default=40)
@@ -237,7 +249,8 @@ def main() -> None:
             for kind, t in tuned.items()
             if kind.startswith("learned") and name != FIRST
         }
-        measure(name, options, rules, functools.partial(save, name))
+        earlier = content["tasks"].get(name) if options.add else None
+        measure(name, options, rules, earlier, functools.partial(save, name))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import sys
 from typing import Any
 
 import jax
+from jax.sharding import NamedSharding
 from jaxtyping import PyTree
 
 
@@ -79,7 +80,7 @@ class Checkpoints:
             ]
             if wrong:
                 raise LookupError(f"{wrong[0]} is missing, or has another shape or dtype")
-            target = args.StandardRestore({k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in expected.items()})
+            target = args.StandardRestore({k: jax.ShapeDtypeStruct(v.shape, v.dtype, sharding=_on_mesh(v)) for k, v in expected.items()})
             restored = self._manager.restore(step, args=args.Composite(arrays=target, notes=args.JsonRestore()))
             arrays, notes = restored["arrays"], restored["notes"]
         except Exception as error:  # orbax and tensorstore raise many kinds for a damaged file
@@ -96,6 +97,12 @@ class Checkpoints:
     def close(self) -> None:
         """Releases orbax's threads."""
         self._manager.close()
+
+
+def _on_mesh(x: Any) -> NamedSharding | None:
+    """Where to put an array that was saved, perhaps on another mesh: where its counterpart lies."""
+    sharding = getattr(x, "sharding", None)
+    return sharding if isinstance(sharding, NamedSharding) else None
 
 
 def _drop_failed_reads() -> None:

@@ -13,13 +13,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh
 from jaxtyping import Array, PyTree
 
+from limjax import parallel
 from limjax.barriers.base import AbstractBarrier
 from limjax.barriers.specification import barrier_from_name
 from limjax.ledger import Granularity, Ledger, get_ledger, leaf_totals
 from limjax.optimizer import Hops, get_barrier, learning_in_memory, snap
 from limjax.physics.cell import ArrheniusCell
+from limjax.physics.hosts import whole
 from limjax.physics.units import YEAR_S
 from limjax.report import Report, report
 from limjax.tasks import Task, get_task
@@ -118,6 +121,8 @@ def train(
     resume: bool = False,
     checkpoint_seconds: float = 30.0,
     on_progress: Callable[[HistoryRow, float], None] | None = None,
+    mesh: str | dict[str, int] | Mesh | None = None,
+    microbatches: int | None = None,
 ) -> TrainResult:
     """Trains a task with a heat ledger.
 
@@ -140,6 +145,10 @@ def train(
         resume: whether to continue from the newest checkpoint there.
         checkpoint_seconds: wall time between checkpoints [s].
         on_progress: called after every chunk with the new history row and the seconds left.
+        mesh: devices to train on, as `"data=4,model=2"` (`limjax.parallel.make_mesh`); None takes one device. Every process
+            of a run on several hosts calls `train` with the same arguments.
+        microbatches: on a mesh, in how many pieces a batch is differentiated, a multiple of the number of devices; None
+            takes that number. Runs with equal `microbatches` are equal bit for bit on meshes of 1, 2, 4, 8, ... devices.
 
     Returns:
         The result. Ctrl-C and a non-finite loss end the run with a result code, not with an exception.
@@ -173,8 +182,17 @@ def train(
     params = task.init(init_key)
     if hops != "mean":
         params = snap(params, cell)
-    loop = _Loop(task, opt, batch_size, data_key)
-    return _run(loop, (params, opt.init(params)), cell, steps, checkpoints, resume, checkpoint_seconds, on_progress, {
+    if mesh is None:
+        if microbatches is not None:
+            raise ValueError('microbatches needs a mesh: pass mesh="data=1", or leave it out.')
+        loop, state = _Loop(task, opt, batch_size, data_key), opt.init(params)
+    else:
+        mesh = mesh if isinstance(mesh, Mesh) else parallel.make_mesh(mesh)
+        microbatches = parallel.check_microbatches(microbatches, mesh.devices.size)
+        params = parallel.place(params, parallel.parameter_shardings(params, mesh))
+        state = parallel.init_state(opt.init, params, mesh)
+        loop = _Loop(task, opt, batch_size, data_key, mesh, microbatches)
+    return _run(loop, (params, state), cell, steps, checkpoints, resume, checkpoint_seconds, on_progress, {
         "task": task.name,
         "barrier": barrier.name,
         "hops": hops,
@@ -185,11 +203,16 @@ def train(
         "attempt_rate": float(cell.attempt_rate),
         "step_time": float(cell.step_time),
         "temperature": float(cell.temperature),
+        "mesh": None if mesh is None else dict(mesh.shape),
+        "microbatches": microbatches,
     })  # fmt: skip
 
 
 def training_step(
-    task: Task, optimizer: optax.GradientTransformationExtraArgs, batch_size: int
+    task: Task,
+    optimizer: optax.GradientTransformationExtraArgs,
+    batch_size: int,
+    value_and_grad: Callable[[PyTree, PyTree], tuple[Array, PyTree]] | None = None,
 ) -> Callable[[tuple[PyTree, PyTree], PyTree, Array], tuple[tuple[PyTree, PyTree], Array]]:
     """One step of training: draw a batch by the step's number, differentiate the loss, update.
 
@@ -197,10 +220,13 @@ def training_step(
         task: the task.
         optimizer: a `learning_in_memory` optimizer, or a chain with one.
         batch_size: examples per step.
+        value_and_grad: loss and gradient of parameters and a batch; None takes `jax.value_and_grad(task.loss)`.
 
     Returns:
         A function of `((params, state), training data, key)` that returns the new `(params, state)` and the loss.
     """
+
+    differentiated = jax.value_and_grad(task.loss) if value_and_grad is None else value_and_grad
 
     def batch_at(data, step, key):
         if data is None:
@@ -212,28 +238,49 @@ def training_step(
     def one_step(carry, data, key):
         params, state = carry
         batch = batch_at(data, get_ledger(state).steps, key)
-        loss, gradient = jax.value_and_grad(task.loss)(params, batch)
+        loss, gradient = differentiated(params, batch)
         updates, state = optimizer.update(gradient, state, params, value=loss)
         return (optax.apply_updates(params, updates), state), loss
 
     return one_step
 
 
+def _shardings(carry: tuple[PyTree, PyTree], mesh: Mesh) -> PyTree:
+    return parallel.parameter_shardings(carry, mesh, carry[0])
+
+
 class _Loop:
     """The compiled parts of a run."""
 
-    def __init__(self, task: Task, optimizer: optax.GradientTransformationExtraArgs, batch_size: int, data_key: Array):
+    def __init__(
+        self,
+        task: Task,
+        optimizer: optax.GradientTransformationExtraArgs,
+        batch_size: int,
+        data_key: Array,
+        mesh: Mesh | None = None,
+        microbatches: int | None = None,
+    ):
         self.task = task
-        self.train_data = jax.tree.map(jnp.asarray, task.train)
-        self.test_data = jax.tree.map(jnp.asarray, task.test)
-        self._data_key = data_key
+        if mesh is None:
+            self.train_data = jax.tree.map(jnp.asarray, task.train)
+            self.test_data = jax.tree.map(jnp.asarray, task.test)
+            gradient, self._data_key = None, data_key
+        else:
+            everywhere = parallel.replicated(mesh)
+            self.train_data = parallel.place(task.train, everywhere)
+            self.test_data = parallel.place(task.test, everywhere)
+            self._data_key = jax.random.wrap_key_data(parallel.place(jax.random.key_data(data_key), everywhere))
+            gradient = parallel.value_and_grad(task.loss, mesh, microbatches)
 
-        one_step = training_step(task, optimizer, batch_size)
+        one_step = training_step(task, optimizer, batch_size, gradient)
 
         def chunk(carry, data, key, count):
             def body(_, loop):
                 carry, total, finite = loop
                 carry, loss = one_step(carry, data, key)
+                if mesh is not None:
+                    carry = jax.lax.with_sharding_constraint(carry, _shardings(carry, mesh))
                 loss = loss.astype(total.dtype)
                 return carry, total + loss, finite & jnp.isfinite(loss)
 
@@ -249,7 +296,8 @@ class _Loop:
 
     def advance(self, carry, count: int):
         """Takes some steps; returns the new carry, the mean loss, and whether all is finite."""
-        carry, loss, finite = self._chunk(carry, self.train_data, self._data_key, jnp.asarray(count, jnp.int32))
+        # NumPy: on several hosts a JAX number of this process alone could not join the arrays of all.
+        carry, loss, finite = self._chunk(carry, self.train_data, self._data_key, np.int32(count))
         return carry, float(loss), bool(finite)
 
     def evaluate(self, params, data, limit: int | None = None) -> tuple[float, float]:
@@ -307,7 +355,7 @@ def _run(loop, carry, cell, steps, checkpoint_folder, resume, checkpoint_seconds
             if on_progress is not None:
                 speed = (taken - timed[0]) / max(now - timed[1], 1e-9)
                 on_progress(row, (steps - taken) / speed if speed > 0 else math.nan)
-            if now - saved > checkpoint_seconds:
+            if parallel.agreed(now - saved > checkpoint_seconds):
                 save()
                 saved = time.monotonic()
     except KeyboardInterrupt:
@@ -341,10 +389,11 @@ def _history_row(loop: _Loop, carry, step: int, loss: float, seconds: float) -> 
 
 def _result(loop, carry, cell, steps, history, result, settings, wall_seconds) -> TrainResult:
     params, state = carry
-    ledger = get_ledger(state)
-    table = report(ledger, params, cell)
     test_loss, test_accuracy = loop.evaluate(params, loop.test_data)
     train_loss, _ = loop.evaluate(params, loop.train_data, _TRAIN_LOSS_EXAMPLES)
+    params, state = jax.tree.map(whole, (params, state))
+    ledger = get_ledger(state)
+    table = report(ledger, params, cell)
     total = table.total
     retention = cell.retention_barrier(10 * YEAR_S)
     summary = {

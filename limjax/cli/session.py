@@ -6,11 +6,13 @@ import sys
 import time
 from typing import Any
 
+import jax
 from rich.console import Console
 
 from limjax import runs
 from limjax.barriers.specification import barrier_from_name
 from limjax.checkpoints import read_json
+from limjax.parallel import agreed, check_microbatches, make_mesh
 from limjax.physics.cell import ArrheniusCell
 from limjax.tasks import get_task, task_names
 from limjax.training import HistoryRow, Result, TrainResult, train
@@ -24,6 +26,7 @@ _DEFAULTS = {
     "seed": 0,
 }
 _PLAIN_LINE_SECONDS = 2.0
+_EXIT_CODES = {Result.completed: 0, Result.nonfinite: 1, Result.interrupted: 130}
 
 
 def run_training(given: dict[str, Any], *, out: str | None, resume: bool, json_output: bool, figures: bool) -> int:
@@ -48,12 +51,11 @@ def run_training(given: dict[str, Any], *, out: str | None, resume: bool, json_o
         return 0
     settings = _stored_settings(given, out) if resume else _new_settings(given)
     arguments = _arguments(settings)
-    if resume:
-        folder = pathlib.Path(str(out))
-    else:
-        # Everything that can be wrong is looked at before the folder is made.
-        folder = runs.new_folder(out, settings["task"])
-        runs.write_json(folder / runs.SETTINGS, settings)
+    folder = _folder(settings, out, resume)
+    if jax.process_index() > 0:
+        # On several hosts all train, and one speaks and writes.
+        result = train(**arguments, checkpoints=str(folder / runs.CHECKPOINTS), resume=resume)
+        return _EXIT_CODES[result.result]
     progress = _Progress(console, settings)
     with progress:
         result = train(
@@ -66,7 +68,25 @@ def run_training(given: dict[str, Any], *, out: str | None, resume: bool, json_o
     _print_outcome(console, result, folder, figures)
     if json_output:
         print(json.dumps(result.summary, indent=2))
-    return {Result.completed: 0, Result.nonfinite: 1, Result.interrupted: 130}[result.result]
+    return _EXIT_CODES[result.result]
+
+
+def _folder(settings: dict[str, Any], out: str | None, resume: bool) -> pathlib.Path:
+    """The output folder; a new one is made by process 0, when everything else that can be wrong was looked at."""
+    if jax.process_count() > 1 and out is None:
+        raise ValueError("A run of several processes needs --out: a folder that all of them see.")
+    if resume:
+        return pathlib.Path(str(out))
+    folder, problem = pathlib.Path(str(out)), None
+    if jax.process_index() == 0:
+        try:
+            folder = runs.new_folder(out, settings["task"])
+            runs.write_json(folder / runs.SETTINGS, settings)
+        except ValueError as error:
+            problem = error
+    if not agreed(problem is None):
+        raise problem or ValueError("Process 0 could not make the output folder; its message says why.")
+    return folder
 
 
 def _new_settings(given: dict[str, Any]) -> dict[str, Any]:
@@ -75,6 +95,12 @@ def _new_settings(given: dict[str, Any]) -> dict[str, Any]:
     for key in ("steps", "batch_size", "learning_rate", "lsb", "barrier"):
         if settings[key] is None:
             settings[key] = getattr(defaults, key)
+    if settings["mesh"] is not None:
+        # Kept with the run, so that it is the same run when it is resumed on another mesh.
+        devices = make_mesh(settings["mesh"]).devices.size
+        settings["microbatches"] = check_microbatches(settings["microbatches"], devices)
+    elif settings["microbatches"] is not None:
+        raise ValueError("--microbatches needs a mesh: add --mesh data=1, or leave it out.")
     return settings
 
 
@@ -83,7 +109,10 @@ def _stored_settings(given: dict[str, Any], out: str | None) -> dict[str, Any]:
         raise ValueError("--resume needs --out: the folder of the run to continue, for example --out runs/digits-mlp.")
     settings = read_json(pathlib.Path(out) / runs.SETTINGS)
     for key, value in given.items():
-        if value is not None and value != settings.get(key):
+        if key == "mesh":
+            # Another mesh is another way to compute the same run.
+            settings[key] = value if value is not None else settings.get(key)
+        elif value is not None and value != settings.get(key):
             raise ValueError(
                 f"The run in {out} has {key} = {settings.get(key)!r}, but --{key.replace('_', '-')} {value} was given. A "
                 "resumed run keeps its settings: leave the option out, or start a new run with another --out."
@@ -109,8 +138,8 @@ def _arguments(settings: dict[str, Any]) -> dict[str, Any]:
         if settings[name] < 1:
             raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {settings[name]}.")
     barrier_from_name(settings["barrier"], cell, settings["steps"], settings["learning_rate"])
-    names = ("barrier", "hops", "steps", "batch_size", "learning_rate", "seed")
-    return {"task": task, "cell": cell, **{name: settings[name] for name in names}}
+    names = ("barrier", "hops", "steps", "batch_size", "learning_rate", "seed", "mesh", "microbatches")
+    return {"task": task, "cell": cell, **{name: settings.get(name) for name in names}}
 
 
 class _Progress:

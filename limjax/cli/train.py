@@ -24,10 +24,29 @@ def train(
     seed: Annotated[int | None, typer.Option(help="Seed of initialisation, batches and hops; default 0.")] = None,
     out: Annotated[str | None, typer.Option(help="Folder to write to; default the next free one under runs/.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out from its checkpoint.")] = False,
+    mesh: Annotated[
+        str | None, typer.Option(help="Train on several devices: data=4,model=2. Batches are split over all of them.")
+    ] = None,
+    microbatches: Annotated[
+        int | None,
+        typer.Option(help="Pieces of a batch on a mesh; equal numbers give equal bits on any mesh. Default one a device."),
+    ] = None,
+    distributed: Annotated[
+        bool, typer.Option("--distributed", help="One process per host; under SLURM, Open MPI and on TPU pods that is all.")
+    ] = False,
+    coordinator: Annotated[
+        str | None, typer.Option(help="host:port of process 0, where --distributed cannot find it by itself.")
+    ] = None,
+    processes: Annotated[int | None, typer.Option(help="Number of processes, with --coordinator.")] = None,
+    process: Annotated[int | None, typer.Option(help="Number of this process from 0, with --coordinator.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print summary.json to stdout, progress to stderr.")] = False,
     figures: Annotated[bool, typer.Option("--figures/--no-figures", help="Draw the figures and report.html.")] = True,
 ) -> None:
     """Train a network on physical memory and print where the heat went."""
+    if distributed or coordinator is not None:
+        from limjax.parallel import initialize
+
+        initialize(coordinator, processes, process)
     from limjax.cli.session import run_training
 
     given = {
@@ -42,6 +61,8 @@ def train(
         "step_time": step_time,
         "temperature": temperature,
         "seed": seed,
+        "mesh": mesh,
+        "microbatches": microbatches,
     }
     code = run_training(given, out=out, resume=resume, json_output=json, figures=figures)
     raise typer.Exit(code)

@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
+from limjax.physics.hosts import whole
+
 # Above this x, asinh(x) = ln(2x) to float32 and float64 alike (the next term is 1/(4x²)), and x² may overflow.
 _LARGE = {"float32": 1e4, "float64": 1e8}
 # asinh(x)/x in powers of x² on 0 <= x <= 1/2: Chebyshev fit of degree 5, error 1.1e-9 before rounding.
@@ -168,7 +170,7 @@ class CompensatedSum(NamedTuple):
 
     def float64(self) -> PyTree:
         """The sums in NumPy float64, residual included."""
-        total = jax.tree.map(lambda x: np.asarray(x, np.float64), self.total)
+        total = jax.tree.map(lambda x: np.asarray(whole(x), np.float64), self.total)
         if self.residual is None:
             return total
-        return jax.tree.map(lambda x, r: np.asarray(x + np.asarray(r, np.float64)), total, self.residual)
+        return jax.tree.map(lambda x, r: np.asarray(x + np.asarray(whole(r), np.float64)), total, self.residual)

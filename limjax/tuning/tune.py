@@ -34,7 +34,7 @@ _PARTS = 8
 # A limit counts as kept within half a percent: the seeds' own scatter is larger.
 _FEASIBLE = 0.005
 # So many candidates are raised or lowered until they keep the limit, between these shifts [kT], in so many halvings.
-_CALIBRATED, _SHIFTS, _HALVINGS = 2, (-2.0, 4.0), 5
+_CALIBRATED, _SHIFTS, _HALVINGS = 2, (-4.0, 4.0), 6
 # Of a logarithm of the loss in logarithms of the energy, near a loss that is hardly worse than plain training's.
 _TYPICAL_PRICE = 15.0
 

@@ -1,0 +1,328 @@
+"""More than one device: meshes, shardings, gradients that do not depend on the number of devices, several hosts.
+
+A mesh has two axes, `data` and `model`. Every device works on its own part of the batch; large parameter arrays, their
+optimizer state and their ledger are split over `model` and gathered for the gradient (as ZeRO and FSDP do).
+
+Floating-point sums depend on their order, and a hop is a threshold: a gradient that differs in its last digit sooner or
+later gives another hop, and another run. So gradients are summed here in one fixed order, a balanced tree over
+micro-batches, wherever those were computed. It costs no more traffic than an all-reduce: every device gets its share of
+all the gradients, sums it, and passes the result on.
+"""
+
+import math
+import os
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, PyTree
+
+from limjax.blocks import PACK_BELOW
+
+AXES = ("data", "model")
+"""Names of the axes of a mesh."""
+
+
+def make_mesh(shape: str | dict[str, int] | None = None) -> Mesh:
+    """A mesh over all devices of all processes.
+
+    Args:
+        shape: sizes of the axes, as `"data=4,model=2"` or a dict; an axis left out has size 1. None puts all devices on
+            `data`.
+
+    Returns:
+        The mesh, with axes `data` and `model`.
+
+    Raises:
+        ValueError: for an unknown axis, a size that is not a positive whole number, or sizes that do not multiply to the
+            number of devices.
+
+    Example:
+        >>> make_mesh("data=1").shape["model"]
+        1
+    """
+    devices = jax.devices()
+    if shape is None:
+        sizes = {"data": len(devices)}
+    else:
+        sizes = _parsed(shape) if isinstance(shape, str) else dict(shape)
+    for name, size in sizes.items():
+        if name not in AXES:
+            raise ValueError(f'A mesh has the axes "data" and "model", got {name!r}; write for example data=4,model=2.')
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+            raise ValueError(f"The size of the mesh axis {name} must be a whole number of at least 1, got {size!r}.")
+    grid = tuple(sizes.get(name, 1) for name in AXES)
+    if math.prod(grid) != len(devices):
+        raise ValueError(
+            f"A mesh of data={grid[0]}, model={grid[1]} needs {math.prod(grid)} devices, but {len(devices)} are here. Choose "
+            "sizes whose product is that; on a CPU, XLA_FLAGS=--xla_force_host_platform_device_count=8 makes eight."
+        )
+    return Mesh(np.asarray(devices).reshape(grid), AXES)
+
+
+def parameter_shardings(tree: PyTree, mesh: Mesh, params: PyTree | None = None) -> PyTree:
+    """How a tree lies on a mesh: arrays shaped like a large parameter are split over `model`, the rest is copied.
+
+    The rule looks at the shape alone: an array of at least `limjax.blocks.PACK_BELOW` elements is split along its longest
+    axis whose length `model` divides. So parameters, moments and ledger blocks lie alike.
+
+    Args:
+        tree: parameters, an optimizer state, or anything that holds them; arrays or `jax.ShapeDtypeStruct`s.
+        mesh: from `make_mesh`.
+        params: the parameters, if `tree` holds more than them: only shapes that occur there are split.
+
+    Returns:
+        A `NamedSharding` for every leaf.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> parameter_shardings({"w": jnp.zeros((256, 256))}, make_mesh())["w"].spec
+        PartitionSpec()
+    """
+    shapes = {tuple(leaf.shape) for leaf in jax.tree.leaves(tree if params is None else params)}
+
+    def sharding(leaf):
+        shape = tuple(np.shape(leaf))
+        axis = _split_axis(shape, mesh) if shape in shapes else None
+        return NamedSharding(mesh, PartitionSpec() if axis is None else PartitionSpec(*[None] * axis, "model"))
+
+    return jax.tree.map(sharding, tree)
+
+
+def place(tree: PyTree, shardings: PyTree) -> PyTree:
+    """Puts host arrays, equal on all processes, onto a mesh.
+
+    Args:
+        tree: arrays that every process holds in full.
+        shardings: one sharding for all, or a tree of them.
+
+    Returns:
+        Global arrays.
+    """
+
+    def put(x, sharding):
+        host = np.asarray(x)
+        return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
+
+    if isinstance(shardings, NamedSharding):
+        return jax.tree.map(lambda x: put(x, shardings), tree)
+    return jax.tree.map(put, tree, shardings)
+
+
+def init_state(init: Callable[[PyTree], PyTree], params: PyTree, mesh: Mesh) -> PyTree:
+    """An optimizer's state on a mesh, sharded like the parameters and never whole on one device.
+
+    Args:
+        init: `optimizer.init`.
+        params: parameters on the mesh.
+        mesh: the mesh.
+
+    Returns:
+        The state; its arrays that are shaped like parameters lie as those do.
+    """
+    shardings = parameter_shardings(jax.eval_shape(init, params), mesh, params)
+    return jax.jit(init, out_shardings=shardings)(params)
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """The sharding of an array that every device holds in full."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def value_and_grad(
+    loss: Callable[[PyTree, Any], Any], mesh: Mesh, microbatches: int | None = None
+) -> Callable[[PyTree, PyTree], tuple[Array, PyTree]]:
+    """Loss and gradient of a batch that is spread over all devices, the same bits on any number of them.
+
+    The batch is cut into micro-batches, each device differentiates its own ones after another, and losses and gradients
+    are averaged in the order of a balanced tree. With the same number of micro-batches, results on two meshes are equal
+    bit for bit if the numbers of devices are powers of two (other numbers: equal to rounding).
+
+    Args:
+        loss: mean loss of parameters on a batch, as in `Task`.
+        mesh: from `make_mesh`.
+        microbatches: how many, a multiple of the number of devices, which is also the default.
+
+    Returns:
+        A function of `(params, batch)`, to be called under `jax.jit`; parameters lie as `parameter_shardings` says, the
+        leading axis of the batch is a multiple of `microbatches`. It returns the loss and the gradient, sharded like the
+        parameters.
+
+    Raises:
+        ValueError: if the micro-batches do not divide over the devices, or the batch over the micro-batches.
+
+    Cost: the traffic of one reduce-scatter and two all-gathers of the parameters; memory for the whole parameters and one
+    gradient per local micro-batch.
+    """
+    count = mesh.devices.size
+    pieces = check_microbatches(microbatches, count)
+    split = PartitionSpec(AXES)
+
+    def run(params, batch):
+        if batch is None:  # nothing to spread: every device differentiates the same loss
+            return jax.value_and_grad(loss)(params, None)
+        size = jax.tree.leaves(batch)[0].shape[0]
+        if size % pieces:
+            raise ValueError(
+                f"A batch of {size} cannot be cut into {pieces} micro-batches on {count} devices; use a batch size that is "
+                f"a multiple of {pieces}, for example {pieces * max(1, round(size / pieces))}."
+            )
+        specs = jax.tree.map(lambda s: s.spec, parameter_shardings(params, mesh))
+        axes = [_split_axis(tuple(p.shape), mesh) for p in jax.tree.leaves(params)]
+
+        def local(params, batch):
+            leaves, treedef = jax.tree.flatten(params)
+            whole = treedef.unflatten([
+                leaf if axis is None else jax.lax.all_gather(leaf, "model", axis=axis, tiled=True)
+                for leaf, axis in zip(leaves, axes)
+            ])  # fmt: skip
+            own = jax.tree.map(lambda x: x.reshape(pieces // count, size // pieces, *x.shape[1:]), batch)
+            losses, gradients = jax.lax.map(lambda piece: jax.value_and_grad(loss)(whole, piece), own)
+            mean = _summed(losses, mesh, None) / pieces
+            sums = [_summed(g, mesh, axis) / pieces for g, axis in zip(jax.tree.leaves(gradients), axes)]
+            return mean, treedef.unflatten(sums)
+
+        mapped = jax.shard_map(
+            local, mesh=mesh, in_specs=(specs, split), out_specs=(PartitionSpec(), specs), check_vma=False
+        )
+        return mapped(params, batch)
+
+    return run
+
+
+def check_microbatches(microbatches: int | None, devices: int) -> int:
+    """The number of micro-batches of a batch.
+
+    Args:
+        microbatches: what was asked for, or None for one per device.
+        devices: number of devices.
+
+    Returns:
+        The number.
+
+    Raises:
+        ValueError: if it is not a positive multiple of the number of devices.
+    """
+    if microbatches is None:
+        return devices
+    if isinstance(microbatches, bool) or not isinstance(microbatches, int) or microbatches < 1 or microbatches % devices:
+        raise ValueError(
+            f"microbatches must be a multiple of the {devices} devices of the mesh, got {microbatches!r}; "
+            f"for example {devices}."
+        )
+    return microbatches
+
+
+def initialize(
+    coordinator: str | None = None, processes: int | None = None, process: int | None = None
+) -> tuple[int, int]:
+    """Joins this process to a run on several hosts, one process per host; to be called before anything else uses JAX.
+
+    Args:
+        coordinator: `host:port` of process 0; None lets JAX find it, which works under SLURM, Open MPI and on TPU pods.
+        processes: how many there are; needed with a coordinator.
+        process: number of this one; needed with a coordinator.
+
+    Returns:
+        `(number of this process, number of processes)`.
+
+    Raises:
+        ValueError: if the coordinator is given without the two numbers, or JAX cannot join; the message says why.
+    """
+    if coordinator is not None and (processes is None or process is None):
+        raise ValueError(
+            "A coordinator needs the number of processes and the number of this one: --coordinator host:port "
+            "--processes 2 --process 0."
+        )
+    if os.environ.get("JAX_PLATFORMS", "cpu") == "cpu":
+        jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    try:
+        jax.distributed.initialize(coordinator, processes, process)
+    except (ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"The processes could not be joined: {error}. Give --coordinator host:port, --processes and --process, or start "
+            "under SLURM (srun), Open MPI or on a TPU pod, where JAX finds them itself."
+        ) from None
+    return jax.process_index(), jax.process_count()
+
+
+def agreed(value: bool) -> bool:
+    """Process 0's answer to a question on which all processes must agree."""
+    if jax.process_count() == 1:
+        return value
+    from jax.experimental import multihost_utils
+
+    return bool(multihost_utils.broadcast_one_to_all(jnp.asarray(value)))
+
+
+def spread(tree: PyTree) -> PyTree:
+    """Spreads independent runs over the devices of this process: splits the leading axis where their number divides it.
+
+    Args:
+        tree: arrays with one leading axis of runs.
+
+    Returns:
+        The tree, on as many of the devices as divide the number of runs.
+    """
+    size = jax.tree.leaves(tree)[0].shape[0]
+    devices = jax.local_devices()
+    count = max(n for n in range(1, len(devices) + 1) if size % n == 0)
+    if count == 1:
+        return tree
+    mesh = Mesh(np.asarray(devices[:count]), ("runs",))
+    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec("runs")))
+
+
+def _parsed(text: str) -> dict[str, int]:
+    sizes = {}
+    for part in text.split(","):
+        name, _, number = part.partition("=")
+        try:
+            sizes[name.strip()] = int(number)
+        except ValueError:
+            raise ValueError(f"A mesh is written as data=4,model=2, got {text!r}.") from None
+    return sizes
+
+
+def _split_axis(shape: tuple[int, ...], mesh: Mesh) -> int | None:
+    """The longest axis that can be split over `model`, or None."""
+    parts = mesh.shape["model"]
+    axes = [i for i, n in enumerate(shape) if n % parts == 0]
+    if parts == 1 or math.prod(shape) < PACK_BELOW or not axes:
+        return None
+    return max(axes, key=lambda i: shape[i])
+
+
+def _summed(x: Array, mesh: Mesh, split_axis: int | None) -> Array:
+    """Sum over the leading axis and over all devices in the order of a balanced tree; split over `model` if asked.
+
+    Devices are numbered data first, so neighbours on `model` hold neighbouring micro-batches and are summed first.
+    """
+    x = _tree_sum(x)
+    models, datas = mesh.shape["model"], mesh.shape["data"]
+    if split_axis is not None:
+        pieces = jnp.stack(jnp.split(x, models, axis=split_axis))
+        x = _tree_sum(jax.lax.all_to_all(pieces, "model", 0, 0))
+    else:
+        x = _all_summed(x, "model", models)
+    return _all_summed(x, "data", datas)
+
+
+def _all_summed(x: Array, axis: str, count: int) -> Array:
+    if count == 1:
+        return x
+    flat = x.reshape(-1)
+    padded = jnp.pad(flat, (0, -flat.size % count)).reshape(count, -1)
+    part = _tree_sum(jax.lax.all_to_all(padded, axis, 0, 0))
+    return jax.lax.all_gather(part, axis, tiled=True)[: flat.size].reshape(x.shape)
+
+
+def _tree_sum(x: Array) -> Array:
+    while x.shape[0] > 1:
+        even = x.shape[0] // 2 * 2
+        pairs = x[0:even:2] + x[1:even:2]
+        x = pairs if even == x.shape[0] else jnp.concatenate([pairs, x[-1:]])
+    return x[0]
