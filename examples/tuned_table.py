@@ -38,7 +38,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 SETTINGS = {
     "digits-mlp": dict(steps=400, batch_size=128, learning_rate=3e-3, lsb=2.0**-8),
     "digits-cnn": dict(steps=200, batch_size=64, learning_rate=3e-3, lsb=2.0**-8),
-    "char-transformer": dict(steps=200, batch_size=16, learning_rate=3e-3, lsb=2.0**-8),
+    "char-transformer": dict(steps=100, batch_size=8, learning_rate=3e-3, lsb=2.0**-8),
     "diabetes-regression": dict(steps=100, batch_size=64, learning_rate=3e-3, lsb=2.0**-8),
 }
 
@@ -126,7 +126,7 @@ def measure(name: str, options, rules: dict, earlier: dict | None, save) -> None
     seeds = held_out_seeds(options.held_out)
     plain = evaluate(problem, limjax.StaticBarrier(9.0), seeds, hops="mean")
     print(f"{name}: plain loss {plain.mean_loss:.4f} ± {plain.loss_error:.4f}", flush=True)
-    limit = options.limit * plain_validation_loss(problem, problem.design(limjax.StaticBarrier(9.0)))
+    limit = options.limit * plain_validation_loss(problem, problem.design(limjax.StaticBarrier(9.0)), options.selection)
     if earlier is None:
         content = hand_made_grid(problem, plain, limit, options)
     else:
@@ -140,6 +140,7 @@ def measure(name: str, options, rules: dict, earlier: dict | None, save) -> None
         result = tune(
             "", problem=problem, barrier=barrier, max_loss=limit, tune_learning_rate=with_rate, seeds=options.seeds,
             outer_steps=options.outer_steps, outer_rate=rate, held_out=options.held_out,
+            selection=options.selection,
         )  # fmt: skip
         e = result.after
         content["tuned"][kind] = {
@@ -227,6 +228,7 @@ def main() -> None:
     parser.add_argument("--outer-steps", type=int, default=40)
     parser.add_argument("--seeds", type=int, default=6)
     parser.add_argument("--held-out", type=int, default=32)
+    parser.add_argument("--selection", type=int, default=32, help="validation runs per candidate")
     parser.add_argument("--quick", action="store_true", help="two hand-made barriers only")
     parser.add_argument("--out", type=pathlib.Path, default=ROOT)
     options = parser.parse_args()

@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, PyTree
 
 from limjax.blocks import PACK_BELOW
@@ -63,7 +63,7 @@ def make_mesh(shape: str | dict[str, int] | None = None) -> Mesh:
     return Mesh(np.asarray(devices).reshape(grid), AXES)
 
 
-def parameter_shardings(tree: PyTree, mesh: Mesh, params: PyTree | None = None) -> PyTree:
+def parameter_shardings(tree: PyTree, mesh: Mesh | AbstractMesh, params: PyTree | None = None) -> PyTree:
     """How a tree lies on a mesh: arrays shaped like a large parameter are split over `model`, the rest is copied.
 
     The rule looks at the shape alone: an array of at least `limjax.blocks.PACK_BELOW` elements is split along its longest
@@ -287,7 +287,7 @@ def _parsed(text: str) -> dict[str, int]:
     return sizes
 
 
-def _split_axis(shape: tuple[int, ...], mesh: Mesh) -> int | None:
+def _split_axis(shape: tuple[int, ...], mesh: Mesh | AbstractMesh) -> int | None:
     """The longest axis that can be split over `model`, or None."""
     parts = mesh.shape["model"]
     axes = [i for i, n in enumerate(shape) if n % parts == 0]

@@ -28,7 +28,7 @@ from limjax.tuning.variables import Variables, largest, raised
 _TOLERATED_FAILURES = 5
 # Tuning seeds are small numbers plus multiples of this, selection seeds lie below the held-out ones.
 _RESAMPLE = 100_000
-_SELECTION = np.arange(500, 532, dtype=np.uint32)
+_FIRST_SELECTION = 500
 # Candidates are means of the design over so many parts of the descent.
 _PARTS = 8
 # A limit counts as kept within half a percent: the seeds' own scatter is larger.
@@ -143,6 +143,7 @@ def tune(
     window: int | None = None,
     pairs: int = 8,
     validation: float = 0.2,
+    selection: int = 32,
     start: Design | None = None,
     problem: Problem | None = None,
     on_progress: Callable[[OuterRow, float], None] | None = None,
@@ -181,6 +182,7 @@ def tune(
         window: steps per window of "truncated"; None takes a tenth of the run.
         pairs: antithetic pairs of "evolution".
         validation: share of the training data set aside for validation.
+        selection: validation runs per candidate when the result is chosen, 1 to 500; their scatter is what the choice can see.
         start: a whole design to start from, instead of `barrier`.
         problem: a `Problem` to use again with its compiled runs, instead of task, cell and settings.
         on_progress: called after every outer step with its row and the seconds left.
@@ -217,6 +219,8 @@ def tune(
     if start is None:
         start = problem.design(_barrier(barrier, problem))
     tuning_seeds = _seeds(seeds)
+    if not 1 <= _count(selection, "selection") <= 500:
+        raise ValueError(f"selection must be from 1 to 500, so as not to touch the held-out seeds; got {selection}.")
     test_seeds = held_out_seeds(held_out) if isinstance(held_out, int) else np.asarray(held_out)
     if set(test_seeds.tolist()) & set(tuning_seeds.tolist()):
         raise ValueError("held_out must not contain tuning seeds: an evaluation on them would flatter the result.")
@@ -225,12 +229,12 @@ def tune(
     elif window is not None:
         raise ValueError(f'window is for gradient="truncated", got window={window!r} with gradient={gradient!r}.')
     if max_loss == "plain":
-        max_loss = plain_validation_loss(problem, start)
+        max_loss = plain_validation_loss(problem, start, selection)
     objective = Objective(weights or Weights(), Budget(max_loss, max_energy_kt))
     variables = Variables(start, learning_rate=tune_learning_rate, step_time=tune_step_time)
     code, design, nearest, history = _descend(
         problem, objective, variables, hops, outer_steps, outer_rate, tuning_seeds, resample, seed, gradient, window,
-        pairs, on_progress,
+        pairs, selection, on_progress,
     )  # fmt: skip
     before = evaluate(problem, start, test_seeds)
     shares = {}
@@ -255,22 +259,28 @@ def tune(
     )
 
 
-def plain_validation_loss(problem: Problem, design: Design) -> float:
+def plain_validation_loss(problem: Problem, design: Design, selection: int = 32) -> float:
     """What training without hop noise reaches on the data that its seeds set aside.
 
     Args:
         problem: the task and its settings.
         design: any design; without hop noise only its learning rate matters.
+        selection: number of seeds.
 
     Returns:
         Mean over the seeds on which candidates are compared [loss units].
     """
-    return float(np.mean(problem.run(design, jnp.asarray(_SELECTION), part="validation", hops="mean").loss))
+    seeds = _selection_seeds(selection)
+    return float(np.mean(problem.run(design, seeds, part="validation", hops="mean").loss))
+
+
+def _selection_seeds(count: int):
+    return jnp.arange(_FIRST_SELECTION, _FIRST_SELECTION + count, dtype=jnp.uint32)
 
 
 def _descend(
     problem, objective, variables, hops, outer_steps, outer_rate, seeds, resample, seed, gradient, window, pairs,
-    on_progress,
+    selection, on_progress,
 ):  # fmt: skip
     """The loop: every step is one compiled call; failures go back to the last good point with a smaller rate."""
     data = problem.data("validation")
@@ -282,7 +292,7 @@ def _descend(
     candidates, part = [point], []
     multiplier, damping, failures = _TYPICAL_PRICE if objective.limited == "loss" else 0.0, 1.0, 0
     history: list[OuterRow] = []
-    plain = _plain_difference(problem, variables.to_design(point)) if objective.limited == "loss" else None
+    plain = _plain_difference(problem, variables.to_design(point), selection) if objective.limited == "loss" else None
     code, began = TuneCode.completed, time.monotonic()
     try:
         for k in range(outer_steps):
@@ -322,18 +332,18 @@ def _descend(
         code = TuneCode.interrupted
     if part:
         candidates.append(_mean(part))
-    design, is_broken, nearest = _select(problem, objective, [variables.to_design(c) for c in candidates], hops)
+    design, is_broken, nearest = _select(problem, objective, [variables.to_design(c) for c in candidates], hops, selection)
     if code is TuneCode.completed and is_broken:
         code = TuneCode.infeasible
     return code, design, nearest, tuple(history)
 
 
-def _plain_difference(problem: Problem, start: Design) -> Callable[[np.ndarray], float]:
+def _plain_difference(problem: Problem, start: Design, selection: int) -> Callable[[np.ndarray], float]:
     """How much less training without hop noise loses on some seeds than on the seeds of the selection, as a control variate.
 
     What a seed sets aside may be easy or hard, which scatters losses by far more than a barrier changes them.
     """
-    usual = plain_validation_loss(problem, start)
+    usual = plain_validation_loss(problem, start, selection)
 
     def difference(seeds: np.ndarray) -> float:
         outcome = problem.run(start, jnp.asarray(seeds, jnp.uint32), part="validation", hops="mean")
@@ -366,7 +376,7 @@ def _mean(points):
     return jax.tree.map(lambda *x: jnp.mean(jnp.stack(x), axis=0), *points)
 
 
-def _select(problem: Problem, objective: Objective, designs: Sequence[Design], hops: Hops):
+def _select(problem: Problem, objective: Objective, designs: Sequence[Design], hops: Hops, selection: int):
     """The best of some designs on validation runs of further seeds.
 
     Under a limit the most promising are first raised or lowered as a whole until they just keep it: the gradient of a noisy
@@ -374,7 +384,7 @@ def _select(problem: Problem, objective: Objective, designs: Sequence[Design], h
     """
 
     def judge(design):
-        outcome = problem.run(design, jnp.asarray(_SELECTION), part="validation", hops=hops)
+        outcome = problem.run(design, _selection_seeds(selection), part="validation", hops=hops)
         mean = Outcome(*(jnp.mean(x) for x in outcome))
         return mean, float(objective.violation(mean)), float(objective.goal(mean))
 

@@ -1,0 +1,146 @@
+"""One device and eight give the same hops; several processes train, are killed, and go on as one."""
+
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+import limjax
+from limjax import parallel
+from limjax.blocks import PACK_BELOW
+
+HERE = pathlib.Path(__file__).parent
+
+
+def environment(devices):
+    return {**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}", "JAX_PLATFORMS": "cpu"}
+
+
+@pytest.fixture(scope="module")
+def rows():
+    command = [sys.executable, str(HERE / "mesh_runs.py")]
+    run = subprocess.run(command, capture_output=True, text=True, env=environment(8))
+    assert run.returncode == 0, run.stderr[-3000:]
+    return json.loads(run.stdout.splitlines()[-1])
+
+
+def test_every_mesh_gives_the_same_hops_bit_for_bit(rows):
+    assert len(rows) == 7
+    for row in rows:
+        assert row["different_weights"] == 0, row
+        assert row["moved"] > 1e5
+
+
+def test_totals_agree(rows):
+    # The order of the sums over a split array is the only difference.
+    assert all(row["largest_total_error"] < 1e-6 for row in rows)
+
+
+def test_moments_and_ledger_lie_like_their_parameters(rows):
+    for row in rows:
+        wanted = "" if row["mesh"] == "data=8" else "model"
+        assert row["split"] == wanted
+        assert row["moments_split"] == [wanted]
+        assert row["ledger_split"] == ([] if row["options"].get("granularity") == "leaf" else [wanted])
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("localhost", 0))
+        return s.getsockname()[1]
+
+
+def test_two_killed_processes_resume_as_one_bit_for_bit(tmp_path):
+    """2 processes x 4 devices, `kill -9` after the first checkpoints, then 1 x 8 on another mesh."""
+    script = str(HERE / "host_run.py")
+    address = f"localhost:{free_port()}"
+    logs = [open(tmp_path / f"log{i}", "w") for i in range(2)]  # noqa: SIM115
+    processes = [
+        subprocess.Popen(
+            [sys.executable, script, str(tmp_path / "killed"), "new", "data=4,model=2", address, "2", str(i)],
+            env=environment(4), stdout=logs[i], stderr=subprocess.STDOUT,
+        )
+        for i in range(2)
+    ]  # fmt: skip
+
+    def saved():
+        folder = tmp_path / "killed"
+        return max((int(p.name) for p in folder.iterdir() if p.name.isdigit()), default=0) if folder.exists() else 0
+
+    began = time.monotonic()
+    while saved() < 10 and all(p.poll() is None for p in processes) and time.monotonic() - began < 240:
+        time.sleep(0.02)
+    for process in processes:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    for log in logs:
+        log.close()
+    assert 10 <= saved() < 100, (tmp_path / "log0").read_text()[-3000:]
+
+    def finish(folder, resume):
+        command = [sys.executable, script, str(tmp_path / folder), resume, "data=8"]
+        run = subprocess.run(command, capture_output=True, text=True, env=environment(8))
+        assert run.stdout.strip().endswith("completed"), run.stderr[-3000:]
+        return np.load(tmp_path / f"{folder}.npz")
+
+    resumed, whole = finish("killed", "resume"), finish("whole", "new")
+    assert list(resumed) == list(whole)
+    for name in whole:
+        np.testing.assert_array_equal(resumed[name], whole[name], err_msg=name)
+
+
+@pytest.mark.optax
+def test_one_device_mesh_and_no_mesh_train_alike():
+    with_mesh = limjax.train("digits-mlp", steps=5, batch_size=32, hops="mean", mesh="data=1", microbatches=4)
+    without = limjax.train("digits-mlp", steps=5, batch_size=32, hops="mean")
+    for a, b in zip(jax.tree.leaves(with_mesh.params), jax.tree.leaves(without.params)):
+        np.testing.assert_allclose(a, b, rtol=0, atol=3e-6)
+    assert with_mesh.summary["mesh"] == {"data": 1, "model": 1}
+    assert with_mesh.summary["microbatches"] == 4
+
+
+@pytest.mark.parametrize(
+    "shape, message",
+    [
+        ("data=3", "needs 3 devices, but 1"),
+        ("row=2", "axes \"data\" and \"model\", got 'row'"),
+        ("data", "written as data=4,model=2, got 'data'"),
+        ({"data": 0}, "whole number of at least 1, got 0"),
+    ],
+)
+def test_wrong_meshes_are_refused(shape, message):
+    with pytest.raises(ValueError, match=message):
+        parallel.make_mesh(shape)
+
+
+@pytest.mark.optax
+def test_wrong_microbatches_are_refused():
+    with pytest.raises(ValueError, match="multiple of the 8 devices of the mesh, got 12"):
+        parallel.check_microbatches(12, 8)
+    with pytest.raises(ValueError, match="a multiple of 3, for example 33"):
+        limjax.train("digits-mlp", steps=1, batch_size=32, mesh="data=1", microbatches=3)
+    with pytest.raises(ValueError, match="microbatches needs a mesh"):
+        limjax.train("digits-mlp", steps=1, microbatches=3)
+
+
+def test_small_and_odd_arrays_are_copied():
+    mesh = jax.sharding.AbstractMesh((4, 2), parallel.AXES)
+    shapes = {"small": (8, 8), "odd": (PACK_BELOW + 1, 3), "long": (64, 1024), "wide": (1024, 64)}
+    tree = {name: jax.ShapeDtypeStruct(shape, np.float32) for name, shape in shapes.items()}
+    specs = {name: s.spec for name, s in parallel.parameter_shardings(tree, mesh).items()}
+    assert specs["small"] == specs["odd"] == jax.sharding.PartitionSpec()
+    assert specs["long"] == jax.sharding.PartitionSpec(None, "model")
+    assert specs["wide"] == jax.sharding.PartitionSpec("model")
+
+
+def test_a_coordinator_needs_its_numbers():
+    with pytest.raises(ValueError, match="--processes 2 --process 0"):
+        parallel.initialize("localhost:1")
