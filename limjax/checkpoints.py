@@ -80,7 +80,9 @@ class Checkpoints:
             ]
             if wrong:
                 raise LookupError(f"{wrong[0]} is missing, or has another shape or dtype")
-            target = args.StandardRestore({k: jax.ShapeDtypeStruct(v.shape, v.dtype, sharding=_on_mesh(v)) for k, v in expected.items()})
+            target = args.StandardRestore(
+                {k: jax.ShapeDtypeStruct(v.shape, v.dtype, sharding=_on_mesh(v)) for k, v in expected.items()}
+            )
             restored = self._manager.restore(step, args=args.Composite(arrays=target, notes=args.JsonRestore()))
             arrays, notes = restored["arrays"], restored["notes"]
         except Exception as error:  # orbax and tensorstore raise many kinds for a damaged file

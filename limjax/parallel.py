@@ -208,7 +208,12 @@ def check_microbatches(microbatches: int | None, devices: int) -> int:
     """
     if microbatches is None:
         return devices
-    if isinstance(microbatches, bool) or not isinstance(microbatches, int) or microbatches < 1 or microbatches % devices:
+    if (
+        isinstance(microbatches, bool)
+        or not isinstance(microbatches, int)
+        or microbatches < 1
+        or microbatches % devices
+    ):
         raise ValueError(
             f"microbatches must be a multiple of the {devices} devices of the mesh, got {microbatches!r}; "
             f"for example {devices}."

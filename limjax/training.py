@@ -20,6 +20,7 @@ from limjax import parallel
 from limjax.barriers.base import AbstractBarrier
 from limjax.barriers.specification import barrier_from_name
 from limjax.ledger import Granularity, Ledger, get_ledger, leaf_totals
+from limjax.levels import apply_updates, to_levels, to_weights
 from limjax.optimizer import Hops, get_barrier, learning_in_memory, snap
 from limjax.physics.cell import ArrheniusCell
 from limjax.physics.hosts import whole
@@ -123,6 +124,7 @@ def train(
     on_progress: Callable[[HistoryRow, float], None] | None = None,
     mesh: str | dict[str, int] | Mesh | None = None,
     microbatches: int | None = None,
+    storage: str | None = None,
 ) -> TrainResult:
     """Trains a task with a heat ledger.
 
@@ -149,6 +151,8 @@ def train(
             of a run on several hosts calls `train` with the same arguments.
         microbatches: on a mesh, in how many pieces a batch is differentiated, a multiple of the number of devices; None
             takes that number. Runs with equal `microbatches` are equal bit for bit on meshes of 1, 2, 4, 8, ... devices.
+        storage: "int8" or "int16" keeps the weights as level numbers (`limjax.levels`), for exact hops and a cell with a
+            range that fits; None keeps floats. The run is the same.
 
     Returns:
         The result. Ctrl-C and a non-finite loss end the run with a result code, not with an exception.
@@ -180,18 +184,23 @@ def train(
     init_key, data_key, hop_key = jax.random.split(jax.random.key(seed), 3)
     opt = learning_in_memory(inner, cell, barrier, hops=hops, key=hop_key, granularity=granularity, compare=compare)
     params = task.init(init_key)
+    if storage is not None and hops != "exact":
+        raise ValueError(f'storage="{storage}" keeps whole levels, which needs hops="exact"; got hops={hops!r}.')
     if hops != "mean":
         params = snap(params, cell)
     if mesh is None:
         if microbatches is not None:
             raise ValueError('microbatches needs a mesh: pass mesh="data=1", or leave it out.')
-        loop, state = _Loop(task, opt, batch_size, data_key), opt.init(params)
+        state = opt.init(params)
+        loop = _Loop(task, opt, batch_size, data_key, levels_of=None if storage is None else cell)
     else:
         mesh = mesh if isinstance(mesh, Mesh) else parallel.make_mesh(mesh)
         microbatches = parallel.check_microbatches(microbatches, mesh.devices.size)
         params = parallel.place(params, parallel.parameter_shardings(params, mesh))
         state = parallel.init_state(opt.init, params, mesh)
-        loop = _Loop(task, opt, batch_size, data_key, mesh, microbatches)
+        loop = _Loop(task, opt, batch_size, data_key, mesh, microbatches, None if storage is None else cell)
+    if storage is not None:
+        params = to_levels(params, cell, storage)
     return _run(loop, (params, state), cell, steps, checkpoints, resume, checkpoint_seconds, on_progress, {
         "task": task.name,
         "barrier": barrier.name,
@@ -205,6 +214,7 @@ def train(
         "temperature": float(cell.temperature),
         "mesh": None if mesh is None else dict(mesh.shape),
         "microbatches": microbatches,
+        "storage": storage,
     })  # fmt: skip
 
 
@@ -213,6 +223,7 @@ def training_step(
     optimizer: optax.GradientTransformationExtraArgs,
     batch_size: int,
     value_and_grad: Callable[[PyTree, PyTree], tuple[Array, PyTree]] | None = None,
+    levels_of: ArrheniusCell | None = None,
 ) -> Callable[[tuple[PyTree, PyTree], PyTree, Array], tuple[tuple[PyTree, PyTree], Array]]:
     """One step of training: draw a batch by the step's number, differentiate the loss, update.
 
@@ -221,6 +232,7 @@ def training_step(
         optimizer: a `learning_in_memory` optimizer, or a chain with one.
         batch_size: examples per step.
         value_and_grad: loss and gradient of parameters and a batch; None takes `jax.value_and_grad(task.loss)`.
+        levels_of: the cell whose level numbers stand for the parameters, or None for parameters that are weights.
 
     Returns:
         A function of `((params, state), training data, key)` that returns the new `(params, state)` and the loss.
@@ -238,9 +250,12 @@ def training_step(
     def one_step(carry, data, key):
         params, state = carry
         batch = batch_at(data, get_ledger(state).steps, key)
-        loss, gradient = differentiated(params, batch)
-        updates, state = optimizer.update(gradient, state, params, value=loss)
-        return (optax.apply_updates(params, updates), state), loss
+        weights = params if levels_of is None else to_weights(params, levels_of)
+        loss, gradient = differentiated(weights, batch)
+        updates, state = optimizer.update(gradient, state, weights, value=loss)
+        if levels_of is None:
+            return (optax.apply_updates(params, updates), state), loss
+        return (apply_updates(params, updates, levels_of), state), loss
 
     return one_step
 
@@ -260,8 +275,10 @@ class _Loop:
         data_key: Array,
         mesh: Mesh | None = None,
         microbatches: int | None = None,
+        levels_of: ArrheniusCell | None = None,
     ):
         self.task = task
+        self.weights = jax.jit(lambda p: p if levels_of is None else to_weights(p, levels_of))
         if mesh is None:
             self.train_data = jax.tree.map(jnp.asarray, task.train)
             self.test_data = jax.tree.map(jnp.asarray, task.test)
@@ -273,7 +290,7 @@ class _Loop:
             self._data_key = jax.random.wrap_key_data(parallel.place(jax.random.key_data(data_key), everywhere))
             gradient = parallel.value_and_grad(task.loss, mesh, microbatches)
 
-        one_step = training_step(task, optimizer, batch_size, gradient)
+        one_step = training_step(task, optimizer, batch_size, gradient, levels_of)
 
         def chunk(carry, data, key, count):
             def body(_, loop):
@@ -302,6 +319,7 @@ class _Loop:
 
     def evaluate(self, params, data, limit: int | None = None) -> tuple[float, float]:
         """Mean loss and accuracy over (the first `limit` of) a data set, in pieces."""
+        params = self.weights(params)
         if data is None:
             return (float(self._loss(params, None)), math.nan) if self.task.train is None else (math.nan, math.nan)
         size = jax.tree.leaves(data)[0].shape[0]
@@ -391,7 +409,7 @@ def _result(loop, carry, cell, steps, history, result, settings, wall_seconds) -
     params, state = carry
     test_loss, test_accuracy = loop.evaluate(params, loop.test_data)
     train_loss, _ = loop.evaluate(params, loop.train_data, _TRAIN_LOSS_EXAMPLES)
-    params, state = jax.tree.map(whole, (params, state))
+    params, state = jax.tree.map(whole, (loop.weights(params), state))
     ledger = get_ledger(state)
     table = report(ledger, params, cell)
     total = table.total

@@ -12,6 +12,7 @@ from rich.console import Console
 from limjax import runs
 from limjax.barriers.specification import barrier_from_name
 from limjax.checkpoints import read_json
+from limjax.levels import to_levels
 from limjax.parallel import agreed, check_microbatches, make_mesh
 from limjax.physics.cell import ArrheniusCell
 from limjax.tasks import get_task, task_names
@@ -130,15 +131,20 @@ def _arguments(settings: dict[str, Any]) -> dict[str, Any]:
         attempt_rate=settings["attempt_rate"],
         step_time=settings["step_time"],
         temperature=settings["temperature"],
+        bits=settings.get("bits"),
     )
     hops = settings["hops"]
     if hops not in ("mean", "gaussian", "exact"):
         raise ValueError(f"--hops must be mean, gaussian or exact, got {hops!r}.")
+    if settings.get("storage") is not None:
+        to_levels((), cell, settings["storage"])
+        if hops != "exact":
+            raise ValueError(f"--storage {settings['storage']} keeps whole levels: use --hops exact, not {hops}.")
     for name in ("steps", "batch_size"):
         if settings[name] < 1:
             raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {settings[name]}.")
     barrier_from_name(settings["barrier"], cell, settings["steps"], settings["learning_rate"])
-    names = ("barrier", "hops", "steps", "batch_size", "learning_rate", "seed", "mesh", "microbatches")
+    names = ("barrier", "hops", "steps", "batch_size", "learning_rate", "seed", "mesh", "microbatches", "storage")
     return {"task": task, "cell": cell, **{name: settings.get(name) for name in names}}
 
 

@@ -24,15 +24,24 @@ def train(
     seed: Annotated[int | None, typer.Option(help="Seed of initialisation, batches and hops; default 0.")] = None,
     out: Annotated[str | None, typer.Option(help="Folder to write to; default the next free one under runs/.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out from its checkpoint.")] = False,
+    bits: Annotated[
+        int | None, typer.Option(help="Bits of a cell: levels from -2^(bits-1) to 2^(bits-1) - 1; default no end.")
+    ] = None,
+    storage: Annotated[
+        str | None, typer.Option(help="int8 or int16: keep weights as level numbers, with --bits and exact hops.")
+    ] = None,
     mesh: Annotated[
         str | None, typer.Option(help="Train on several devices: data=4,model=2. Batches are split over all of them.")
     ] = None,
     microbatches: Annotated[
         int | None,
-        typer.Option(help="Pieces of a batch on a mesh; equal numbers give equal bits on any mesh. Default one a device."),
+        typer.Option(
+            help="Pieces of a batch on a mesh; equal numbers give equal bits on any mesh. Default one a device."
+        ),
     ] = None,
     distributed: Annotated[
-        bool, typer.Option("--distributed", help="One process per host; under SLURM, Open MPI and on TPU pods that is all.")
+        bool,
+        typer.Option("--distributed", help="One process per host; under SLURM, Open MPI and on TPU pods that is all."),
     ] = False,
     coordinator: Annotated[
         str | None, typer.Option(help="host:port of process 0, where --distributed cannot find it by itself.")
@@ -61,6 +70,8 @@ def train(
         "step_time": step_time,
         "temperature": temperature,
         "seed": seed,
+        "bits": bits,
+        "storage": storage,
         "mesh": mesh,
         "microbatches": microbatches,
     }

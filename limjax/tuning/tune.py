@@ -332,7 +332,9 @@ def _descend(
         code = TuneCode.interrupted
     if part:
         candidates.append(_mean(part))
-    design, is_broken, nearest = _select(problem, objective, [variables.to_design(c) for c in candidates], hops, selection)
+    design, is_broken, nearest = _select(
+        problem, objective, [variables.to_design(c) for c in candidates], hops, selection
+    )
     if code is TuneCode.completed and is_broken:
         code = TuneCode.infeasible
     return code, design, nearest, tuple(history)

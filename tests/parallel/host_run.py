@@ -18,7 +18,9 @@ result = limjax.train(
     "digits-mlp", steps=100, batch_size=64, mesh=mesh, microbatches=8, checkpoints=folder, resume=resume,
     checkpoint_seconds=0.0, barrier="lyapunov:start=11",
 )  # fmt: skip
-arrays = {jax.tree_util.keystr(path): x for path, x in jax.tree_util.tree_leaves_with_path((result.params, result.ledger))}
+arrays = {
+    jax.tree_util.keystr(path): x for path, x in jax.tree_util.tree_leaves_with_path((result.params, result.ledger))
+}
 if jax.process_index() == 0:
     np.savez(f"{folder}.npz", **arrays)
 print(result.result)

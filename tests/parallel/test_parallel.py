@@ -111,7 +111,7 @@ def test_one_device_mesh_and_no_mesh_train_alike():
     "shape, message",
     [
         ("data=3", "needs 3 devices, but 1"),
-        ("row=2", "axes \"data\" and \"model\", got 'row'"),
+        ("row=2", 'axes "data" and "model", got \'row\''),
         ("data", "written as data=4,model=2, got 'data'"),
         ({"data": 0}, "whole number of at least 1, got 0"),
     ],
