@@ -17,6 +17,9 @@ from limjax.physics.numerics import CompensatedSum
 
 Granularity = Literal["parameter", "leaf"]
 
+TRACKED = ("heat", "path", "saturated", "actuation")
+"""Sums that can be kept per parameter."""
+
 VALID_FROM_BARRIER = 2.0
 """Barrier [kT] below which the ladder is no longer a good picture of a continuous landscape (docs/ladder.md)."""
 
@@ -153,7 +156,7 @@ class Ledger(eqx.Module):
 def init_ledger(
     params: PyTree,
     *,
-    granularity: Granularity,
+    track: tuple[str, ...] | None,
     compensated: bool,
     actuation_per_parameter: bool,
     noisy: bool,
@@ -165,7 +168,7 @@ def init_ledger(
 
     Args:
         params: parameters, or `jax.ShapeDtypeStruct`s of them.
-        granularity: one entry per parameter or one per leaf.
+        track: what is kept per parameter, or None for nothing, not even the start.
         compensated: whether the sums keep what rounding drops.
         actuation_per_parameter: whether the barrier differs between parameters.
         noisy: whether hops are drawn.
@@ -178,12 +181,12 @@ def init_ledger(
     """
     leaves = jax.tree.leaves(params)
     dtype = jnp.result_type(float)
-    in_blocks = ["heat", "path", "saturated"] + ["actuation"] * actuation_per_parameter
-    rows = ["hops", "barrier_clipped", "shallow"] + ["actuation"] * (not actuation_per_parameter)
+    # Where one barrier serves a leaf, its work is known per leaf.
+    possible = [name for name in TRACKED if actuation_per_parameter or name != "actuation"]
+    in_blocks = [name for name in possible if name in (track or ())]
+    rows = ["hops", "barrier_clipped", "shallow"] + [name for name in TRACKED if name not in in_blocks]
     rows += ["realised_heat"] * noisy + ["range_clipped"] * has_range
     rows += [f"compare/{name}/{what}" for name in compare for what in ("heat", "actuation")]
-    if granularity == "leaf":
-        in_blocks, rows = [], rows + in_blocks
 
     def block_sum(name):
         # Saturations are whole numbers: a plain float32 sum of ones is exact up to 16.7 million steps.
@@ -198,7 +201,7 @@ def init_ledger(
         blocks={name: block_sum(name) for name in in_blocks},
         per_leaf=CompensatedSum.zeros(jnp.zeros((len(rows), len(leaves)), dtype), compensated),
         optimizer_heat=optimizer_heat,
-        start=None if granularity == "leaf" else jax.tree.map(_copy, params),
+        start=None if track is None else jax.tree.map(_copy, params),
         rows=tuple(rows),
     )
 
@@ -316,7 +319,7 @@ def per_parameter(ledger: Ledger, name: str = "heat") -> PyTree:
     if name not in ledger.blocks:
         raise ValueError(
             f'This ledger keeps {name} per leaf, not per parameter; use leaf_totals(ledger, "{name}"), or make the '
-            'optimizer with granularity="parameter".'
+            'optimizer with granularity="parameter" and it among `track`.'
         )
     leaves, treedef = jax.tree.flatten(ledger.start)
     return treedef.unflatten(Blocks(leaves).unpack(ledger.blocks[name].float64()))

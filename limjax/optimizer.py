@@ -14,6 +14,7 @@ from limjax.barriers.base import AbstractBarrier, BarrierInputs
 from limjax.barriers.static import StaticBarrier
 from limjax.blocks import Blocks, blocks_or_placeholder
 from limjax.ledger import (
+    TRACKED,
     VALID_FROM_BARRIER,
     Granularity,
     Ledger,
@@ -78,6 +79,7 @@ def learning_in_memory(
     granularity: Granularity = "parameter",
     compare: Sequence[AbstractBarrier] | dict[str, AbstractBarrier] | None = None,
     compensated: bool = True,
+    track: Sequence[str] = TRACKED,
     optimizer_memory: tuple[ArrheniusCell, AbstractBarrier] | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Any optax optimizer, with every parameter a physical memory cell and a ledger of what it dissipates.
@@ -96,6 +98,8 @@ def learning_in_memory(
         compare: barriers that are charged for the same requests, per leaf: a sequence (named by their class) or a dict
             by name. None compares with a static barrier at ten years' retention; `()` with nothing.
         compensated: whether the sums keep what rounding drops (relative error 1e-6 after 1e7 steps instead of 1e-2).
+        track: which of "heat", "path", "saturated" and "actuation" are kept per parameter; the others are summed per leaf
+            and read no memory. `("heat",)` is the cheapest ledger that still says where the heat went.
         optimizer_memory: `(cell, barrier)` that hold the optimizer's own state (momentum, second moment), to charge its
             writes as well. None leaves them out.
 
@@ -106,8 +110,8 @@ def learning_in_memory(
     Raises:
         ValueError: for an unknown mode, a missing key, or two comparisons of one name.
 
-    Cost: one logarithm and two roots per parameter and step; memory 4 to 6 words per parameter ("parameter") or none
-    ("leaf").
+    Cost: one logarithm and two roots per parameter and step; memory one word per parameter for each sum tracked, another
+    one if it is compensated (saturations never are), and one for the start; none with "leaf".
 
     Example:
         >>> import jax, jax.numpy as jnp, optax, limjax
@@ -122,7 +126,7 @@ def learning_in_memory(
     Source: arXiv:2402.14878 v1 for the idea; the equations are derived in the documentation.
     """
     inner = optax.with_extra_args_support(optimizer)
-    _check_granularity(granularity)
+    tracked = _tracked(granularity, track)
     named = _named_comparisons(compare, cell)
     words = _words(hops, key)
 
@@ -134,7 +138,7 @@ def learning_in_memory(
             memory = (optimizer_memory[0], _init_barrier(optimizer_memory[1], state_leaves))
             memory_leaves = len(state_leaves)
         return _init_state(
-            params, inner_state, cell, barrier, named, hops, words, granularity, compensated, memory, memory_leaves
+            params, inner_state, cell, barrier, named, hops, words, tracked, compensated, memory, memory_leaves
         )
 
     def update(updates, state, params=None, *, value=None, **extra_args):
@@ -165,6 +169,7 @@ def gradient_tilt(
     granularity: Granularity = "parameter",
     compare: Sequence[AbstractBarrier] | dict[str, AbstractBarrier] | None = (),
     compensated: bool = True,
+    track: Sequence[str] = TRACKED,
 ) -> optax.GradientTransformationExtraArgs:
     r"""The memory array as the optimizer: the gradient tilts the cells and the barrier is the learning rate.
 
@@ -182,6 +187,7 @@ def gradient_tilt(
         granularity: as in `learning_in_memory`.
         compare: as in `learning_in_memory`, but nothing by default: another barrier would not deliver the same moves.
         compensated: as in `learning_in_memory`.
+        track: as in `learning_in_memory`.
 
     Returns:
         An optax transformation that needs no optimizer and no learning rate.
@@ -202,12 +208,12 @@ def gradient_tilt(
     coupling = checked_leaf(
         coupling, "coupling", low=0.0, open_low=True, remedy="It is kT of tilt per unit of loss, for example 100.0."
     )
-    _check_granularity(granularity)
+    tracked = _tracked(granularity, track)
     named = _named_comparisons(compare, cell)
     words = _words(hops, key)
 
     def init(params: PyTree) -> LearningInMemoryState:
-        return _init_state(params, coupling, cell, barrier, named, hops, words, granularity, compensated, None, None)
+        return _init_state(params, coupling, cell, barrier, named, hops, words, tracked, compensated, None, None)
 
     def update(updates, state, params=None, *, value=None, **extra_args):
         del extra_args
@@ -293,9 +299,13 @@ def _words(hops: Hops, key: Array | None) -> UInt32[Array, "2"] | None:
     return key_words(key)
 
 
-def _check_granularity(granularity):
+def _tracked(granularity: str, track: Sequence[str]) -> tuple[str, ...] | None:
+    """What is kept per parameter; None for nothing at all, not even the start."""
     if granularity not in ("parameter", "leaf"):
         raise ValueError(f'granularity must be "parameter" or "leaf", got {granularity!r}.')
+    if isinstance(track, str) or not set(track) <= set(TRACKED):
+        raise ValueError(f'track must name some of {", ".join(TRACKED)}, got {track!r}; for example track=("heat",).')
+    return None if granularity == "leaf" else tuple(name for name in TRACKED if name in track)
 
 
 def _named_comparisons(compare, cell) -> dict[str, AbstractBarrier]:
@@ -322,11 +332,11 @@ def _init_barrier(policy: AbstractBarrier, params) -> ChargedBarrier:
 
 
 def _init_state(
-    params, inner_state, cell, barrier, named, hops, words, granularity, compensated, memory, memory_leaves
+    params, inner_state, cell, barrier, named, hops, words, tracked, compensated, memory, memory_leaves
 ) -> LearningInMemoryState:
     ledger = init_ledger(
         params,
-        granularity=granularity,
+        track=tracked,
         compensated=compensated,
         actuation_per_parameter=barrier.scope == "parameter",
         noisy=hops != "mean",

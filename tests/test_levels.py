@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import limjax
@@ -51,6 +51,7 @@ def test_levels_do_not_drift_where_lsb_is_no_power_of_two():
     assert levels.dtype == jnp.int16
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(-128, 127), min_size=1, max_size=20))
 def test_levels_and_weights_are_inverse(numbers):
     levels = jnp.asarray(numbers, jnp.int8)

@@ -311,6 +311,30 @@ def test_map_params_with_every_barrier(name):
     assert_same(same, state)
 
 
+# What is not tracked per parameter is summed per leaf.
+
+
+@pytest.mark.parametrize("track", [("heat",), ("path", "saturated"), ()])
+def test_totals_do_not_depend_on_what_is_tracked(track):
+    params = make_params()
+    ledgers = [
+        limjax.get_ledger(run(lim(barrier=limjax.FisherBarrier(1e6), track=kept), params)[2])
+        for kept in (("heat", "path", "saturated", "actuation"), track)
+    ]
+    assert set(ledgers[1].blocks) == set(track)
+    for name in ("heat", "path", "saturated", "actuation"):
+        full, part = (limjax.leaf_totals(ledger, name) for ledger in ledgers)
+        np.testing.assert_allclose(part, full, rtol=1e-6)
+    with pytest.raises(ValueError, match=r"keeps actuation per leaf, not per parameter"):
+        limjax.per_parameter(ledgers[1], "actuation")
+
+
+@pytest.mark.parametrize("track", ["heat", ("warmth",)])
+def test_unknown_sums_are_refused(track):
+    with pytest.raises(ValueError, match=r'track must name some of heat, path.*track=\("heat",\)'):
+        lim(track=track)
+
+
 # Numbers in the state are leaves.
 
 

@@ -1,0 +1,117 @@
+"""The optimizer's step alone, on one large array: every mode against bare Adam and a copy of memory."""
+
+import functools
+import statistics
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from limjax.barriers.lyapunov import LyapunovBarrier
+from limjax.benchmarks.timing import interleaved, median_ratio
+from limjax.optimizer import learning_in_memory
+from limjax.physics.cell import ArrheniusCell
+
+# Barrier [kT] at which a hop happens about six times a step either way: the request is one level.
+_BARRIER = 12.0
+
+
+def step_modes() -> dict[str, optax.GradientTransformationExtraArgs]:
+    """The optimizers that are compared, by name; the first is the reference."""
+
+    def wrapped(hops="mean", **options):
+        return learning_in_memory(
+            optax.adam(2**-10), ArrheniusCell(lsb=2**-10), LyapunovBarrier(_BARRIER), hops=hops, key=jax.random.key(0),
+            compare=(), **options,
+        )  # fmt: skip
+
+    return {
+        "Adam": optax.with_extra_args_support(optax.adam(2**-10)),
+        "ledger per leaf": wrapped(granularity="leaf", compensated=False),
+        "ledger of heat": wrapped(compensated=False, track=("heat",)),
+        "ledger": wrapped(compensated=False),
+        "ledger, compensated": wrapped(),
+        "gaussian": wrapped("gaussian", granularity="leaf", compensated=False),
+        "exact": wrapped("exact", granularity="leaf", compensated=False),
+        "exact, ledger compensated": wrapped("exact"),
+    }
+
+
+@functools.lru_cache(maxsize=16)
+def compiled_step(mode: str, parameters: int):
+    """One step, compiled with donated buffers, and a function that makes its arguments.
+
+    Args:
+        mode: a name from `step_modes`.
+        parameters: size of the one float32 array.
+
+    Returns:
+        `(compiled, arguments)`: `compiled(params, state, gradient, loss)` returns new parameters and state.
+    """
+    optimizer = step_modes()[mode]
+
+    def step(params, state, gradient, loss):
+        updates, state = optimizer.update(gradient, state, params, value=loss)
+        return optax.apply_updates(params, updates), state
+
+    def arguments():
+        params = jax.random.normal(jax.random.key(1), (parameters,))
+        gradient = jax.random.normal(jax.random.key(2), (parameters,))
+        return params, jax.jit(optimizer.init)(params), gradient, jnp.asarray(1.0)
+
+    shapes = jax.eval_shape(arguments)
+    return jax.jit(step, donate_argnums=(0, 1)).lower(*shapes).compile(), arguments
+
+
+def measure_steps(sizes: list[int], rounds: int = 20, modes: tuple[str, ...] | None = None) -> list[dict[str, Any]]:
+    """Time of a step at several sizes.
+
+    Args:
+        sizes: numbers of parameters.
+        rounds: rounds of the timing.
+        modes: which modes; None takes all.
+
+    Returns:
+        Rows with `parameters`, `mode`, `seconds` (median), `ratio` (to bare Adam, median over the rounds),
+        `nanoseconds_per_parameter`, and for the copy `bytes_per_second`.
+    """
+    rows = []
+    for size in sizes:
+        calls, held = {}, {}
+
+        def stepper(name, compiled, held=held):
+            def call():
+                params, state, gradient, loss = held[name]
+                params, state = compiled(params, state, gradient, loss)
+                held[name] = params, state, gradient, loss
+                return params
+
+            return call
+
+        for name in step_modes() if modes is None else ("Adam", *(m for m in modes if m != "Adam")):
+            compiled, arguments = compiled_step(name, size)
+            held[name] = arguments()
+            calls[name] = stepper(name, compiled)
+        copy = jax.jit(lambda x: x + 1, donate_argnums=0)
+        held["copy"] = jnp.zeros(size)
+
+        def copied(copy=copy, held=held):
+            held["copy"] = copy(held["copy"])
+            return held["copy"]
+
+        calls["copy of one array"] = copied
+        seconds = interleaved(calls, rounds)
+        for name, times in seconds.items():
+            middle = statistics.median(times)
+            rows.append(
+                {
+                    "parameters": size,
+                    "mode": name,
+                    "seconds": middle,
+                    "ratio": median_ratio(times, seconds["Adam"]),
+                    "nanoseconds_per_parameter": 1e9 * middle / size,
+                }
+            )
+        rows[-1]["bytes_per_second"] = 8 * size / rows[-1]["seconds"]
+    return rows
