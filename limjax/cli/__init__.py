@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import typer
 
-_COMMANDS = ("train", "tune", "pareto", "simulate", "limits", "cell", "devices")
+_COMMANDS = ("train", "tune", "pareto", "simulate", "limits", "bench", "cell", "devices")
 
 
 def build_app() -> typer.Typer:

@@ -1,0 +1,132 @@
+"""What `limjax bench` does around `limjax.benchmarks`: progress, tables, JSON."""
+
+import json
+import os
+import pathlib
+from typing import Any
+
+import jax
+from rich.console import Console
+from rich.table import Table
+
+from limjax.benchmarks import measure_memory, measure_samplers, measure_startup, measure_steps, measure_training
+from limjax.tasks import get_task
+from limjax.training import versions
+
+_PARTS = ("steps", "samplers", "training", "memory", "startup")
+
+
+def run_bench(*, sizes: str, rounds: int, task: str, only: str | None, out: str | None, json_output: bool) -> None:
+    """Runs the benchmarks, prints a table for each part as soon as it is there, writes JSON.
+
+    Args:
+        sizes: numbers of parameters, with commas.
+        rounds: rounds of every timing.
+        task: task whose training step is timed.
+        only: parts, with commas, or None for all.
+        out: JSON file, or None.
+        json_output: whether stdout carries the JSON and nothing else.
+
+    Raises:
+        ValueError: for wrong input; nothing was measured or written then.
+    """
+    console = Console(stderr=json_output)
+    counts = _sizes(sizes)
+    parts = _PARTS if only is None else tuple(only.split(","))
+    if not set(parts) <= set(_PARTS):
+        raise ValueError(f"--only names parts of {', '.join(_PARTS)}, got {only!r}.")
+    if rounds < 1:
+        raise ValueError(f"--rounds must be at least 1, got {rounds}.")
+    if get_task(task).train is None:
+        raise ValueError(f"--task must be a task with training data, got {task!r}; for example digits-mlp.")
+    if out is not None and not pathlib.Path(out).absolute().parent.is_dir():
+        raise ValueError(f"The folder of --out {out} does not exist; make it first.")
+    content = machine()
+    measure = {
+        "steps": lambda: measure_steps(counts, rounds),
+        "samplers": lambda: measure_samplers(rounds=rounds),
+        "training": lambda: measure_training(task, rounds),
+        "memory": measure_memory,
+        "startup": measure_startup,
+    }
+    show = {"steps": _steps, "samplers": _samplers, "training": _training, "memory": _memory, "startup": _startup}
+    console.print(f"limjax bench on {content['device']}, jax {content['versions']['jax']} (Ctrl-C keeps what is done)")
+    try:
+        for part in parts:
+            with console.status(f"measuring {part}"):
+                content[part] = measure[part]()
+            console.print(show[part](content[part]))
+    except KeyboardInterrupt:
+        console.print("Interrupted; the parts above are complete.")
+    if out is not None:
+        pathlib.Path(out).write_text(json.dumps(content, indent=1) + "\n")
+        console.print(f"Wrote {out}", soft_wrap=True)
+    if json_output:
+        print(json.dumps(content, indent=1))
+
+
+def machine() -> dict[str, Any]:
+    """Device, cores and versions, to be stored beside every number."""
+    device = jax.devices()[0]
+    return {
+        "device": f"{device.platform}:{device.device_kind}",
+        "devices": jax.device_count(),
+        "cpu_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "versions": versions(),
+    }
+
+
+def _sizes(text: str) -> list[int]:
+    try:
+        sizes = [int(float(part)) for part in text.split(",")]
+    except (ValueError, OverflowError):
+        raise ValueError(f"--sizes takes numbers with commas, for example 1e4,1e6; got {text!r}.") from None
+    if any(not 1 <= size <= 2**32 for size in sizes):
+        raise ValueError(f"--sizes must be from 1 to 2**32 (one array), got {text!r}.")
+    return sizes
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left")
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="left" if i == 0 else "right")
+    return table
+
+
+def _steps(rows: list[dict[str, Any]]) -> Table:
+    table = _table("Optimizer step on one array", "mode", "parameters", "ms", "ns/parameter", "ratio to Adam")
+    for r in rows:
+        numbers = (f"{1e3 * r['seconds']:.3f}", f"{r['nanoseconds_per_parameter']:.3f}", f"{r['ratio']:.2f}")
+        table.add_row(r["mode"], f"{r['parameters']:,}", *numbers, end_section="bytes_per_second" in r)
+    return table
+
+
+def _samplers(rows: list[dict[str, Any]]) -> Table:
+    table = _table("Hops of 1e6 parameters", "sampler", "rate", "limjax [ms]", "jax.random [ms]", "times faster")
+    for r in rows:
+        numbers = (f"{1e3 * r['seconds']:.2f}", f"{1e3 * r['jax_seconds']:.1f}", f"{r['ratio']:.1f}")
+        table.add_row(r["sampler"], f"{r['rate']:g}", *numbers)
+    return table
+
+
+def _training(rows: list[dict[str, Any]]) -> Table:
+    table = _table(f"Training step of {rows[0]['task']}", "variant", "µs", "ratio to the bare optimizer")
+    for r in rows:
+        table.add_row(r["variant"], f"{1e6 * r['seconds']:.1f}", f"{r['ratio']:.2f}")
+    return table
+
+
+def _memory(rows: list[dict[str, Any]]) -> Table:
+    table = _table("Bytes per float32 parameter, gradient not counted", "mode", "expected", "allocated", "temporary")
+    for r in rows:
+        table.add_row(r["mode"], str(r["expected"]), f"{r['allocated']:.2f}", f"{r['temporary']:.2f}")
+    return table
+
+
+def _startup(content: dict[str, Any]) -> Table:
+    table = _table("Before the first step", "what", "s")
+    table.add_row("import limjax", f"{content['import_seconds']:.2f}")
+    table.add_row("import jax, equinox, optax alone", f"{content['jax_import_seconds']:.2f}")
+    for mode, seconds in content["compile_seconds"].items():
+        table.add_row(f"compile step: {mode}", f"{seconds:.2f}")
+    return table
