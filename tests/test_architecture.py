@@ -29,6 +29,7 @@ ALLOWED = {
     "parallel": {"blocks"},
     "levels": {"physics"},
     "training": _LEDGER | {"tasks", "checkpoints", "parallel", "levels"},
+    "sweeps": _LEDGER | {"tasks", "training", "parallel"},
     "benchmarks": _LEDGER | {"tasks", "training"},
     "tuning": _LEDGER | {"tasks", "training"},
     "runs": _LEDGER | {"tasks", "training", "plots"},

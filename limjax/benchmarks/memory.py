@@ -2,10 +2,6 @@
 
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-
 from limjax.benchmarks.steps import compiled_step, step_modes
 
 _WORD = 4
@@ -53,6 +49,7 @@ def measure_memory(parameters: int = 1_000_000) -> list[dict[str, Any]]:
     for mode in step_modes():
         compiled, _ = compiled_step(mode, parameters)
         analysis = compiled.memory_analysis()
+        assert analysis is not None  # every backend of JAX has one
         rows.append(
             {
                 "mode": mode,
@@ -63,21 +60,3 @@ def measure_memory(parameters: int = 1_000_000) -> list[dict[str, Any]]:
             }
         )
     return rows
-
-
-def state_bytes(tree: Any) -> int:
-    """Bytes of all arrays in a tree, or of the `jax.ShapeDtypeStruct`s that stand for them.
-
-    Args:
-        tree: parameters or state.
-
-    Returns:
-        Bytes.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> state_bytes(jnp.zeros(3))
-        12
-    """
-    leaves = [leaf for leaf in jax.tree.leaves(tree) if hasattr(leaf, "dtype")]
-    return sum(int(np.prod(leaf.shape)) * jnp.dtype(leaf.dtype).itemsize for leaf in leaves)

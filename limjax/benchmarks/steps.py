@@ -10,7 +10,7 @@ import optax
 
 from limjax.barriers.lyapunov import LyapunovBarrier
 from limjax.benchmarks.timing import interleaved, median_ratio
-from limjax.optimizer import learning_in_memory
+from limjax.optimizer import Hops, learning_in_memory
 from limjax.physics.cell import ArrheniusCell
 
 # Barrier [kT] at which a hop happens about six times a step either way: the request is one level.
@@ -20,7 +20,7 @@ _BARRIER = 12.0
 def step_modes() -> dict[str, optax.GradientTransformationExtraArgs]:
     """The optimizers that are compared, by name; the first is the reference."""
 
-    def wrapped(hops="mean", **options):
+    def wrapped(hops: Hops = "mean", **options):
         return learning_in_memory(
             optax.adam(2**-10), ArrheniusCell(lsb=2**-10), LyapunovBarrier(_BARRIER), hops=hops, key=jax.random.key(0),
             compare=(), **options,

@@ -6,7 +6,9 @@ import typer
 
 
 def bench(
-    sizes: Annotated[str, typer.Option(help="Numbers of parameters of the step, with commas; 1e9 is fine.")] = "1e4,1e6",
+    sizes: Annotated[
+        str, typer.Option(help="Numbers of parameters of the step, with commas; 1e9 is fine.")
+    ] = "1e4,1e6",
     rounds: Annotated[int, typer.Option(help="Rounds of every timing; medians are shown.")] = 20,
     task: Annotated[str, typer.Option(help="Task whose training step is timed.")] = "digits-mlp",
     only: Annotated[

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, ArrayLike, PyTree
 
 Schedule = Literal["cosine", "constant"]
 Optimizer = Literal["adam", "sgd"]
@@ -52,7 +52,7 @@ class TaskDefaults:
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}.")
 
-    def make_schedule(self, learning_rate: float, steps: int) -> Callable[[Any], Any]:
+    def make_schedule(self, learning_rate: ArrayLike, steps: int) -> Callable[[Any], Any]:
         """The learning-rate schedule over a run of `steps`."""
         if self.schedule == "cosine":
             return optax.cosine_decay_schedule(learning_rate, steps)

@@ -1,0 +1,166 @@
+"""Many short runs at once: settings times seeds, vectorised and spread over the devices of this machine."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PyTree
+
+from limjax import parallel
+from limjax.barriers.base import AbstractBarrier
+from limjax.ledger import get_ledger
+from limjax.optimizer import Hops, learning_in_memory, snap
+from limjax.physics.cell import ArrheniusCell
+from limjax.tasks import Task, get_task
+from limjax.training import training_step
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """One point of a sweep.
+
+    Attributes:
+        barrier: the barrier.
+        cell: the memory cell; None takes the task's lsb and the usual cell.
+        learning_rate: peak learning rate; None takes the task's.
+    """
+
+    barrier: AbstractBarrier
+    cell: ArrheniusCell | None = None
+    learning_rate: float | None = None
+
+
+class SweepResult(NamedTuple):
+    """Outcomes of a sweep; every array has the shape (settings, seeds).
+
+    Attributes:
+        test_loss: loss on the test data, or of the parameters for a task without data.
+        test_accuracy: share of the test data that is right; NaN where the task has none.
+        heat_kt: update heat per parameter [kT].
+        actuation_kt: barrier work per parameter [kT].
+    """
+
+    test_loss: Float[np.ndarray, "settings seeds"]
+    test_accuracy: Float[np.ndarray, "settings seeds"]
+    heat_kt: Float[np.ndarray, "settings seeds"]
+    actuation_kt: Float[np.ndarray, "settings seeds"]
+
+
+def sweep(
+    task: Task | str,
+    settings: Sequence[Setting],
+    *,
+    seeds: int | Sequence[int] = 4,
+    hops: Hops = "exact",
+    steps: int | None = None,
+    batch_size: int | None = None,
+    at_once: int = 64,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> SweepResult:
+    """Trains every setting with every seed, many runs in one compiled loop.
+
+    Settings whose barriers differ in numbers only share a compilation and run side by side; other kinds of barriers follow
+    one another. The run of a setting and a seed is that of `limjax.train` with the same arguments, to rounding.
+
+    Args:
+        task: a `Task`, or the name of one.
+        settings: the points of the sweep.
+        seeds: seeds of initialisation, batches and hops, or how many.
+        hops: "mean", "gaussian" or "exact".
+        steps: training steps; None takes the task's.
+        batch_size: examples per step; None takes the task's.
+        at_once: runs in one loop; the memory of all of them is needed at a time. They are spread over as many of this
+            process's devices as divide their number.
+        on_progress: called after every loop with the runs done and the runs in all.
+
+    Returns:
+        The outcomes.
+
+    Raises:
+        ValueError: if there is no setting or a number is not positive.
+
+    Example:
+        >>> import limjax
+        >>> points = [Setting(limjax.StaticBarrier(b)) for b in (10.0, 14.0)]
+        >>> result = sweep("quadratic", points, seeds=2, hops="mean", steps=50)
+        >>> result.heat_kt.shape, bool((result.heat_kt[1] > result.heat_kt[0]).all())
+        ((2, 2), True)
+    """
+    task = get_task(task) if isinstance(task, str) else task
+    numbers = np.arange(seeds) if isinstance(seeds, int) else np.asarray(seeds)
+    if not settings or numbers.size == 0 or at_once < 1:
+        raise ValueError(
+            f"A sweep needs settings, seeds and at least one run at once; got {len(settings)} settings, {numbers.size} seeds, "
+            f"at_once={at_once}."
+        )
+    steps = task.defaults.steps if steps is None else steps
+    batch_size = task.defaults.batch_size if batch_size is None else batch_size
+    if task.train is not None:
+        task.check_batch_size(batch_size)
+    groups: dict[Any, list[int]] = {}
+    points = [_point(task, setting) for setting in settings]
+    for i, point in enumerate(points):
+        groups.setdefault(jax.tree.structure(point), []).append(i)
+    shape = (len(settings), numbers.size)
+    outcomes = [np.full(shape, np.nan) for _ in SweepResult._fields]
+    done, total = 0, len(settings) * numbers.size
+    train = jax.tree.map(jnp.asarray, task.train)
+    test = jax.tree.map(jnp.asarray, task.test)
+    for members in groups.values():
+        run = _compiled(task, hops, steps, batch_size)
+        pairs = [(i, j) for i in members for j in range(numbers.size)]
+        for begin in range(0, len(pairs), at_once):
+            chunk = pairs[begin : begin + at_once]
+            stacked = jax.tree.map(lambda *x: jnp.stack(x), *(points[i] for i, _ in chunk))
+            chosen = jnp.asarray([numbers[j] for _, j in chunk], jnp.uint32)
+            found = run(*parallel.spread((stacked, chosen)), train, test)
+            for array, values in zip(outcomes, found):
+                array[tuple(np.array(chunk).T)] = np.asarray(values, np.float64)
+            done += len(chunk)
+            if on_progress is not None:
+                on_progress(done, total)
+    return SweepResult(*outcomes)
+
+
+def _point(task: Task, setting: Setting) -> tuple[AbstractBarrier, ArrheniusCell, Array]:
+    cell = ArrheniusCell(lsb=task.defaults.lsb) if setting.cell is None else setting.cell
+    rate = task.defaults.learning_rate if setting.learning_rate is None else setting.learning_rate
+    if not (np.isfinite(rate) and rate > 0):
+        raise ValueError(f"learning_rate must be a positive number, got {rate!r}.")
+    return setting.barrier, cell, jnp.asarray(rate, jnp.result_type(float))
+
+
+def _compiled(task: Task, hops: Hops, steps: int, batch_size: int):
+    """All runs of one structure, as one compiled function of (points, seeds, training data, test data)."""
+
+    def one(point, seed, train, test):
+        barrier, cell, rate = point
+        init_key, data_key, hop_key = jax.random.split(jax.random.key(seed), 3)
+        inner = task.defaults.make_optimizer(task.defaults.make_schedule(rate, steps))
+        opt = learning_in_memory(
+            inner, cell, barrier, hops=hops, key=None if hops == "mean" else hop_key, granularity="leaf", compare=()
+        )
+        params = task.init(init_key)
+        if hops != "mean":
+            params = snap(params, cell)
+        step = training_step(task, opt, batch_size)
+        carry = params, opt.init(params)
+        params, state = jax.lax.fori_loop(0, steps, lambda _, c: step(c, train, data_key)[0], carry)
+        ledger, count = get_ledger(state), sum(leaf.size for leaf in jax.tree.leaves(params))
+        nothing = jnp.asarray(jnp.nan, jnp.result_type(float))
+        has_loss = test is not None or task.train is None
+        return (
+            task.loss(params, test) if has_loss else nothing,
+            nothing if task.accuracy is None or test is None else task.accuracy(params, test),
+            jnp.sum(_sums(ledger.heat)) / count,
+            jnp.sum(_sums(ledger.actuation)) / count,
+        )
+
+    return jax.jit(jax.vmap(one, in_axes=(0, 0, None, None)))
+
+
+def _sums(entry) -> PyTree:
+    return entry.total if entry.residual is None else entry.total + entry.residual

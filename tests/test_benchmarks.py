@@ -1,0 +1,88 @@
+"""The benchmarks run, and what they say about memory holds."""
+
+import json
+
+import jax
+import pytest
+
+from limjax.benchmarks import measure_memory, measure_samplers, measure_steps, measure_training
+from limjax.benchmarks.memory import expected_bytes
+from limjax.benchmarks.steps import compiled_step, step_modes
+from limjax.benchmarks.timing import median_ratio
+from limjax.cli import main
+
+pytestmark = pytest.mark.optax
+
+
+def test_memory_is_what_the_design_says():
+    rows = measure_memory(200_000)
+    assert [row["mode"] for row in rows] == list(step_modes())
+    for row in rows:
+        # A few numbers per leaf, the cell and the key on top.
+        assert abs(row["allocated"] - row["expected"]) < 0.005, row
+        # Everything but the start, which stays as it is, is updated in place; and that too is not copied.
+        assert row["aliased"] >= row["expected"] - 4.01, row
+
+
+@pytest.mark.parametrize("mode", ["ledger, compensated", "exact"])
+def test_steps_leave_nothing_behind(mode):
+    compiled, arguments = compiled_step(mode, 1000)
+    params, state, gradient, loss = arguments()
+    counts = []
+    for _ in range(3):
+        for _ in range(500):
+            params, state = compiled(params, state, gradient, loss)
+        jax.block_until_ready(params)
+        counts.append((len(jax.live_arrays()), sum(x.nbytes for x in jax.live_arrays())))
+    assert counts[0] == counts[1] == counts[2]
+
+
+def test_expected_bytes_of_the_cheapest_ledger():
+    assert expected_bytes("ledger per leaf") == expected_bytes("Adam") == 12
+    assert expected_bytes("ledger of heat") == 12 + 4 + 4
+
+
+def test_times_are_measured():
+    steps = measure_steps([1000, 2000], rounds=2, modes=("Adam", "exact"))
+    assert [(r["parameters"], r["mode"]) for r in steps[:3]] == [
+        (1000, "Adam"),
+        (1000, "exact"),
+        (1000, "copy of one array"),
+    ]
+    assert all(r["seconds"] > 0 for r in steps)
+    assert all(r["ratio"] == 1 for r in steps if r["mode"] == "Adam")
+    assert all(r["ratio"] > 0 for r in measure_samplers(1000, rounds=1))
+    training = measure_training(rounds=1, steps=2)
+    assert training[0]["variant"] == "bare optimizer" and training[0]["ratio"] == 1
+
+
+def test_median_of_ratios_and_not_ratio_of_medians():
+    assert median_ratio([2.0, 20.0, 6.0], [1.0, 10.0, 1.0]) == 2.0
+
+
+def test_the_command_writes_json(tmp_path, capsys):
+    path = tmp_path / "bench.json"
+    with pytest.raises(SystemExit) as end:
+        main(["bench", "--only", "memory,steps", "--sizes", "1e3", "--rounds", "1", "--json", "--out", str(path)])
+    assert end.value.code == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed == json.loads(path.read_text())
+    assert {"device", "cpu_cores", "versions", "memory", "steps"} <= set(printed)
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["--only", "speed"], "parts of steps, samplers, training, memory, startup, got 'speed'"),
+        (["--sizes", "many"], "numbers with commas, for example 1e4,1e6; got 'many'"),
+        (["--sizes", "1e12"], "from 1 to"),
+        (["--rounds", "0"], "at least 1, got 0"),
+        (["--task", "quadratic"], "a task with training data, got 'quadratic'"),
+        (["--out", "/nowhere/bench.json"], "does not exist"),
+    ],
+)
+def test_wrong_options_are_refused(words, message, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["bench", *words])
+    assert end.value.code == 2
+    assert message in capsys.readouterr().err.replace("\n", " ")

@@ -1,0 +1,66 @@
+"""A sweep's runs are `limjax.train`'s, side by side."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import limjax
+from limjax.sweeps import Setting, sweep
+
+POINTS = [
+    Setting(limjax.StaticBarrier(11.0)),
+    Setting(limjax.LyapunovBarrier(12.0), limjax.ArrheniusCell(lsb=2**-8), 2e-3),
+    Setting(limjax.StaticBarrier(15.0), learning_rate=5e-4),
+]
+
+
+@pytest.mark.optax
+def test_runs_are_those_of_train():
+    seen = []
+    result = sweep(
+        "digits-mlp", POINTS, seeds=[3, 5], hops="mean", steps=40, at_once=3, on_progress=lambda *x: seen.append(x)
+    )
+    assert seen == [(3, 6), (4, 6), (6, 6)]
+    for i, point in enumerate(POINTS):
+        for j, seed in enumerate((3, 5)):
+            run = limjax.train(
+                "digits-mlp", barrier=point.barrier, cell=point.cell, learning_rate=point.learning_rate, hops="mean",
+                steps=40, seed=seed, compare={},
+            ).summary  # fmt: skip
+            np.testing.assert_allclose(result.test_loss[i, j], run["test_loss"], rtol=1e-4)
+            np.testing.assert_allclose(result.heat_kt[i, j], run["heat_kt_per_parameter"], rtol=1e-3)
+            np.testing.assert_allclose(result.test_accuracy[i, j], run["test_accuracy"], atol=0.006)
+
+
+def test_a_task_without_data():
+    result = sweep("quadratic", [Setting(limjax.StaticBarrier(12.0))], seeds=3, steps=20)
+    assert np.isfinite(result.test_loss).all() and np.isnan(result.test_accuracy).all()
+    assert len(set(result.heat_kt[0])) == 3
+
+
+def test_runs_are_spread_over_devices():
+    code = (
+        "import json, limjax\n"
+        "from limjax.sweeps import Setting, sweep\n"
+        "points = [Setting(limjax.StaticBarrier(b)) for b in (10.0, 12.0)]\n"
+        "result = sweep('quadratic', points, seeds=4, steps=30)\n"
+        "print(json.dumps([result.heat_kt.tolist(), result.test_loss.tolist()]))\n"
+    )
+    found = []
+    for devices in (1, 8):
+        flags = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}", "JAX_PLATFORMS": "cpu"}
+        run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **flags})
+        assert run.returncode == 0, run.stderr[-2000:]
+        found.append(json.loads(run.stdout))
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-5)
+
+
+def test_empty_sweeps_are_refused():
+    with pytest.raises(ValueError, match="got 0 settings, 4 seeds"):
+        sweep("quadratic", [])
+    with pytest.raises(ValueError, match="learning_rate must be a positive number, got -1"):
+        sweep("quadratic", [Setting(limjax.StaticBarrier(9.0), learning_rate=-1.0)])
