@@ -50,8 +50,10 @@ FIRST = "digits-mlp"
 """The task whose learned rules are tried on the others."""
 
 
-def problem_of(name: str, steps: int | None) -> Problem:
+def problem_of(name: str, steps: int | None, learning_rate: float | None = None) -> Problem:
     settings = dict(SETTINGS[name])
+    if learning_rate is not None:
+        settings["learning_rate"] = learning_rate
     cell = limjax.ArrheniusCell(lsb=settings.pop("lsb"))
     if steps is not None:
         settings["steps"] = steps
@@ -89,6 +91,18 @@ def row(evaluation) -> dict[str, float]:
         "actuation_kt": float(evaluation.actuation_kt.mean()),
         "energy_kt": evaluation.energy_kt,
     }
+
+
+def at_other_rates(name: str, plain, options) -> dict:
+    """The same grid of hand-made barriers at other learning rates, where tuning the rate as well is to be compared with."""
+    found = {}
+    for rate in (float(r) for r in options.rates.split(",") if r):
+        problem = problem_of(name, options.steps, rate)
+        policies = hand_made_policies(problem)
+        best = best_hand_made(evaluate_hand_made(problem, held_out_seeds(options.held_out), policies=policies), plain)
+        found[f"{rate:g}"] = best and {"family": best.family, "setting": best.setting, **row(best.evaluation)}
+        print(f"  best hand-made at learning rate {rate:g}: {found[f'{rate:g}']}", flush=True)
+    return found
 
 
 def hand_made_grid(problem: Problem, plain, limit: float, options) -> dict:
@@ -136,6 +150,7 @@ def measure(name: str, options, rules: dict, earlier: dict | None, save) -> None
     else:
         content = earlier
     best = content["best_hand_made"]
+    content["other_rates"] = content.get("other_rates", {}) | at_other_rates(name, plain, options)
     save(content)
     for kind, (barrier, with_rate, rate) in starts(problem).items():
         if options.kinds and kind not in options.kinds.split(","):
@@ -201,6 +216,13 @@ def page(content: dict) -> str:
                 f"| best hand-made: {best['family']}, {best['setting']} | {best['test_loss']:.4f} ± "
                 f"{best['test_loss_error']:.4f} | {best['heat_kt']:.2f} | {best['actuation_kt']:.2f} | yes | 1 |"
             )
+        for rate, other in c.get("other_rates", {}).items():
+            if other is not None:
+                lines.append(
+                    f"| best hand-made at learning rate {rate}: {other['family']}, {other['setting']} | {other['test_loss']:.4f} "
+                    f"± {other['test_loss_error']:.4f} | {other['heat_kt']:.2f} | {other['actuation_kt']:.2f} | yes | "
+                    f"{best['energy_kt'] / other['energy_kt']:.2f} |"
+                )
         for kind, t in c["tuned"].items():
             ratio = "" if t["ratio"] is None else f"{t['ratio']:.2f}"
             lines.append(
@@ -226,6 +248,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", default="digits-mlp")
     parser.add_argument("--kinds", default="", help="only these tuned barriers, with commas")
+    parser.add_argument("--rates", default="", help="further learning rates for the hand-made barriers, with commas")
     parser.add_argument("--add", action="store_true", help="keep what was measured before, with the same settings")
     parser.add_argument("--limit", type=float, default=1.01, help="validation loss to keep, in plain losses")
     parser.add_argument("--steps", type=int)
