@@ -7,9 +7,9 @@ import argparse
 import json
 import pathlib
 
+import jax
 from rich.console import Console
 
-import jax
 from limjax.benchmarks import measure_training
 from limjax.cli.bench_session import _training, machine
 

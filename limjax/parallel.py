@@ -165,11 +165,7 @@ def value_and_grad(
         if batch is None:  # nothing to spread: every device differentiates the same loss
             return jax.value_and_grad(loss)(params, None)
         size = jax.tree.leaves(batch)[0].shape[0]
-        if size % pieces:
-            raise ValueError(
-                f"A batch of {size} cannot be cut into {pieces} micro-batches on {count} devices; use a batch size that is "
-                f"a multiple of {pieces}, for example {pieces * max(1, round(size / pieces))}."
-            )
+        check_batch(size, pieces)
         specs = jax.tree.map(lambda s: s.spec, parameter_shardings(params, mesh))
         axes = [_split_axis(tuple(p.shape), mesh) for p in jax.tree.leaves(params)]
 
@@ -219,6 +215,23 @@ def check_microbatches(microbatches: int | None, devices: int) -> int:
             f"for example {devices}."
         )
     return microbatches
+
+
+def check_batch(size: int, microbatches: int) -> None:
+    """Refuses a batch that cannot be cut into equal micro-batches.
+
+    Args:
+        size: examples in a batch.
+        microbatches: how many pieces.
+
+    Raises:
+        ValueError: if the one does not divide the other.
+    """
+    if size % microbatches:
+        raise ValueError(
+            f"A batch of {size} cannot be cut into {microbatches} micro-batches; use a batch size that is a multiple of "
+            f"{microbatches}, for example {microbatches * max(1, round(size / microbatches))}."
+        )
 
 
 def initialize(

@@ -1,6 +1,7 @@
 """Every example runs as a user would run it, with few steps, and says what it should."""
 
 import json
+import math
 import pathlib
 import re
 import subprocess
@@ -64,3 +65,35 @@ def test_simulation_table_writes_its_page(tmp_path):
     worst = max(abs(row["value"] / row["expected"] - 1) for row in content["closed_forms"][:5])
     assert worst < 1e-3
     assert (tmp_path / "docs/figures/simulate_ledger.png").exists()
+
+
+@pytest.mark.slow
+def test_tuned_table_writes_its_page_and_adds_to_it(tmp_path):
+    small = ("--tasks", "diabetes-regression", "--steps", 12, "--outer-steps", 2, "--seeds", 1, "--held-out", 2)
+    small = (*small, "--selection", 2, "--limit", 1.5, "--quick", "--out", tmp_path)
+    run("tuned_table.py", *small, "--kinds", "spline")
+    first = json.loads((tmp_path / "benchmarks/results/tuning.json").read_text())["tasks"]["diabetes-regression"]
+    run("tuned_table.py", *small, "--add", "--kinds", "spline and learning rate")
+    second = json.loads((tmp_path / "benchmarks/results/tuning.json").read_text())["tasks"]["diabetes-regression"]
+    assert set(first["tuned"]) == {"spline"} and set(second["tuned"]) == {"spline", "spline and learning rate"}
+    assert second["hand_made"] == first["hand_made"] and len(first["hand_made"]) == 2
+    page = (tmp_path / "docs/results/tuning.md").read_text()
+    assert "| spline and learning rate: only the barrier |" in page
+
+
+def test_time_front_shows_both_laws(tmp_path):
+    run("time_front.py", "--steps", 20, "--held-out", 1, "--points", 9, "--out", tmp_path)
+    content = json.loads((tmp_path / "benchmarks/results/time_front.json").read_text())
+    heat = [row["heat_kt"] for row in content["rows"]]
+    time = [row["seconds"] for row in content["rows"]]
+    # At the fast end each factor e of speed costs 2 kT per level of path, at the slow end nothing.
+    wall = (heat[-1] - heat[-2]) / math.log(time[-2] / time[-1]) / (2 * content["rows"][-1]["path_levels"])
+    assert wall == pytest.approx(1, abs=0.02)
+    assert heat[0] < 0.01 * heat[-1]
+    assert (tmp_path / "docs/figures/time_front.png").stat().st_size > 10_000
+
+
+def test_several_devices():
+    out = run("several_devices.py", "--steps", 5)
+    assert "one large array lies as PartitionSpec('model',)" in out.replace("P('model',)", "PartitionSpec('model',)")
+    assert "Heat ledger after 5 steps" in out

@@ -13,7 +13,7 @@ from limjax import runs
 from limjax.barriers.specification import barrier_from_name
 from limjax.checkpoints import read_json
 from limjax.levels import to_levels
-from limjax.parallel import agreed, check_microbatches, make_mesh
+from limjax.parallel import agreed, check_batch, check_microbatches, make_mesh
 from limjax.physics.cell import ArrheniusCell
 from limjax.tasks import get_task, task_names
 from limjax.training import HistoryRow, Result, TrainResult, train
@@ -143,6 +143,9 @@ def _arguments(settings: dict[str, Any]) -> dict[str, Any]:
     for name in ("steps", "batch_size"):
         if settings[name] < 1:
             raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {settings[name]}.")
+    if settings.get("mesh") is not None and task.train is not None:
+        devices = make_mesh(settings["mesh"]).devices.size
+        check_batch(settings["batch_size"], check_microbatches(settings["microbatches"], devices))
     barrier_from_name(settings["barrier"], cell, settings["steps"], settings["learning_rate"])
     names = ("barrier", "hops", "steps", "batch_size", "learning_rate", "seed", "mesh", "microbatches", "storage")
     return {"task": task, "cell": cell, **{name: settings.get(name) for name in names}}

@@ -16,6 +16,7 @@ import pytest
 import limjax
 from limjax import parallel
 from limjax.blocks import PACK_BELOW
+from limjax.cli import main
 
 HERE = pathlib.Path(__file__).parent
 
@@ -144,3 +145,33 @@ def test_small_and_odd_arrays_are_copied():
 def test_a_coordinator_needs_its_numbers():
     with pytest.raises(ValueError, match="--processes 2 --process 0"):
         parallel.initialize("localhost:1")
+
+
+@pytest.mark.optax
+def test_command_with_mesh_and_storage(tmp_path):
+    out = tmp_path / "run"
+    words = ["--mesh", "data=1", "--microbatches", "2", "--bits", "8", "--lsb", "0.015625", "--storage", "int8"]
+    with pytest.raises(SystemExit) as end:
+        main(["train", "--steps", "4", "--no-figures", "--out", str(out), *words])
+    assert end.value.code == 0
+    summary = json.loads((out / "summary.json").read_text())
+    assert (summary["mesh"], summary["microbatches"], summary["storage"]) == ({"data": 1, "model": 1}, 2, "int8")
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["--storage", "int8"], "needs a cell with a lowest and highest level"),
+        (["--storage", "int8", "--bits", "8", "--hops", "mean"], "use --hops exact, not mean"),
+        (["--microbatches", "4"], "--microbatches needs a mesh"),
+        (["--mesh", "data=7"], "needs 7 devices, but 1 are here"),
+        (["--mesh", "data=1", "--microbatches", "3"], "cannot be cut into 3 micro-batches"),
+    ],
+)
+def test_wrong_options_write_nothing(tmp_path, capsys, words, message):
+    out = tmp_path / "run"
+    with pytest.raises(SystemExit) as end:
+        main(["train", "--out", str(out), *words])
+    assert end.value.code == 2
+    assert message in capsys.readouterr().err.replace("\n", " ")
+    assert not out.exists()

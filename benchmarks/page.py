@@ -1,0 +1,133 @@
+"""Writes docs/results/performance.md and its figure from the JSON files of the other benchmarks.
+
+limjax bench --sizes 1e4,1e5,1e6,1e7,3e7 --out benchmarks/results/bench_cpu.json
+python benchmarks/random_numbers.py
+python benchmarks/tuning.py
+python benchmarks/page.py
+"""
+
+import json
+import pathlib
+
+from limjax.plots.style import figure
+
+ROOT = pathlib.Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks/results"
+
+
+def read(pattern: str) -> list[dict]:
+    return [json.loads(path.read_text()) for path in sorted(RESULTS.glob(pattern))]
+
+
+def named(content: dict) -> str:
+    versions = content["versions"]
+    cores = f", {content['cpu_cores']} cores" if content["device"].startswith("cpu") else ""
+    return f"{content['device']}{cores}, Python {versions['python']}, jax {versions['jax']}"
+
+
+def table(header: list[str], rows: list[list[str]]) -> list[str]:
+    return [
+        "| " + " | ".join(header) + " |",
+        "|" + "---|" * len(header),
+        *("| " + " | ".join(r) + " |" for r in rows),
+        "",
+    ]
+
+
+def steps(bench: dict) -> list[str]:
+    rows = bench["steps"]
+    sizes = sorted({r["parameters"] for r in rows})
+    modes = list(dict.fromkeys(r["mode"] for r in rows))
+    at = {(r["mode"], r["parameters"]): r for r in rows}
+    lines = ["Nanoseconds per parameter of one step on one array, and the ratio to bare Adam of the same size:", ""]
+    cells = [
+        [mode, *(f"{at[mode, n]['nanoseconds_per_parameter']:.2f} ({at[mode, n]['ratio']:.2f}x)" for n in sizes)]
+        for mode in modes
+    ]
+    return lines + table(["mode", *(f"{n:.0e}" for n in sizes)], cells)
+
+
+def samplers(bench: dict) -> list[str]:
+    rows = [
+        [
+            r["sampler"],
+            f"{r['rate']:g}",
+            f"{1e3 * r['seconds']:.2f}",
+            f"{1e3 * r['jax_seconds']:.1f}",
+            f"{r['ratio']:.0f}",
+        ]
+        for r in bench["samplers"]
+    ]
+    note = "Hops of 1e6 parameters, words included, against two `jax.random.poisson` (exact) or a `jax.random.normal`:"
+    return [note, "", *table(["sampler", "rate", "limjax [ms]", "jax.random [ms]", "times faster"], rows)]
+
+
+def training(bench: dict) -> list[str]:
+    rows = [[r["variant"], f"{1e6 * r['seconds']:.0f}", f"{r['ratio']:.2f}"] for r in bench["training"]]
+    name = bench["training"][0]["task"]
+    return [f"Training step of {name}, gradient included:", "", *table(["variant", "µs", "ratio"], rows)]
+
+
+def memory(bench: dict) -> list[str]:
+    rows = [[r["mode"], str(r["expected"]), f"{r['allocated']:.2f}", f"{r['temporary']:.1f}"] for r in bench["memory"]]
+    note = "Bytes per float32 parameter, parameters and state without the gradient; `memory_analysis` of the compiled step:"
+    return [note, "", *table(["mode", "expected", "allocated", "temporary"], rows)]
+
+
+def startup(bench: dict) -> list[str]:
+    start = bench["startup"]
+    rows = [["import limjax", f"{start['import_seconds']:.2f}"]]
+    rows += [["import jax, equinox, optax alone", f"{start['jax_import_seconds']:.2f}"]]
+    rows += [[f"compile the step: {mode}", f"{s:.2f}"] for mode, s in start["compile_seconds"].items()]
+    return ["Before the first step:", "", *table(["what", "seconds"], rows)]
+
+
+def draw(bench: dict):
+    fig, (ax,) = figure()
+    for mode in dict.fromkeys(r["mode"] for r in bench["steps"]):
+        rows = [r for r in bench["steps"] if r["mode"] == mode]
+        style = "--" if mode in ("Adam", "copy of one array") else "-"
+        sizes, times = [r["parameters"] for r in rows], [r["nanoseconds_per_parameter"] for r in rows]
+        ax.loglog(sizes, times, style, marker="o", markersize=3, label=mode)
+    ax.set_xlabel("parameters of one array")
+    ax.set_ylabel("time of a step [ns per parameter]")
+    ax.legend(frameon=False, fontsize=7, ncol=2)
+    return fig
+
+
+def main() -> None:
+    lines = [
+        "# Speed and memory",
+        "",
+        "Measured by `limjax bench` and the scripts in `benchmarks/`; each table names its machine. Ratios are medians over rounds in "
+        "which all candidates take turns; absolute times on a shared machine mean little.",
+    ]
+    for bench in read("bench_*.json"):
+        lines += ["", f"## {named(bench)}", ""]
+        for part in (steps, samplers, training, memory, startup):
+            if part.__name__ in bench:
+                lines += part(bench)
+        name = f"step_cost_{bench['device'].split(':')[0]}.png"
+        draw(bench).savefig(ROOT / "docs/figures" / name)
+        lines += [f"![Time of a step against the number of parameters](../figures/{name})", ""]
+    for content in read("random_numbers_*.json"):
+        rows = [[r["generator"], f"{r['nanoseconds_per_element']:.2f}", f"{r['ratio']:.2f}"] for r in content["rows"]]
+        lines += [f"## Random numbers: {named(content)}", ""]
+        lines += [f"{content['elements']:,} weights moved by Gaussian hops, one pass where the generator fuses:", ""]
+        lines += table(["generator", "ns per weight", "ratio to no randomness"], rows)
+    for content in read("tuning_cost_*.json"):
+        rows = [
+            [r["barrier"], str(r["steps"]), f"{r['forward_seconds']:.2f}", f"{r['gradient_seconds']:.2f}", f"{r['ratio']:.2f}",
+             f"{r['gradient_bytes'] / 2**20:.1f}"]
+            for r in content["rows"]
+        ]  # fmt: skip
+        lines += [f"## A gradient through training: {content['device']}, jax {content['versions']['jax']}", ""]
+        lines += [f"digits-mlp, {content['seeds']} seeds in one loop:", ""]
+        lines += table(
+            ["barrier", "steps", "forward [s]", "gradient [s]", "ratio", "memory of the gradient [MiB]"], rows
+        )
+    (ROOT / "docs/results/performance.md").write_text("\n".join(lines).rstrip() + "\n")
+
+
+if __name__ == "__main__":
+    main()
