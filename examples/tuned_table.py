@@ -168,6 +168,7 @@ def measure(name: str, options, rules: dict, earlier: dict | None, save) -> None
             "ratio": None if best is None else best["energy_kt"] / e.energy_kt,
             "result": str(result.result),
             "validation_loss": result.nearest,
+            "validation_limit": limit,
             "before": row(result.before),
             "shares": {k: row(v) for k, v in result.shares.items()},
             "seconds": time.monotonic() - began,
