@@ -1,7 +1,9 @@
 """Writes docs/results/performance.md and its figure from the JSON files of the other benchmarks.
 
 limjax bench --sizes 1e4,1e5,1e6,1e7,3e7 --out benchmarks/results/bench_cpu.json
+taskset -c 0 limjax bench --only steps --sizes 200704,1048576 --out benchmarks/results/bench_cpu_one_core.json
 python benchmarks/random_numbers.py
+python benchmarks/allocator.py
 python benchmarks/tuning.py
 python benchmarks/page.py
 """
@@ -21,7 +23,8 @@ def read(pattern: str) -> list[dict]:
 
 def named(content: dict) -> str:
     versions = content["versions"]
-    cores = f", {content['cpu_cores']} cores" if content["device"].startswith("cpu") else ""
+    count = content["cpu_cores"]
+    cores = f", {count} core{'s' if count > 1 else ''}" if content["device"].startswith("cpu") else ""
     return f"{content['device']}{cores}, Python {versions['python']}, jax {versions['jax']}"
 
 
@@ -44,7 +47,13 @@ def steps(bench: dict) -> list[str]:
         [mode, *(f"{at[mode, n]['nanoseconds_per_parameter']:.2f} ({at[mode, n]['ratio']:.2f}x)" for n in sizes)]
         for mode in modes
     ]
-    return lines + table(["mode", *(f"{n:.0e}" for n in sizes)], cells)
+    lines += table(["mode", *(f"{n:,}" for n in sizes)], cells)
+    exact = at["exact, ledger compensated", sizes[-1]]
+    return lines + [
+        f"Exact hops with a compensated ledger: {1e3 / exact['nanoseconds_per_parameter']:.0f} million parameters per second at "
+        f"{sizes[-1]:,}, with {exact['hops_per_parameter']:.0f} hops per parameter and step.",
+        "",
+    ]
 
 
 def samplers(bench: dict) -> list[str]:
@@ -82,6 +91,29 @@ def startup(bench: dict) -> list[str]:
     return ["Before the first step:", "", *table(["what", "seconds"], rows)]
 
 
+def allocator(content: dict) -> list[str]:
+    rows = content["rows"]
+    modes = list(dict.fromkeys(r["mode"] for r in rows))
+    cases = list(dict.fromkeys((r["parameters"], r["freed_memory"]) for r in rows))
+    at = {(r["mode"], r["parameters"], r["freed_memory"]): r for r in rows}
+    note = (
+        "Nanoseconds per parameter of one step, and page faults, in a process that returns freed memory to the system and in one "
+        "that keeps it ([`keep_freed_memory`](../api/parallel.md); the `limjax` command does, and so do the tables above):"
+    )
+    cells = [
+        [
+            f"{size:.0e}",
+            freed,
+            *(
+                f"{at[mode, size, freed]['nanoseconds_per_parameter']:.2f} ({at[mode, size, freed]['page_faults_per_step']:,.0f})"
+                for mode in modes
+            ),
+        ]
+        for size, freed in cases
+    ]
+    return [note, "", *table(["parameters", "freed memory", *modes], cells)]
+
+
 def draw(bench: dict):
     fig, (ax,) = figure()
     for mode in dict.fromkeys(r["mode"] for r in bench["steps"]):
@@ -102,14 +134,17 @@ def main() -> None:
         "Measured by `limjax bench` and the scripts in `benchmarks/`; each table names its machine. Ratios are medians over rounds in "
         "which all candidates take turns; absolute times on a shared machine mean little.",
     ]
-    for bench in read("bench_*.json"):
+    for path in sorted(RESULTS.glob("bench_*.json")):
+        bench = json.loads(path.read_text())
         lines += ["", f"## {named(bench)}", ""]
         for part in (steps, samplers, training, memory, startup):
             if part.__name__ in bench:
                 lines += part(bench)
-        name = f"step_cost_{bench['device'].split(':')[0]}.png"
+        name = f"step_cost_{path.stem.removeprefix('bench_')}.png"
         draw(bench).savefig(ROOT / "docs/figures" / name)
         lines += [f"![Time of a step against the number of parameters](../figures/{name})", ""]
+    for content in read("allocator_*.json"):
+        lines += [f"## Keeping freed memory: {named(content)}", "", *allocator(content)]
     for content in read("random_numbers_*.json"):
         rows = [[r["generator"], f"{r['nanoseconds_per_element']:.2f}", f"{r['ratio']:.2f}"] for r in content["rows"]]
         lines += [f"## Random numbers: {named(content)}", ""]
@@ -126,6 +161,20 @@ def main() -> None:
         lines += table(
             ["barrier", "steps", "forward [s]", "gradient [s]", "ratio", "memory of the gradient [MiB]"], rows
         )
+        if "kind_seeds" not in content:
+            continue
+        rows = [
+            [r["gradient"], f"{r['cosine']:.3f}", f"{r['length']:.2f}", f"{r['scatter']:.2f}", f"{r['ratio']:.1f}",
+             f"{r['bytes'] / 2**20:.1f}"]
+            for r in content["kinds"]
+        ]  # fmt: skip
+        lines += [
+            f"The four ways to it, for a spline of 16 knots, {content['rows'][0]['steps']} steps and {content['kind_seeds']} seeds, "
+            "against the mean of the exact gradient over four times as many other seeds; its length is 1, scatter is the standard "
+            "error of the vector over the seeds:",
+            "",
+        ]
+        lines += table(["gradient", "cosine", "length", "scatter", "time / forward run", "memory [MiB]"], rows)
     (ROOT / "docs/results/performance.md").write_text("\n".join(lines).rstrip() + "\n")
 
 

@@ -79,8 +79,8 @@ def parameter_shardings(tree: PyTree, mesh: Mesh | AbstractMesh, params: PyTree 
 
     Example:
         >>> import jax.numpy as jnp
-        >>> parameter_shardings({"w": jnp.zeros((256, 256))}, make_mesh())["w"].spec
-        PartitionSpec()
+        >>> parameter_shardings({"w": jnp.zeros((256, 256))}, make_mesh())["w"].is_fully_replicated
+        True
     """
     shapes = {tuple(leaf.shape) for leaf in jax.tree.leaves(tree if params is None else params)}
 

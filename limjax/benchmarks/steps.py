@@ -10,6 +10,7 @@ import optax
 
 from limjax.barriers.lyapunov import LyapunovBarrier
 from limjax.benchmarks.timing import interleaved, median_ratio
+from limjax.ledger import get_ledger, total
 from limjax.optimizer import Hops, learning_in_memory
 from limjax.physics.cell import ArrheniusCell
 
@@ -74,7 +75,7 @@ def measure_steps(sizes: list[int], rounds: int = 20, modes: tuple[str, ...] | N
 
     Returns:
         Rows with `parameters`, `mode`, `seconds` (median), `ratio` (to bare Adam, median over the rounds),
-        `nanoseconds_per_parameter`, and for the copy `bytes_per_second`.
+        `nanoseconds_per_parameter`, with a ledger `hops_per_parameter` of a step, and for the copy `bytes_per_second`.
     """
     rows = []
     for size in sizes:
@@ -113,5 +114,8 @@ def measure_steps(sizes: list[int], rounds: int = 20, modes: tuple[str, ...] | N
                     "nanoseconds_per_parameter": 1e9 * middle / size,
                 }
             )
+            if name not in ("Adam", "copy of one array"):
+                ledger = get_ledger(held[name][1])
+                rows[-1]["hops_per_parameter"] = total(ledger, "hops") / int(ledger.steps) / size
         rows[-1]["bytes_per_second"] = 8 * size / rows[-1]["seconds"]
     return rows

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 
 import typer
 
+from limjax.allocator import keep_freed_memory
+
 _COMMANDS = ("train", "tune", "pareto", "simulate", "limits", "bench", "cell", "devices")
 
 
@@ -48,6 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Raises:
         SystemExit: always, with the exit code.
     """
+    if arguments is None:  # the process is ours, not that of a caller
+        keep_freed_memory()
     try:
         # Typer itself ends wrong options with a usage message and exit code 2, and everything else with SystemExit.
         build_app()(arguments)

@@ -1,0 +1,49 @@
+"""The cases of `limjax bench` for pytest-benchmark, which compares two states of the code:
+
+pytest benchmarks -n 0 --benchmark-save before
+pytest benchmarks -n 0 --benchmark-compare
+"""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from limjax.benchmarks.steps import compiled_step, step_modes
+from limjax.benchmarks.training import compiled_run, training_variants
+from limjax.physics.hops import exact_hops, gaussian_hops
+from limjax.physics.random import key_words, step_words
+from limjax.tasks import get_task
+
+
+@pytest.mark.parametrize("parameters", [10_000, 1_000_000])
+@pytest.mark.parametrize("mode", step_modes())
+def test_step(benchmark, mode, parameters):
+    compiled, arguments = compiled_step(mode, parameters)
+    params, state, gradient, loss = arguments()
+    held = [params, state]
+
+    def step():
+        held[:] = compiled(*held, gradient, loss)  # donated: each call takes over the buffers of the one before
+        jax.block_until_ready(held)
+
+    benchmark.extra_info["parameters"] = parameters
+    benchmark(step)
+
+
+@pytest.mark.parametrize("rate", [0.01, 1.0, 8.0, 100.0])
+@pytest.mark.parametrize("kind", ["exact", "gaussian"])
+def test_sampler(benchmark, kind, rate, elements=1_000_000):
+    sampler = exact_hops if kind == "exact" else gaussian_hops
+    words, rates = key_words(jax.random.key(0)), jnp.full(elements, rate, jnp.float32)
+    draw = jax.jit(lambda step: sampler(*step_words(words, 0, step, (elements,)), rates, rates))
+    jax.block_until_ready(draw(jnp.int32(0)))
+    benchmark(lambda: jax.block_until_ready(draw(jnp.int32(1))))
+
+
+@pytest.mark.parametrize("variant", training_variants(get_task("digits-mlp")))
+def test_training_steps(benchmark, variant, steps=50):
+    task = get_task("digits-mlp")
+    compiled, arguments = compiled_run(task, training_variants(task)[variant], task.defaults.batch_size, steps)
+    jax.block_until_ready(compiled(*arguments))
+    benchmark.extra_info["steps"] = steps
+    benchmark(lambda: jax.block_until_ready(compiled(*arguments)))
