@@ -78,9 +78,17 @@ def training(bench: dict) -> list[str]:
 
 
 def memory(bench: dict) -> list[str]:
-    rows = [[r["mode"], str(r["expected"]), f"{r['allocated']:.2f}", f"{r['temporary']:.1f}"] for r in bench["memory"]]
-    note = "Bytes per float32 parameter, parameters and state without the gradient; `memory_analysis` of the compiled step:"
-    return [note, "", *table(["mode", "expected", "allocated", "temporary"], rows)]
+    rows = [
+        [r["mode"], str(r["expected"]), f"{r['allocated']:.2f}", f"{r['temporary']:.1f}", f"{r['traffic']:.0f}",
+         str(r["least_traffic"]), str(r["kernels"])]
+        for r in bench["memory"]
+    ]  # fmt: skip
+    note = (
+        "Bytes per float32 parameter. Held: parameters and state without the gradient, by design and as `memory_analysis` of the "
+        "compiled step has it. Moved: what its kernels read and write, and what a single pass over memory would; on a CPU a kernel "
+        "has one output, so that several kernels read the same arrays."
+    )
+    return [note, "", *table(["mode", "expected", "allocated", "temporary", "moved", "one pass", "kernels"], rows)]
 
 
 def startup(bench: dict) -> list[str]:

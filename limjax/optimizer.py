@@ -360,7 +360,8 @@ def _wide(x: Array) -> Float[Array, "..."]:
 
 
 def _levels(update, cell: ArrheniusCell) -> Float[Array, "..."]:
-    return _wide(update) / cell.lsb.astype(compute_dtype(update.dtype))
+    # Times the reciprocal, within an ulp: XLA on a CPU would write the quotients to memory to divide only once.
+    return _wide(update) * (1 / cell.lsb.astype(compute_dtype(update.dtype)))
 
 
 def _loss(value) -> Float[Array, ""] | None:
@@ -520,7 +521,8 @@ def _inside(cell: ArrheniusCell, moves, drifts, params, layout: Blocks, hops):
             "This cell has a lowest and highest level: call `optimizer.update(gradients, state, params)` with the "
             "parameters, or leave `levels` and `bits` out of the cell."
         )
-    levels = layout.pack([_levels(p, cell) for p in jax.tree.leaves(params)])
+    # Divided: a weight at the end of the range must not come out an ulp beyond it.
+    levels = layout.pack([_wide(p) / cell.lsb.astype(compute_dtype(p.dtype)) for p in jax.tree.leaves(params)])
     inside, stopped = [], []
     for level, move in zip(levels, drifts if moves is None else moves):
         level = jnp.round(level) if hops == "exact" else level

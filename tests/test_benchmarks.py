@@ -24,6 +24,8 @@ def test_memory_is_what_the_design_says():
         assert abs(row["allocated"] - row["expected"]) < 0.005, row
         # Everything but the start, which stays as it is, is updated in place; and that too is not copied.
         assert row["aliased"] >= row["expected"] - 4.01, row
+        assert row["traffic"] >= row["least_traffic"] - 0.01, row
+        assert row["kernels"] >= 1
 
 
 @pytest.mark.parametrize("mode", ["ledger, compensated", "exact"])

@@ -117,9 +117,13 @@ def _training(rows: list[dict[str, Any]]) -> Table:
 
 
 def _memory(rows: list[dict[str, Any]]) -> Table:
-    table = _table("Bytes per float32 parameter, gradient not counted", "mode", "expected", "allocated", "temporary")
+    table = _table(
+        "Bytes per float32 parameter: held (gradient not counted) and moved by a step", "mode", "expected", "allocated",
+        "temporary", "moved", "one pass", "kernels",
+    )  # fmt: skip
     for r in rows:
-        table.add_row(r["mode"], str(r["expected"]), f"{r['allocated']:.2f}", f"{r['temporary']:.2f}")
+        held = str(r["expected"]), f"{r['allocated']:.2f}", f"{r['temporary']:.2f}"
+        table.add_row(r["mode"], *held, f"{r['traffic']:.0f}", str(r["least_traffic"]), str(r["kernels"]))
     return table
 
 
