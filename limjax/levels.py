@@ -104,4 +104,9 @@ def _checked(cell: ArrheniusCell, storage: str) -> np.dtype:
                 f"{storage} holds levels from {bounds.min} to {bounds.max}, but this cell has {lowest:.0f} to {highest:.0f}; use "
                 f"a wider storage or bits={bits}."
             )
+        if max(-lowest, highest) > 2**24:
+            raise ValueError(
+                f"Steps are counted in float32, exact up to 16777216 levels either way, but this cell has {lowest:.0f} to "
+                f"{highest:.0f}; use bits=24 or fewer."
+            )
     return dtype

@@ -339,8 +339,12 @@ def _all_summed(x: Array, axis: str, count: int) -> Array:
 
 
 def _tree_sum(x: Array) -> Array:
-    while x.shape[0] > 1:
-        even = x.shape[0] // 2 * 2
-        pairs = x[0:even:2] + x[1:even:2]
-        x = pairs if even == x.shape[0] else jnp.concatenate([pairs, x[-1:]])
-    return x[0]
+    # Runs of the odd factor first, then pairs: what one of 2, 4, 8, ... devices sums is then a subtree of the whole.
+    pairs = x.shape[0] & -x.shape[0]
+    runs = x.reshape(pairs, x.shape[0] // pairs, *x.shape[1:])
+    total = runs[:, 0]
+    for i in range(1, runs.shape[1]):
+        total = total + runs[:, i]
+    while total.shape[0] > 1:
+        total = total[0::2] + total[1::2]
+    return total[0]

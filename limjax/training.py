@@ -191,6 +191,11 @@ def train(
     if mesh is None:
         if microbatches is not None:
             raise ValueError('microbatches needs a mesh: pass mesh="data=1", or leave it out.')
+        if jax.process_count() > 1:
+            raise ValueError(
+                f"{jax.process_count()} processes would each train the same run alone: pass a mesh over all {jax.device_count()} "
+                f'devices, for example mesh="data={jax.device_count()}".'
+            )
         state = opt.init(params)
         loop = _Loop(task, opt, batch_size, data_key, levels_of=None if storage is None else cell)
     else:

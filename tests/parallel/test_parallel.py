@@ -10,6 +10,7 @@ import sys
 import time
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -175,3 +176,12 @@ def test_wrong_options_write_nothing(tmp_path, capsys, words, message):
     assert end.value.code == 2
     assert message in capsys.readouterr().err.replace("\n", " ")
     assert not out.exists()
+
+
+@pytest.mark.parametrize("pieces", [1, 2, 6, 12, 20, 24, 64])
+def test_what_a_device_sums_is_a_subtree_of_the_whole_sum(pieces):
+    x = jax.random.normal(jax.random.key(pieces), (pieces, 500))
+    whole = parallel._tree_sum(x)
+    for devices in (d for d in (2, 4, 8) if pieces % d == 0):
+        parts = jnp.stack([parallel._tree_sum(part) for part in jnp.split(x, devices)])
+        assert (parallel._tree_sum(parts) == whole).all()
