@@ -28,6 +28,7 @@ ALLOWED = {
     "checkpoints": set(),
     "parallel": {"blocks"},
     "levels": {"physics"},
+    "allocator": set(),
     "training": _LEDGER | {"tasks", "checkpoints", "parallel", "levels"},
     "sweeps": _LEDGER | {"tasks", "training", "parallel"},
     "benchmarks": _LEDGER | {"tasks", "training"},
