@@ -17,8 +17,8 @@ import jax.numpy as jnp
 from rich.console import Console
 from rich.table import Table
 
+from limjax.cli.bench_session import machine
 from limjax.limits import workload_energies
-from limjax.training import versions
 
 RESULTS = pathlib.Path(__file__).parent / "results"
 
@@ -63,16 +63,9 @@ def main(count: int, rounds: int) -> None:
             "compile_seconds": compiling[name],
             "finite_share": float(jnp.mean(jnp.stack([jnp.isfinite(leaf).mean() for leaf in leaves]))),
         }
-    device = jax.devices()[0]
-    content = {
-        "device": f"{device.platform}:{device.device_kind}",
-        "versions": versions(),
-        "workloads": count,
-        "rounds": rounds,
-        "variants": rows,
-    }
+    content = {**machine(), "workloads": count, "rounds": rounds, "variants": rows}
     RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"limits_{device.platform}.json"
+    path = RESULTS / f"limits_{jax.devices()[0].platform}.json"
     path.write_text(json.dumps(content, indent=2) + "\n")
     table = Table(
         "variant", "median [s]", "least [s]", "ratio", "finite", title=f"{count:,} workloads", title_justify="left"

@@ -1,7 +1,7 @@
 """What a gradient through a whole training run costs, and what the four ways to it give.
 
-Time against the run itself, memory against its length, and the angle to the exact gradient. Times are medians of interleaved rounds at the same number of seeds; memory is XLA's temporary memory of the compiled
-call. Freed memory is kept, as in `limjax tune`. Writes `benchmarks/results/tuning_cost_<platform>.json`. Runs unchanged on a
+Time against the run itself, memory against its length, and the angle to the exact gradient. Times are medians of
+interleaved rounds at the same number of seeds; memory is XLA's temporary memory of the compiled call. Freed memory is kept, as in `limjax tune`. Writes `benchmarks/results/tuning_cost_<platform>.json`. Runs unchanged on a
 GPU.
 """
 
@@ -20,8 +20,8 @@ from rich.table import Table
 
 import limjax
 from limjax.allocator import keep_freed_memory
+from limjax.cli.bench_session import machine
 from limjax.tasks import get_task
-from limjax.training import versions
 from limjax.tuning import Problem, value_and_gradient
 from limjax.tuning.variables import Variables
 
@@ -132,18 +132,11 @@ def main(rounds: int, seeds: int, lengths: list[int], kind_seeds: int) -> None:
         numbers = (f"{r['forward_seconds']:.2f}", f"{r['gradient_seconds']:.2f}", f"{r['ratio']:.2f}")
         table.add_row(r["barrier"], str(r["steps"]), *numbers, f"{r['gradient_bytes'] / 2**20:.1f}")
     Console().print(table)
-    device = jax.devices()[0]
-    content = {
-        "device": f"{device.platform}:{device.device_kind}",
-        "versions": versions(),
-        "seeds": seeds,
-        "rounds": rounds,
-        "rows": rows,
-    }
+    content = {**machine(), "seeds": seeds, "rounds": rounds, "rows": rows}
     if kind_seeds:
         content |= {"kind_seeds": kind_seeds, "kinds": kinds(lengths[0], kind_seeds)}
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"tuning_cost_{device.platform}.json").write_text(json.dumps(content, indent=2) + "\n")
+    (RESULTS / f"tuning_cost_{jax.devices()[0].platform}.json").write_text(json.dumps(content, indent=2) + "\n")
 
 
 if __name__ == "__main__":

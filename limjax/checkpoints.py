@@ -54,22 +54,60 @@ class Checkpoints:
         self._manager.save(step, args=args.Composite(arrays=arrays, notes=args.JsonSave(notes)))
         self._manager.wait_until_finished()
 
-    def restore(self, step: int, like: PyTree) -> tuple[PyTree, dict[str, Any]]:
-        """Reads a checkpoint back.
+    def notes(self, step: int) -> dict[str, Any]:
+        """The dict that was saved with a checkpoint, without its arrays.
+
+        Args:
+            step: which one.
+
+        Returns:
+            The dict.
+
+        Raises:
+            ValueError: if the checkpoint is damaged.
+        """
+        args = self._ocp.args
+        try:
+            return self._manager.restore(step, args=args.Composite(notes=args.JsonRestore()))["notes"]
+        except Exception as error:  # orbax raises many kinds for a damaged file
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
+        raise self._unreadable(step, reason)
+
+    def check_same_run(self, saved: dict[str, Any], given: dict[str, Any]) -> None:
+        """Refuses to continue a run with other settings; only the mesh may change.
+
+        Args:
+            saved: settings stored with a checkpoint.
+            given: settings of the run that wants to continue it.
+
+        Raises:
+            ValueError: if a setting differs.
+        """
+        for name, value in given.items():
+            if name == "mesh" or name not in saved or saved[name] == value:
+                continue
+            why = " (gradients would be summed in another order)" if name == "microbatches" else ""
+            raise ValueError(
+                f"The checkpoints in {self.folder} are of a run with {name} = {saved[name]!r}, but {value!r} was given{why}. A "
+                "resumed run keeps its settings: pass the same ones, or start a new run in another folder. Nothing was changed."
+            )
+
+    def restore(self, step: int, like: PyTree) -> PyTree:
+        """Reads the arrays of a checkpoint back.
 
         Args:
             step: which one.
             like: tree of the structure, shapes and dtypes that was saved.
 
         Returns:
-            `(tree, notes)`.
+            The tree.
 
         Raises:
             ValueError: if the checkpoint is damaged or belongs to another run.
         """
         args = self._ocp.args
         expected = _by_path(like)
-        reason, arrays, notes = None, {}, {}
+        reason, arrays = None, {}
         try:
             # Orbax reads the arrays side by side; a mismatch is found before any of them is under way.
             saved = self._manager.item_metadata(step)["arrays"].tree
@@ -83,18 +121,20 @@ class Checkpoints:
             target = args.StandardRestore(
                 {k: jax.ShapeDtypeStruct(v.shape, v.dtype, sharding=_on_mesh(v)) for k, v in expected.items()}
             )
-            restored = self._manager.restore(step, args=args.Composite(arrays=target, notes=args.JsonRestore()))
-            arrays, notes = restored["arrays"], restored["notes"]
+            arrays = self._manager.restore(step, args=args.Composite(arrays=target))["arrays"]
         except Exception as error:  # orbax and tensorstore raise many kinds for a damaged file
             reason = f"{type(error).__name__}: {' '.join(str(error).split()).split('. See full')[0][:160]}"
         if reason is not None:
             _drop_failed_reads()
-            raise ValueError(
-                f"The checkpoint {self.folder / str(step)} cannot be read ({reason}). Delete that folder to resume from "
-                "the one before it, or start a new run with another output folder. Nothing was changed."
-            )
+            raise self._unreadable(step, reason)
         leaves = [jax.numpy.asarray(arrays[path]) for path in expected]
-        return jax.tree.structure(like).unflatten(leaves), notes
+        return jax.tree.structure(like).unflatten(leaves)
+
+    def _unreadable(self, step: int, reason: str) -> ValueError:
+        return ValueError(
+            f"The checkpoint {self.folder / str(step)} cannot be read ({reason}). Delete that folder to resume from the one "
+            "before it, or start a new run with another output folder. Nothing was changed."
+        )
 
     def close(self) -> None:
         """Releases orbax's threads."""

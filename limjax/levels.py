@@ -42,13 +42,13 @@ def to_levels(params: PyTree, cell: ArrheniusCell, storage: str = "int16") -> Py
     return jax.tree.map(leaf, params)
 
 
-def to_weights(levels: PyTree, cell: ArrheniusCell, dtype: Any = jnp.float32) -> PyTree:
+def to_weights(levels: PyTree, cell: ArrheniusCell, dtypes: Any = jnp.float32) -> PyTree:
     """Weights at levels: `lsb` times the level number.
 
     Args:
         levels: level numbers.
         cell: the memory cell.
-        dtype: of the weights.
+        dtypes: of the weights, one for all or a tree of them.
 
     Returns:
         Weights of the same structure and shapes.
@@ -58,7 +58,9 @@ def to_weights(levels: PyTree, cell: ArrheniusCell, dtype: Any = jnp.float32) ->
         >>> to_weights(jnp.array([1, -8], jnp.int8), ArrheniusCell(lsb=0.25, bits=4)).tolist()
         [0.25, -2.0]
     """
-    return jax.tree.map(lambda n: (n.astype(jnp.float32) * cell.lsb.astype(jnp.float32)).astype(dtype), levels)
+    lsb = cell.lsb.astype(jnp.float32)
+    dtypes = jax.tree.broadcast(dtypes, levels)
+    return jax.tree.map(lambda n, dtype: (n.astype(jnp.float32) * lsb).astype(dtype), levels, dtypes)
 
 
 def apply_updates(levels: PyTree, updates: PyTree, cell: ArrheniusCell) -> PyTree:
@@ -67,7 +69,8 @@ def apply_updates(levels: PyTree, updates: PyTree, cell: ArrheniusCell) -> PyTre
     Args:
         levels: level numbers.
         updates: from `learning_in_memory(..., hops="exact")` or `gradient_tilt(..., hops="exact")`; `lsb` times whole
-            numbers, inside the cell's range. At most 2^22 levels per step are exact.
+            numbers, inside the cell's range. Exact up to half the levels that the updates' dtype counts exactly: 2^23 in
+            float32, 2^7 in bfloat16. Must be finite: a level cannot be NaN.
         cell: the memory cell.
 
     Returns:

@@ -275,9 +275,7 @@ def get_barrier(state: PyTree) -> Float[Array, ""]:
     Raises:
         ValueError: if there is no limjax state, or more than one.
     """
-    get_ledger(state)
-    found = jax.tree.leaves(state, is_leaf=lambda x: isinstance(x, LearningInMemoryState))
-    lim = next(leaf for leaf in found if isinstance(leaf, LearningInMemoryState))
+    lim = get_memory(state)
     height = lim.barrier.height
     if isinstance(height, list):
         return jnp.sum(jnp.stack([jnp.sum(h) for h in height])) / sum(h.size for h in height)
@@ -287,6 +285,23 @@ def get_barrier(state: PyTree) -> Float[Array, ""]:
         return jnp.mean(height)
     sizes = jnp.asarray([leaf.size for leaf in jax.tree.leaves(lim.ledger.start)], height.dtype)
     return jnp.sum(height * sizes) / jnp.sum(sizes)
+
+
+def get_memory(state: PyTree) -> LearningInMemoryState:
+    """The one limjax state inside any optax state.
+
+    Args:
+        state: state of an optimizer that contains one `learning_in_memory` or `gradient_tilt`.
+
+    Returns:
+        Its state: cell, barrier, ledger and the wrapped optimizer's.
+
+    Raises:
+        ValueError: if there is none, or more than one.
+    """
+    get_ledger(state)
+    found = jax.tree.leaves(state, is_leaf=lambda x: isinstance(x, LearningInMemoryState))
+    return next(leaf for leaf in found if isinstance(leaf, LearningInMemoryState))
 
 
 def _words(hops: Hops, key: Array | None) -> UInt32[Array, "2"] | None:

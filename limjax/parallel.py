@@ -5,13 +5,16 @@ optimizer state and their ledger are split over `model` and gathered for the gra
 
 Floating-point sums depend on their order, and a hop is a threshold: a gradient that differs in its last digit sooner or
 later gives another hop, and another run. So gradients are summed here in one fixed order, a balanced tree over
-micro-batches, wherever those were computed. It costs no more traffic than an all-reduce: every device gets its share of
-all the gradients, sums it, and passes the result on.
+micro-batches, wherever those were computed. Every device gets its share of all the gradients, sums it, and passes the result on: along one
+axis that is the traffic of an all-reduce, along two axes at most twice that.
 """
 
+import contextlib
 import math
 import os
-from collections.abc import Callable
+import signal
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -21,6 +24,7 @@ from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, PyTree
 
 from limjax.blocks import PACK_BELOW
+from limjax.physics.validation import compute_dtype
 
 AXES = ("data", "model")
 """Names of the axes of a mesh."""
@@ -154,17 +158,20 @@ def value_and_grad(
     Raises:
         ValueError: if the micro-batches do not divide over the devices, or the batch over the micro-batches.
 
-    Cost: the traffic of one reduce-scatter and two all-gathers of the parameters; memory for the whole parameters and one
-    gradient per local micro-batch.
+    Cost: the traffic of one all-gather of the parameters and of one all-reduce of the gradient per axis of the mesh;
+    memory for the whole parameters and one gradient per local micro-batch.
     """
-    count = mesh.devices.size
+    count = check_mesh(mesh).devices.size
     pieces = check_microbatches(microbatches, count)
     split = PartitionSpec(AXES)
 
     def run(params, batch):
         if batch is None:  # nothing to spread: every device differentiates the same loss
             return jax.value_and_grad(loss)(params, None)
-        size = jax.tree.leaves(batch)[0].shape[0]
+        sizes = [x.shape[0] for x in jax.tree.leaves(batch)]
+        if len(set(sizes)) > 1:
+            raise ValueError(f"All arrays of a batch need the same leading axis, the examples; got {sizes}.")
+        size = sizes[0]
         check_batch(size, pieces)
         specs = jax.tree.map(lambda s: s.spec, parameter_shardings(params, mesh))
         axes = [_split_axis(tuple(p.shape), mesh) for p in jax.tree.leaves(params)]
@@ -187,6 +194,26 @@ def value_and_grad(
         return mapped(params, batch)
 
     return run
+
+
+def check_mesh(mesh: Mesh) -> Mesh:
+    """Refuses a mesh that was made elsewhere and has other axes.
+
+    Args:
+        mesh: any mesh.
+
+    Returns:
+        The mesh.
+
+    Raises:
+        ValueError: if its axes are not `data` and `model`.
+    """
+    if tuple(mesh.axis_names) != AXES:
+        raise ValueError(
+            f'A mesh needs the axes "data" and "model", got {mesh.axis_names}; limjax.parallel.make_mesh makes one, or '
+            'rename yours: Mesh(devices, ("data", "model")).'
+        )
+    return mesh
 
 
 def check_microbatches(microbatches: int | None, devices: int) -> int:
@@ -267,13 +294,54 @@ def initialize(
     return jax.process_index(), jax.process_count()
 
 
-def agreed(value: bool) -> bool:
-    """Process 0's answer to a question on which all processes must agree."""
+def any_process(*values: bool) -> tuple[bool, ...]:
+    """For each question whether any process says yes, so that all of them do the same; all have to ask.
+
+    Args:
+        values: what this process says.
+
+    Returns:
+        As many answers, the same on every process.
+
+    Example:
+        >>> any_process(True, False)
+        (True, False)
+    """
     if jax.process_count() == 1:
-        return value
+        return values
     from jax.experimental import multihost_utils
 
-    return bool(multihost_utils.broadcast_one_to_all(jnp.asarray(value)))
+    said = multihost_utils.process_allgather(np.asarray(values))
+    return tuple(bool(answer) for answer in np.any(said, axis=0))
+
+
+@contextlib.contextmanager
+def interrupts_noted() -> Iterator[Callable[[], bool]]:
+    """Inside, Ctrl-C on a run of several processes is noted instead of raised, for `any_process` to pass on.
+
+    A process that left a computation in the middle would leave the others waiting for it for ever. A second Ctrl-C is
+    raised. One process alone keeps the usual KeyboardInterrupt.
+
+    Yields:
+        A function that says whether there was one.
+    """
+    noted = False
+
+    def note(number, frame):
+        nonlocal noted
+        if noted:
+            raise KeyboardInterrupt
+        noted = True
+
+    if jax.process_count() == 1 or threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    usual = signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: noted
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler if usual is None else usual)
 
 
 def spread(tree: PyTree) -> PyTree:
@@ -317,16 +385,18 @@ def _split_axis(shape: tuple[int, ...], mesh: Mesh | AbstractMesh) -> int | None
 def _summed(x: Array, mesh: Mesh, split_axis: int | None) -> Array:
     """Sum over the leading axis and over all devices in the order of a balanced tree; split over `model` if asked.
 
-    Devices are numbered data first, so neighbours on `model` hold neighbouring micro-batches and are summed first.
+    Devices are numbered data first, so neighbours on `model` hold neighbouring micro-batches and are summed first. Half
+    precision is summed in float32.
     """
-    x = _tree_sum(x)
+    own = x.dtype
+    x = _tree_sum(x.astype(compute_dtype(own)))
     models, datas = mesh.shape["model"], mesh.shape["data"]
     if split_axis is not None:
         pieces = jnp.stack(jnp.split(x, models, axis=split_axis))
         x = _tree_sum(jax.lax.all_to_all(pieces, "model", 0, 0))
     else:
         x = _all_summed(x, "model", models)
-    return _all_summed(x, "data", datas)
+    return _all_summed(x, "data", datas).astype(own)
 
 
 def _all_summed(x: Array, axis: str, count: int) -> Array:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float
 
 from limjax import parallel
 from limjax.barriers.base import AbstractBarrier
@@ -53,7 +53,7 @@ def sweep(
     task: Task | str,
     settings: Sequence[Setting],
     *,
-    seeds: int | Sequence[int] = 4,
+    seeds: int | np.integer | Sequence[int] = 4,
     hops: Hops = "exact",
     steps: int | None = None,
     batch_size: int | None = None,
@@ -63,7 +63,8 @@ def sweep(
     """Trains every setting with every seed, many runs in one compiled loop.
 
     Settings whose barriers differ in numbers only share a compilation and run side by side; other kinds of barriers follow
-    one another. The run of a setting and a seed is that of `limjax.train` with the same arguments, to rounding.
+    one another. The run of a setting and a seed is that of `limjax.train` with the same arguments: to rounding with
+    `hops="mean"`, and as another draw of the same noise otherwise, since a hop is a threshold that a last digit can cross.
 
     Args:
         task: a `Task`, or the name of one.
@@ -90,7 +91,7 @@ def sweep(
         ((2, 2), True)
     """
     task = get_task(task) if isinstance(task, str) else task
-    numbers = np.arange(seeds) if isinstance(seeds, int) else np.asarray(seeds)
+    numbers = np.arange(seeds) if isinstance(seeds, int | np.integer) else np.asarray(seeds)
     if not settings or numbers.size == 0 or at_once < 1:
         raise ValueError(
             f"A sweep needs settings, seeds and at least one run at once; got {len(settings)} settings, {numbers.size} seeds, "
@@ -98,12 +99,16 @@ def sweep(
         )
     steps = task.defaults.steps if steps is None else steps
     batch_size = task.defaults.batch_size if batch_size is None else batch_size
+    for name, value in (("steps", steps), ("batch_size", batch_size)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}.")
     if task.train is not None:
         task.check_batch_size(batch_size)
     groups: dict[Any, list[int]] = {}
     points = [_point(task, setting) for setting in settings]
     for i, point in enumerate(points):
-        groups.setdefault(jax.tree.structure(point), []).append(i)
+        shapes = tuple((x.shape, x.dtype) for x in jax.tree.leaves(point))
+        groups.setdefault((jax.tree.structure(point), shapes), []).append(i)
     shape = (len(settings), numbers.size)
     outcomes = [np.full(shape, np.nan) for _ in SweepResult._fields]
     done, total = 0, len(settings) * numbers.size
@@ -155,12 +160,8 @@ def _compiled(task: Task, hops: Hops, steps: int, batch_size: int):
         return (
             task.loss(params, test) if has_loss else nothing,
             nothing if task.accuracy is None or test is None else task.accuracy(params, test),
-            jnp.sum(_sums(ledger.heat)) / count,
-            jnp.sum(_sums(ledger.actuation)) / count,
+            jnp.sum(ledger.heat.total) / count,
+            jnp.sum(ledger.actuation.total) / count,
         )
 
     return jax.jit(jax.vmap(one, in_axes=(0, 0, None, None)))
-
-
-def _sums(entry) -> PyTree:
-    return entry.total if entry.residual is None else entry.total + entry.residual

@@ -1,11 +1,12 @@
 """Training a task on physical memory: the compiled loop, its history, checkpoints and outcome."""
 
+import contextlib
 import dataclasses
 import enum
 import math
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import metadata
 from typing import Any, NamedTuple
 
@@ -21,7 +22,7 @@ from limjax.barriers.base import AbstractBarrier
 from limjax.barriers.specification import barrier_from_name
 from limjax.ledger import Granularity, Ledger, get_ledger, leaf_totals
 from limjax.levels import apply_updates, to_levels, to_weights
-from limjax.optimizer import Hops, get_barrier, learning_in_memory, snap
+from limjax.optimizer import Hops, get_barrier, get_memory, learning_in_memory, snap
 from limjax.physics.cell import ArrheniusCell
 from limjax.physics.hosts import whole
 from limjax.physics.units import YEAR_S
@@ -29,6 +30,7 @@ from limjax.report import Report, report
 from limjax.tasks import Task, get_task
 
 _HISTORY_ROWS = 50
+_CALL_SECONDS = 1.0
 _EVALUATION_BATCH = 256
 _TRAIN_LOSS_EXAMPLES = 4096
 
@@ -144,18 +146,20 @@ def train(
         granularity: of the ledger.
         compare: barriers to compare with; None takes a static one at ten years' retention.
         checkpoints: folder for checkpoints, or None for none.
-        resume: whether to continue from the newest checkpoint there.
+        resume: whether to continue from the newest checkpoint there, if there is one. Settings have to be those it was
+            saved with; only the mesh may be another one.
         checkpoint_seconds: wall time between checkpoints [s].
         on_progress: called after every chunk with the new history row and the seconds left.
         mesh: devices to train on, as `"data=4,model=2"` (`limjax.parallel.make_mesh`); None takes one device. Every process
             of a run on several hosts calls `train` with the same arguments.
         microbatches: on a mesh, in how many pieces a batch is differentiated, a multiple of the number of devices; None
-            takes that number. Runs with equal `microbatches` are equal bit for bit on meshes of 1, 2, 4, 8, ... devices.
+            takes that number, or that of the run to resume. Runs with equal `microbatches` are equal bit for bit on meshes of 1, 2, 4, 8, ... devices.
         storage: "int8" or "int16" keeps the weights as level numbers (`limjax.levels`), for exact hops and a cell with a
             range that fits; None keeps floats. The run is the same.
 
     Returns:
-        The result. Ctrl-C and a non-finite loss end the run with a result code, not with an exception.
+        The result. Ctrl-C and a non-finite loss end the run with a result code, not with an exception. On several hosts
+        Ctrl-C on one stops all within a second or two; a second one is raised.
 
     Raises:
         ValueError: for a wrong setting; the message names it and the remedy.
@@ -184,30 +188,24 @@ def train(
     init_key, data_key, hop_key = jax.random.split(jax.random.key(seed), 3)
     opt = learning_in_memory(inner, cell, barrier, hops=hops, key=hop_key, granularity=granularity, compare=compare)
     params = task.init(init_key)
-    if storage is not None and hops != "exact":
-        raise ValueError(f'storage="{storage}" keeps whole levels, which needs hops="exact"; got hops={hops!r}.')
+    if storage is not None:
+        to_levels((), cell, storage)
+        if hops != "exact":
+            raise ValueError(f'storage="{storage}" keeps whole levels, which needs hops="exact"; got hops={hops!r}.')
     if hops != "mean":
         params = snap(params, cell)
-    if mesh is None:
-        if microbatches is not None:
-            raise ValueError('microbatches needs a mesh: pass mesh="data=1", or leave it out.')
-        if jax.process_count() > 1:
-            raise ValueError(
-                f"{jax.process_count()} processes would each train the same run alone: pass a mesh over all {jax.device_count()} "
-                f'devices, for example mesh="data={jax.device_count()}".'
-            )
-        state = opt.init(params)
-        loop = _Loop(task, opt, batch_size, data_key, levels_of=None if storage is None else cell)
-    else:
-        mesh = mesh if isinstance(mesh, Mesh) else parallel.make_mesh(mesh)
-        microbatches = parallel.check_microbatches(microbatches, mesh.devices.size)
-        params = parallel.place(params, parallel.parameter_shardings(params, mesh))
-        state = parallel.init_state(opt.init, params, mesh)
-        loop = _Loop(task, opt, batch_size, data_key, mesh, microbatches, None if storage is None else cell)
-    if storage is not None:
-        params = to_levels(params, cell, storage)
-    return _run(loop, (params, state), cell, steps, checkpoints, resume, checkpoint_seconds, on_progress, {
+    if mesh is not None:
+        mesh = parallel.check_mesh(mesh) if isinstance(mesh, Mesh) else parallel.make_mesh(mesh)
+    elif microbatches is not None:
+        raise ValueError('microbatches needs a mesh: pass mesh="data=1", or leave it out.')
+    elif jax.process_count() > 1:
+        raise ValueError(
+            f"{jax.process_count()} processes would each train the same run alone: pass a mesh over all {jax.device_count()} "
+            f'devices, for example mesh="data={jax.device_count()}".'
+        )
+    settings = {
         "task": task.name,
+        "requested_steps": steps,
         "barrier": barrier.name,
         "hops": hops,
         "seed": seed,
@@ -220,7 +218,60 @@ def train(
         "mesh": None if mesh is None else dict(mesh.shape),
         "microbatches": microbatches,
         "storage": storage,
-    })  # fmt: skip
+    }
+    with _opened(checkpoints) as store:
+        newest = store.latest() if store is not None and resume else None
+        notes: dict[str, Any] = {"history": [], "loss_sum": 0.0, "settings": {}}
+        if store is not None and newest is not None:
+            notes = store.notes(newest)
+        if mesh is not None:
+            wanted = notes["settings"].get("microbatches") if microbatches is None else microbatches
+            settings["microbatches"] = parallel.check_microbatches(wanted, mesh.devices.size)
+        if store is not None and newest is not None:
+            store.check_same_run(notes["settings"], settings)
+        if mesh is None:
+            state = opt.init(params)
+        else:
+            params = parallel.place(params, parallel.parameter_shardings(params, mesh))
+            state = parallel.init_state(opt.init, params, mesh)
+        levels_of = None if storage is None else (cell, jax.tree.map(lambda p: p.dtype, params))
+        loop = _Loop(task, opt, batch_size, data_key, mesh, settings["microbatches"], levels_of)
+        carry = (params if storage is None else to_levels(params, cell, storage)), state
+        if store is not None and newest is not None:
+            carry = store.restore(newest, carry)
+            _check_same_memory(carry[1], state)
+        return _run(loop, carry, notes, cell, steps, store, checkpoint_seconds, on_progress, settings)
+
+
+@contextlib.contextmanager
+def _opened(folder: str | None) -> Iterator[Any]:
+    """The checkpoints in a folder, or None without one."""
+    if folder is None:
+        yield None
+        return
+    from limjax.checkpoints import Checkpoints  # orbax takes a second to import
+
+    store = Checkpoints(folder)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def _check_same_memory(saved: PyTree, given: PyTree) -> None:
+    """Refuses a restored state whose cell or barrier has other numbers than the ones asked for: it holds its own."""
+    before, now = get_memory(saved), get_memory(given)
+    pairs = zip(
+        jax.tree_util.tree_leaves_with_path({"cell": before.cell, "barrier": before.barrier.policy}),
+        jax.tree.leaves({"cell": now.cell, "barrier": now.barrier.policy}),
+    )
+    for (path, old), new in pairs:
+        if not np.array_equal(np.asarray(old), np.asarray(new)):
+            raise ValueError(
+                f"The checkpoint is of a run with another {path[0].key}: {jax.tree_util.keystr(path[1:])} is "
+                f"{np.asarray(old)}, but {np.asarray(new)} was given. A resumed run keeps its settings: pass the same ones, or "
+                "start a new run in another folder."
+            )
 
 
 def training_step(
@@ -228,7 +279,7 @@ def training_step(
     optimizer: optax.GradientTransformationExtraArgs,
     batch_size: int,
     value_and_grad: Callable[[PyTree, PyTree], tuple[Array, PyTree]] | None = None,
-    levels_of: ArrheniusCell | None = None,
+    levels_of: tuple[ArrheniusCell, PyTree] | None = None,
 ) -> Callable[[tuple[PyTree, PyTree], PyTree, Array], tuple[tuple[PyTree, PyTree], Array]]:
     """One step of training: draw a batch by the step's number, differentiate the loss, update.
 
@@ -237,7 +288,8 @@ def training_step(
         optimizer: a `learning_in_memory` optimizer, or a chain with one.
         batch_size: examples per step.
         value_and_grad: loss and gradient of parameters and a batch; None takes `jax.value_and_grad(task.loss)`.
-        levels_of: the cell whose level numbers stand for the parameters, or None for parameters that are weights.
+        levels_of: the cell whose level numbers stand for the parameters, and the dtypes of these; None for parameters that
+            are weights.
 
     Returns:
         A function of `((params, state), training data, key)` that returns the new `(params, state)` and the loss.
@@ -255,12 +307,14 @@ def training_step(
     def one_step(carry, data, key):
         params, state = carry
         batch = batch_at(data, get_ledger(state).steps, key)
-        weights = params if levels_of is None else to_weights(params, levels_of)
+        weights = params if levels_of is None else to_weights(params, *levels_of)
         loss, gradient = differentiated(weights, batch)
         updates, state = optimizer.update(gradient, state, weights, value=loss)
         if levels_of is None:
             return (optax.apply_updates(params, updates), state), loss
-        return (apply_updates(params, updates, levels_of), state), loss
+        # A whole number cannot be NaN: the loss says it instead.
+        finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(u)) for u in jax.tree.leaves(updates)]))
+        return (apply_updates(params, updates, levels_of[0]), state), jnp.where(finite, loss, jnp.nan)
 
     return one_step
 
@@ -280,10 +334,10 @@ class _Loop:
         data_key: Array,
         mesh: Mesh | None = None,
         microbatches: int | None = None,
-        levels_of: ArrheniusCell | None = None,
+        levels_of: tuple[ArrheniusCell, PyTree] | None = None,
     ):
         self.task = task
-        self.weights = jax.jit(lambda p: p if levels_of is None else to_weights(p, levels_of))
+        self.weights = jax.jit(lambda p: p if levels_of is None else to_weights(p, *levels_of))
         if mesh is None:
             self.train_data = jax.tree.map(jnp.asarray, task.train)
             self.test_data = jax.tree.map(jnp.asarray, task.test)
@@ -297,7 +351,7 @@ class _Loop:
 
         one_step = training_step(task, optimizer, batch_size, gradient, levels_of)
 
-        def chunk(carry, data, key, count):
+        def advance(carry, total, data, key, count):
             def body(_, loop):
                 carry, total, finite = loop
                 carry, loss = one_step(carry, data, key)
@@ -306,21 +360,21 @@ class _Loop:
                 loss = loss.astype(total.dtype)
                 return carry, total + loss, finite & jnp.isfinite(loss)
 
-            zero = jnp.zeros((), jnp.result_type(float))
-            carry, total, finite = jax.lax.fori_loop(0, count, body, (carry, zero, jnp.array(True)))
+            carry, total, finite = jax.lax.fori_loop(0, count, body, (carry, total, jnp.array(True)))
             finite &= jnp.all(jnp.stack([jnp.all(jnp.isfinite(p)) for p in jax.tree.leaves(carry[0])]))
-            return carry, total / count.astype(total.dtype), finite
+            return carry, total, finite
 
         # The number of steps is traced, so that a remainder or a resumed run does not compile again.
-        self._chunk = jax.jit(chunk)
+        self._advance = jax.jit(advance)
         self._loss = jax.jit(task.loss)
         self._accuracy = None if task.accuracy is None else jax.jit(task.accuracy)
 
-    def advance(self, carry, count: int):
-        """Takes some steps; returns the new carry, the mean loss, and whether all is finite."""
+    def advance(self, carry, loss_sum: float, count: int):
+        """Takes some steps; returns the new carry, the sum of the losses so far, and whether all is finite."""
         # NumPy: on several hosts a JAX number of this process alone could not join the arrays of all.
-        carry, loss, finite = self._chunk(carry, self.train_data, self._data_key, np.int32(count))
-        return carry, float(loss), bool(finite)
+        total = np.asarray(loss_sum, jnp.result_type(float))
+        carry, total, finite = self._advance(carry, total, self.train_data, self._data_key, np.int32(count))
+        return carry, float(total), bool(finite)
 
     def evaluate(self, params, data, limit: int | None = None) -> tuple[float, float]:
         """Mean loss and accuracy over (the first `limit` of) a data set, in pieces."""
@@ -339,20 +393,13 @@ class _Loop:
         return float(np.average(losses, weights=weights)), float(np.average(accuracies, weights=weights))
 
 
-def _run(loop, carry, cell, steps, checkpoint_folder, resume, checkpoint_seconds, on_progress, settings) -> TrainResult:
-    history: list[HistoryRow] = []
-    store = None
-    if checkpoint_folder is not None:
-        from limjax.checkpoints import Checkpoints
-
-        store = Checkpoints(checkpoint_folder)
-        latest = store.latest()
-        if resume and latest is not None:
-            carry, notes = store.restore(latest, carry)
-            history = [_row_from_json(row) for row in notes["history"]]
+def _run(loop, carry, notes, cell, steps, store, checkpoint_seconds, on_progress, settings) -> TrainResult:
+    history = [_row_from_json(row) for row in notes["history"]]
+    loss_sum = notes.get("loss_sum", 0.0)
     taken = int(get_ledger(carry[1]).steps)
     before = history[-1].seconds if history else 0.0
-    chunk = max(1, math.ceil(steps / _HISTORY_ROWS))
+    # A row of history after every chunk; between them calls of a second or so, to hear Ctrl-C and to save.
+    chunk, piece = max(1, math.ceil(steps / _HISTORY_ROWS)), 1
     result = Result.completed
     started = saved = time.monotonic()
     timed = None
@@ -360,33 +407,45 @@ def _run(loop, carry, cell, steps, checkpoint_folder, resume, checkpoint_seconds
     def save():
         if store is not None:
             rows = [[None if isinstance(v, float) and not math.isfinite(v) else v for v in row] for row in history]
-            store.save(int(get_ledger(carry[1]).steps), carry, {"history": rows, "settings": settings})
+            now = {"history": rows, "loss_sum": loss_sum, "settings": settings}
+            store.save(int(get_ledger(carry[1]).steps), carry, now)
 
     try:
-        while taken < steps:
-            # Chunks end at whole multiples, so that a resumed run evaluates where the other would have.
-            count = min(chunk - taken % chunk, steps - taken)
-            new_carry, loss, finite = loop.advance(carry, count)
-            if not finite:
-                result = Result.nonfinite
-                break
-            row = _history_row(loop, new_carry, taken + count, loss, before + time.monotonic() - started)
-            carry, taken = new_carry, taken + count
-            history.append(row)
-            now = time.monotonic()
-            timed = (taken, now) if timed is None else timed
-            if on_progress is not None:
-                speed = (taken - timed[0]) / max(now - timed[1], 1e-9)
-                on_progress(row, (steps - taken) / speed if speed > 0 else math.nan)
-            if parallel.agreed(now - saved > checkpoint_seconds):
-                save()
-                saved = time.monotonic()
+        with parallel.interrupts_noted() as interrupted:
+            while taken < steps:
+                # Chunks end at whole multiples, so that a resumed run evaluates where the other would have.
+                count = min(piece, chunk - taken % chunk, steps - taken)
+                called = time.monotonic()
+                new_carry, new_sum, finite = loop.advance(carry, loss_sum, count)
+                slow = time.monotonic() - called > _CALL_SECONDS
+                if not finite:
+                    result = Result.nonfinite
+                    break
+                reached = taken + count
+                ended = reached % chunk == 0 or reached == steps
+                if ended:
+                    mean = new_sum / (reached - (reached - 1) // chunk * chunk)
+                    history.append(_history_row(loop, new_carry, reached, mean, before + time.monotonic() - started))
+                carry, taken, loss_sum = new_carry, reached, 0.0 if ended else new_sum
+                now = time.monotonic()
+                if ended and on_progress is not None:
+                    timed = (taken, now) if timed is None else timed
+                    speed = (taken - timed[0]) / max(now - timed[1], 1e-9)
+                    on_progress(history[-1], (steps - taken) / speed if speed > 0 else math.nan)
+                stop, due, slow = parallel.any_process(interrupted(), now - saved > checkpoint_seconds, slow)
+                piece = max(1, piece // 2) if slow else 2 * piece
+                if stop:
+                    result = Result.interrupted
+                    break
+                if due:
+                    save()
+                    saved = time.monotonic()
     except KeyboardInterrupt:
+        if jax.process_count() > 1:  # the second one: the others cannot be asked to save any more
+            raise
         result = Result.interrupted
         history = [row for row in history if row.step <= int(get_ledger(carry[1]).steps)]
     save()
-    if store is not None:
-        store.close()
     wall_seconds = before + time.monotonic() - started
     return _result(loop, carry, cell, steps, history, result, settings, wall_seconds)
 

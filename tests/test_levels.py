@@ -1,5 +1,7 @@
 """Weights as level numbers train as weights as floats do."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -76,6 +78,33 @@ def test_the_range_ends_where_the_cell_ends():
 def test_wrong_storage_is_refused(cell, storage, message):
     with pytest.raises(ValueError, match=message):
         to_levels(jnp.zeros(2), cell, storage)
+
+
+@pytest.mark.optax
+def test_an_update_that_is_not_finite_ends_the_run_as_it_does_with_floats():
+    """The gradient of a root at 0 is NaN where the loss is not; a level has no NaN to show it."""
+    task = limjax.Task(
+        name="root",
+        init=lambda key: {"w": jnp.ones(4)},
+        loss=lambda params, batch: jnp.sum(jnp.sqrt(jnp.square(params["w"] - 1))),
+    )
+    results = [
+        limjax.train(task, cell=limjax.ArrheniusCell(lsb=2**-3, bits=8), hops="exact", steps=20, storage=storage)
+        for storage in (None, "int8")
+    ]
+    assert [r.result for r in results] == [limjax.Result.nonfinite] * 2
+    assert all(np.isfinite(r.params["w"]).all() for r in results)
+
+
+@pytest.mark.optax
+def test_half_precision_weights_are_stored_as_levels():
+    base = limjax.tasks.digits_mlp(width=8, depth=1)
+    task = dataclasses.replace(base, init=lambda key: jax.tree.map(lambda p: p.astype(jnp.bfloat16), base.init(key)))
+    options = dict(cell=limjax.ArrheniusCell(lsb=2**-5, bits=8), hops="exact", steps=20, barrier="static:height=14")
+    floats, levels = (limjax.train(task, storage=storage, **options) for storage in (None, "int8"))
+    for a, b in zip(jax.tree.leaves(floats.params), jax.tree.leaves(levels.params)):
+        assert a.dtype == b.dtype == jnp.bfloat16
+        np.testing.assert_array_equal(a, b)
 
 
 def test_storage_needs_exact_hops():

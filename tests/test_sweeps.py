@@ -42,6 +42,18 @@ def test_a_task_without_data():
     assert len(set(result.heat_kt[0])) == 3
 
 
+def test_splines_of_different_lengths_follow_one_another():
+    points = [Setting(limjax.SplineBarrier(np.full(n, 12.0), 20)) for n in (3, 5, 3)]
+    result = sweep("quadratic", points, seeds=np.int64(2), hops="mean", steps=20)
+    np.testing.assert_allclose(result.heat_kt, result.heat_kt[0, 0], rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["steps", "batch_size"])
+def test_wrong_numbers_are_refused(name):
+    with pytest.raises(ValueError, match=f"{name} must be a whole number of at least 1, got 0"):
+        sweep("quadratic", POINTS[:1], **{name: 0})
+
+
 def test_runs_are_spread_over_devices():
     code = (
         "import json, limjax\n"

@@ -202,7 +202,34 @@ def test_another_runs_checkpoint_is_refused(small, tmp_path):
     folder = str(tmp_path / "checkpoints")
     limjax.train(small, steps=10, checkpoints=folder)
     with pytest.raises(ValueError, match=r"cannot be read.*new run with another output folder"):
-        limjax.train(digits_mlp(width=9, depth=1), steps=20, checkpoints=folder, resume=True)
+        limjax.train(digits_mlp(width=9, depth=1), steps=10, checkpoints=folder, resume=True)
+
+
+@pytest.mark.parametrize(
+    "changed, message",
+    [
+        (dict(steps=20), "requested_steps = 10, but 20 was given"),
+        (dict(seed=4), "seed = 0, but 4 was given"),
+        (dict(cell=limjax.ArrheniusCell(lsb=2**-9)), "lsb = 0.0009765625, but 0.001953125"),
+        (dict(barrier=limjax.StaticBarrier(12.0)), r"another barrier: .height is 11.0, but 12.0 was given"),
+        (dict(cell=limjax.ArrheniusCell(recovery=0.5)), "another cell: .recovery"),
+        (dict(mesh="data=1"), r"microbatches = None, but 1 was given \(gradients would be summed in another order"),
+    ],
+)
+def test_a_resumed_run_keeps_its_settings(small, tmp_path, changed, message):
+    folder = str(tmp_path / "checkpoints")
+    settings = dict(steps=10, barrier=limjax.StaticBarrier(11.0), checkpoints=folder)
+    limjax.train(small, **settings)
+    with pytest.raises(ValueError, match=message):
+        limjax.train(small, **settings | changed, resume=True)
+
+
+def test_micro_batches_stay_with_the_run(small, tmp_path):
+    settings = dict(steps=10, batch_size=32, mesh="data=1", checkpoints=str(tmp_path / "checkpoints"))
+    limjax.train(small, **settings, microbatches=4)
+    assert limjax.train(small, **settings, resume=True).summary["microbatches"] == 4
+    with pytest.raises(ValueError, match="microbatches = 4, but 2 was given"):
+        limjax.train(small, **settings, microbatches=2, resume=True)
 
 
 def test_interruption_without_checkpoints_and_before_the_first_chunk(small):

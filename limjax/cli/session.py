@@ -13,7 +13,7 @@ from limjax import runs
 from limjax.barriers.specification import barrier_from_name
 from limjax.checkpoints import read_json
 from limjax.levels import to_levels
-from limjax.parallel import agreed, check_batch, check_microbatches, make_mesh
+from limjax.parallel import any_process, check_batch, check_microbatches, make_mesh
 from limjax.physics.cell import ArrheniusCell
 from limjax.tasks import get_task, task_names
 from limjax.training import HistoryRow, Result, TrainResult, train
@@ -83,9 +83,9 @@ def _folder(settings: dict[str, Any], out: str | None, resume: bool) -> pathlib.
         try:
             folder = runs.new_folder(out, settings["task"])
             runs.write_json(folder / runs.SETTINGS, settings)
-        except ValueError as error:
+        except (ValueError, OSError) as error:  # the others wait for the answer, whatever went wrong
             problem = error
-    if not agreed(problem is None):
+    if any(any_process(problem is not None)):
         raise problem or ValueError("Process 0 could not make the output folder; its message says why.")
     return folder
 
@@ -111,7 +111,12 @@ def _stored_settings(given: dict[str, Any], out: str | None) -> dict[str, Any]:
     settings = read_json(pathlib.Path(out) / runs.SETTINGS)
     for key, value in given.items():
         if key == "mesh":
-            # Another mesh is another way to compute the same run.
+            # Another mesh is another way to compute the same run, if gradients were summed in its order from the start.
+            if value is not None and settings.get("mesh") is None:
+                raise ValueError(
+                    f"The run in {out} was started without a mesh and cannot go on on --mesh {value}: gradients would be "
+                    "summed in another order. Leave --mesh out, or start a new run with --mesh data=1 --microbatches 8."
+                )
             settings[key] = value if value is not None else settings.get(key)
         elif value is not None and value != settings.get(key):
             raise ValueError(

@@ -56,6 +56,8 @@ def train(
         from limjax.parallel import initialize
 
         initialize(coordinator, processes, process)
+    elif processes is not None or process is not None:
+        raise ValueError("--processes and --process belong to --distributed or --coordinator host:port.")
     from limjax.cli.session import run_training
 
     given = {

@@ -1,21 +1,23 @@
 """Arrays that lie on the devices of several hosts."""
 
+import functools
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 
 def whole(x: Any) -> Any:
-    """An array that this host can read: what lies partly on other hosts is copied to every device, the rest is as it was.
+    """An array that this host can read: what lies partly on other hosts is gathered, the rest is as it was.
 
-    Every host has to call this in the same order.
+    Every host has to call this in the same order. The devices hold the array whole only for as long as it takes.
 
     Args:
         x: an array, or anything else.
 
     Returns:
-        The array, fully replicated if it was spread over hosts.
+        The array, in NumPy if it was spread over hosts.
 
     Example:
         >>> whole(1.0)
@@ -24,5 +26,10 @@ def whole(x: Any) -> Any:
     if not isinstance(x, jax.Array) or x.is_fully_addressable or x.is_fully_replicated:
         return x
     assert isinstance(x.sharding, NamedSharding)
-    everywhere = NamedSharding(x.sharding.mesh, PartitionSpec())
-    return jax.jit(lambda y: y, out_shardings=everywhere)(x)
+    gathered = _gather(NamedSharding(x.sharding.mesh, PartitionSpec()))(x)
+    return np.asarray(gathered)
+
+
+@functools.cache
+def _gather(sharding: NamedSharding):
+    return jax.jit(lambda x: x, out_shardings=sharding)

@@ -1,4 +1,4 @@
-"""One process of a run on several hosts: `host_run.py FOLDER RESUME MESH [COORDINATOR PROCESSES PROCESS]`."""
+"""One process of a run on several hosts: `host_run.py FOLDER RESUME MESH [COORDINATOR PROCESSES PROCESS [STEPS]]`."""
 
 import sys
 
@@ -14,8 +14,9 @@ import numpy as np  # noqa: E402
 
 import limjax  # noqa: E402
 
+steps = int(sys.argv[7]) if len(sys.argv) > 7 else 100
 result = limjax.train(
-    "digits-mlp", steps=100, batch_size=64, mesh=mesh, microbatches=8, checkpoints=folder, resume=resume,
+    "digits-mlp", steps=steps, batch_size=64, mesh=mesh, microbatches=8, checkpoints=folder, resume=resume,
     checkpoint_seconds=0.0, barrier="lyapunov:start=11",
 )  # fmt: skip
 arrays = {

@@ -99,6 +99,29 @@ def test_two_killed_processes_resume_as_one_bit_for_bit(tmp_path):
         np.testing.assert_array_equal(resumed[name], whole[name], err_msg=name)
 
 
+def test_ctrl_c_on_one_host_stops_all(tmp_path):
+    script = str(HERE / "host_run.py")
+    address = f"localhost:{free_port()}"
+    processes = [
+        subprocess.Popen(
+            [sys.executable, script, str(tmp_path / "run"), "new", "data=2", address, "2", str(i), "10000"],
+            env=environment(1), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )
+        for i in range(2)
+    ]  # fmt: skip
+    began = time.monotonic()
+    while not list((tmp_path / "run").glob("[0-9]*")) and time.monotonic() - began < 240:
+        assert all(p.poll() is None for p in processes), processes[0].communicate()[0][-3000:]
+        time.sleep(0.05)
+    processes[1].send_signal(signal.SIGINT)
+    try:
+        said = [process.communicate(timeout=120)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert all(text.strip().endswith("interrupted") for text in said), said[1][-3000:]
+
+
 @pytest.mark.optax
 def test_one_device_mesh_and_no_mesh_train_alike():
     with_mesh = limjax.train("digits-mlp", steps=5, batch_size=32, hops="mean", mesh="data=1", microbatches=4)
@@ -131,6 +154,23 @@ def test_wrong_microbatches_are_refused():
         limjax.train("digits-mlp", steps=1, batch_size=32, mesh="data=1", microbatches=3)
     with pytest.raises(ValueError, match="microbatches needs a mesh"):
         limjax.train("digits-mlp", steps=1, microbatches=3)
+
+
+def test_meshes_of_other_axes_and_uneven_batches_are_refused():
+    mesh = jax.sharding.Mesh(np.asarray(jax.devices()), ("x",))
+    with pytest.raises(ValueError, match=r"\('x',\).*make_mesh"):
+        parallel.value_and_grad(lambda params, batch: 0.0, mesh)
+    gradient = parallel.value_and_grad(lambda params, batch: jnp.sum(params), parallel.make_mesh())
+    with pytest.raises(ValueError, match=r"same leading axis, the examples; got \[4, 3\]"):
+        gradient(jnp.ones(2), {"x": jnp.ones(4), "y": jnp.ones(3)})
+
+
+def test_half_precision_gradients_are_summed_in_float32():
+    gradient = parallel.value_and_grad(lambda w, batch: jnp.mean(w * batch), parallel.make_mesh(), microbatches=64)
+    batch = jnp.asarray(np.linspace(0.9, 1.1, 64), jnp.bfloat16)
+    _, found = gradient(jnp.ones((), jnp.bfloat16), batch)
+    # 64 terms summed in bfloat16 would be off by several of its units.
+    np.testing.assert_allclose(float(found), float(np.mean(np.asarray(batch, np.float64))), rtol=2**-9)
 
 
 def test_small_and_odd_arrays_are_copied():
