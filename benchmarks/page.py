@@ -23,8 +23,8 @@ def read(pattern: str) -> list[dict]:
 
 def named(content: dict) -> str:
     versions = content["versions"]
-    count = content["cpu_cores"]
-    cores = f", {count} core{'s' if count > 1 else ''}" if content["device"].startswith("cpu") else ""
+    count = content.get("cpu_cores")
+    cores = f", {count} core{'s' if count > 1 else ''}" if count and content["device"].startswith("cpu") else ""
     return f"{content['device']}{cores}, Python {versions['python']}, jax {versions['jax']}"
 
 
@@ -85,7 +85,7 @@ def memory(bench: dict) -> list[str]:
     ]  # fmt: skip
     note = (
         "Bytes per float32 parameter. Held: parameters and state without the gradient, by design and as `memory_analysis` of the "
-        "compiled step has it. Moved: what its kernels read and write, and what a single pass over memory would; on a CPU a kernel "
+        "compiled step has it. Moved: what its kernels read and write by XLA's own count, and what a single pass over memory would; on a CPU a kernel "
         "has one output, so that several kernels read the same arrays."
     )
     return [note, "", *table(["mode", "expected", "allocated", "temporary", "moved", "one pass", "kernels"], rows)]
@@ -96,7 +96,8 @@ def startup(bench: dict) -> list[str]:
     rows = [["import limjax", f"{start['import_seconds']:.2f}"]]
     rows += [["import jax, equinox, optax alone", f"{start['jax_import_seconds']:.2f}"]]
     rows += [[f"compile the step: {mode}", f"{s:.2f}"] for mode, s in start["compile_seconds"].items()]
-    return ["Before the first step:", "", *table(["what", "seconds"], rows)]
+    note = "Before the first step; files and compiler warm, compilation of one array of 10,000 parameters with everything it calls:"
+    return [note, "", *table(["what", "seconds"], rows)]
 
 
 def allocator(content: dict) -> list[str]:
@@ -126,7 +127,7 @@ def draw(bench: dict):
     fig, (ax,) = figure()
     for mode in dict.fromkeys(r["mode"] for r in bench["steps"]):
         rows = [r for r in bench["steps"] if r["mode"] == mode]
-        style = "--" if mode in ("Adam", "copy of one array") else "-"
+        style = "--" if mode in ("Adam", "one array read and written (x + 1)") else "-"
         sizes, times = [r["parameters"] for r in rows], [r["nanoseconds_per_parameter"] for r in rows]
         ax.loglog(sizes, times, style, marker="o", markersize=3, label=mode)
     ax.set_xlabel("parameters of one array")
@@ -164,7 +165,7 @@ def main() -> None:
              f"{r['gradient_bytes'] / 2**20:.1f}"]
             for r in content["rows"]
         ]  # fmt: skip
-        lines += [f"## A gradient through training: {content['device']}, jax {content['versions']['jax']}", ""]
+        lines += [f"## A gradient through training: {named(content)}", ""]
         lines += [f"digits-mlp, {content['seeds']} seeds in one loop:", ""]
         lines += table(
             ["barrier", "steps", "forward [s]", "gradient [s]", "ratio", "memory of the gradient [MiB]"], rows

@@ -101,7 +101,7 @@ def measure_steps(sizes: list[int], rounds: int = 20, modes: tuple[str, ...] | N
             held["copy"] = copy(held["copy"])
             return held["copy"]
 
-        calls["copy of one array"] = copied
+        calls["one array read and written (x + 1)"] = copied
         seconds = interleaved(calls, rounds)
         for name, times in seconds.items():
             middle = statistics.median(times)
@@ -114,7 +114,7 @@ def measure_steps(sizes: list[int], rounds: int = 20, modes: tuple[str, ...] | N
                     "nanoseconds_per_parameter": 1e9 * middle / size,
                 }
             )
-            if name not in ("Adam", "copy of one array"):
+            if name not in ("Adam", "one array read and written (x + 1)"):
                 ledger = get_ledger(held[name][1])
                 rows[-1]["hops_per_parameter"] = total(ledger, "hops") / int(ledger.steps) / size
         rows[-1]["bytes_per_second"] = 8 * size / rows[-1]["seconds"]

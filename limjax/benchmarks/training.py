@@ -60,8 +60,8 @@ def training_variants(task: Task) -> dict[str, optax.GradientTransformation]:
         "mean, static barrier compared": wrapped("mean"),
         "mean, plain sums": wrapped("mean", compare=(), compensated=False),
         "mean, per leaf": wrapped("mean", compare=(), granularity="leaf"),
-        "gaussian": wrapped("gaussian"),
-        "exact": wrapped("exact"),
+        "gaussian, static barrier compared": wrapped("gaussian"),
+        "exact, static barrier compared": wrapped("exact"),
     }
 
 
