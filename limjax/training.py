@@ -6,7 +6,7 @@ import enum
 import math
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
 from typing import Any, NamedTuple
 
@@ -28,6 +28,7 @@ from limjax.physics.hosts import whole
 from limjax.physics.units import YEAR_S
 from limjax.report import Report, report
 from limjax.tasks import Task, get_task
+from limjax.tasks.task import log_rate_factor
 
 _HISTORY_ROWS = 50
 _CALL_SECONDS = 1.0
@@ -117,6 +118,7 @@ def train(
     steps: int | None = None,
     batch_size: int | None = None,
     learning_rate: float | None = None,
+    learning_rate_factor: Sequence[float] | None = None,
     seed: int = 0,
     granularity: Granularity = "parameter",
     compare: dict[str, AbstractBarrier] | None = None,
@@ -142,6 +144,8 @@ def train(
         steps: number of steps; None takes the task's.
         batch_size: examples per step; None takes the task's.
         learning_rate: peak learning rate; None takes the task's.
+        learning_rate_factor: factors on the task's schedule at equal distances over the run, at least two, with a smooth
+            curve between their logarithms: `learning_rate_factor` of a tuned design's `tune.json`. None for no factor.
         seed: seed of initialisation, batches and hops.
         granularity: of the ledger.
         compare: barriers to compare with; None takes a static one at ten years' retention.
@@ -180,7 +184,7 @@ def train(
     if task.train is not None:
         task.check_batch_size(batch_size)
     cell = ArrheniusCell(lsb=task.defaults.lsb) if cell is None else cell
-    schedule = task.defaults.make_schedule(rate, steps)
+    schedule = task.defaults.make_schedule(rate, steps, log_rate_factor(learning_rate_factor))
     barrier = task.defaults.barrier if barrier is None else barrier
     if isinstance(barrier, str):
         barrier = barrier_from_name(barrier, cell, steps, schedule)
@@ -211,6 +215,7 @@ def train(
         "seed": seed,
         "batch_size": batch_size,
         "learning_rate": rate,
+        "learning_rate_factor": None if learning_rate_factor is None else [float(x) for x in learning_rate_factor],
         "lsb": float(cell.lsb),
         "attempt_rate": float(cell.attempt_rate),
         "step_time": float(cell.step_time),

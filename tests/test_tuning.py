@@ -210,6 +210,20 @@ def test_outcomes_are_those_of_training(problem):
     assert evaluation.loss[0] != evaluation.loss[1]
 
 
+def test_a_tuned_learning_rate_can_be_trained_with(problem):
+    design = problem.design(limjax.LyapunovBarrier(11.0))
+    knots = jnp.linspace(0.5, -0.7, 8)
+    design = eqx.tree_at(lambda d: d.log_rate, design, knots)
+    expected = evaluate(problem, design, [3], hops="gaussian")
+    settings = dict(hops="gaussian", steps=problem.steps, batch_size=problem.batch_size, seed=3, cell=problem.cell)
+    settings |= dict(learning_rate=problem.learning_rate, barrier=design.barrier)
+    runs = [limjax.train(problem.task, **settings, learning_rate_factor=f) for f in (np.exp(knots).tolist(), None)]
+    assert runs[0].summary["heat_kt_per_parameter"] == pytest.approx(expected.heat_kt[0], rel=1e-4)
+    assert runs[1].summary["heat_kt_per_parameter"] != pytest.approx(expected.heat_kt[0], rel=0.05)
+    with pytest.raises(ValueError, match=r"at least two positive numbers, got \[1.0\]"):
+        limjax.train(problem.task, **settings, learning_rate_factor=[1.0])
+
+
 def test_learned_rule_starts_as_the_fisher_barrier(problem):
     price = 1e6
     a = evaluate(problem, limjax.LearnedBarrier.from_theory(price, 36), [0], hops="gaussian")
@@ -505,7 +519,7 @@ QUICK = [
 
 def test_tune_command_and_the_barrier_it_writes(capsys, tmp_path):
     folder = tmp_path / "tuned"
-    code, out, _ = run(capsys, "tune", *QUICK, "--no-hand-made", "--json", "--out", folder)
+    code, out, _ = run(capsys, "tune", *QUICK, "--tune-learning-rate", "--no-hand-made", "--json", "--out", folder)
     assert code == 0
     summary = json.loads(out)
     promised = {
@@ -523,8 +537,11 @@ def test_tune_command_and_the_barrier_it_writes(capsys, tmp_path):
         p.name for p in folder.iterdir()
     }
     words = ["--task", "diabetes-regression", "--steps", 20, "--barrier", folder / "barrier.json", "--no-figures"]
+    words += ["--learning-rate-factor", folder / "tune.json"]
     code, out, _ = run(capsys, "train", *words, "--json", "--out", tmp_path / "run")
-    assert code == 0 and json.loads(out)["barrier"] == "spline"
+    trained = json.loads(out)
+    assert code == 0 and trained["barrier"] == "spline"
+    assert trained["learning_rate_factor"] == summary["learning_rate_factor"] != [1.0] * 8
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ from limjax.levels import to_levels
 from limjax.parallel import any_process, check_batch, check_microbatches, make_mesh
 from limjax.physics.cell import ArrheniusCell
 from limjax.tasks import get_task, task_names
+from limjax.tasks.task import log_rate_factor
 from limjax.training import HistoryRow, Result, TrainResult, train
 
 _DEFAULTS = {
@@ -50,6 +51,7 @@ def run_training(given: dict[str, Any], *, out: str | None, resume: bool, json_o
     if given["task"] == "help":
         console.print("Tasks: " + ", ".join(task_names()))
         return 0
+    given = {**given, "learning_rate_factor": _factors(given["learning_rate_factor"])}
     settings = _stored_settings(given, out) if resume else _new_settings(given)
     arguments = _arguments(settings)
     folder = _folder(settings, out, resume)
@@ -126,6 +128,26 @@ def _stored_settings(given: dict[str, Any], out: str | None) -> dict[str, Any]:
     return settings
 
 
+def _factors(text: str | None) -> list[float] | None:
+    """Factors on the learning rate: from the JSON file that tuning wrote, or numbers with commas."""
+    if text is None:
+        return None
+    if text.endswith(".json"):
+        try:
+            content = json.loads(pathlib.Path(text).read_text())
+        except (OSError, ValueError) as error:
+            raise ValueError(f"The file {text} of --learning-rate-factor cannot be read: {error}.") from None
+        if not isinstance(content, dict) or "learning_rate_factor" not in content:
+            raise ValueError(f"{text} has no learning_rate_factor; `limjax tune` writes one to tune.json.")
+        return content["learning_rate_factor"]
+    try:
+        return [float(x) for x in text.split(",")]
+    except ValueError:
+        raise ValueError(
+            f"--learning-rate-factor must be a tune.json or numbers with commas between them, got {text!r}."
+        ) from None
+
+
 def _arguments(settings: dict[str, Any]) -> dict[str, Any]:
     """Arguments of `train`; whatever is wrong with the settings is raised here."""
     task = get_task(settings["task"])
@@ -145,6 +167,7 @@ def _arguments(settings: dict[str, Any]) -> dict[str, Any]:
         to_levels((), cell, settings["storage"])
         if hops != "exact":
             raise ValueError(f"--storage {settings['storage']} keeps whole levels: use --hops exact, not {hops}.")
+    log_rate_factor(settings.get("learning_rate_factor"))
     for name in ("steps", "batch_size"):
         if settings[name] < 1:
             raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {settings[name]}.")
@@ -152,7 +175,8 @@ def _arguments(settings: dict[str, Any]) -> dict[str, Any]:
         devices = make_mesh(settings["mesh"]).devices.size
         check_batch(settings["batch_size"], check_microbatches(settings["microbatches"], devices))
     barrier_from_name(settings["barrier"], cell, settings["steps"], settings["learning_rate"])
-    names = ("barrier", "hops", "steps", "batch_size", "learning_rate", "seed", "mesh", "microbatches", "storage")
+    names = ("barrier", "hops", "steps", "batch_size", "learning_rate", "learning_rate_factor", "seed", "mesh",
+             "microbatches", "storage")  # fmt: skip
     return {"task": task, "cell": cell, **{name: settings.get(name) for name in names}}
 
 

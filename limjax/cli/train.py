@@ -17,6 +17,12 @@ def train(
     steps: Annotated[int | None, typer.Option(help="Optimizer steps; default the task's.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Examples per step; default the task's.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate; default the task's.")] = None,
+    learning_rate_factor: Annotated[
+        str | None,
+        typer.Option(
+            help="Factors on the schedule over the run: the tune.json of a tuned learning rate, or 1.2,1.1,0.8."
+        ),
+    ] = None,
     lsb: Annotated[float | None, typer.Option(help="One level, in weight units; default the task's.")] = None,
     attempt_rate: Annotated[float | None, typer.Option(help="Attempt rate k0 [1/s]; default 1e9.")] = None,
     step_time: Annotated[float | None, typer.Option(help="Duration of one step [s]; default 1e-3.")] = None,
@@ -67,6 +73,7 @@ def train(
         "steps": steps,
         "batch_size": batch_size,
         "learning_rate": learning_rate,
+        "learning_rate_factor": learning_rate_factor,
         "lsb": lsb,
         "attempt_rate": attempt_rate,
         "step_time": step_time,

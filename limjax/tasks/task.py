@@ -3,14 +3,16 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, ArrayLike, PyTree
+from jaxtyping import Array, ArrayLike, Float, PyTree
+
+from limjax.physics.interpolation import hermite_curve
 
 Schedule = Literal["cosine", "constant"]
 Optimizer = Literal["adam", "sgd"]
@@ -52,11 +54,30 @@ class TaskDefaults:
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}.")
 
-    def make_schedule(self, learning_rate: ArrayLike, steps: int) -> Callable[[Any], Any]:
-        """The learning-rate schedule over a run of `steps`."""
-        if self.schedule == "cosine":
-            return optax.cosine_decay_schedule(learning_rate, steps)
-        return optax.constant_schedule(learning_rate)
+    def make_schedule(
+        self, learning_rate: ArrayLike, steps: int, log_factor: Float[Array, "knots"] | None = None
+    ) -> Callable[[Any], Any]:
+        """The learning-rate schedule over a run.
+
+        Args:
+            learning_rate: peak.
+            steps: length of the run.
+            log_factor: logarithm of a factor on the schedule, at knots in equal distances over the run, at least two; None
+                for no factor. What `limjax.tune(tune_learning_rate=True)` tunes.
+
+        Returns:
+            The learning rate at a step.
+        """
+        cosine = self.schedule == "cosine"
+        base = optax.cosine_decay_schedule(learning_rate, steps) if cosine else optax.constant_schedule(learning_rate)
+        if log_factor is None:
+            return base
+
+        def schedule(step):
+            progress = jnp.asarray(step).astype(log_factor.dtype) / max(steps - 1, 1)
+            return base(step) * jnp.exp(hermite_curve(log_factor, progress))
+
+        return schedule
 
     def make_optimizer(
         self, schedule: Callable[[Any], Any], differentiable: bool = False
@@ -191,6 +212,32 @@ def _gather(data, key, batch_size):
         return None
     index = jax.random.randint(key, (batch_size,), 0, jax.tree.leaves(data)[0].shape[0])
     return jax.tree.map(lambda x: x[index], data)
+
+
+def log_rate_factor(factor: Sequence[float] | None) -> Float[Array, "knots"] | None:
+    """The logarithm of a factor on the learning rate, as `TaskDefaults.make_schedule` takes it.
+
+    Args:
+        factor: at least two positive numbers, at equal distances over the run, or None.
+
+    Returns:
+        Their logarithms, or None.
+
+    Raises:
+        ValueError: if there are fewer, or one is not positive.
+
+    Example:
+        >>> log_rate_factor([1.0, 1.0]).tolist()
+        [0.0, 0.0]
+    """
+    if factor is None:
+        return None
+    values = np.asarray(factor, np.float64)
+    if values.ndim != 1 or values.size < 2 or not (np.isfinite(values).all() and (values > 0).all()):
+        raise ValueError(
+            f"learning_rate_factor must be at least two positive numbers, got {factor!r}; leave it out for the task's schedule."
+        )
+    return jnp.asarray(np.log(values), jnp.result_type(float))
 
 
 def _check_count(value: Any, name: str) -> None:

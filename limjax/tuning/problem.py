@@ -15,7 +15,6 @@ from limjax.ledger import Ledger, get_ledger
 from limjax.optimizer import Hops, LearningInMemoryState, learning_in_memory, snap
 from limjax.physics.cell import ArrheniusCell
 from limjax.physics.checkpointing import checkpointed_loop
-from limjax.physics.interpolation import hermite_curve
 from limjax.tasks import Task
 from limjax.training import training_step
 
@@ -133,14 +132,7 @@ class Problem:
 
     def schedule(self, design: Design) -> Callable[[Any], Any]:
         """The learning rate of a design as an optax schedule."""
-        base = self.task.defaults.make_schedule(self.learning_rate, self.steps)
-        knots = design.log_rate
-
-        def schedule(step):
-            progress = jnp.asarray(step).astype(knots.dtype) / max(self.steps - 1, 1)
-            return base(step) * jnp.exp(hermite_curve(knots, progress))
-
-        return schedule
+        return self.task.defaults.make_schedule(self.learning_rate, self.steps, design.log_rate)
 
     def outcome(self, design: Design, seed: Integer[Array, ""], data: Any, hops: Hops, window: int | None) -> Outcome:
         """One run, differentiable in the design.
