@@ -31,9 +31,9 @@ from limjax.tuning import (
     evaluate_hand_made,
     hand_made_policies,
     held_out_seeds,
+    plain_validation_loss,
     tune,
 )
-from limjax.tuning.tune import plain_validation_loss
 
 ROOT = pathlib.Path(__file__).parents[1]
 # Steps, batch, learning rate, lsb: short runs, so that hundreds of them fit into minutes on two cores.

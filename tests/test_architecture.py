@@ -26,7 +26,7 @@ ALLOWED = {
     "report": {"physics", "blocks", "ledger"},
     "tasks": {"physics"},
     "checkpoints": set(),
-    "parallel": {"blocks"},
+    "parallel": {"physics", "blocks"},
     "levels": {"physics"},
     "allocator": set(),
     "training": _LEDGER | {"tasks", "checkpoints", "parallel", "levels"},

@@ -29,8 +29,10 @@ from limjax.tuning import (
     hypervolume,
     non_dominated,
     pareto_front,
+    plain_validation_loss,
     train_design,
     tune,
+    tune_rule,
     tuned_fields,
     value_and_gradient,
 )
@@ -274,6 +276,37 @@ def test_budgets_are_kept(problem):
     assert result.before.energy_kt > 2 * limit
     assert result.result is TuneCode.completed and result.nearest <= 1.005 * limit
     assert result.after.energy_kt < 1.3 * limit
+
+
+def test_one_rule_for_several_problems(problem):
+    """Every problem keeps its own limit, and all share one rule."""
+    short = Problem(problem.task, problem.cell, steps=18, batch_size=16, learning_rate=2e-2)
+    problems, seen = [problem, short], []
+    start = limjax.LearnedBarrier.from_theory(1e9, units=2)
+    limits = [1.5 * plain_validation_loss(p, p.design(start)) for p in problems]
+    result = tune_rule(
+        problems, start, max_loss=limits, seeds=[2, 3], held_out=2, outer_steps=12, outer_rate=0.5,
+        on_progress=lambda rows, left: seen.append(len(rows)),
+    )  # fmt: skip
+    assert result.result is TuneCode.completed and seen == [2] * 12
+    assert all(loss <= 1.005 * limit for loss, limit in zip(result.nearest, limits))
+    assert all(after.energy_kt < 0.7 * before.energy_kt for before, after in zip(result.before, result.after))
+    first, second = (for_run(design.barrier, 1) for design in result.designs)
+    assert eqx.tree_equal(first, second)
+    assert [float(d.barrier.steps) for d in result.designs] == [36, 18]
+
+
+@pytest.mark.parametrize(
+    "settings, said",
+    [
+        (dict(seeds=[1, 2, 3]), "2 problems need as many numbers of seeds"),
+        (dict(max_loss=[1.0]), "one loss for each of the 2 problems"),
+        (dict(selection=0), "selection must be from 1 to 500"),
+    ],
+)
+def test_wrong_settings_of_a_rule_are_named(problem, settings, said):
+    with pytest.raises(ValueError, match=said):
+        tune_rule([problem, problem], limjax.LearnedBarrier.from_theory(), **settings)
 
 
 def test_a_limit_that_cannot_be_kept_is_said(problem):

@@ -1,5 +1,6 @@
 """Gradients of loss, heat and time through whole training runs, and what they are good for."""
 
+from limjax.tuning.descent import OuterRow, TuneCode, plain_validation_loss
 from limjax.tuning.gradients import value_and_gradient
 from limjax.tuning.held_out import (
     Evaluation,
@@ -14,7 +15,8 @@ from limjax.tuning.held_out import (
 from limjax.tuning.objective import Weights
 from limjax.tuning.pareto import ParetoCode, ParetoPoint, ParetoResult, hypervolume, non_dominated, pareto_front
 from limjax.tuning.problem import Design, Outcome, Problem
-from limjax.tuning.tune import OuterRow, TuneCode, TuneResult, tune
+from limjax.tuning.rules import RuleResult, tune_rule
+from limjax.tuning.tune import TuneResult, tune
 from limjax.tuning.variables import Scale, tuned_fields
 
 __all__ = [
@@ -27,6 +29,7 @@ __all__ = [
     "ParetoPoint",
     "ParetoResult",
     "Problem",
+    "RuleResult",
     "Scale",
     "TuneCode",
     "TuneResult",
@@ -39,8 +42,10 @@ __all__ = [
     "hypervolume",
     "non_dominated",
     "pareto_front",
+    "plain_validation_loss",
     "train_design",
     "tune",
+    "tune_rule",
     "tuned_fields",
     "value_and_gradient",
 ]

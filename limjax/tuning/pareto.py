@@ -19,11 +19,12 @@ from limjax.barriers.files import barrier_from_json, barrier_to_json
 from limjax.barriers.static import StaticBarrier
 from limjax.physics.cell import ArrheniusCell
 from limjax.tasks import Task, get_task
+from limjax.tuning.descent import TuneCode
 from limjax.tuning.files import write_json
 from limjax.tuning.held_out import Evaluation, HandMade, evaluate, evaluate_hand_made, held_out_seeds
 from limjax.tuning.objective import Weights
 from limjax.tuning.problem import Design, Problem
-from limjax.tuning.tune import TuneCode, tune
+from limjax.tuning.tune import tune
 
 
 class ParetoCode(enum.StrEnum):

@@ -1,17 +1,10 @@
-"""The outer loop: gradient descent on the design of a run."""
+"""Tuning a design: from a task and what is to be made small to a barrier, judged on held-out seeds."""
 
-import enum
-import functools
 import math
-import time
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
-import equinox as eqx
-import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 
 from limjax.barriers.base import AbstractBarrier
 from limjax.barriers.specification import barrier_from_name
@@ -19,76 +12,11 @@ from limjax.barriers.spline import SplineBarrier
 from limjax.optimizer import Hops
 from limjax.physics.cell import ArrheniusCell
 from limjax.tasks import Task, get_task
-from limjax.tuning.gradients import value_and_gradient
+from limjax.tuning.descent import Member, OuterRow, TuneCode, descend, plain_validation_loss
 from limjax.tuning.held_out import Evaluation, evaluate, held_out_seeds
 from limjax.tuning.objective import Budget, Objective, Weights
-from limjax.tuning.problem import Design, Outcome, Problem
-from limjax.tuning.variables import Variables, largest, raised
-
-_TOLERATED_FAILURES = 5
-# Tuning seeds are small numbers plus multiples of this, selection seeds lie below the held-out ones.
-_RESAMPLE = 100_000
-_FIRST_SELECTION = 500
-# Candidates are means of the design over so many parts of the descent.
-_PARTS = 8
-# A limit counts as kept within half a percent: the seeds' own scatter is larger.
-_FEASIBLE = 0.005
-# So many candidates are raised or lowered until they keep the limit, between these shifts [kT], in so many halvings.
-_CALIBRATED, _SHIFTS, _HALVINGS = 2, (-4.0, 4.0), 6
-# Of a logarithm of the loss in logarithms of the energy, near a loss that is hardly worse than plain training's.
-_TYPICAL_PRICE = 15.0
-
-
-class TuneCode(enum.StrEnum):
-    """How tuning ended."""
-
-    completed = "completed"
-    interrupted = "interrupted"
-    infeasible = "infeasible"
-    diverged = "diverged"
-
-    @property
-    def help(self) -> str:
-        """What it means and what to do."""
-        return {
-            "completed": "All outer steps were taken; the best design seen is returned.",
-            "interrupted": "Tuning was stopped; the best design so far is returned.",
-            "infeasible": (
-                "No design met the limit; the one nearest to it is returned, and its value is in the history. Loosen the "
-                "limit, take more outer steps, or give the barrier more freedom."
-            ),
-            "diverged": (
-                "The outcome or its gradient was not finite again and again, even with smaller steps; the best design before "
-                "that is returned. Lower the training's learning rate, the outer rate or the energy weight, check the data "
-                'for NaN, or use gradient="evolution".'
-            ),
-        }[self.value]
-
-
-class OuterRow(NamedTuple):
-    """One outer step, averaged over the tuning seeds.
-
-    Attributes:
-        step: outer step, from 0.
-        objective: what is made small.
-        loss: validation loss.
-        heat_kt: update heat per parameter [kT].
-        actuation_kt: barrier work per parameter [kT].
-        time_seconds: physical duration of the run [s].
-        gradient: largest component of the gradient, in scaled numbers.
-        multiplier: price of the limit, 0 without one.
-        seconds: wall time since the start [s].
-    """
-
-    step: int
-    objective: float
-    loss: float
-    heat_kt: float
-    actuation_kt: float
-    time_seconds: float
-    gradient: float
-    multiplier: float
-    seconds: float
+from limjax.tuning.problem import Design, Problem
+from limjax.tuning.variables import Variables
 
 
 class TuneResult(NamedTuple):
@@ -232,10 +160,12 @@ def tune(
         max_loss = plain_validation_loss(problem, start, selection)
     objective = Objective(weights or Weights(), Budget(max_loss, max_energy_kt))
     variables = Variables(start, learning_rate=tune_learning_rate, step_time=tune_step_time)
-    code, design, nearest, history = _descend(
-        problem, objective, variables, hops, outer_steps, outer_rate, tuning_seeds, resample, seed, gradient, window,
-        pairs, selection, on_progress,
-    )  # fmt: skip
+    member = Member(problem, objective, variables, tuning_seeds, hops, gradient, window, pairs, selection)
+    report = None if on_progress is None else lambda rows, left: on_progress(rows[0], left)
+    found = descend(
+        [member], outer_steps=outer_steps, outer_rate=outer_rate, resample=resample, seed=seed, on_progress=report
+    )
+    design = found.designs[0]
     before = evaluate(problem, start, test_seeds)
     shares = {}
     if tune_learning_rate:
@@ -246,191 +176,17 @@ def tune(
             "learning_rate": evaluate(problem, only_rate, test_seeds),
         }
     return TuneResult(
-        result=code,
+        result=found.result,
         barrier=design.barrier,
         design=design,
-        history=history,
+        history=tuple(rows[0] for rows in found.history),
         before=before,
         after=evaluate(problem, design, test_seeds),
         plain=evaluate(problem, start, test_seeds, hops="mean"),
         shares=shares,
-        nearest=nearest if objective.limited != "nothing" else None,
+        nearest=found.limited[0] if objective.limited != "nothing" else None,
         problem=problem,
     )
-
-
-def plain_validation_loss(problem: Problem, design: Design, selection: int = 32) -> float:
-    """What training without hop noise reaches on the data that its seeds set aside.
-
-    Args:
-        problem: the task and its settings.
-        design: any design; without hop noise only its learning rate matters.
-        selection: number of seeds.
-
-    Returns:
-        Mean over the seeds on which candidates are compared [loss units].
-    """
-    seeds = _selection_seeds(selection)
-    return float(np.mean(problem.run(design, seeds, part="validation", hops="mean").loss))
-
-
-def _selection_seeds(count: int):
-    return jnp.arange(_FIRST_SELECTION, _FIRST_SELECTION + count, dtype=jnp.uint32)
-
-
-def _descend(
-    problem, objective, variables, hops, outer_steps, outer_rate, seeds, resample, seed, gradient, window, pairs,
-    selection, on_progress,
-):  # fmt: skip
-    """The loop: every step is one compiled call; failures go back to the last good point with a smaller rate."""
-    data = problem.data("validation")
-
-    step = _compiled_step(problem, hops, gradient, window, pairs)
-    optimizer = optax.scale_by_adam(b1=0.9, b2=0.98)
-    point = good = variables.start()
-    state = optimizer.init(point)
-    candidates, part = [point], []
-    multiplier, damping, failures = _TYPICAL_PRICE if objective.limited == "loss" else 0.0, 1.0, 0
-    history: list[OuterRow] = []
-    plain = _plain_difference(problem, variables.to_design(point), selection) if objective.limited == "loss" else None
-    code, began = TuneCode.completed, time.monotonic()
-    try:
-        for k in range(outer_steps):
-            key = jax.random.fold_in(jax.random.key(seed), k)
-            drawn = seeds + np.uint32(_RESAMPLE * (k + 1)) if resample else seeds
-            easier = plain(drawn) if plain is not None else 0.0
-            (value, mean), slope = step(
-                point, variables, objective, jnp.asarray(multiplier), key, jnp.asarray(drawn), jnp.asarray(easier), data
-            )
-            steepest = largest(slope)
-            row = OuterRow(
-                k, float(value), float(mean.loss), float(mean.heat_kt), float(mean.actuation_kt), float(mean.seconds),
-                steepest, multiplier, time.monotonic() - began,
-            )  # fmt: skip
-            history.append(row)
-            if on_progress is not None:
-                on_progress(row, (outer_steps - k - 1) * row.seconds / (k + 1))
-            if not (math.isfinite(row.objective) and math.isfinite(steepest)):
-                failures += 1
-                # If not even the start was finite, there is nothing to go back to.
-                if failures > _TOLERATED_FAILURES or len(history) == failures:
-                    code = TuneCode.diverged
-                    break
-                damping *= 0.5
-                point, state = good, optimizer.init(good)
-                continue
-            good = point
-            part.append(point)
-            if len(part) >= max(1, outer_steps // _PARTS):
-                candidates.append(_mean(part))
-                part = []
-            multiplier = objective.next_multiplier(multiplier, mean) if objective.limited != "nothing" else 0.0
-            rate = outer_rate * damping * (0.1 + 0.45 * (1 + math.cos(math.pi * k / outer_steps)))
-            direction, state = optimizer.update(slope, state, point)
-            point = jax.tree.map(lambda p, u, rate=rate: p - rate * u, point, direction)
-    except KeyboardInterrupt:
-        code = TuneCode.interrupted
-    if part:
-        candidates.append(_mean(part))
-    design, is_broken, nearest = _select(
-        problem, objective, [variables.to_design(c) for c in candidates], hops, selection
-    )
-    if code is TuneCode.completed and is_broken:
-        code = TuneCode.infeasible
-    return code, design, nearest, tuple(history)
-
-
-def _plain_difference(problem: Problem, start: Design, selection: int) -> Callable[[np.ndarray], float]:
-    """How much less training without hop noise loses on some seeds than on the seeds of the selection, as a control variate.
-
-    What a seed sets aside may be easy or hard, which scatters losses by far more than a barrier changes them.
-    """
-    usual = plain_validation_loss(problem, start, selection)
-
-    def difference(seeds: np.ndarray) -> float:
-        outcome = problem.run(start, jnp.asarray(seeds, jnp.uint32), part="validation", hops="mean")
-        value = float(np.mean(outcome.loss)) - usual
-        # A run that diverges even without hop noise is reported by the outer loop.
-        return value if math.isfinite(value) else 0.0
-
-    return difference
-
-
-@functools.lru_cache(maxsize=32)
-def _compiled_step(problem: Problem, hops: Hops, gradient: str, window: int | None, pairs: int):
-    """One outer step as a compiled function, kept for the next call with the same problem."""
-
-    @eqx.filter_jit
-    def step(point, variables, objective, multiplier, key, seeds, easier, data):
-        def function(point):
-            design = variables.to_design(point)
-            outcomes = jax.vmap(lambda s: problem.outcome(design, s, data, hops, window))(seeds)
-            mean = jax.tree.map(jnp.mean, outcomes)
-            mean = mean._replace(loss=mean.loss - easier.astype(mean.loss.dtype))
-            return objective.value(mean, multiplier), mean
-
-        return value_and_gradient(function, gradient, pairs=pairs)(point, key)
-
-    return step
-
-
-def _mean(points):
-    return jax.tree.map(lambda *x: jnp.mean(jnp.stack(x), axis=0), *points)
-
-
-def _select(problem: Problem, objective: Objective, designs: Sequence[Design], hops: Hops, selection: int):
-    """The best of some designs on validation runs of further seeds.
-
-    Under a limit the most promising are first raised or lowered as a whole until they just keep it: the gradient of a noisy
-    loss settles the shape of a barrier sooner than its level.
-    """
-
-    def judge(design):
-        outcome = problem.run(design, _selection_seeds(selection), part="validation", hops=hops)
-        mean = Outcome(*(jnp.mean(x) for x in outcome))
-        return mean, float(objective.violation(mean)), float(objective.goal(mean))
-
-    judged = [(design, *judge(design)) for design in designs]
-    if objective.limited != "nothing":
-        promising = sorted(judged, key=lambda j: _merit(j[2], j[3]))[:_CALIBRATED]
-        judged += [found for design, *_ in promising for found in _calibrated(design, objective, judge)]
-
-    def rank(entry):
-        _, _, violation, goal = entry
-        is_broken = not violation <= _FEASIBLE
-        return is_broken, violation if is_broken else goal
-
-    usable = [j for j in judged if math.isfinite(j[2]) and math.isfinite(j[3])]
-    if not usable:
-        return designs[0], True, math.nan
-    design, mean, violation, _ = min(usable, key=rank)
-    limited = mean.loss if objective.limited == "loss" else mean.energy_kt
-    return design, not violation <= _FEASIBLE, float(limited)
-
-
-def _merit(violation: float, goal: float) -> float:
-    """What a design is worth once its level is put right, at a typical price of the limit."""
-    merit = goal + _TYPICAL_PRICE * violation
-    return merit if math.isfinite(merit) else math.inf
-
-
-def _calibrated(design: Design, objective: Objective, judge):
-    """Designs on the way to the least whole-barrier shift that keeps the limit, by halving an interval of kT."""
-    towards = 1.0 if objective.limited == "loss" else -1.0
-    low, high = (towards * x for x in _SHIFTS)
-    for k in range(_HALVINGS + 1):
-        shift = high if k == 0 else 0.5 * (low + high)
-        moved = raised(design, shift)
-        if moved is None:
-            return
-        mean, violation, goal = judge(moved)
-        yield moved, mean, violation, goal
-        if violation <= _FEASIBLE:
-            high = shift
-        elif k == 0:
-            return
-        else:
-            low = shift
 
 
 def _barrier(barrier: AbstractBarrier | str | None, problem: Problem) -> AbstractBarrier:

@@ -1,0 +1,122 @@
+"""One barrier for several problems at once: a rule that is meant for tasks it was not tuned on."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from limjax.barriers.base import AbstractBarrier
+from limjax.barriers.files import for_run
+from limjax.optimizer import Hops
+from limjax.tuning.descent import Member, OuterRow, TuneCode, descend, plain_validation_loss
+from limjax.tuning.held_out import Evaluation, evaluate, held_out_seeds
+from limjax.tuning.objective import Budget, Objective, Weights
+from limjax.tuning.problem import Design, Problem
+from limjax.tuning.variables import Variables
+
+
+class RuleResult(NamedTuple):
+    """What tuning on several problems found; tuples have one entry for each problem.
+
+    Attributes:
+        result: how it ended.
+        barrier: the tuned barrier, for the length of the first problem's runs (`limjax.barriers.files.for_run` for others).
+        designs: the tuned designs: the same barrier and learning-rate factor, each for its problem's length.
+        history: rows of every outer step.
+        limits: the losses that had to be kept on validation data.
+        nearest: the losses of the returned designs there.
+        before: held-out evaluations of the barrier that tuning started from.
+        after: held-out evaluations of the tuned one.
+        plain: held-out evaluations of the plain optimizer.
+    """
+
+    result: TuneCode
+    barrier: AbstractBarrier
+    designs: tuple[Design, ...]
+    history: tuple[tuple[OuterRow, ...], ...]
+    limits: tuple[float, ...]
+    nearest: tuple[float, ...]
+    before: tuple[Evaluation, ...]
+    after: tuple[Evaluation, ...]
+    plain: tuple[Evaluation, ...]
+
+
+def tune_rule(
+    problems: Sequence[Problem],
+    barrier: AbstractBarrier,
+    *,
+    max_loss: Sequence[float] | None = None,
+    tune_learning_rate: bool = False,
+    hops: Hops = "gaussian",
+    outer_steps: int = 40,
+    outer_rate: float = 0.1,
+    seeds: int | Sequence[int] = 4,
+    held_out: int = 8,
+    selection: int = 32,
+    on_progress: Callable[[tuple[OuterRow, ...], float], None] | None = None,
+) -> RuleResult:
+    """Tunes one barrier so that several problems take little energy together, each within a loss of its own.
+
+    Makes the sum of the logarithms of the energies small. What one run cannot tell, how a rule should depend on the length
+    of training or on the size of the network, several can: use it for a `LearnedBarrier` that is to be applied elsewhere.
+
+    Args:
+        problems: tasks with their settings; lengths may differ.
+        barrier: where to start. One number per array only fits networks of as many arrays.
+        max_loss: the validation loss that each has to keep; None takes each one's `plain_validation_loss`.
+        tune_learning_rate: whether a factor on the learning-rate schedules, the same for all, is tuned as well.
+        hops: "gaussian" differentiates through the hop noise, "mean" trains without it.
+        outer_steps: steps of the outer optimizer.
+        outer_rate: its peak rate, in kT of barrier.
+        seeds: how many tuning seeds of one outer step, for all problems or for each.
+        held_out: number of seeds of the evaluation.
+        selection: validation runs per candidate, 1 to 500.
+        on_progress: called after every outer step with its rows and the seconds left.
+
+    Returns:
+        The result; Ctrl-C, limits that cannot be met and divergence are result codes.
+
+    Raises:
+        ValueError: if there is no problem, or a number of seeds or limits does not fit them.
+
+    Example:
+        >>> import limjax
+        >>> from limjax.tasks import get_task
+        >>> lengths = [Problem(get_task("quadratic"), steps=n) for n in (20, 40)]
+        >>> result = tune_rule(lengths, limjax.LearnedBarrier.from_theory(1.0), max_loss=[1e5, 1e5], seeds=1, held_out=1,
+        ...                    outer_steps=1, selection=1)
+        >>> [float(d.barrier.steps) for d in result.designs]
+        [20.0, 40.0]
+
+    Source: docs/tuning.md.
+    """
+    counts = [seeds] * len(problems) if isinstance(seeds, int) else list(seeds)
+    if not problems or len(counts) != len(problems) or min(counts) < 1:
+        raise ValueError(f"{len(problems)} problems need as many numbers of seeds of at least 1, got seeds={seeds!r}.")
+    if max_loss is not None and len(max_loss) != len(problems):
+        raise ValueError(f"max_loss needs one loss for each of the {len(problems)} problems, got {max_loss!r}.")
+    if not 1 <= selection <= 500:
+        raise ValueError(f"selection must be from 1 to 500, so as not to touch the held-out seeds; got {selection}.")
+    starts = [problem.design(for_run(barrier, problem.steps)) for problem in problems]
+    if max_loss is None:
+        max_loss = [plain_validation_loss(problem, start, selection) for problem, start in zip(problems, starts)]
+    members = [
+        Member(
+            problem, Objective(Weights(), Budget(limit)), Variables(start, learning_rate=tune_learning_rate),
+            np.arange(count, dtype=np.uint32), hops, selection=selection,
+        )
+        for problem, start, limit, count in zip(problems, starts, max_loss, counts)
+    ]  # fmt: skip
+    found = descend(members, outer_steps=outer_steps, outer_rate=outer_rate, on_progress=on_progress)
+    tests = held_out_seeds(held_out)
+    return RuleResult(
+        result=found.result,
+        barrier=found.designs[0].barrier,
+        designs=found.designs,
+        history=found.history,
+        limits=tuple(float(limit) for limit in max_loss),
+        nearest=found.limited,
+        before=tuple(evaluate(problem, start, tests) for problem, start in zip(problems, starts)),
+        after=tuple(evaluate(problem, design, tests) for problem, design in zip(problems, found.designs)),
+        plain=tuple(evaluate(problem, start, tests, hops="mean") for problem, start in zip(problems, starts)),
+    )
