@@ -16,6 +16,25 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 REFERENCE = pathlib.Path(__file__).with_name("reference_values.json")
 
 
+# Files that take minutes go first, so that no worker starts one when the others are done.
+LONG = (
+    "test_tuning",
+    "test_parallel",
+    "test_notebooks",
+    "test_examples",
+    "test_benchmarks",
+    "test_simulate",
+    "test_levels",
+)
+
+
+def pytest_collection_modifyitems(items):
+    order = {name: k for k, name in enumerate(LONG)}
+    items.sort(
+        key=lambda item: min((k for name, k in order.items() if item.path.name.startswith(name)), default=len(LONG))
+    )
+
+
 @pytest.fixture(autouse=True)
 def strict_dtype_promotion(request):
     """Strict promotion everywhere but in tests that run optax or Flax code, which is not written for it."""

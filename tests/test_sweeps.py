@@ -25,15 +25,15 @@ def test_runs_are_those_of_train():
         "digits-mlp", POINTS, seeds=[3, 5], hops="mean", steps=40, at_once=3, on_progress=lambda *x: seen.append(x)
     )
     assert seen == [(3, 6), (4, 6), (6, 6)]
-    for i, point in enumerate(POINTS):
-        for j, seed in enumerate((3, 5)):
-            run = limjax.train(
-                "digits-mlp", barrier=point.barrier, cell=point.cell, learning_rate=point.learning_rate, hops="mean",
-                steps=40, seed=seed, compare={},
-            ).summary  # fmt: skip
-            np.testing.assert_allclose(result.test_loss[i, j], run["test_loss"], rtol=1e-4)
-            np.testing.assert_allclose(result.heat_kt[i, j], run["heat_kt_per_parameter"], rtol=1e-3)
-            np.testing.assert_allclose(result.test_accuracy[i, j], run["test_accuracy"], atol=0.006)
+    for i, j in ((0, 0), (0, 1), (1, 1), (2, 0)):
+        point = POINTS[i]
+        run = limjax.train(
+            "digits-mlp", barrier=point.barrier, cell=point.cell, learning_rate=point.learning_rate, hops="mean",
+            steps=40, seed=(3, 5)[j], compare={},
+        ).summary  # fmt: skip
+        np.testing.assert_allclose(result.test_loss[i, j], run["test_loss"], rtol=1e-4)
+        np.testing.assert_allclose(result.heat_kt[i, j], run["heat_kt_per_parameter"], rtol=1e-3)
+        np.testing.assert_allclose(result.test_accuracy[i, j], run["test_accuracy"], atol=0.006)
 
 
 def test_a_task_without_data():

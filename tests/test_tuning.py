@@ -283,12 +283,12 @@ def test_one_rule_for_several_problems(problem):
     short = Problem(problem.task, problem.cell, steps=18, batch_size=16, learning_rate=2e-2)
     problems, seen = [problem, short], []
     start = limjax.LearnedBarrier.from_theory(1e9, units=2)
-    limits = [1.5 * plain_validation_loss(p, p.design(start)) for p in problems]
+    limits = [1.5 * plain_validation_loss(p, p.design(start), 8) for p in problems]
     result = tune_rule(
-        problems, start, max_loss=limits, seeds=[2, 3], held_out=2, outer_steps=12, outer_rate=0.5,
+        problems, start, max_loss=limits, seeds=[2, 3], held_out=2, outer_steps=8, outer_rate=0.7, selection=8,
         on_progress=lambda rows, left: seen.append(len(rows)),
     )  # fmt: skip
-    assert result.result is TuneCode.completed and seen == [2] * 12
+    assert result.result is TuneCode.completed and seen == [2] * 8
     assert all(loss <= 1.005 * limit for loss, limit in zip(result.nearest, limits))
     assert all(after.energy_kt < 0.7 * before.energy_kt for before, after in zip(result.before, result.after))
     first, second = (for_run(design.barrier, 1) for design in result.designs)
