@@ -49,6 +49,7 @@ SETTINGS = {
 
 FIRST = "digits-mlp"
 """The task whose learned rules are tried on the others."""
+SINGLE = "learned rule per parameter"
 
 
 def problem_of(name: str, steps: int | None, learning_rate: float | None = None) -> Problem:
@@ -174,20 +175,56 @@ def measure(name: str, options, rules: dict, earlier: dict | None, save) -> None
             "shares": {k: row(v) for k, v in result.shares.items()},
             "seconds": time.monotonic() - began,
             "barrier": limjax.barriers.files.barrier_to_json(result.barrier),
+            "log_rate": np.asarray(result.design.log_rate).tolist(),
         }
         print(f"  {kind}: {e.energy_kt:.2f} kT at {e.mean_loss:.4f} ± {e.loss_error:.4f} ({result.result})", flush=True)
         save(content)
+    content["transferred"] = {}
     for kind, rule in rules.items():
         # Unchanged but for the length of the run, which is the unit of its progress.
-        moved = limjax.barriers.files.for_run(rule, problem.steps)
-        e = evaluate(problem, moved, seeds)
+        barrier = limjax.barriers.files.barrier_from_json(rule["barrier"], kind)
+        design = problem.design(limjax.barriers.files.for_run(barrier, problem.steps))
+        design = eqx.tree_at(lambda d: d.log_rate, design, jnp.asarray(rule["log_rate"]))
+        e = evaluate(problem, design, seeds)
         content["transferred"][kind] = {
             **row(e),
             "no_worse_than_plain": e.is_no_worse_than(plain),
             "ratio": None if best is None else best["energy_kt"] / e.energy_kt,
         }
-        print(f"  {kind} from {FIRST}: {e.energy_kt:.2f} kT at {e.mean_loss:.4f} ± {e.loss_error:.4f}", flush=True)
+        print(f"  {kind}, moved: {e.energy_kt:.2f} kT at {e.mean_loss:.4f} ± {e.loss_error:.4f}", flush=True)
         save(content)
+
+
+def tuned_rules(options, save) -> None:
+    """Learned rules for tasks they have not seen, each tuned on all of `FAMILY` at once."""
+    problems = [family_problem(options.steps, **settings) for settings, _ in FAMILY]
+    start = starts(problems[0])["learned rule per parameter"][0]
+    start = eqx.tree_at(lambda b: b.slopes, start, jnp.asarray(FAMILY_SLOPES))
+    plain = [plain_validation_loss(p, p.design(start), options.selection) for p in problems]
+    limits = [margin * loss for (_, margin), loss in zip(FAMILY, plain)]
+    for kind, with_rate in FAMILY_KINDS.items():
+        if options.kinds and kind not in options.kinds.split(","):
+            continue
+        began = time.monotonic()
+        result = tune_rule(
+            problems, start, max_loss=limits, tune_learning_rate=with_rate, outer_steps=options.outer_steps,
+            seeds=[max(1, options.seeds * 400 * 128 // (p.steps * p.batch_size) // 2) for p in problems],
+            held_out=min(8, options.held_out), selection=options.selection,
+        )  # fmt: skip
+        print(f"  {kind}: {[f'{e.energy_kt:.2f} kT at {e.mean_loss:.4f}' for e in result.after]} ({result.result})", flush=True)
+        save(
+            kind,
+            {
+                "barrier": limjax.barriers.files.barrier_to_json(result.barrier),
+                "log_rate": np.asarray(result.designs[0].log_rate).tolist(),
+                "result": str(result.result),
+                "seconds": time.monotonic() - began,
+                "members": [
+                    {**settings, "margin": margin, "validation_loss": nearest, **row(after)}
+                    for (settings, margin), nearest, after in zip(FAMILY, result.nearest, result.after)
+                ],
+            },
+        )
 
 
 def at_equal_loss(task: dict, entry: dict) -> str:
@@ -232,16 +269,10 @@ def page(content: dict) -> str:
                     f"± {other['test_loss_error']:.4f} | {other['heat_kt']:.2f} | {other['actuation_kt']:.2f} | yes | "
                     f"{best['energy_kt'] / other['energy_kt']:.2f} | {at_equal_loss(c, other)} |"
                 )
-        for kind, t in c["tuned"].items():
+        for kind, t in (c["tuned"] | c["transferred"]).items():
             ratio = "" if t["ratio"] is None else f"{t['ratio']:.2f}"
             lines.append(
                 f"| {kind} | {t['test_loss']:.4f} ± {t['test_loss_error']:.4f} | {t['heat_kt']:.2f} | "
-                f"{t['actuation_kt']:.2f} | {'yes' if t['no_worse_than_plain'] else 'no'} | {ratio} | {at_equal_loss(c, t)} |"
-            )
-        for kind, t in c["transferred"].items():
-            ratio = "" if t["ratio"] is None else f"{t['ratio']:.2f}"
-            lines.append(
-                f"| {kind} of {FIRST}, unchanged | {t['test_loss']:.4f} ± {t['test_loss_error']:.4f} | {t['heat_kt']:.2f} | "
                 f"{t['actuation_kt']:.2f} | {'yes' if t['no_worse_than_plain'] else 'no'} | {ratio} | {at_equal_loss(c, t)} |"
             )
         for kind, t in c["tuned"].items():
@@ -257,6 +288,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", default="digits-mlp")
     parser.add_argument("--kinds", default="", help="only these tuned barriers, with commas")
+    parser.add_argument("--rules", action="store_true", help="tune the rules that are meant for other tasks first")
     parser.add_argument("--rates", default="", help="further learning rates for the hand-made barriers, with commas")
     parser.add_argument("--add", action="store_true", help="keep what was measured before, with the same settings")
     parser.add_argument("--limit", type=float, default=1.01, help="validation loss to keep, in plain losses")
@@ -281,13 +313,17 @@ def main() -> None:
         path.write_text(json.dumps(content, indent=1) + "\n")
         out.write_text(page(content))
 
-    for name in options.tasks.split(","):
-        tuned = content["tasks"].get(FIRST, {}).get("tuned", {})
-        rules = {
-            kind: limjax.barriers.files.barrier_from_json(t["barrier"], FIRST)
-            for kind, t in tuned.items()
-            if kind.startswith("learned") and name != FIRST
-        }
+    def save_rule(kind, rule):
+        content.setdefault("rules", {})[kind] = rule
+        path.write_text(json.dumps(content, indent=1) + "\n")
+
+    if options.rules:
+        tuned_rules(options, save_rule)
+    for name in filter(None, options.tasks.split(",")):
+        rules = dict(content.get("rules", {}))
+        single = content["tasks"].get(FIRST, {}).get("tuned", {}).get(SINGLE)
+        if single is not None and name != FIRST:
+            rules[f"{SINGLE}, tuned on {FIRST} alone"] = {"barrier": single["barrier"], "log_rate": single["log_rate"]}
         earlier = content["tasks"].get(name) if options.add else None
         measure(name, options, rules, earlier, functools.partial(save, name))
 

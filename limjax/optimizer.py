@@ -519,11 +519,10 @@ def _draw(hops, key, step: Int[Array, ""], drifts, log_exchanges, activities):
         return None
     moves = []
     for i, (drift, log_exchange, activity) in enumerate(zip(drifts, log_exchanges, activities)):
-        first, second = step_words(key, i, step, drift.shape)
-        if hops == "gaussian":
-            moves.append(hop_sampling.gaussian_hops(first, second, drift, activity))
+        if hops == "exact":
+            moves.append(hop_sampling.exact_step(i, key, step, drift, log_exchange))
         else:
-            moves.append(hop_sampling.exact_hops(first, second, *numerics.hop_rates(drift, log_exchange)))
+            moves.append(hop_sampling.gaussian_hops(*step_words(key, i, step, drift.shape), drift, activity))
     return moves
 
 

@@ -10,6 +10,7 @@ import pytest
 import scipy.stats as st
 
 from limjax.physics import hops
+from limjax.physics.numerics import hop_rates
 from limjax.physics.random import key_words, step_words
 
 poisson = jax.jit(hops.poisson_inverse_cdf)
@@ -265,3 +266,38 @@ def test_vmap_and_jit_agree_with_plain_evaluation():
     plain = exact(w0, w1, up, up)
     np.testing.assert_array_equal(jax.jit(jax.vmap(hops.exact_hops))(w0, w1, up, up), plain)
     np.testing.assert_array_equal(jax.jit(jax.vmap(jax.vmap(hops.exact_hops)))(w0, w1, up, up), plain)
+
+
+# Largest rate below 0.4, below 4, above 4, and rates on both sides: every branch.
+REGIMES = {"rare": (0.05, 0.1), "few": (0.8, 1.0), "many": (30.0, 5.0), "both": (3.0, 4.0), "all sizes": (0.01, 50.0)}
+
+
+@pytest.mark.parametrize("regime", REGIMES)
+def test_step_is_the_hops_at_its_rates_whatever_branch_serves(regime):
+    exchange, spread = REGIMES[regime]
+    drift = jnp.asarray(spread * np.random.default_rng(0).uniform(-1, 1, 100_000), jnp.float32)
+    key, step, log_exchange = key_words(jax.random.key(9)), jnp.int32(4), jnp.log(jnp.float32(exchange))
+    moved = jax.jit(hops.exact_step, static_argnums=0)(2, key, step, drift, log_exchange)
+    expected = exact(*draw(key, 2, step, drift.shape), *jax.jit(hop_rates)(drift, log_exchange))
+    # Another order of rounding moves a threshold by 1e-7 of the words: one of 1e5 counts once in a hundred times.
+    assert int(jnp.sum(moved != expected)) <= 2
+    spread_out = jax.jit(hops.exact_step, static_argnums=0)(2, key, step, drift, jnp.full_like(drift, log_exchange))
+    assert int(jnp.sum(spread_out != expected)) <= 2
+    mapped = jax.vmap(lambda d, lg: hops.exact_step(2, key, step, d, lg))(drift[None], log_exchange[None])
+    assert int(jnp.sum(mapped[0] != expected)) <= 2
+
+
+def test_step_has_the_straight_through_gradient_and_keeps_nan():
+    key, step = key_words(jax.random.key(10)), jnp.int32(0)
+
+    def total(drift, log_exchange):
+        return jnp.sum(hops.exact_step(0, key, step, drift, log_exchange))
+
+    for log_exchange in (-3.0, 0.0, 4.0):
+        slopes = jax.grad(total, (0, 1))(jnp.linspace(-0.1, 0.1, 50), jnp.float32(log_exchange))
+        np.testing.assert_array_equal(slopes[0], 1.0)
+        assert float(slopes[1]) == 0
+        drift = jnp.zeros(50).at[7].set(jnp.nan)
+        moved = jax.jit(hops.exact_step, static_argnums=0)(0, key, step, drift, jnp.float32(log_exchange))
+        assert (np.isnan(moved) == (np.arange(50) == 7)).all()
+    assert hops.exact_step(0, key, step, jnp.zeros((0, 3)), jnp.float32(0.0)).shape == (0, 3)

@@ -9,19 +9,25 @@ doi 10.1145/2699466, with coefficients of this project's own: least squares, rew
 probability, against the incomplete gamma function at every (rate, count).
 """
 
+import functools
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, UInt32
+from jaxtyping import Array, Float, Integer, UInt32
+
+from limjax.physics.numerics import hop_rates, normal_log, polynomial
+from limjax.physics.random import step_words
 
 # Below this rate the survival function is summed, above it the asymptotic inverse is used. Summing up to _TERMS hops
 # there loses the probability of more, 2e-9 at the rate 4, and about that of the words' 32 bits.
 _FEW = 4.0
 _TERMS = 20
+# The same with fewer terms: P(N > 8) is 1e-9 at this rate.
+_RARE = 0.4
+_RARE_TERMS = 8
 # Width of the dither of the normal variate, see _dither: it adds 3e-7 to the variance of 1.
 _DITHER = 2.0**-9
 
@@ -42,18 +48,6 @@ _QUANTILE_DENOMINATOR = (
     0.002319851755,
     0.0002501943982,
     3.798346598e-06,
-)
-# ln(1+f)/f for f from sqrt(1/2)-1 to sqrt(2)-1, error times |f| 5e-9.
-_LOG = (
-    0.999999899,
-    -0.499999734,
-    0.333348799,
-    -0.250032168,
-    0.199414068,
-    -0.165350391,
-    0.150506207,
-    -0.145605333,
-    0.0871268739,
 )
 # With s = z/sqrt(rate): count + 1 crosses an integer at
 # rate + sqrt(rate) z + z² A(s) + B0(s) + B1(s)/rate + B2(s)/rate². The leading 1/6, 1/3 and -8/405 are the series'.
@@ -128,8 +122,8 @@ def normal_quantile(word: UInt32[Array, "..."], dtype: Any = np.float32) -> Floa
     # The distance to the nearer end of the words: 31 bits, so the conversion may be the cheaper signed one.
     folded = jnp.where(signed < 0, ~signed, signed) ^ jnp.int32(0x7FFFFFFF)
     tail = (folded.astype(dtype) + 0.5) * 2.0**-32
-    w = -_log(4 * tail * (1 - tail))
-    return x * (_polynomial(_QUANTILE_NUMERATOR, w) / _polynomial(_QUANTILE_DENOMINATOR, w))
+    w = -normal_log(4 * tail * (1 - tail))
+    return x * (polynomial(_QUANTILE_NUMERATOR, w) / polynomial(_QUANTILE_DENOMINATOR, w))
 
 
 def poisson_inverse_cdf(
@@ -211,6 +205,83 @@ def _exact_hops_jvp(primals, tangents):
     return displacement, jnp.broadcast_to(tangents[2] - tangents[3], displacement.shape)
 
 
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def exact_step(
+    leaf: int,
+    key: UInt32[Array, "2"],
+    step: Integer[Array, ""],
+    drift: Float[Array, "..."],
+    log_exchange: Float[Array, "..."],
+) -> Float[Array, "..."]:
+    """The hops of one step of one array: `exact_hops` of `step_words` at the rates of `hop_rates`, and its derivative.
+
+    Where one barrier serves the array, all rates lie close together, and on a CPU, where the sampler is as dear as its
+    operations are many, only the branch is computed that they need. GPUs wait for memory and compute both.
+
+    Args:
+        leaf: number of the array in the parameter tree.
+        key: from `key_words`.
+        step: number of the step.
+        drift: d [levels].
+        log_exchange: ln g, a scalar or broadcastable to `drift`.
+
+    Returns:
+        Displacement [levels], a whole number; NaN where the request is.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from limjax.physics.random import key_words
+        >>> exact_step(0, key_words(jax.random.key(0)), jnp.int32(1), jnp.zeros(4), jnp.float32(2.0)).shape
+        (4,)
+    """
+
+    def any_rates(key, step, drift, log_exchange):
+        return exact_hops(*step_words(key, leaf, step, drift.shape), *hop_rates(drift, log_exchange))
+
+    arguments = key, step, drift, log_exchange
+    if log_exchange.ndim:
+        return any_rates(*arguments)
+    return jax.lax.platform_dependent(*arguments, cpu=_by_rates(leaf, any_rates), default=any_rates)
+
+
+@exact_step.defjvp
+def _exact_step_jvp(leaf, primals, tangents):
+    moved = exact_step(leaf, *primals)
+    return moved, jnp.broadcast_to(tangents[2], moved.shape)
+
+
+def _by_rates(leaf, any_rates):
+    """`any_rates`, but with one branch of the inverse only where all rates of the array need the same."""
+
+    def only(inverse):
+        def draw(key, step, drift, log_exchange):
+            words, rates = step_words(key, leaf, step, drift.shape), hop_rates(drift, log_exchange)
+            up, down = (inverse(*pair, rate) for pair, rate in zip((words, words[::-1]), rates))
+            return jnp.where(jnp.isnan(drift), drift, up - down)
+
+        return draw
+
+    def few(terms):
+        return only(lambda high, low, rate: _few(_uniform(high, low, rate.dtype), rate, terms))
+
+    branches = few(_RARE_TERMS), few(_TERMS), only(lambda high, low, rate: _many(high, rate)), any_rates
+
+    @jax.custom_batching.custom_vmap
+    def draw(key, step, drift, log_exchange):
+        # Both rates grow apart with the request, so those of the largest enclose all others.
+        larger, smaller = hop_rates(jnp.max(jnp.abs(drift), initial=0.0), log_exchange)
+        branch = jnp.where(larger < _RARE, 0, jnp.where(larger < _FEW, 1, jnp.where(smaller >= _FEW, 2, 3)))
+        return jax.lax.switch(branch, branches, key, step, drift, log_exchange)
+
+    @draw.def_vmap
+    def _(axis_size, is_mapped, *arguments):
+        # A mapped choice would compute all branches.
+        axes = [0 if mapped else None for mapped in is_mapped]
+        return jax.vmap(any_rates, axes, axis_size=axis_size)(*arguments), True
+
+    return draw
+
+
 def gaussian_hops(
     w0: UInt32[Array, "..."],
     w1: UInt32[Array, "..."],
@@ -250,19 +321,19 @@ def _uniform(high, low, dtype):
     return jnp.minimum(uniform, 1 - float(jnp.finfo(dtype).epsneg))
 
 
-def _few(uniform, rate):
-    """Counts for rates up to _FEW, from u e^rate < sum of rate^k / k! over k > n."""
+def _few(uniform, rate, terms=_TERMS):
+    """Counts for rates up to _FEW, from u e^rate < sum of rate^k / k! over k > n; `terms` is even, and the largest count."""
     # Two interleaved chains of powers and of sums: half the latency, which is what this costs on a CPU.
     square = rate * rate
     powers = [rate, square]
-    while len(powers) < _TERMS + 2:
+    while len(powers) < terms + 2:
         powers.append(powers[-2] * square)
     term = [power * (1 / math.factorial(k)) for k, power in enumerate(powers, start=1)]
     # What lies beyond the last term kept is a geometric series to the accuracy it needs.
-    beyond = 1 + rate * (1 / (_TERMS + 3)) * (1 + rate * (1 / (_TERMS + 4)))
-    survival = term[_TERMS] + term[_TERMS + 1] * beyond
+    beyond = 1 + rate * (1 / (terms + 3)) * (1 + rate * (1 / (terms + 4)))
+    survival = term[terms] + term[terms + 1] * beyond
     survivals = []
-    for n in range(_TERMS - 1, 0, -2):
+    for n in range(terms - 1, 0, -2):
         survivals.append(survival + term[n])
         survival = survival + (term[n] + term[n - 1])
         survivals.append(survival)
@@ -279,11 +350,11 @@ def _many(word, rate):
     inverse = 1 / rate
     z = jnp.maximum(normal_quantile(word, rate.dtype) + _dither(word, rate.dtype), _LOWEST * root)
     s = z * (root * inverse)
-    shift = _polynomial(_SHIFT[2], s)
-    shift = _polynomial(_SHIFT[1], s) + inverse * shift
-    shift = _polynomial(_SHIFT[0], s) + inverse * shift
+    shift = polynomial(_SHIFT[2], s)
+    shift = polynomial(_SHIFT[1], s) + inverse * shift
+    shift = polynomial(_SHIFT[0], s) + inverse * shift
     whole = jnp.floor(rate)
-    beyond = ((rate - whole) + (shift + z * z * _polynomial(_SQUARE, s))) + root * z
+    beyond = ((rate - whole) + (shift + z * z * polynomial(_SQUARE, s))) + root * z
     return jnp.maximum(whole + jnp.floor(beyond), 0.0)
 
 
@@ -292,22 +363,3 @@ def _dither(word, dtype):
     low = jax.lax.bitcast_convert_type(word & jnp.uint32(0xFF), jnp.int32)
     return (low.astype(dtype) - 127.5) * (_DITHER / 256)
 
-
-def _log(x):
-    """ln x for x in (0, 1]; in float32 from exponent and mantissa, four times faster on a CPU than `jnp.log`."""
-    if x.dtype != jnp.float32:
-        return jnp.log(x)
-    bits = jax.lax.bitcast_convert_type(x, jnp.int32)
-    exponent = (bits - jnp.int32(0x3F3504F3)) >> jnp.int32(23)
-    f = jax.lax.bitcast_convert_type(bits - (exponent << jnp.int32(23)), jnp.float32) - 1
-    return exponent.astype(jnp.float32) * math.log(2) + f * _polynomial(_LOG, f)
-
-
-def _polynomial(coefficients: Sequence[float], x):
-    """The polynomial with these coefficients, lowest first, by Estrin's scheme: short chains of operations."""
-    terms = list(coefficients)
-    while len(terms) > 1:
-        pairs = [terms[i] + terms[i + 1] * x for i in range(0, len(terms) - 1, 2)]
-        terms = pairs + terms[len(pairs) * 2 :]
-        x = x * x
-    return terms[0]

@@ -4,6 +4,8 @@ The exchange g spans e^-70 ... 1e6 hops per step, so it travels as its logarithm
 element in the dtype it is given, float32 included, without forming d² or g², which under- and overflow there.
 """
 
+import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -24,6 +26,18 @@ _ASINH_SERIES = (
     0.02807620787248294,
     -0.013099914529717229,
 )
+# ln(1+f)/f for f from sqrt(1/2)-1 to sqrt(2)-1, error times |f| 5e-9.
+_LOG = (
+    0.999999899,
+    -0.499999734,
+    0.333348799,
+    -0.250032168,
+    0.199414068,
+    -0.165350391,
+    0.150506207,
+    -0.145605333,
+    0.0871268739,
+)
 # exp(80) times any request below 1e3 levels is finite in float32; what is missing is added after the logarithm.
 _MAX_LOG_SCALE = 80.0
 
@@ -43,6 +57,46 @@ def safe_log(x: Float[Array, "*s"]) -> Float[Array, "*s"]:
         0.0
     """
     return jnp.log(jnp.maximum(x, jnp.finfo(x.dtype).tiny))
+
+
+def polynomial(coefficients: Sequence[float], x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """The polynomial with these coefficients, lowest first, by Estrin's scheme: short chains of operations.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> float(polynomial((1.0, 2.0, 3.0), jnp.float32(2.0)))
+        17.0
+    """
+    terms = list(coefficients)
+    while len(terms) > 1:
+        pairs = [terms[i] + terms[i + 1] * x for i in range(0, len(terms) - 1, 2)]
+        terms = pairs + terms[len(pairs) * 2 :]
+        x = x * x
+    return jnp.asarray(terms[0])
+
+
+def normal_log(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """ln x for positive normal numbers; in float32 from exponent and mantissa, on a CPU in a third of the time of `jnp.log`.
+
+    Zero, subnormal numbers, infinity and NaN give some finite number in float32.
+
+    Args:
+        x: positive normal numbers.
+
+    Returns:
+        ln x, to 5e-9 of the mantissa's part before rounding.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> f"{normal_log(jnp.float32(10.0)):.6f}"
+        '2.302585'
+    """
+    if x.dtype != jnp.float32:
+        return jnp.log(x)
+    bits = jax.lax.bitcast_convert_type(x, jnp.int32)
+    exponent = (bits - jnp.int32(0x3F3504F3)) >> jnp.int32(23)
+    f = jax.lax.bitcast_convert_type(bits - (exponent << jnp.int32(23)), jnp.float32) - 1
+    return exponent.astype(jnp.float32) * math.log(2) + f * polynomial(_LOG, f)
 
 
 @jax.custom_jvp
@@ -79,18 +133,19 @@ def cell_response(
     square = bounded * bounded
     root = jnp.sqrt(1 + square)
     # Large x first in `where`: x + sqrt(1 + x²) would overflow, 2x does not, and the difference is below one ulp.
-    logarithm = jnp.log(jnp.where(is_large, 2 * x, bounded + root)) + jnp.where(is_large, beyond, 0.0)
+    logarithm = normal_log(jnp.where(is_large, 2 * x, bounded + root)) + jnp.where(is_large, beyond, 0.0)
     if drift.dtype == jnp.float32:
         # A logarithm near 1 loses digits; the odd polynomial takes over there, at no division (8.5e-8 below x = 1/2).
         series = jnp.full_like(bounded, _ASINH_SERIES[-1])
         for coefficient in _ASINH_SERIES[-2::-1]:
             series = series * square + coefficient
-        small, is_small = bounded * series, x < 0.5
+        small, is_apart = bounded * series, x >= 0.5
     else:
         # log1p of x + x²/(1 + sqrt(1 + x²)), with the digits that 1 + ... rounds away put back.
         excess = bounded + square / (1 + root)
-        small, is_small = jnp.log1p(excess), x < 2.0
-    positive = jnp.where(is_small, small, logarithm)
+        small, is_apart = jnp.log1p(excess), x >= 2.0
+    # NaN takes the small branch, which keeps it.
+    positive = jnp.where(is_apart, logarithm, small)
     half_affinity = jnp.where(drift < 0, -positive, positive)
     # The same root in other words: one that both results share would be stored and read again, a fifth of the ledger's traffic
     # on a CPU, where a kernel has one output.
