@@ -460,7 +460,7 @@ def _step(
         tilted = [_tilted_drift(*item) for item in zip(layout.pack(half_tilts), heights, log_exchanges)]
         drifts, held = [drift for drift, _ in tilted], [is_held for _, is_held in tilted]
     responses = [numerics.cell_response(*item) for item in zip(drifts, log_exchanges)]
-    half_affinities = [half_affinity for half_affinity, _ in responses]
+    affinities = [affinity for affinity, _ in responses]
     activities = [activity for _, activity in responses]
     if held is None:
         held = [cell.is_saturated(drift, height) for drift, height in zip(drifts, heights)]
@@ -475,7 +475,7 @@ def _step(
         moved = leaves
 
     entries = {
-        "heat": [2 * drift * half_affinity for drift, half_affinity in zip(drifts, half_affinities)],
+        "heat": [drift * affinity for drift, affinity in zip(drifts, affinities)],
         "path": [jnp.abs(drift) for drift in drifts],
         "saturated": [is_held.astype(drift.dtype) for is_held, drift in zip(held, drifts)],
         "actuation": work,
@@ -485,7 +485,7 @@ def _step(
     }
     if hops != "mean":
         assert moves is not None
-        entries["realised_heat"] = [2 * half_affinity * move for half_affinity, move in zip(half_affinities, moves)]
+        entries["realised_heat"] = [affinity * move for affinity, move in zip(affinities, moves)]
     if ends is not None:
         entries["range_clipped"] = ends
     compare = {}

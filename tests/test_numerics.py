@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from limjax.physics.numerics import CompensatedSum, cell_response, hop_rates, safe_log
+from limjax.physics.numerics import CompensatedSum, cell_response, hop_rates, normal_log, safe_log
 
 response = jax.jit(cell_response)
 rates = jax.jit(hop_rates)
@@ -28,15 +28,15 @@ def grid():
 
 def test_response_over_the_whole_range(grid):
     drift, log_exchange, d, g, activity = grid
-    half_affinity, a = response(jnp.asarray(drift), jnp.asarray(log_exchange))
-    assert half_affinity.dtype == a.dtype == jnp.float32
-    np.testing.assert_allclose(half_affinity, np.arcsinh(d / (2 * g)), rtol=ULPS, atol=1e-37)
+    affinity, a = response(jnp.asarray(drift), jnp.asarray(log_exchange))
+    assert affinity.dtype == a.dtype == jnp.float32
+    np.testing.assert_allclose(affinity, 2 * np.arcsinh(d / (2 * g)), rtol=ULPS, atol=1e-37)
     np.testing.assert_allclose(a, activity, rtol=ULPS)
-    assert (np.asarray(half_affinity)[d == 0] == 0).all()
+    assert (np.asarray(affinity)[d == 0] == 0).all()
 
 
 def test_gradient_over_the_whole_range(grid):
-    """d/dd and d/dln g of asinh(d/2g) and A are 1/A, -d/A, d/A and 4g²/A."""
+    """d/dd and d/dln g of 2 asinh(d/2g) and A are 2/A, -2d/A, d/A and 4g²/A."""
     drift, log_exchange, d, g, activity = grid
 
     @jax.jit
@@ -52,9 +52,9 @@ def test_gradient_over_the_whole_range(grid):
 
     (h_d, a_d), (h_g, a_g), (back_h, back_a) = tangents(jnp.asarray(drift), jnp.asarray(log_exchange))
     for got, expected in (
-        (h_d, 1 / activity),
+        (h_d, 2 / activity),
         (a_d, d / activity),
-        (h_g, -d / activity),
+        (h_g, -2 * d / activity),
         (a_g, 4 * g * (g / activity)),
     ):
         np.testing.assert_allclose(got, expected, rtol=ULPS, atol=1e-37)
@@ -64,9 +64,9 @@ def test_gradient_over_the_whole_range(grid):
 
 def test_response_in_float64(grid, x64):
     _, log_exchange, d, g, activity = grid
-    half_affinity, a = cell_response(jnp.asarray(d), jnp.asarray(log_exchange.astype(np.float64)))
-    assert half_affinity.dtype == a.dtype == jnp.float64
-    np.testing.assert_allclose(half_affinity, np.arcsinh(d / (2 * g)), rtol=2e-14, atol=1e-300)
+    affinity, a = cell_response(jnp.asarray(d), jnp.asarray(log_exchange.astype(np.float64)))
+    assert affinity.dtype == a.dtype == jnp.float64
+    np.testing.assert_allclose(affinity, 2 * np.arcsinh(d / (2 * g)), rtol=2e-14, atol=1e-300)
     np.testing.assert_allclose(a, activity, rtol=2e-14)
 
 
@@ -92,11 +92,11 @@ def test_first_and_second_derivative_against_finite_differences(output, argument
 
 def test_exchange_below_the_smallest_float():
     """e^-200 is 0 in float32; its affinity is not infinite."""
-    half_affinity, activity = response(jnp.float32(3.0), jnp.float32(-200.0))
-    assert float(half_affinity) == pytest.approx(np.log(3.0) + 200.0, rel=1e-6)
+    affinity, activity = response(jnp.float32(3.0), jnp.float32(-200.0))
+    assert float(affinity) == pytest.approx(2 * (np.log(3.0) + 200.0), rel=1e-6)
     assert float(activity) == 3.0
     slopes = jax.grad(lambda d, lg: cell_response(d, lg)[0], (0, 1))(jnp.float32(3.0), jnp.float32(-200.0))
-    np.testing.assert_allclose(slopes, (1 / 3, -1.0), rtol=1e-6)
+    np.testing.assert_allclose(slopes, (2 / 3, -2.0), rtol=1e-6)
 
 
 def test_no_request_and_no_exchange_is_finite():
@@ -210,3 +210,13 @@ def test_sum_can_be_differentiated(x64):
         return s.total
 
     assert float(jax.grad(total)(jnp.asarray(2.0))) == pytest.approx(15.0, rel=1e-12)
+
+
+def test_normal_log():
+    x = np.concatenate([np.geomspace(1.2e-38, 3e38, 4001), 1 + np.linspace(-0.3, 0.42, 999)]).astype(np.float32)
+    np.testing.assert_allclose(normal_log(jnp.asarray(x)), np.log(x.astype(np.float64)), rtol=3e-7, atol=1e-8)
+
+
+def test_no_number_is_no_number():
+    for d, lg in ((np.nan, 0.0), (1.0, np.nan)):
+        assert np.isnan(response(jnp.float32(d), jnp.float32(lg))).all()

@@ -176,7 +176,7 @@ class ArrheniusCell(eqx.Module):
             F [kT].
         """
         drift, log_exchange = self._operands(drift, barrier)
-        return 2 * numerics.cell_response(drift, log_exchange)[0]
+        return numerics.cell_response(drift, log_exchange)[0]
 
     def heat(self, drift: ArrayLike, barrier: ArrayLike) -> Float[Array, "..."]:
         """Q = d F: mean heat of one step, equal to its entropy production.
@@ -189,7 +189,7 @@ class ArrheniusCell(eqx.Module):
             Q [kT], never negative. Cost: one logarithm, one root and a few products per element.
         """
         drift, log_exchange = self._operands(drift, barrier)
-        return 2 * drift * numerics.cell_response(drift, log_exchange)[0]
+        return drift * numerics.cell_response(drift, log_exchange)[0]
 
     def activity(self, drift: ArrayLike, barrier: ArrayLike) -> Float[Array, "..."]:
         """A = sqrt(d² + 4g²): mean number of hops of one step, and variance of its displacement.
