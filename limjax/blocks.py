@@ -75,14 +75,22 @@ class Blocks:
             for group in self.groups
         ]
 
-    def leaf_sums(self, blocks: list[Float[Array, "..."]]) -> Float[Array, "leaves"]:
-        """Sum of the blocks over each leaf."""
+    def leaf_sums(self, entries: list[list[Float[Array, "..."]]]) -> Float[Array, "entries leaves"]:
+        """Sums over each leaf of some entries, each a list of blocks.
+
+        Packed leaves are summed for all entries at once: on a CPU a reduction of a few numbers costs a microsecond or two.
+        """
         sums: list[Any] = [None] * len(self.sizes)
         dtype = jnp.result_type(float)
-        for group, block in zip(self.groups, blocks):
-            for i, piece in zip(group, self._pieces(group, block)):
-                sums[i] = jnp.sum(piece).astype(dtype)
-        return jnp.stack(sums) if sums else jnp.zeros((0,), dtype)
+        for group, blocks in zip(self.groups, zip(*entries)):
+            if len(group) == 1:
+                sums[group[0]] = jnp.stack([jnp.sum(block).astype(dtype) for block in blocks])
+                continue
+            rows = jnp.stack(blocks)
+            ends = np.cumsum([self.sizes[i] for i in group])
+            for i, end in zip(group, ends):
+                sums[i] = jnp.sum(rows[:, end - self.sizes[i] : end], axis=1).astype(dtype)
+        return jnp.stack(sums, axis=1) if sums and entries else jnp.zeros((len(entries), len(self.sizes)), dtype)
 
     def _pieces(self, group, block):
         if len(group) == 1:

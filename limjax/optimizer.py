@@ -398,12 +398,13 @@ def _per_block(value: BarrierValue, layout: Blocks) -> list[Float[Array, "..."]]
     return layout.spread(value)
 
 
-def _leaf_sums(value: BarrierValue, layout: Blocks) -> Float[Array, "leaves"]:
-    """Sum of a per-parameter quantity over each leaf, whatever the form of the barrier it came from."""
-    if isinstance(value, list):
-        return layout.leaf_sums(value)
+def _leaf_sums(entries: dict[str, BarrierValue], layout: Blocks) -> dict[str, Float[Array, "leaves"]]:
+    """Sums of per-parameter quantities over each leaf, whatever the form of the barrier they came from."""
+    listed = {name: value for name, value in entries.items() if isinstance(value, list)}
     dtype = jnp.result_type(float)
-    return value.astype(dtype) * jnp.asarray(layout.sizes, dtype)
+    sizes = jnp.asarray(layout.sizes, dtype)
+    sums = dict(zip(listed, layout.leaf_sums(list(listed.values()))))
+    return sums | {name: value.astype(dtype) * sizes for name, value in entries.items() if not isinstance(value, list)}
 
 
 def _move_barrier(
@@ -494,8 +495,9 @@ def _step(
         compare[name], other_work, _ = _move_barrier(other, compare_inputs, layout)
         entries[f"compare/{name}/heat"] = _heats(compare[name].height, drifts, cell, layout)
         entries[f"compare/{name}/actuation"] = other_work
-    sums = {name: value if name in ledger.blocks else _leaf_sums(value, layout) for name, value in entries.items()}
-    ledger = ledger.add(sums, optimizer_heat)
+    kept = {name: value for name, value in entries.items() if name in ledger.blocks}
+    summed = {name: value for name, value in entries.items() if name not in ledger.blocks}
+    ledger = ledger.add(kept | _leaf_sums(summed, layout), optimizer_heat)
     return moved, state._replace(ledger=ledger, barrier=barrier, compare=compare)
 
 
@@ -569,4 +571,4 @@ def _charge_optimizer(memory, old_inner, new_inner, inputs: BarrierInputs, leave
     layout = Blocks(drift)
     barrier, work, _ = _move_barrier(barrier, inputs._replace(drift=drift, gradient=drift, cell=cell), layout)
     heats = _heats(barrier.height, layout.pack(drift), cell, layout)
-    return (cell, barrier), layout.leaf_sums(heats) + _leaf_sums(work, layout)
+    return (cell, barrier), sum(_leaf_sums({"heat": heats, "actuation": work}, layout).values())

@@ -215,8 +215,8 @@ def exact_step(
 ) -> Float[Array, "..."]:
     """The hops of one step of one array: `exact_hops` of `step_words` at the rates of `hop_rates`, and its derivative.
 
-    Where one barrier serves the array, all rates lie close together, and on a CPU, where the sampler is as dear as its
-    operations are many, only the branch is computed that they need. GPUs wait for memory and compute both.
+    On a CPU, where the sampler is as dear as its operations are many, only the branch of the inverse is computed that the rates
+    of the array need, if it is the same for all; GPUs wait for memory and compute both.
 
     Args:
         leaf: number of the array in the parameter tree.
@@ -238,10 +238,9 @@ def exact_step(
     def any_rates(key, step, drift, log_exchange):
         return exact_hops(*step_words(key, leaf, step, drift.shape), *hop_rates(drift, log_exchange))
 
-    arguments = key, step, drift, log_exchange
-    if log_exchange.ndim:
-        return any_rates(*arguments)
-    return jax.lax.platform_dependent(*arguments, cpu=_by_rates(leaf, any_rates), default=any_rates)
+    return jax.lax.platform_dependent(
+        key, step, drift, log_exchange, cpu=_by_rates(leaf, any_rates), default=any_rates
+    )
 
 
 @exact_step.defjvp
@@ -268,9 +267,10 @@ def _by_rates(leaf, any_rates):
 
     @jax.custom_batching.custom_vmap
     def draw(key, step, drift, log_exchange):
-        # Both rates grow apart with the request, so those of the largest enclose all others.
-        larger, smaller = hop_rates(jnp.max(jnp.abs(drift), initial=0.0), log_exchange)
-        branch = jnp.where(larger < _RARE, 0, jnp.where(larger < _FEW, 1, jnp.where(smaller >= _FEW, 2, 3)))
+        # The rates multiply to g² and differ by |d|: the larger is at most |d| + g.
+        highest = jnp.max(jnp.abs(drift), initial=0.0) + jnp.exp(jnp.max(log_exchange, initial=-jnp.inf))
+        lowest = jnp.exp(2 * jnp.min(log_exchange, initial=jnp.inf)) / highest
+        branch = jnp.where(highest < _RARE, 0, jnp.where(highest < _FEW, 1, jnp.where(lowest >= _FEW, 2, 3)))
         return jax.lax.switch(branch, branches, key, step, drift, log_exchange)
 
     @draw.def_vmap
