@@ -1,7 +1,7 @@
 """Writes docs/results/performance.md and its figure from the JSON files of the other benchmarks.
 
 limjax bench --sizes 1e4,1e5,1e6,1e7,3e7 --out benchmarks/results/bench_cpu.json
-taskset -c 0 limjax bench --only steps --sizes 200704,1048576 --out benchmarks/results/bench_cpu_one_core.json
+taskset -c 0 limjax bench --only steps,activities --sizes 200704,1048576 --out benchmarks/results/bench_cpu_one_core.json
 python benchmarks/random_numbers.py
 python benchmarks/allocator.py
 python benchmarks/tuning.py
@@ -48,12 +48,18 @@ def steps(bench: dict) -> list[str]:
         for mode in modes
     ]
     lines += table(["mode", *(f"{n:,}" for n in sizes)], cells)
-    exact = at["exact, ledger compensated", sizes[-1]]
-    return lines + [
-        f"Exact hops with a compensated ledger: {1e3 / exact['nanoseconds_per_parameter']:.0f} million parameters per second at "
-        f"{sizes[-1]:,}, with {exact['hops_per_parameter']:.0f} hops per parameter and step.",
-        "",
-    ]
+    return lines
+
+
+def activities(bench: dict) -> list[str]:
+    rows = [
+        [r["mode"], f"{r['barrier_kt']:g}", f"{r['request_levels']:g}", f"{r['hops_per_parameter']:.3g}",
+         f"{1e-6 * r['parameters_per_second']:.0f}", f"{r['ratio']:.2f}"]
+        for r in bench["activities"]
+    ]  # fmt: skip
+    note = "Exact hops at other barriers and requests, 1e6 parameters; hops are those of one parameter in one step:"
+    header = ["mode", "barrier [kT]", "request [levels]", "hops", "million parameters per second", "ratio to Adam"]
+    return [note, "", *table(header, rows)]
 
 
 def samplers(bench: dict) -> list[str]:
@@ -146,7 +152,7 @@ def main() -> None:
     for path in sorted(RESULTS.glob("bench_*.json")):
         bench = json.loads(path.read_text())
         lines += ["", f"## {named(bench)}", ""]
-        for part in (steps, samplers, training, memory, startup):
+        for part in (steps, activities, samplers, training, memory, startup):
             if part.__name__ in bench:
                 lines += part(bench)
         name = f"step_cost_{path.stem.removeprefix('bench_')}.png"

@@ -10,7 +10,7 @@ import pytest
 
 from limjax.benchmarks.steps import compiled_step, step_modes
 from limjax.benchmarks.training import compiled_run, training_variants
-from limjax.physics.hops import exact_hops, gaussian_hops
+from limjax.physics.hops import exact_step, gaussian_hops
 from limjax.physics.random import key_words, step_words
 from limjax.tasks import get_task
 
@@ -33,9 +33,11 @@ def test_step(benchmark, mode, parameters):
 @pytest.mark.parametrize("rate", [0.01, 1.0, 8.0, 100.0])
 @pytest.mark.parametrize("kind", ["exact", "gaussian"])
 def test_sampler(benchmark, kind, rate, elements=1_000_000):
-    sampler = exact_hops if kind == "exact" else gaussian_hops
     words, rates = key_words(jax.random.key(0)), jnp.full(elements, rate, jnp.float32)
-    draw = jax.jit(lambda step: sampler(*step_words(words, 0, step, (elements,)), rates, rates))
+    if kind == "exact":
+        draw = jax.jit(lambda step: exact_step(0, words, step, jnp.zeros(elements), jnp.log(jnp.float32(rate))))
+    else:
+        draw = jax.jit(lambda step: gaussian_hops(*step_words(words, 0, step, (elements,)), rates, rates))
     jax.block_until_ready(draw(jnp.int32(0)))
     benchmark(lambda: jax.block_until_ready(draw(jnp.int32(1))))
 

@@ -5,7 +5,12 @@ cheapest that is no worse than plain counts; and tuned barriers: one spline, one
 spline together with the learning rate. Everything is judged on the same held-out seeds with exact hops; tuning uses
 other seeds and validation data of its own. Writes `benchmarks/results/tuning.json` and `docs/results/tuning.md`.
 
+Rules for other tasks: with `--rules`, one learned rule is tuned on perceptrons of several sizes and lengths of training at once;
+it and the rule of digits-mlp alone are then tried on the tasks named, unchanged but for the length of the run.
+
     python examples/tuned_table.py --tasks digits-mlp --outer-steps 40
+    python examples/tuned_table.py --rules --outer-steps 24 --tasks ""
+    python examples/tuned_table.py --tasks digits-cnn,digits-mlp-wide --add --kinds none
 """
 
 import argparse
@@ -33,6 +38,7 @@ from limjax.tuning import (
     held_out_seeds,
     plain_validation_loss,
     tune,
+    tune_rule,
 )
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -50,6 +56,26 @@ SETTINGS = {
 FIRST = "digits-mlp"
 """The task whose learned rules are tried on the others."""
 SINGLE = "learned rule per parameter"
+
+# Perceptrons of other sizes, batches and lengths, on the same digits: what a rule for unseen tasks is tuned on.
+FAMILY = (
+    dict(width=64, steps=400, batch_size=128),
+    dict(width=160, steps=200, batch_size=128),
+    dict(width=64, steps=150, batch_size=64),
+)
+FAMILY_LIMIT = 1.02
+FAMILY_KINDS = {
+    "learned rule of several perceptrons": False,
+    "learned rule of several perceptrons and learning rate": True,
+}
+
+
+def family_problem(settings: dict, steps: int | None) -> Problem:
+    rest = dict(settings)
+    task = digits_mlp(width=rest.pop("width"))
+    if steps is not None:
+        rest["steps"] = steps
+    return Problem(task, limjax.ArrheniusCell(lsb=2.0**-8), learning_rate=3e-3, **rest)
 
 
 def problem_of(name: str, steps: int | None, learning_rate: float | None = None) -> Problem:
@@ -179,7 +205,6 @@ def measure(name: str, options, rules: dict, earlier: dict | None, save) -> None
         }
         print(f"  {kind}: {e.energy_kt:.2f} kT at {e.mean_loss:.4f} ± {e.loss_error:.4f} ({result.result})", flush=True)
         save(content)
-    content["transferred"] = {}
     for kind, rule in rules.items():
         # Unchanged but for the length of the run, which is the unit of its progress.
         barrier = limjax.barriers.files.barrier_from_json(rule["barrier"], kind)
@@ -197,21 +222,19 @@ def measure(name: str, options, rules: dict, earlier: dict | None, save) -> None
 
 def tuned_rules(options, save) -> None:
     """Learned rules for tasks they have not seen, each tuned on all of `FAMILY` at once."""
-    problems = [family_problem(options.steps, **settings) for settings, _ in FAMILY]
-    start = starts(problems[0])["learned rule per parameter"][0]
-    start = eqx.tree_at(lambda b: b.slopes, start, jnp.asarray(FAMILY_SLOPES))
-    plain = [plain_validation_loss(p, p.design(start), options.selection) for p in problems]
-    limits = [margin * loss for (_, margin), loss in zip(FAMILY, plain)]
+    problems = [family_problem(settings, options.steps) for settings in FAMILY]
+    start = starts(problems[0])[SINGLE][0]
+    limits = [FAMILY_LIMIT * plain_validation_loss(p, p.design(start), options.selection) for p in problems]
     for kind, with_rate in FAMILY_KINDS.items():
         if options.kinds and kind not in options.kinds.split(","):
             continue
         began = time.monotonic()
         result = tune_rule(
             problems, start, max_loss=limits, tune_learning_rate=with_rate, outer_steps=options.outer_steps,
-            seeds=[max(1, options.seeds * 400 * 128 // (p.steps * p.batch_size) // 2) for p in problems],
-            held_out=min(8, options.held_out), selection=options.selection,
+            outer_rate=0.07, seeds=options.seeds, held_out=min(8, options.held_out), selection=options.selection,
         )  # fmt: skip
-        print(f"  {kind}: {[f'{e.energy_kt:.2f} kT at {e.mean_loss:.4f}' for e in result.after]} ({result.result})", flush=True)
+        reached = ", ".join(f"{e.energy_kt:.2f} kT at {e.mean_loss:.4f}" for e in result.after)
+        print(f"  {kind}: {reached} ({result.result})", flush=True)
         save(
             kind,
             {
@@ -220,17 +243,23 @@ def tuned_rules(options, save) -> None:
                 "result": str(result.result),
                 "seconds": time.monotonic() - began,
                 "members": [
-                    {**settings, "margin": margin, "validation_loss": nearest, **row(after)}
-                    for (settings, margin), nearest, after in zip(FAMILY, result.nearest, result.after)
+                    {**settings, "validation_limit": limit, "validation_loss": nearest, **row(after)}
+                    for settings, limit, nearest, after in zip(FAMILY, limits, result.nearest, result.after)
                 ],
             },
         )
 
 
 def at_equal_loss(task: dict, entry: dict) -> str:
-    """How many times more the cheapest hand-made barrier costs that loses no more than this entry."""
-    energies = [h["energy_kt"] for h in task["hand_made"] if h["test_loss"] <= entry["test_loss"]]
-    return f"{min(energies) / entry['energy_kt']:.2f}" if energies else ""
+    """How many times more the hand-made barriers cost at the loss of this entry, between the best of them; empty beyond them."""
+    front: list[tuple[float, float]] = []
+    for loss, energy in sorted((h["test_loss"], h["energy_kt"]) for h in task["hand_made"]):
+        if not front or energy < front[-1][1]:
+            front.append((loss, energy))
+    losses, energies = zip(*front)
+    if not losses[0] <= entry["test_loss"] <= losses[-1]:
+        return ""
+    return f"{np.exp(np.interp(entry['test_loss'], losses, np.log(energies))) / entry['energy_kt']:.2f}"
 
 
 def page(content: dict) -> str:
@@ -240,8 +269,9 @@ def page(content: dict) -> str:
         "Made by `examples/tuned_table.py`. Heat and barrier work per parameter with exact hops, mean over held-out seeds that",
         "neither tuning nor the choice of its result has seen. The hand-made barrier is the cheapest of the grid whose mean test",
         "loss is at most the plain optimizer's plus one standard error; it was chosen on the held-out seeds themselves, which",
-        "favours it. A tuned barrier is `no worse` by the same rule. `At equal loss` is the ratio to the cheapest hand-made barrier",
-        "whose mean loss is at most that of the row, whatever plain training's is; empty where none is that good.",
+        "favours it. A tuned barrier is `no worse` by the same rule. `At equal loss` is the ratio to hand-made barriers at the mean test",
+        "loss of the row, whatever plain training's is: the logarithm of the energy interpolated between those that no other",
+        "beats in both, empty where none of them is that good.",
     ]
     for name, c in content["tasks"].items():
         best = c["best_hand_made"]
@@ -323,7 +353,10 @@ def main() -> None:
         rules = dict(content.get("rules", {}))
         single = content["tasks"].get(FIRST, {}).get("tuned", {}).get(SINGLE)
         if single is not None and name != FIRST:
-            rules[f"{SINGLE}, tuned on {FIRST} alone"] = {"barrier": single["barrier"], "log_rate": single["log_rate"]}
+            rules[f"{SINGLE} of {FIRST}"] = {
+                "barrier": single["barrier"],
+                "log_rate": single.get("log_rate", [0.0, 0.0]),
+            }
         earlier = content["tasks"].get(name) if options.add else None
         measure(name, options, rules, earlier, functools.partial(save, name))
 

@@ -2,12 +2,13 @@
 
 import gc
 import json
+import math
 import resource
 
 import jax
 import pytest
 
-from limjax.benchmarks import measure_memory, measure_samplers, measure_steps, measure_training
+from limjax.benchmarks import measure_activities, measure_memory, measure_samplers, measure_steps, measure_training
 from limjax.benchmarks.memory import expected_bytes
 from limjax.benchmarks.steps import compiled_step, step_modes
 from limjax.benchmarks.timing import median_ratio
@@ -65,6 +66,15 @@ def test_times_are_measured():
     assert training[0]["variant"] == "bare optimizer" and training[0]["ratio"] == 1
 
 
+def test_hops_of_a_step_are_those_of_its_barrier_and_request(monkeypatch):
+    monkeypatch.setattr("limjax.benchmarks.steps._ACTIVITIES", ((12.0, 1.0), (30.0, 0.1)))
+    rows = measure_activities(1000, rounds=1)
+    assert [r["mode"] for r in rows] == ["exact", "exact, ledger compensated"] * 2
+    for r in rows:
+        expected = math.hypot(r["request_levels"], 2 * 1e6 * math.exp(-r["barrier_kt"]))
+        assert r["hops_per_parameter"] == pytest.approx(expected, rel=0.01)
+
+
 def test_median_of_ratios_and_not_ratio_of_medians():
     assert median_ratio([2.0, 20.0, 6.0], [1.0, 10.0, 1.0]) == 2.0
 
@@ -82,7 +92,7 @@ def test_the_command_writes_json(tmp_path, capsys):
 @pytest.mark.parametrize(
     "words, message",
     [
-        (["--only", "speed"], "parts of steps, samplers, training, memory, startup, got 'speed'"),
+        (["--only", "speed"], "parts of steps, activities, samplers, training, memory, startup, got 'speed'"),
         (["--sizes", "many"], "numbers with commas, for example 1e4,1e6; got 'many'"),
         (["--sizes", "1e12"], "from 1 to"),
         (["--rounds", "0"], "at least 1, got 0"),

@@ -7,12 +7,15 @@ import jax
 import jax.numpy as jnp
 
 from limjax.benchmarks.timing import interleaved, median_ratio
-from limjax.physics.hops import exact_hops, gaussian_hops
+from limjax.physics.hops import exact_step, gaussian_hops
 from limjax.physics.random import key_words, step_words
 
 
 def measure_samplers(elements: int = 1_000_000, rounds: int = 10) -> list[dict[str, Any]]:
     """Time of the hops of one step, random words included, against two `jax.random.poisson` or one `jax.random.normal`.
+
+    "exact" is one barrier for the array, which asks for nothing; "exact, rates of all sizes" a barrier for each parameter, with
+    rates from a tenth to ten times the one named.
 
     Args:
         elements: parameters.
@@ -38,12 +41,17 @@ def measure_samplers(elements: int = 1_000_000, rounds: int = 10) -> list[dict[s
         )
 
     two = jax.jit(lambda k, r: jax.random.poisson(k, r) - jax.random.poisson(jax.random.fold_in(k, 1), r))
-    exact = jax.jit(lambda w, s, r: exact_hops(*step_words(w, 0, s, (elements,)), r, r))
+    exact = jax.jit(lambda w, s, d, g: exact_step(0, w, s, d, g))
+    nothing = jnp.zeros(elements)
     for rate in (0.01, 1.0, 8.0, 100.0):
-        rates = jnp.full(elements, rate, jnp.float32)
-        compare("exact", rate, lambda r=rates: two(key, r), lambda r=rates: exact(words, step, r))
+        rates, log_rate = jnp.full(elements, rate, jnp.float32), jnp.log(jnp.float32(rate))
+        compare("exact", rate, lambda r=rates: two(key, r), lambda g=log_rate: exact(words, step, nothing, g))
+    spread = jnp.geomspace(0.1, 10.0, elements, dtype=jnp.float32)
+    compare(
+        "exact, rates of all sizes", 1.0, lambda: two(key, spread), lambda: exact(words, step, nothing, jnp.log(spread))
+    )
     normal = jax.jit(lambda k, a: jnp.sqrt(a) * jax.random.normal(k, (elements,)))
     gaussian = jax.jit(lambda w, s, a: gaussian_hops(*step_words(w, 0, s, (elements,)), a, a))
-    spread = jnp.full(elements, 2.0, jnp.float32)
-    compare("gaussian", 2.0, lambda: normal(key, spread), lambda: gaussian(words, step, spread))
+    variance = jnp.full(elements, 2.0, jnp.float32)
+    compare("gaussian", 2.0, lambda: normal(key, variance), lambda: gaussian(words, step, variance))
     return rows

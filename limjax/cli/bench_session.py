@@ -9,11 +9,18 @@ import jax
 from rich.console import Console
 from rich.table import Table
 
-from limjax.benchmarks import measure_memory, measure_samplers, measure_startup, measure_steps, measure_training
+from limjax.benchmarks import (
+    measure_activities,
+    measure_memory,
+    measure_samplers,
+    measure_startup,
+    measure_steps,
+    measure_training,
+)
 from limjax.tasks import get_task
 from limjax.training import versions
 
-_PARTS = ("steps", "samplers", "training", "memory", "startup")
+_PARTS = ("steps", "activities", "samplers", "training", "memory", "startup")
 
 
 def run_bench(*, sizes: str, rounds: int, task: str, only: str | None, out: str | None, json_output: bool) -> None:
@@ -44,12 +51,16 @@ def run_bench(*, sizes: str, rounds: int, task: str, only: str | None, out: str 
     content = machine()
     measure = {
         "steps": lambda: measure_steps(counts, rounds),
+        "activities": lambda: measure_activities(rounds=rounds),
         "samplers": lambda: measure_samplers(rounds=rounds),
         "training": lambda: measure_training(task, rounds),
         "memory": measure_memory,
         "startup": measure_startup,
     }
-    show = {"steps": _steps, "samplers": _samplers, "training": _training, "memory": _memory, "startup": _startup}
+    show = {
+        "steps": _steps, "activities": _activities, "samplers": _samplers, "training": _training, "memory": _memory,
+        "startup": _startup,
+    }  # fmt: skip
     console.print(f"limjax bench on {content['device']}, jax {content['versions']['jax']} (Ctrl-C keeps what is done)")
     try:
         for part in parts:
@@ -98,6 +109,16 @@ def _steps(rows: list[dict[str, Any]]) -> Table:
     for r in rows:
         numbers = (f"{1e3 * r['seconds']:.3f}", f"{r['nanoseconds_per_parameter']:.3f}", f"{r['ratio']:.2f}")
         table.add_row(r["mode"], f"{r['parameters']:,}", *numbers, end_section="bytes_per_second" in r)
+    return table
+
+
+def _activities(rows: list[dict[str, Any]]) -> Table:
+    table = _table(
+        "Step with exact hops", "mode", "barrier [kT]", "request [levels]", "hops", "million/s", "ratio to Adam"
+    )
+    for r in rows:
+        numbers = f"{r['hops_per_parameter']:.3g}", f"{1e-6 * r['parameters_per_second']:.0f}", f"{r['ratio']:.2f}"
+        table.add_row(r["mode"], f"{r['barrier_kt']:g}", f"{r['request_levels']:g}", *numbers)
     return table
 
 

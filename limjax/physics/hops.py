@@ -238,9 +238,7 @@ def exact_step(
     def any_rates(key, step, drift, log_exchange):
         return exact_hops(*step_words(key, leaf, step, drift.shape), *hop_rates(drift, log_exchange))
 
-    return jax.lax.platform_dependent(
-        key, step, drift, log_exchange, cpu=_by_rates(leaf, any_rates), default=any_rates
-    )
+    return jax.lax.platform_dependent(key, step, drift, log_exchange, cpu=_by_rates(leaf, any_rates), default=any_rates)
 
 
 @exact_step.defjvp
@@ -362,4 +360,3 @@ def _dither(word, dtype):
     """A uniform of width _DITHER and mean 0 from the 8 lowest bits, which the float32 quantile hardly sees."""
     low = jax.lax.bitcast_convert_type(word & jnp.uint32(0xFF), jnp.int32)
     return (low.astype(dtype) - 127.5) * (_DITHER / 256)
-

@@ -154,6 +154,7 @@ def cell_response(
     twice_root = jnp.sqrt(4 + 4 * square)
     return affinity, jnp.where(is_large, magnitude, jnp.exp(log_exchange) * twice_root)
 
+
 @cell_response.defjvp
 def _cell_response_jvp(primals, tangents):
     drift, log_exchange = primals
