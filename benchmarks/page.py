@@ -2,6 +2,7 @@
 
 limjax bench --sizes 1e4,1e5,1e6,1e7,3e7 --out benchmarks/results/bench_cpu.json
 taskset -c 0 limjax bench --only steps,activities --sizes 200704,1048576 --out benchmarks/results/bench_cpu_one_core.json
+python benchmarks/accelerator.py       # where there is one
 python benchmarks/random_numbers.py
 python benchmarks/allocator.py
 python benchmarks/tuning.py
@@ -60,6 +61,18 @@ def activities(bench: dict) -> list[str]:
     note = "Exact hops at other barriers and requests, 1e6 parameters; hops are those of one parameter in one step:"
     header = ["mode", "barrier [kT]", "request [levels]", "hops", "million parameters per second", "ratio to Adam"]
     return [note, "", *table(header, rows)]
+
+
+def largest(bench: dict) -> list[str]:
+    rows = [
+        [
+            r["mode"],
+            *((f"{r['nanoseconds_per_parameter']:.3f}", f"{r['ratio']:.2f}") if r["fits"] else ("does not fit", "")),
+        ]
+        for r in bench["largest"]
+    ]
+    note = f"{bench['largest'][0]['parameters']:.0e} parameters, every mode alone beside bare Adam:"
+    return [note, "", *table(["mode", "ns per parameter", "ratio to Adam"], rows)]
 
 
 def samplers(bench: dict) -> list[str]:
@@ -152,7 +165,7 @@ def main() -> None:
     for path in sorted(RESULTS.glob("bench_*.json")):
         bench = json.loads(path.read_text())
         lines += ["", f"## {named(bench)}", ""]
-        for part in (steps, activities, samplers, training, memory, startup):
+        for part in (steps, largest, activities, samplers, training, memory, startup):
             if part.__name__ in bench:
                 lines += part(bench)
         name = f"step_cost_{path.stem.removeprefix('bench_')}.png"

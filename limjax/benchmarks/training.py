@@ -65,29 +65,32 @@ def training_variants(task: Task) -> dict[str, optax.GradientTransformation]:
     }
 
 
-def measure_training(name: str = "digits-mlp", rounds: int = 20, steps: int = 200) -> list[dict[str, Any]]:
-    """Time of a training step of one task with its default batch.
+def measure_training(
+    task: Task | str = "digits-mlp", rounds: int = 20, steps: int = 200, batch_size: int | None = None
+) -> list[dict[str, Any]]:
+    """Time of a training step of one task.
 
     Args:
-        name: the task.
+        task: a `Task`, or the name of one.
         rounds: rounds of the timing.
         steps: training steps per round.
+        batch_size: examples per step; None takes the task's.
 
     Returns:
-        Rows with `task`, `variant`, `seconds` per step (median) and `ratio` (to the bare optimizer).
+        Rows with `task`, `parameters`, `variant`, `seconds` per step (median) and `ratio` (to the bare optimizer).
     """
-    task = get_task(name)
-    runs = {
-        variant: compiled_run(task, optimizer, task.defaults.batch_size, steps)
-        for variant, optimizer in training_variants(task).items()
-    }
-    calls = {
-        variant: (lambda run=run, arguments=arguments: run(*arguments)) for variant, (run, arguments) in runs.items()
-    }
+    task = get_task(task) if isinstance(task, str) else task
+    batch_size = task.defaults.batch_size if batch_size is None else batch_size
+    calls, parameters = {}, 0
+    for variant, optimizer in training_variants(task).items():
+        run, arguments = compiled_run(task, optimizer, batch_size, steps)
+        parameters = sum(leaf.size for leaf in jax.tree.leaves(arguments[0]))
+        calls[variant] = lambda run=run, arguments=arguments: run(*arguments)
     seconds = interleaved(calls, rounds, warm_up=1)
     return [
         {
-            "task": name,
+            "task": task.name,
+            "parameters": parameters,
             "variant": variant,
             "seconds": statistics.median(times) / steps,
             "ratio": median_ratio(times, seconds["bare optimizer"]),

@@ -12,7 +12,8 @@ def bench(
     rounds: Annotated[int, typer.Option(help="Rounds of every timing; medians are shown.")] = 20,
     task: Annotated[str, typer.Option(help="Task whose training step is timed.")] = "digits-mlp",
     only: Annotated[
-        str | None, typer.Option(help="Only these parts, with commas: steps, samplers, training, memory, startup.")
+        str | None,
+        typer.Option(help="Only these parts, with commas: steps, activities, samplers, training, memory, startup."),
     ] = None,
     out: Annotated[str | None, typer.Option(help="JSON file to write to; default none.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON to stdout, tables to stderr.")] = False,
