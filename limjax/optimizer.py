@@ -571,4 +571,5 @@ def _charge_optimizer(memory, old_inner, new_inner, inputs: BarrierInputs, leave
     layout = Blocks(drift)
     barrier, work, _ = _move_barrier(barrier, inputs._replace(drift=drift, gradient=drift, cell=cell), layout)
     heats = _heats(barrier.height, layout.pack(drift), cell, layout)
-    return (cell, barrier), sum(_leaf_sums({"heat": heats, "actuation": work}, layout).values())
+    sums = _leaf_sums({"heat": heats, "actuation": work}, layout)
+    return (cell, barrier), sums["heat"] + sums["actuation"]

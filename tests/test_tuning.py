@@ -282,10 +282,10 @@ def test_one_rule_for_several_problems(problem):
     """Every problem keeps its own limit, and all share one rule."""
     short = Problem(problem.task, problem.cell, steps=18, batch_size=16, learning_rate=2e-2)
     problems, seen = [problem, short], []
-    start = limjax.LearnedBarrier.from_theory(1e9, units=2)
-    limits = [1.5 * plain_validation_loss(p, p.design(start), 8) for p in problems]
+    # A spline, because a learned rule compiles for a minute; both span a run.
+    limits = [1.5 * plain_validation_loss(p, p.design(START), 8) for p in problems]
     result = tune_rule(
-        problems, start, max_loss=limits, seeds=[2, 3], held_out=2, outer_steps=8, outer_rate=0.7, selection=8,
+        problems, START, max_loss=limits, seeds=[2, 3], held_out=2, outer_steps=8, outer_rate=0.7, selection=8,
         on_progress=lambda rows, left: seen.append(len(rows)),
     )  # fmt: skip
     assert result.result is TuneCode.completed and seen == [2] * 8

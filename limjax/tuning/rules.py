@@ -83,7 +83,7 @@ def tune_rule(
         >>> import limjax
         >>> from limjax.tasks import get_task
         >>> lengths = [Problem(get_task("quadratic"), steps=n) for n in (20, 40)]
-        >>> result = tune_rule(lengths, limjax.LearnedBarrier.from_theory(1.0), max_loss=[1e5, 1e5], seeds=1, held_out=1,
+        >>> result = tune_rule(lengths, limjax.SplineBarrier([9.0, 12.0], 20), max_loss=[1e5, 1e5], seeds=1, held_out=1,
         ...                    outer_steps=1, selection=1)
         >>> [float(d.barrier.steps) for d in result.designs]
         [20.0, 40.0]
