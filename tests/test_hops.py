@@ -301,3 +301,21 @@ def test_step_has_the_straight_through_gradient_and_keeps_nan():
         moved = jax.jit(hops.exact_step, static_argnums=0)(0, key, step, drift, jnp.float32(log_exchange))
         assert (np.isnan(moved) == (np.arange(50) == 7)).all()
     assert hops.exact_step(0, key, step, jnp.zeros((0, 3)), jnp.float32(0.0)).shape == (0, 3)
+
+
+def test_step_under_second_derivatives_of_a_scan_and_outside_of_jit():
+    key = key_words(jax.random.key(11))
+
+    def run(x):
+        def body(c, i):
+            moved = hops.exact_step(1, key, i, 0.3 * c, jnp.float32(-1.0))
+            return c - 0.01 * moved, jnp.sum(moved * c)
+
+        return jnp.sum(jax.lax.scan(body, x, jnp.arange(2))[1])
+
+    x = jnp.linspace(-1.0, 1.0, 3)
+    np.testing.assert_allclose(jax.jacfwd(jax.grad(run))(x), jax.jacrev(jax.grad(run))(x), rtol=1e-6)
+    before = hops._drawn._cache_size()
+    for i in range(3):
+        hops.exact_step(1, key, jnp.int32(i), x, jnp.float32(-1.0))
+    assert hops._drawn._cache_size() == before + 1

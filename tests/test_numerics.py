@@ -216,7 +216,18 @@ def test_normal_log():
     x = np.concatenate([np.geomspace(1.2e-38, 3e38, 4001), 1 + np.linspace(-0.3, 0.42, 999)]).astype(np.float32)
     np.testing.assert_allclose(normal_log(jnp.asarray(x)), np.log(x.astype(np.float64)), rtol=3e-7, atol=1e-8)
 
+    slopes = jax.vmap(jax.grad(normal_log))(jnp.asarray([0.5, 2.0], jnp.float32))
+    np.testing.assert_allclose(slopes, [2.0, 0.5], rtol=1e-6)
+
+
+@pytest.mark.parametrize(("d", "lg"), [(1e5, -80.0), (1e6, -79.0), (1e10, -80.0), (1e30, -90.0), (1e5, -93.0)])
+def test_requests_of_many_levels_over_a_high_barrier(d, lg):
+    """d/2g is beyond float32 there, its logarithm is not."""
+    affinity, activity = response(jnp.float32(d), jnp.float32(lg))
+    assert float(affinity) == pytest.approx(2 * (np.log(d) - lg), rel=1e-6) and float(activity) == np.float32(d)
+
 
 def test_no_number_is_no_number():
     for d, lg in ((np.nan, 0.0), (1.0, np.nan)):
         assert np.isnan(response(jnp.float32(d), jnp.float32(lg))).all()
+    assert np.isposinf(response(jnp.float32(np.inf), jnp.float32(0.0))).all()

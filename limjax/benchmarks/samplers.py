@@ -47,9 +47,8 @@ def measure_samplers(elements: int = 1_000_000, rounds: int = 10) -> list[dict[s
         rates, log_rate = jnp.full(elements, rate, jnp.float32), jnp.log(jnp.float32(rate))
         compare("exact", rate, lambda r=rates: two(key, r), lambda g=log_rate: exact(words, step, nothing, g))
     spread = jnp.geomspace(0.1, 10.0, elements, dtype=jnp.float32)
-    compare(
-        "exact, rates of all sizes", 1.0, lambda: two(key, spread), lambda: exact(words, step, nothing, jnp.log(spread))
-    )
+    log_spread = jnp.log(spread)
+    compare("exact, rates of all sizes", 1.0, lambda: two(key, spread), lambda: exact(words, step, nothing, log_spread))
     normal = jax.jit(lambda k, a: jnp.sqrt(a) * jax.random.normal(k, (elements,)))
     gaussian = jax.jit(lambda w, s, a: gaussian_hops(*step_words(w, 0, s, (elements,)), a, a))
     variance = jnp.full(elements, 2.0, jnp.float32)

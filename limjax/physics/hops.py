@@ -1,7 +1,7 @@
 """Random hops of one step from random words: exact Poisson counts or their Gaussian limit.
 
-Every function works element by element with a fixed number of operations, no loop and no table, so that it fuses with
-the update around it, on any device and under any `vmap`.
+Every function but `exact_step` works element by element with a fixed number of operations, no loop and no table, so that it
+fuses with the update around it, on any device and under any `vmap`. `exact_step` chooses between them on a CPU.
 
 The normal quantile is a rational function of ln 4p(1-p), in the spirit of Giles, Approximating the erfinv function, GPU
 Computing Gems Jade (2011) 109; the inverse of the Poisson law is that of Giles, ACM TOMS 42, 7 (2016), Algorithm 955,
@@ -25,7 +25,7 @@ from limjax.physics.random import step_words
 # there loses the probability of more, 2e-9 at the rate 4, and about that of the words' 32 bits.
 _FEW = 4.0
 _TERMS = 20
-# The same with fewer terms: P(N > 8) is 1e-9 at this rate.
+# The same with fewer terms: P(N > 8) is 5e-10 at this rate.
 _RARE = 0.4
 _RARE_TERMS = 8
 # Width of the dither of the normal variate, see _dither: it adds 3e-7 to the variance of 1.
@@ -216,7 +216,7 @@ def exact_step(
     """The hops of one step of one array: `exact_hops` of `step_words` at the rates of `hop_rates`, and its derivative.
 
     On a CPU, where the sampler is as dear as its operations are many, only the branch of the inverse is computed that the rates
-    of the array need, if it is the same for all; GPUs wait for memory and compute both.
+    of the array need, where bounds of them show that it is the same for all; GPUs wait for memory and compute both.
 
     Args:
         leaf: number of the array in the parameter tree.
@@ -235,10 +235,8 @@ def exact_step(
         (4,)
     """
 
-    def any_rates(key, step, drift, log_exchange):
-        return exact_hops(*step_words(key, leaf, step, drift.shape), *hop_rates(drift, log_exchange))
-
-    return jax.lax.platform_dependent(key, step, drift, log_exchange, cpu=_by_rates(leaf, any_rates), default=any_rates)
+    # The rule above is the derivative; where JAX forgets it, in second derivatives of a scan, there is none.
+    return _drawn(leaf, *jax.tree.map(jax.lax.stop_gradient, (key, step, drift, log_exchange)))
 
 
 @exact_step.defjvp
@@ -247,8 +245,18 @@ def _exact_step_jvp(leaf, primals, tangents):
     return moved, jnp.broadcast_to(tangents[2], moved.shape)
 
 
+@functools.partial(jax.jit, static_argnums=0, inline=True)
+def _drawn(leaf, key, step, drift, log_exchange):
+    # Compiled as one outside of `jit` too: the functions below are new ones at every call.
+    def any_rates(key, step, drift, log_exchange):
+        return exact_hops(*step_words(key, leaf, step, drift.shape), *hop_rates(drift, log_exchange))
+
+    chosen = _by_rates(leaf, any_rates)
+    return jax.lax.platform_dependent(key, step, drift, log_exchange, cpu=chosen, default=any_rates)
+
+
 def _by_rates(leaf, any_rates):
-    """`any_rates`, but with one branch of the inverse only where all rates of the array need the same."""
+    """`any_rates`, but with one branch of the inverse only where bounds of the rates show that all need the same."""
 
     def only(inverse):
         def draw(key, step, drift, log_exchange):
