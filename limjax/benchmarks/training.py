@@ -60,7 +60,9 @@ def training_variants(task: Task) -> dict[str, optax.GradientTransformation]:
         "mean, static barrier compared": wrapped("mean"),
         "mean, plain sums": wrapped("mean", compare=(), compensated=False),
         "mean, per leaf": wrapped("mean", compare=(), granularity="leaf"),
+        "gaussian": wrapped("gaussian", compare=()),
         "gaussian, static barrier compared": wrapped("gaussian"),
+        "exact": wrapped("exact", compare=()),
         "exact, static barrier compared": wrapped("exact"),
     }
 
