@@ -278,6 +278,7 @@ def test_budgets_are_kept(problem):
     assert result.after.energy_kt < 1.3 * limit
 
 
+@pytest.mark.slow
 def test_one_rule_for_several_problems(problem):
     """Every problem keeps its own limit, and all share one rule."""
     short = Problem(problem.task, problem.cell, steps=18, batch_size=16, learning_rate=2e-2)
