@@ -58,7 +58,10 @@ def activities(bench: dict) -> list[str]:
          f"{1e-6 * r['parameters_per_second']:.0f}", f"{r['ratio']:.2f}"]
         for r in bench["activities"]
     ]  # fmt: skip
-    note = "Exact hops at other barriers and requests, 1e6 parameters; hops are those of one parameter in one step:"
+    size = bench["activities"][0]["parameters"]
+    note = (
+        f"Exact hops at other barriers and requests, {size:,} parameters; hops are those of one parameter in one step:"
+    )
     header = ["mode", "barrier [kT]", "request [levels]", "hops", "million parameters per second", "ratio to Adam"]
     return [note, "", *table(header, rows)]
 

@@ -36,6 +36,7 @@ from limjax.tuning import (
     evaluate_hand_made,
     hand_made_policies,
     held_out_seeds,
+    non_dominated,
     plain_validation_loss,
     tune,
     tune_rule,
@@ -252,12 +253,9 @@ def tuned_rules(options, save) -> None:
 
 def at_equal_loss(task: dict, entry: dict) -> str:
     """How many times more the hand-made barriers cost at the loss of this entry, between the best of them; empty beyond them."""
-    front: list[tuple[float, float]] = []
-    for loss, energy in sorted((h["test_loss"], h["energy_kt"]) for h in task["hand_made"]):
-        if not front or energy < front[-1][1]:
-            front.append((loss, energy))
-    losses, energies = zip(*front)
-    if not losses[0] <= entry["test_loss"] <= losses[-1]:
+    points = np.array(sorted((h["test_loss"], h["energy_kt"]) for h in task["hand_made"]))
+    losses, energies = points[non_dominated(points)].T
+    if not (losses.size and losses[0] <= entry["test_loss"] <= losses[-1]):
         return ""
     return f"{np.exp(np.interp(entry['test_loss'], losses, np.log(energies))) / entry['energy_kt']:.2f}"
 

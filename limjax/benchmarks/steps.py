@@ -128,7 +128,7 @@ def measure_activities(parameters: int = 1_000_000, rounds: int = 10) -> list[di
         rounds: rounds of the timing.
 
     Returns:
-        Rows with `mode`, `barrier_kt`, `request_levels`, `hops_per_parameter` of a step, `seconds` (median), `ratio` (to bare
+        Rows with `parameters`, `mode`, `barrier_kt`, `request_levels`, `hops_per_parameter` of a step, `seconds` (median), `ratio` (to bare
         Adam, median over the rounds) and `parameters_per_second`.
     """
     rows = []
@@ -140,6 +140,7 @@ def measure_activities(parameters: int = 1_000_000, rounds: int = 10) -> list[di
             middle = statistics.median(seconds[name])
             rows.append(
                 {
+                    "parameters": parameters,
                     "mode": name,
                     "barrier_kt": barrier,
                     "request_levels": request,
