@@ -16,6 +16,10 @@ def limits(
     updates: Annotated[str, typer.Option(help="What counts as an update: flop, token or optimizer.")] = "flop",
     time: Annotated[float | None, typer.Option(help="Duration of the training [s]; default 90 days.")] = None,
     hardware: Annotated[str, typer.Option(help="Accelerator compared with.")] = "H100 SXM bf16",
+    loss_ratio: Annotated[
+        float | None,
+        typer.Option(help="Times one convergence brings the loss down; default 4^bits, range to one level."),
+    ] = None,
     temperature: Annotated[float, typer.Option(help="Temperature of the cells [K].")] = 300.0,
     catalogue: Annotated[list[str] | None, typer.Option(help="TOML file with hardware of your own.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -36,7 +40,7 @@ def limits(
         updates=updates,
         time=time,
         hardware=hardware,
-        conditions=Conditions(temperature=temperature),
+        conditions=Conditions(temperature=temperature, loss_ratio=loss_ratio),
         catalogue=records,
     )
     written = []
@@ -50,6 +54,8 @@ def limits(
 
         typer.echo(dumps(result.as_dict(), indent=2))
         return
-    typer.echo(result.text())
+    from rich.console import Console
+
+    typer.echo(result.text(min(Console().width, 100)))
     if written:
         typer.echo("\nFigures: " + ", ".join(str(path) for path in written))

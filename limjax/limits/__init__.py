@@ -1,24 +1,14 @@
 """The thermodynamic limits of learning, from one cell to brain scale, every number with its assumptions."""
 
-from limjax.limits import bounds
+from limjax.limits import approaches, bounds, direct, law, mean_path
+from limjax.limits.conditions import Conditions
 from limjax.limits.projection import PowerLawFit, Projection, fit_path, fit_power_law, project
 from limjax.limits.records import Catalogue, Record, load_catalogue
 from limjax.limits.scaling import LAWS, ComputeOptimal, ScalingLaw, compute_optimal
-from limjax.limits.stack import (
-    Conditions,
-    ConvergenceHeat,
-    Entry,
-    Headline,
-    Limits,
-    Stack,
-    WorkloadEnergies,
-    build_stack,
-    convergence_heat,
-    energy_limits,
-    workload_energies,
-)
+from limjax.limits.stack import Entry, Headline, LawEnergies, Limits, Stack, build_stack, energy_limits
 from limjax.limits.walls import Walls, walls
 from limjax.limits.workload import Workload
+from limjax.limits.workload_energies import ConvergenceHeat, WorkloadEnergies, convergence_heat, workload_energies
 
 __all__ = [
     "LAWS",
@@ -28,6 +18,7 @@ __all__ = [
     "ConvergenceHeat",
     "Entry",
     "Headline",
+    "LawEnergies",
     "Limits",
     "PowerLawFit",
     "Projection",
@@ -37,14 +28,18 @@ __all__ = [
     "Walls",
     "Workload",
     "WorkloadEnergies",
+    "approaches",
     "bounds",
     "build_stack",
     "compute_optimal",
     "convergence_heat",
+    "direct",
     "energy_limits",
     "fit_path",
     "fit_power_law",
+    "law",
     "load_catalogue",
+    "mean_path",
     "project",
     "walls",
     "workload_energies",

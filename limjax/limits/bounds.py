@@ -1,7 +1,8 @@
-r"""Least heat of one operation on one memory cell: erasure, direction, precision, speed, retention, actuation.
+r"""Least heat of one operation on one memory cell, and of one convergence of it.
 
-Each is a bound of its own; a limit is their stack, never one number. The energy-speed-precision frontier of a whole
-training is in `limjax.limits.frontier`, whose functions are also found here.
+Each is a line of its own; a limit is their stack, never one number. `convergence` is the law of `limjax.limits.law` as one
+function. `drive`, `direction_error` and `hopping_precision` are costs of this cell, a ladder with local detailed balance; another
+device may pay less. `erasure`, `precision`, `transport` and `jump_count` are theorems under the conditions they name.
 
 Source: docs/limits.md and the works named at each function.
 """
@@ -11,33 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from limjax.limits.frontier import (
-    APPROACHES,
-    approach_heat,
-    attempts_for_heat,
-    constant_at_exchange,
-    constant_heat,
-    constant_plateau,
-    contraction_for_heat,
-    lyapunov_at_price,
-    lyapunov_heat,
-    minimum_contraction,
-    minimum_variance,
-    optimal_exchange,
-    rate_matched_at_ratio,
-    rate_matched_heat,
-    static_heat,
-    variance_for_heat,
-    variance_price,
-)
+from limjax.limits import law
 from limjax.limits.inputs import Argument, broadcast, is_known, read, worst
-from limjax.limits.powerlaw import (
-    power_law_constant,
-    power_law_contraction,
-    power_law_exchange,
-    power_law_heat,
-    power_law_minimum_variance,
-)
 from limjax.limits.roots import monotone_root
 from limjax.physics.actuation import free_energy
 
@@ -53,6 +29,48 @@ def _probability(value, name, high=1 - 1e-7):
 def _entropy(p):
     """Binary entropy in nats, for 0 < p < 1."""
     return -p * jnp.log(p) - (1 - p) * jnp.log1p(-p)
+
+
+def convergence(
+    loss_ratio: ArrayLike, contraction: ArrayLike | None = None, averaged: ArrayLike = 0.0
+) -> Float[Array, "..."]:
+    r"""The law of learning-in-memory: least heat per parameter to bring the loss of a bowl down.
+
+    $$ Q = 2\ln\frac{L_0}{L_T} + 2 n_\mathrm{avg}, \qquad\text{or in a given time}\qquad
+       Q = \frac{(uT)^2}{uT - \frac12\ln(L_0/L_T)} $$
+
+    2 kT for every e-fold of the loss, 4 ln 2 for every bit of precision, and 2 kT for every gradient that has to be averaged.
+    Speed costs and so does slowness, as the requests chase the hop noise all the time: the least is at uT = ln(L0/LT).
+
+    Args:
+        loss_ratio: L0/LT, how many times the loss falls, at least 1.
+        contraction: uT, training time over relaxation time; None takes the cheapest.
+        averaged: σ²/h² (1/LT - 1/L0), how many independent gradients the final precision averages; 0 for a full gradient.
+
+    Returns:
+        Heat per parameter [kT]; NaN where traced arguments are infeasible.
+
+    Raises:
+        ValueError: if a known argument is out of its range, or the time shorter than any barrier allows.
+
+    Example:
+        >>> f"{convergence(65536.0):.2f} kT, {convergence(65536.0, 8.0):.2f} in less time, {convergence(65536.0, averaged=10.0):.2f}"
+        '22.18 kT, 26.07 in less time, 42.18'
+
+    Source: derived in docs/law.md; it holds while the barrier is open (`limjax.limits.law.openness`), and is for one bowl: a
+    network is not one.
+    """
+    count = Argument(averaged, "averaged", "It is how many gradients are averaged, for example 100.", open_low=False)
+    ratio, n = broadcast(*read(law.loss_ratio_argument(loss_ratio), count))
+    if contraction is None:
+        return jnp.where(ratio >= 1, 2 * jnp.log(jnp.maximum(ratio, 1.0)) + 2 * n, jnp.nan)
+    if is_known(n) and not np.any(np.asarray(n)):
+        return law.finite_time_heat(ratio, contraction)
+    is_trivial = ratio <= 1
+    if is_known(ratio) and bool(np.any(np.asarray(is_trivial))):
+        raise ValueError("loss_ratio must be above 1 where gradients are averaged in a given time, got 1.")
+    stop = jnp.ones_like(ratio)
+    return law.optimum(ratio, stop, scatter=n / (1 - 1 / ratio), contraction=contraction).heat_kt
 
 
 def erasure(error: ArrayLike = 0.0, bits: ArrayLike = 1.0) -> Float[Array, "..."]:
@@ -117,32 +135,34 @@ def _logit(eps):
 
 
 def direction_error(error: ArrayLike) -> Float[Array, "..."]:
-    r"""Heat of a hop that goes the right way with probability 1 - ε: $F \ge \ln\frac{1-ε}{ε}$.
+    r"""Mean heat of a hop that goes the right way with probability 1 - ε: $Q = (1-2ε)\ln\frac{1-ε}{ε}$.
+
+    Each hop along the tilt releases the affinity F = ln((1-ε)/ε), each one against it takes it back. A cost of this cell.
 
     Args:
         error: ε, probability that the hop goes the wrong way, above 0 and at most 1/2.
 
     Returns:
-        Affinity and heat per hop [kT].
+        Mean heat per hop [kT].
 
     Raises:
         ValueError: if a known argument is out of its range.
 
     Example:
         >>> f"{direction_error(1e-3):.3f} kT"
-        '6.907 kT'
+        '6.893 kT'
 
     Source: local detailed balance, k_up/k_down = e^F.
     """
     (eps,) = read(_probability(error, "error", high=0.5))
-    return _logit(eps)
+    return (1 - 2 * eps) * _logit(eps)
 
 
 def precision(relative_error: ArrayLike) -> Float[Array, "..."]:
     r"""Heat of a steady drive that moves by n ± δn: $Q \ge 2/δ^2$ (thermodynamic uncertainty relation).
 
-    It binds a drive without feedback. A weight that contracts towards its target forgets early noise and may stay
-    below it: `lyapunov_heat`.
+    It binds a steady drive without feedback. A weight that contracts towards its target forgets early noise and may stay
+    below it: `convergence`. Drives that change in time obey another relation (docs/neighbours.md).
 
     Args:
         relative_error: δ, standard deviation of the displacement over its mean.
@@ -217,9 +237,11 @@ def drive(net_rate: ArrayLike, attempt_rate: ArrayLike, barrier: ArrayLike) -> F
 
 
 def transport(distance_squared: ArrayLike, diffusion: ArrayLike, time: ArrayLike) -> Float[Array, "..."]:
-    r"""Heat of moving a distribution in a given time, at any barrier: $Q \ge W_2^2/(Dτ)$.
+    r"""Heat of moving a distribution over a continuous landscape in a given time: $Q \ge W_2^2/(Dτ)$.
 
-    On the ladder D is the exchange rate of the open barrier. For two Gaussians W2² = (m1-m0)² + (s1-s0)².
+    D is the diffusion constant of the landscape without its barrier, for a cell `ArrheniusCell.diffusion_per_step` over τ. It
+    is no bound of the ladder, where hops of one level at an exchange g take over (g = 1, d = 10: 46.2 < 100 kT); there it is
+    `jump_count`. For two Gaussians W2² = (m1-m0)² + (s1-s0)².
 
     Args:
         distance_squared: W2², squared Wasserstein distance [levels²].
@@ -435,35 +457,43 @@ def slow_two_level_erasure(rate_time: ArrayLike, start: ArrayLike, stop: ArrayLi
 
 
 def retention(
-    time: ArrayLike, failure: ArrayLike = 1e-4, cells: ArrayLike = 1.0, attempt_rate: ArrayLike = 1e9
+    time: ArrayLike,
+    failure: ArrayLike = 1e-4,
+    cells: ArrayLike = 1.0,
+    attempt_rate: ArrayLike = 1e9,
+    ways: int = 1,
 ) -> Float[Array, "..."]:
-    """Barrier that holds cells for a time: B = ln(n k0 t / -ln(1-P)).
+    """Barrier that holds cells for a time: B = ln(w n k0 t / -ln(1-P)).
 
     Args:
         time: t [s].
         failure: P, probability that any of the cells fails.
         cells: n, how many must survive together.
-        attempt_rate: k0 [1/s].
+        attempt_rate: k0 [1/s], each way.
+        ways: w, how many neighbours a level is lost to: 1 for a two-state cell, as device papers count, 2 on a ladder.
 
     Returns:
         B [kT], not negative.
 
     Raises:
-        ValueError: if a known argument is out of its range.
+        ValueError: if a known argument is out of its range, or `ways` is neither 1 nor 2.
 
     Example:
-        >>> f"{retention(315576000.0):.2f} kT"
-        '49.50 kT'
+        >>> f"{retention(315576000.0):.2f} kT one way, {retention(315576000.0, ways=2):.2f} kT both ways"
+        '49.50 kT one way, 50.20 kT both ways'
 
-    Source: Arrhenius escape, P = 1 - exp(-n k0 t e^-B).
+    Source: Arrhenius escape, P = 1 - exp(-w n k0 t e^-B).
     """
+    if ways not in (1, 2):
+        raise ValueError(f"ways must be 1 (two-state cell) or 2 (level of a ladder), got {ways!r}.")
     t, p, n, k0 = read(
         Argument(time, "time", "Retention is in seconds; ten years are 3.16e8."),
         _probability(failure, "failure"),
         Argument(cells, "cells", "It is how many cells must survive."),
         Argument(attempt_rate, "attempt_rate", "It is k0 in 1/s, for example 1e9."),
     )
-    return jnp.maximum(jnp.log(n) + jnp.log(k0) + jnp.log(t) - jnp.log(-jnp.log1p(-p)), 0.0)
+    rate = np.log(float(ways)) + jnp.log(n) + jnp.log(k0) + jnp.log(t)
+    return jnp.maximum(rate - jnp.log(-jnp.log1p(-p)), 0.0)
 
 
 def actuation(start: ArrayLike, stop: ArrayLike, recovery: ArrayLike = 0.0) -> Float[Array, "..."]:
@@ -496,42 +526,3 @@ def actuation(start: ArrayLike, stop: ArrayLike, recovery: ArrayLike = 0.0) -> F
     )
     change = free_energy(after) - free_energy(before)
     return jnp.where(change < 0, share * change, change)
-
-
-__all__ = [
-    "APPROACHES",
-    "actuation",
-    "approach_heat",
-    "attempts_for_heat",
-    "constant_at_exchange",
-    "constant_heat",
-    "constant_plateau",
-    "contraction_for_heat",
-    "direction_error",
-    "drive",
-    "erasure",
-    "hopping_precision",
-    "isothermal_lift",
-    "jump_count",
-    "lyapunov_at_price",
-    "lyapunov_heat",
-    "minimum_contraction",
-    "minimum_variance",
-    "optimal_exchange",
-    "power_law_constant",
-    "power_law_contraction",
-    "power_law_exchange",
-    "power_law_heat",
-    "power_law_minimum_variance",
-    "precision",
-    "rate_matched_at_ratio",
-    "rate_matched_heat",
-    "retention",
-    "slow_two_level_erasure",
-    "static_heat",
-    "transport",
-    "two_level_erasure",
-    "two_level_minimum_time",
-    "variance_for_heat",
-    "variance_price",
-]

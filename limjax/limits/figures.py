@@ -8,7 +8,6 @@ from limjax.limits.scans import Scan, plain, scan_bits, scan_contraction, scan_p
 from limjax.limits.stack import Limits
 from limjax.limits.walls import Walls, walls
 from limjax.limits.workload import Workload
-from limjax.physics.units import thermal_energy_joules
 
 WRITTEN_CELL = "ReRAM"
 """Memory cell that holds the weights in the bars of the walls."""
@@ -47,7 +46,6 @@ def figure_data(limits: Limits, catalogue: Catalogue | None = None) -> FigureDat
     """
     stack = limits.stack
     asked, conditions, chip = stack.workload, stack.conditions, stack.hardware.name
-    heat = stack.entry("LIM, Lyapunov-optimal").joules_per_parameter / thermal_energy_joules(conditions.temperature)
     cases = []
     for said, batch in (("one token", 1.0), (f"{plain(asked.batch)} tokens", asked.batch)):
         if asked.optimum is not None:
@@ -59,7 +57,7 @@ def figure_data(limits: Limits, catalogue: Catalogue | None = None) -> FigureDat
             workload,
             hardware=chip,
             write=WRITTEN_CELL,
-            lim_heat_kt=heat,
+            lim_heat_kt=stack.law.kt_per_parameter,
             temperature=conditions.temperature,
             catalogue=catalogue,
         )

@@ -2,16 +2,30 @@
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-from limjax.limits import frontier
+from limjax.limits import approaches, bounds
+from limjax.limits.approaches import ConstantExchange, LossFollowing, RateMatched
+from limjax.limits.conditions import DEFAULT_TIME_S, OPEN_BARRIER_KT, Conditions
 from limjax.limits.records import Catalogue, Record, load_catalogue
 from limjax.limits.scaling import LAWS
-from limjax.limits.stack import DEFAULT_TIME_S, OPEN_BARRIER_KT, RECONSTRUCTED_BITS, Conditions, convergence_heat
+from limjax.limits.stack import RECONSTRUCTED_BITS
 from limjax.limits.workload import Workload
+from limjax.limits.workload_energies import KT_PER_UPDATE, convergence_heat
 from limjax.physics.units import LN2, thermal_energy_joules
 
+_TITLES = {
+    "LIM, static barrier": "static",
+    "LIM, constant barrier": "constant",
+    "LIM, law": "law",
+}
+_MOVING = (
+    ("best constant barrier", ConstantExchange()),
+    ("rate-matched", RateMatched()),
+    ("loss-following", LossFollowing()),
+)
 DRAWN_HARDWARE = ("V100 SXM2 fp16", "H100 SXM bf16", "B200 fp4")
 
 
@@ -120,17 +134,20 @@ def scan_parameters(
     lines += [
         Line("Landauer per FLOP, Chinchilla", "landauer", chinchilla * bits * LN2 * kt),
         Line("Landauer per FLOP, Kaplan", "landauer", kaplan * bits * LN2 * kt),
-        Line("Landauer per optimizer write, Kaplan", "landauer", x * np.maximum(tokens / batch, 1) * bits * LN2 * kt),
+        Line("law, 2 kT per FLOP, Kaplan", "lim", kaplan * KT_PER_UPDATE * kt),
+        Line("law, 2 kT per optimizer write, Kaplan", "lim", x * np.maximum(tokens / batch, 1) * KT_PER_UPDATE * kt),
     ]
     heats = convergence_heat(
         float(bits),
-        assumed.variance,
+        assumed.loss_ratio,
         assumed.contraction_factor,
         retention_barrier=assumed.retention_barrier,
         attempts=assumed.attempt_rate * DEFAULT_TIME_S,
     )
-    titles = ("LIM, static barrier", "LIM, constant barrier", "LIM, rate-matched", "LIM, Lyapunov-optimal")
-    lines += [Line(title, "lim", x * float(heat) * kt) for title, heat in zip(titles, heats)]
+    lines += [
+        Line(f"{title}, one convergence", "lim", x * float(getattr(heats, name)) * kt)
+        for title, name in _TITLES.items()
+    ]
     few, many = (kaplan * b * LN2 * kt for b in RECONSTRUCTED_BITS)
     return Scan(
         "number of parameters",
@@ -145,7 +162,7 @@ def scan_parameters(
 def scan_contraction(
     parameters: float = 1e15, *, bits: int = 8, points: int = 81, conditions: Conditions | None = None
 ) -> Scan:
-    """Energy of one convergence against training time in convergence times, at fixed size and precision.
+    """Energy of one convergence against training time in relaxation times, at fixed size and precision.
 
     Args:
         parameters: number of parameters.
@@ -154,36 +171,38 @@ def scan_contraction(
         conditions: what the cells are like.
 
     Returns:
-        The curves over aT; NaN where the variance is out of reach.
+        The curves over uT; NaN where the final loss is out of reach.
 
     Raises:
         ValueError: if a number is out of its range.
 
     Example:
         >>> scan_contraction(points=3).axis
-        'training time in convergence times, aT'
+        'training time in relaxation times, uT'
     """
     assumed = Conditions() if conditions is None else conditions
     workload = Workload(parameters, bits=bits)
     whole = workload.parameters * thermal_energy_joules(assumed.temperature)
-    distance = float(2**bits)
-    start = max(float(frontier.minimum_contraction(distance, assumed.variance)), 0.1)
-    # Dense at the start, where the heat falls steeply.
-    x = start * 1.0005 + (min(2.5 * bits * LN2 + 1, frontier.MAX_CONTRACTION) - start) * np.linspace(0, 1, points) ** 2
+    distance, ratio = 2.0**bits, assumed.ratio(bits)
+    # From the shortest time the closed form allows, dense where the heat falls steeply.
+    span = np.log(ratio)
+    x = np.minimum(span * (0.5 + 2.5 * np.linspace(0.01, 1, points) ** 2), approaches.MAX_CONTRACTION)
+    heats = {title: _heats(approach, distance, x, distance**2 / ratio) for title, approach in _MOVING}
+    heats["law, open barrier"] = np.asarray(jax.jit(bounds.convergence)(jnp.full(points, ratio), jnp.asarray(x)))
+    lines = [Line(title, "lim", heat.astype(np.float64) * whole) for title, heat in heats.items()]
+    lines.append(Line("law, in any time", "bound", np.full_like(x, 2 * span) * whole))
+    lines.append(Line(f"Landauer, {bits} ln 2 once", "landauer", np.full_like(x, bits * LN2) * whole))
+    subtitle = (
+        f"{plain(workload.parameters)} parameters, {distance:g} levels, L0/LT = {plain(ratio)}, hop noise paid for"
+    )
+    return Scan("training time in relaxation times, uT", x, tuple(lines), None, (), subtitle)
 
-    def heat(function):
-        # One by one: compiled for one number, and used by the stack as well.
-        return np.array([float(function(distance, theta, assumed.variance)) for theta in x.tolist()])
 
-    lines = [
-        Line("best constant barrier", "lim", heat(frontier.constant_heat)),
-        Line("rate-matched", "lim", heat(frontier.rate_matched_heat)),
-        Line("Lyapunov-optimal", "lim", heat(frontier.lyapunov_heat)),
-        Line(f"Landauer, {bits} ln 2 once", "landauer", np.full_like(x, bits * LN2)),
-    ]
-    lines = [Line(line.label, line.group, line.values.astype(np.float64) * whole) for line in lines]
-    subtitle = f"{plain(workload.parameters)} parameters, {distance:g} levels to a variance of {assumed.variance:g}"
-    return Scan("training time in convergence times, aT", x, tuple(lines), None, (), subtitle)
+def _heats(approach, distance, contraction, final_loss, log_ceiling=None) -> np.ndarray:
+    """Heat of an approach at many times; NaN where the final loss is out of reach."""
+    # Traced, so that what is out of reach leaves a gap instead of raising.
+    heat = jax.jit(lambda theta, ceiling: approaches.heat(approach, distance, theta, final_loss, log_ceiling=ceiling))
+    return np.asarray(heat(jnp.asarray(contraction, jnp.result_type(float)), log_ceiling), np.float64)
 
 
 def scan_time(
@@ -197,9 +216,8 @@ def scan_time(
 ) -> Scan:
     """Energy of one convergence against training time in seconds, at fixed size, precision and attempt rate.
 
-    The schedules are held to exchange rates the cell can make: their heat is at least that of a barrier open all the
-    time, and the larger of the two is drawn. Much longer than the retention time, a static barrier would no longer be as
-    precise as the others.
+    The exchange never exceeds that of a barrier of 2 kT, which is what makes short trainings dear. Much longer than the retention
+    time, a static barrier would no longer be as precise as the others.
 
     Args:
         parameters: number of parameters.
@@ -222,30 +240,25 @@ def scan_time(
     assumed = Conditions() if conditions is None else conditions
     workload = Workload(parameters, bits=bits, time=low)
     whole = workload.parameters * thermal_energy_joules(assumed.temperature)
-    distance, theta = float(2**bits), assumed.contraction_factor * bits * LN2
+    distance, theta, ratio = 2.0**bits, assumed.contraction(bits), assumed.ratio(bits)
     x = np.geomspace(low, high, points)
-    log_attempts = jnp.asarray(np.log(x) + np.log(assumed.attempt_rate), jnp.result_type(float))
+    log_attempts = np.log(x) + np.log(assumed.attempt_rate)
     barrier = assumed.retention_barrier
-    static = frontier.constant_at_exchange(distance, theta, log_attempts - barrier).heat_kt
-    opened = frontier.constant_at_exchange(distance, theta, log_attempts - OPEN_BARRIER_KT).heat_kt
-
-    def held(function):
-        heat = float(function(distance, theta, assumed.variance))
-        return np.maximum(np.asarray(opened, np.float64), heat) * whole
-
-    lines = (
-        Line("static barrier", "lim", np.asarray(static, np.float64) * whole),
-        Line("best constant barrier", "lim", held(frontier.constant_heat)),
-        Line("rate-matched", "lim", held(frontier.rate_matched_heat)),
-        Line("Lyapunov-optimal", "lim", held(frontier.lyapunov_heat)),
-        Line("always open (keeps nothing)", "bound", np.asarray(opened, np.float64) * whole),
-        Line(f"Landauer, {bits} ln 2 once", "landauer", np.full_like(x, bits * LN2) * whole),
-    )
+    scale = jnp.asarray(log_attempts - barrier - np.log(theta), jnp.result_type(float))
+    static = approaches.descend(ConstantExchange(), distance, theta, scale).heat_kt
+    ceiling = jnp.asarray(log_attempts - OPEN_BARRIER_KT - np.log(theta), scale.dtype)
+    lines = [Line("static barrier", "lim", np.asarray(static, np.float64) * whole)]
+    lines += [
+        Line(title, "lim", _heats(approach, distance, np.full(points, theta), distance**2 / ratio, ceiling) * whole)
+        for title, approach in _MOVING
+    ]
+    lines.append(Line("law, open barrier", "bound", np.full_like(x, float(bounds.convergence(ratio, theta))) * whole))
+    lines.append(Line(f"Landauer, {bits} ln 2 once", "landauer", np.full_like(x, bits * LN2) * whole))
     subtitle = (
-        f"{plain(workload.parameters)} parameters, {distance:g} levels, aT = {theta:.3g}, variance {assumed.variance:g}, "
+        f"{plain(workload.parameters)} parameters, {distance:g} levels, uT = {theta:.3g}, L0/LT = {plain(ratio)}, "
         f"k0 = {plain(assumed.attempt_rate)}/s, static {barrier:.1f} kT"
     )
-    return Scan("training time [s]", x, lines, None, (), subtitle)
+    return Scan("training time [s]", x, tuple(lines), None, (), subtitle)
 
 
 def scan_bits(
@@ -278,27 +291,28 @@ def scan_bits(
     chip = (load_catalogue() if catalogue is None else catalogue).get("accelerator", hardware)
     kt = thermal_energy_joules(assumed.temperature)
     x = np.arange(2.0, 33.0)
-    heats = np.array(
-        [
-            convergence_heat(
-                bits,
-                assumed.variance,
-                assumed.contraction_factor,
-                retention_barrier=assumed.retention_barrier,
-                attempts=assumed.attempt_rate * DEFAULT_TIME_S,
-            )
-            for bits in x.tolist()
-        ],
-        np.float64,
-    ).T
+    heats = convergence_heat(
+        jnp.asarray(x, jnp.result_type(float)),
+        assumed.loss_ratio,
+        assumed.contraction_factor,
+        retention_barrier=assumed.retention_barrier,
+        attempts=assumed.attempt_rate * DEFAULT_TIME_S,
+    )
     writes = workload.parameters * workload.total_steps
-    titles = ("LIM, static barrier", "LIM, constant barrier", "LIM, rate-matched", "LIM, Lyapunov-optimal")
     lines = [
         Line(chip.name, "accelerator", np.full_like(x, workload.total_flops * chip.joules_per_flop)),
         Line("Landauer per FLOP", "landauer", workload.total_flops * x * LN2 * kt),
         Line("Landauer per optimizer write", "landauer", writes * x * LN2 * kt),
-        *(Line(title, "lim", workload.parameters * kt * heat) for title, heat in zip(titles, heats)),
+        Line("law, 2 kT per FLOP", "lim", np.full_like(x, workload.total_flops * KT_PER_UPDATE * kt)),
+        *(
+            Line(
+                f"{title}, one convergence",
+                "lim",
+                workload.parameters * kt * np.asarray(getattr(heats, name), np.float64),
+            )
+            for title, name in _TITLES.items()
+        ),
     ]
-    subtitle = f"{plain(workload.parameters)} parameters, Kaplan, variance {assumed.variance:g} level², "
-    subtitle += f"aT = {assumed.contraction_factor:g} ln(levels)"
+    subtitle = f"{plain(workload.parameters)} parameters, Kaplan, L0/LT = "
+    subtitle += "4^bits" if assumed.loss_ratio is None else plain(assumed.loss_ratio)
     return Scan("bits per weight", x, tuple(lines), None, (), subtitle)

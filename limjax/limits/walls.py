@@ -9,7 +9,7 @@ Per workload of N parameters, C FLOP, S optimizer steps and b bits:
 
 Von Neumann pays all four. Compute-in-memory has no memory wall. Learning-in-memory has neither memory nor update nor
 consolidation wall in this sense: the heat of the barrier-limited updates and the work of raising the barriers once,
-from the frontier or from a measured ledger, stand in their place. The arithmetic is charged to all three alike.
+from the law or from a measured ledger, stand in their place. The arithmetic is charged to all three alike.
 
 Source: the walls are those of arXiv:2402.14878; the bookkeeping is this project's.
 """
@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from limjax.limits.records import Catalogue, load_catalogue
 from limjax.limits.scaling import positive
 from limjax.limits.workload import Workload
-from limjax.physics.units import thermal_energy_joules
+from limjax.physics.units import LN2, thermal_energy_joules
 
 COMPONENTS = ("compute", "memory", "update", "consolidation")
 """The parts of a bar, in order."""
@@ -64,7 +64,7 @@ def walls(
     storage: str = "NOR flash",
     reads: float = 2.0,
     transfers: float = 1.0,
-    lim_heat_kt: float = 10.8,
+    lim_heat_kt: float | None = None,
     lim_actuation_kt: float = 2.41,
     temperature: float = 300.0,
     catalogue: Catalogue | None = None,
@@ -79,8 +79,8 @@ def walls(
         storage: cell that holds them afterwards.
         reads: times each weight is read per step (forward and backward).
         transfers: times the whole model is copied to long-term memory.
-        lim_heat_kt: heat of learning-in-memory per parameter for the whole training [kT]; the default is the
-            Lyapunov-optimal one for 256 levels to a variance of one level².
+        lim_heat_kt: heat of learning-in-memory per parameter for the whole training [kT]; None takes the law for one
+            convergence of the workload's bits, 4 b ln 2. A run of `limjax train` measures what its network needs.
         lim_actuation_kt: work of raising one barrier to 40 kT [kT].
         temperature: of the learning-in-memory cells [K].
         catalogue: where hardware is looked up; the package's if None.
@@ -105,7 +105,8 @@ def walls(
     )
     reads = positive(reads, "reads", "It is how often a weight is read per step, for example 2.")
     transfers = positive(transfers, "transfers", "It is how often the model is stored, for example 1.")
-    heat = positive(lim_heat_kt, "lim_heat_kt", "It is heat per parameter in kT.")
+    law = 4 * workload.bits * LN2
+    heat = law if lim_heat_kt is None else positive(lim_heat_kt, "lim_heat_kt", "It is heat per parameter in kT.")
     raising = positive(lim_actuation_kt, "lim_actuation_kt", "It is work per parameter in kT.")
     stored_bits = workload.parameters * workload.bits
     compute = workload.total_flops * chip.joules_per_flop
@@ -137,6 +138,6 @@ def walls(
             0.0,
             ledger_joules * heat,
             ledger_joules * raising,
-            f"{arithmetic}; no reads; {heat:g} kT of updates and {raising:g} kT of barrier per parameter",
+            f"{arithmetic}; no reads; {heat:.4g} kT of updates and {raising:g} kT of barrier per parameter",
         ),
     ]

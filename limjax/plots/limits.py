@@ -195,8 +195,6 @@ def limit_figures(data: FigureData) -> dict[str, Figure]:
         "energy_time": limit_curves(
             data.time,
             "Energy of one convergence against training time",
-            # Down to a thousandth of the optimum: the open barrier would take the axis with it.
-            floor=1e-3 * float(np.nanmin(data.time.lines[3].values)),
         ),
         "energy_bits": limit_curves(data.bits, "Energy against precision", log_x=False, ticks=tuple(range(4, 33, 4))),
         "walls": wall_bars(data.walls),

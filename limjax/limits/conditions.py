@@ -1,0 +1,90 @@
+"""What the cells and the learning are assumed to be like."""
+
+import math
+from dataclasses import dataclass
+
+from limjax.limits import bounds
+from limjax.limits.scaling import positive
+from limjax.physics.units import YEAR_S
+
+DEFAULT_TIME_S = 90 * 86400.0
+"""Duration of a training where none is given [s]."""
+OPEN_BARRIER_KT = 2.0
+"""Lowest barrier at which a ladder still has levels [kT]."""
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What the cells and the learning are assumed to be like; every line of the stack names those it uses.
+
+    Args:
+        temperature: of the bath [K].
+        error: probability that a hop goes the wrong way.
+        relative_error: standard deviation of an update over its mean.
+        loss_ratio: L0/LT, how many times one convergence brings the mean squared distance down. None takes 4^b: from the
+            whole range of a b-bit weight down to one level.
+        contraction_factor: training time over the cheapest one, uT = factor × ln(L0/LT), above one half.
+        attempt_rate: k0 [1/s].
+        retention_time: how long a static barrier must hold a weight [s].
+        retention_failure: probability that it fails to.
+
+    Raises:
+        ValueError: if a number is out of its range.
+    """
+
+    temperature: float = 300.0
+    error: float = 1e-3
+    relative_error: float = 1.0
+    loss_ratio: float | None = None
+    contraction_factor: float = 1.0
+    attempt_rate: float = 1e9
+    retention_time: float = 10 * YEAR_S
+    retention_failure: float = 1e-4
+
+    def __post_init__(self):
+        for name, remedy in (
+            ("temperature", "Room temperature is 300 K."),
+            ("error", "It is a probability below one half, for example 1e-3."),
+            ("relative_error", "It is standard deviation over mean, for example 1."),
+            ("contraction_factor", "It is the training time over the cheapest one, for example 1."),
+            ("attempt_rate", "It is k0 in 1/s, for example 1e9."),
+            ("retention_time", "It is in seconds; ten years are 3.16e8."),
+            ("retention_failure", "It is a probability, for example 1e-4."),
+        ):
+            object.__setattr__(self, name, positive(getattr(self, name), name, remedy))
+        for name, end in (("error", 0.5), ("retention_failure", 1.0)):
+            if getattr(self, name) >= end:
+                raise ValueError(f"{name} must be below {end:g}, got {getattr(self, name):g}. It is a probability.")
+        if self.contraction_factor <= 0.5:
+            raise ValueError(
+                f"contraction_factor must be above 0.5, got {self.contraction_factor:g}: in a shorter time no barrier lets the "
+                "loss fall that far."
+            )
+        if self.loss_ratio is not None:
+            remedy = "It is first loss over last, for example 65536."
+            ratio = positive(self.loss_ratio, "loss_ratio", remedy)
+            if not ratio > 1:
+                raise ValueError(f"loss_ratio must be above 1, got {ratio:g}. {remedy}")
+            object.__setattr__(self, "loss_ratio", ratio)
+
+    @property
+    def retention_barrier(self) -> float:
+        """Barrier that holds a weight for the retention time, one way [kT]."""
+        return float(bounds.retention(self.retention_time, self.retention_failure, attempt_rate=self.attempt_rate))
+
+    def ratio(self, bits: float) -> float:
+        """L0/LT of one convergence for weights of that many bits."""
+        return 4.0**bits if self.loss_ratio is None else self.loss_ratio
+
+    def contraction(self, bits: float) -> float:
+        """uT of one convergence for weights of that many bits."""
+        return self.contraction_factor * math.log(self.ratio(bits))
+
+    def ratio_text(self, bits: float) -> str:
+        """The loss ratio and where it comes from, in a few words."""
+        value = f"L0/LT = {self.ratio(bits):.4g}"
+        return (
+            f"{value} = 4^{bits:g}, from the whole range to one level"
+            if self.loss_ratio is None
+            else f"{value} as given"
+        )
