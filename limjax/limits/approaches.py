@@ -147,7 +147,8 @@ class Knots(AbstractApproach):
         # An open barrier injects 2∫G e^{-2(uT-θ)}dθ; half the sum over the knots is less than that.
         curve = self.log_exchange.astype(contraction.dtype)
         left = jnp.asarray(np.linspace(-2, 0, curve.shape[0]), curve.dtype)
-        injected = jax.nn.logsumexp(curve + contraction[..., None] * left, axis=-1)
+        axis = (1,) * contraction.ndim + (-1,)
+        injected = jax.nn.logsumexp(curve.reshape(axis) + contraction[..., None] * left.reshape(axis), axis=-1)
         return jnp.log(final_loss) - injected - jnp.log(contraction / (curve.shape[0] - 1))
 
 
@@ -225,7 +226,8 @@ def integrate(
 ) -> tuple[HeatAndLoss, Float[Array, "steps ..."]]:
     """`descend` for checked arrays of one shape and dtype, with the loss after every step."""
     dtype = m0.dtype
-    nodes, weights = jnp.asarray(_NODES, dtype), jnp.asarray(_WEIGHTS, dtype)
+    axis = (1,) * m0.ndim + (-1,)
+    nodes, weights = (jnp.asarray(x, dtype).reshape(axis) for x in (_NODES, _WEIGHTS))
 
     def slopes(progress, variance):
         mean = m0 * jnp.exp(-theta * progress)

@@ -1,7 +1,7 @@
 r"""Least heat of one operation on one memory cell, and of one convergence of it.
 
 Each is a line of its own; a limit is their stack, never one number. `convergence` is the law of `limjax.limits.law` as one
-function. `drive`, `direction_error` and `hopping_precision` are costs of this cell, a ladder with local detailed balance; another
+function. `drive`, `hop_affinity`, `direction_error` and `hopping_precision` are costs of this cell, a ladder with local detailed balance; another
 device may pay less. `erasure`, `precision`, `transport` and `jump_count` are theorems under the conditions they name.
 
 Source: docs/limits.md and the works named at each function.
@@ -132,6 +132,28 @@ def isothermal_lift(error: ArrayLike) -> tuple[Float[Array, "..."], Float[Array,
 
 def _logit(eps):
     return jnp.log1p(-eps) - jnp.log(eps)
+
+
+def hop_affinity(error: ArrayLike) -> Float[Array, "..."]:
+    r"""Tilt at which a hop goes the right way with probability 1 - ε: $F = \ln\frac{1-ε}{ε}$.
+
+    Args:
+        error: ε, probability that the hop goes the wrong way, above 0 and at most 1/2.
+
+    Returns:
+        F [kT]; the mean heat of a hop is `direction_error`.
+
+    Raises:
+        ValueError: if a known argument is out of its range.
+
+    Example:
+        >>> f"{hop_affinity(1e-3):.3f} kT"
+        '6.907 kT'
+
+    Source: local detailed balance, k_up/k_down = e^F.
+    """
+    (eps,) = read(_probability(error, "error", high=0.5))
+    return _logit(eps)
 
 
 def direction_error(error: ArrayLike) -> Float[Array, "..."]:

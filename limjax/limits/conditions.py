@@ -72,15 +72,15 @@ class Conditions:
         """Barrier that holds a weight for the retention time, one way [kT]."""
         return float(bounds.retention(self.retention_time, self.retention_failure, attempt_rate=self.attempt_rate))
 
-    def ratio(self, bits: float) -> float:
+    def ratio(self, bits: float | int) -> float:
         """L0/LT of one convergence for weights of that many bits."""
         return 4.0**bits if self.loss_ratio is None else self.loss_ratio
 
-    def contraction(self, bits: float) -> float:
+    def contraction(self, bits: float | int) -> float:
         """uT of one convergence for weights of that many bits."""
         return self.contraction_factor * math.log(self.ratio(bits))
 
-    def ratio_text(self, bits: float) -> str:
+    def ratio_text(self, bits: float | int) -> str:
         """The loss ratio and where it comes from, in a few words."""
         value = f"L0/LT = {self.ratio(bits):.4g}"
         return (

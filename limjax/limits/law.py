@@ -414,8 +414,9 @@ def _at_contraction(first, last, s, floor, theta):
 def _quadrature(w, first, s, floor, span):
     """uT and heat for C = Cmax (1 - e^-w), where Cmax is the price at which the loss stands still at its start."""
     # y = ln(L - f) from its end down, in √: q has a root at the start as C nears Cmax.
-    x = jnp.asarray(0.5 * (_NODES + 1), w.dtype)
-    weight = jnp.asarray(_WEIGHTS, w.dtype) * x * span[..., None]
+    axis = (1,) * w.ndim + (-1,)
+    x = jnp.asarray(0.5 * (_NODES + 1), w.dtype).reshape(axis)
+    weight = jnp.asarray(_WEIGHTS, w.dtype).reshape(axis) * x * span[..., None]
     above = (first - floor)[..., None] * jnp.exp(-span[..., None] * x * x)
     value = above + floor[..., None]
     # (L-f)/(L+s) over its value at the start, and what that lacks to 1, without cancellation: nothing for s = 0.

@@ -43,7 +43,7 @@ def test_uncertainty_relation(reference, x64):
     up, down = entry["inputs"]["k_plus"], entry["inputs"]["k_minus"]
     affinity = math.log(up / down)
     assert close(bounds.hopping_precision(affinity), entry, "tur_product")
-    assert close(bounds.direction_error(down / (up + down)), entry, "affinity")
+    assert close(bounds.hop_affinity(down / (up + down)), entry, "affinity")
     entry = reference["hopping_TUR_near_equilibrium_limit"]
     assert close(bounds.hopping_precision(entry["inputs"]["affinity"]), entry, "tur_product")
 
@@ -122,8 +122,10 @@ def test_direction_and_precision_by_enumeration(x64):
         mean = (joint * net).sum()
         variance = (joint * net**2).sum() - mean**2
         wrong = down / (up + down)
-        affinity = float(bounds.direction_error(wrong))
+        affinity = float(bounds.hop_affinity(wrong))
         heat = mean * affinity
+        # of one hop: its net part carries the affinity
+        assert heat / (up + down) == pytest.approx(float(bounds.direction_error(wrong)), rel=1e-9)
         relative = math.sqrt(variance) / mean
         assert heat * relative**2 == pytest.approx(float(bounds.hopping_precision(affinity)), rel=1e-9)
         assert heat >= float(bounds.precision(relative))

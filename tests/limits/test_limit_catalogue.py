@@ -1,5 +1,6 @@
 """The catalogue: sources, arithmetic of its records, what is wrong with a user's file; and the walls built on it."""
 
+import math
 import re
 
 import pytest
@@ -189,7 +190,10 @@ def test_walls_by_hand():
     assert von.update == cim.update == pytest.approx(steps * bits * 5e-15)
     assert von.consolidation == cim.consolidation == pytest.approx(bits * 0.32e-9)
     kt = thermal_energy_joules(300.0)
-    assert lim.update == pytest.approx(1e9 * kt * 10.8) and lim.consolidation == pytest.approx(1e9 * kt * 2.41)
+    # the law for one convergence of 16 bits
+    assert lim.update == pytest.approx(1e9 * kt * 64 * math.log(2)) and lim.consolidation == pytest.approx(
+        1e9 * kt * 2.41
+    )
     assert von.total == von.compute + von.memory + von.update + von.consolidation
     assert von.as_dict()["total"] == von.total > cim.total > lim.total
     for bar in (von, cim, lim):

@@ -18,24 +18,32 @@ def test_headline(capsys):
     code, out, err = run(capsys, "--parameters", "1e15")
     assert code == 0 and not err
     for text in (
-        "1.15e+08 to 9.18e+08 J",
-        "7.07e+15",
-        "1.11e+15 J (B200 fp4)",
+        "law, one convergence, 22.2 kT",
+        "1.15e8 to 9.18e8",
+        "7.07e15",
+        "B200 fp4 to TPU v3 bf16",
         "Kaplan",
         "Chinchilla 20:1",
         "optimizer write",
+        "8.28e7",
+        "24.9",
         "69.1",
     ):
         assert text in out
     assert "econstruction" in out and "arXiv:2402.14878 v1" in out
-    assert max(map(len, out.splitlines())) < 125
+    assert max(map(len, out.splitlines())) <= 100
 
 
 def test_json(capsys):
     code, out, err = run(capsys, "--parameters", "1e15", "--json")
     content = json.loads(out)
     assert code == 0 and not err
-    assert set(content) == {"workload", "stack", "headline"}
+    assert set(content) == {"workload", "stack", "headline", "convergence", "law"}
+    assert content["convergence"]["loss_ratio"] == 65536 and content["convergence"][
+        "kt_per_parameter"
+    ] == pytest.approx(22.18, abs=0.005)
+    assert set(content["law"]) == {"flop_joules", "token_joules", "write_joules"}
+    assert content["law"]["flop_joules"] == pytest.approx(8.28e7, rel=2e-3)
     assert set(content["headline"]) == {
         "lim_low_joules",
         "lim_high_joules",
@@ -56,13 +64,14 @@ def test_options_reach_the_stack(capsys, tmp_path):
         'unit = "pJ/FLOP"\nyear = 2025\nsource = "our lab book"\nhow = "measured"\n'
     )
     options = ["--tokens", "2e10", "--batch", "1e5", "--bits", "4", "--updates", "optimizer", "--time", "60"]
-    options += ["--hardware", "Mine", "--catalogue", mine, "--temperature", "350", "--json"]
+    options += ["--loss-ratio", "100", "--hardware", "Mine", "--catalogue", mine, "--temperature", "350", "--json"]
     code, out, _ = run(capsys, "--parameters", "1e9", *options)
     content = json.loads(out)
     assert code == 0 and content["workload"]["update_count"] == 2e14 and content["workload"]["time"] == 60
     assert content["headline"]["accelerator_joules"] == pytest.approx(1.2e20 * 5e-13)
     assert content["headline"]["landauer_joules"] == pytest.approx(2e14 * 4 * 1.380649e-23 * 350 * 0.6931471805599453)
-    assert content["stack"][13]["source"] == "our lab book"
+    assert content["convergence"]["loss_ratio"] == 100
+    assert next(entry["source"] for entry in content["stack"] if entry["approach"] == "accelerator") == "our lab book"
 
 
 @pytest.mark.slow
@@ -93,6 +102,7 @@ def test_figures(capsys, tmp_path):
         (["--parameters", "1e15", "--temperature", "-3"], ("temperature must be a positive",)),
         (["--parameters", "1e15", "--catalogue", "none.toml"], ("none.toml cannot be read",)),
         (["--parameters", "1e15", "--batch", "0"], ("batch must be a positive",)),
+        (["--parameters", "1e15", "--loss-ratio", "0.5"], ("loss_ratio must be above 1", "0.5")),
     ],
 )
 def test_wrong_input_is_one_paragraph(capsys, arguments, words):
