@@ -13,11 +13,9 @@ import pytest
 import limjax
 from limjax.barriers.files import barrier_from_json, barrier_to_json, for_run, load_barrier, save_barrier
 from limjax.cli import main
-from limjax.limits.frontier import lyapunov_at_price
 from limjax.physics.checkpointing import checkpointed_loop
 from limjax.tasks import Task, quadratic
 from limjax.tuning import (
-    Design,
     Problem,
     Scale,
     TuneCode,
@@ -394,52 +392,6 @@ def test_objective_multiplier_rises_only_while_the_limit_is_broken():
     assert objective.next_multiplier(0.0, outcome(0.2)) > 0 == objective.next_multiplier(0.0, outcome(0.05))
     # At the limit and with no multiplier the value is the goal itself.
     assert float(objective.value(outcome(0.1), jnp.asarray(0.0))) == pytest.approx(0.0, abs=1e-6)
-
-
-# -- theory ------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("learned", [False, True])
-def test_tuned_exchange_is_the_closed_form_optimum(x64, learned):
-    """Noise-free bowl: heat + price · variance is smallest at Γ = v / sqrt(2p), p = μ e^{-2a(T-t)}."""
-    m0, horizon, price, steps = 100.0, 4.0, 0.05, 400
-    dt = horizon / steps
-    times = (jnp.arange(steps) + 0.5) * dt
-    speed = m0 * jnp.exp(-times)
-    shadow = price * jnp.exp(-2 * (horizon - times))
-
-    def cost(log_rate):
-        activity = jnp.sqrt(speed**2 + 4 * jnp.exp(2 * log_rate))
-        return jnp.sum(2 * speed * jnp.arcsinh(speed / 2 / jnp.exp(log_rate)) + shadow * activity) * dt
-
-    best = jnp.log(speed / jnp.sqrt(2 * shadow))
-    if learned:
-        progress = jnp.linspace(0.0, 1.0, steps)
-        start = limjax.LearnedBarrier.from_theory(1.0, steps, units=2)
-        variables = Variables(Design(start, jnp.zeros(()), jnp.zeros(2)))
-        moment = jnp.zeros(steps)
-        # In the bowl ln L = -2at, and the gradient is as large as the speed: the features are those of a run.
-        features = (progress, jnp.log(speed), moment, -2 * times)
-
-        def rate(point):
-            return variables.to_design(point).barrier.log_exchange(features)
-
-        point = variables.start()
-    else:
-        point, rate = {"log_rate": jnp.zeros(steps) + 3.0}, lambda point: point["log_rate"]
-    from jax.flatten_util import ravel_pytree
-    from scipy.optimize import minimize
-
-    flat, unravel = ravel_pytree(point)
-    function = jax.jit(jax.value_and_grad(lambda x: cost(rate(unravel(x)))))
-    found = minimize(
-        lambda x: tuple(np.asarray(v, np.float64) for v in function(jnp.asarray(x))), flat, jac=True, method="L-BFGS-B",
-        options={"maxiter": 5000, "maxfun": 20000, "ftol": 1e-16, "gtol": 1e-10, "maxcor": 50},
-    )  # fmt: skip
-    np.testing.assert_allclose(rate(unravel(jnp.asarray(found.x))), best, atol=1e-3)
-    heat = float(jnp.sum(2 * speed * jnp.arcsinh(speed / 2 / jnp.exp(best))) * dt)
-    closed = lyapunov_at_price(m0, horizon, price)
-    assert heat == pytest.approx(float(closed.heat_kt), rel=1e-3)
 
 
 # -- fronts ------------------------------------------------------------------------------------------------------------

@@ -245,7 +245,10 @@ class ArrheniusCell(eqx.Module):
     def retention_barrier(
         self, time: ArrayLike, failure: ArrayLike = 1e-4, cells: ArrayLike = 1.0
     ) -> Float[Array, "..."]:
-        """Barrier that holds cells for a time: B = ln(n k0 t / -ln(1 - P)).
+        """Barrier that holds cells for a time: B = ln(n k0 t / -ln(1 - P)), counted one way.
+
+        That is the convention of cells with two states, and of device papers. A level of the ladder is left both ways: it needs
+        ln 2 more (`limjax.limits.bounds.retention(ways=2)`).
 
         Args:
             time: t, how long the state must survive [s].
@@ -273,7 +276,7 @@ class ArrheniusCell(eqx.Module):
     def retention_time(
         self, barrier: ArrayLike, failure: ArrayLike = 1e-4, cells: ArrayLike = 1.0
     ) -> Float[Array, "..."]:
-        """How long a barrier holds cells: t = -ln(1 - P) e^B / (n k0).
+        """How long a barrier holds cells, counted one way: t = -ln(1 - P) e^B / (n k0).
 
         Args:
             barrier: B [kT].

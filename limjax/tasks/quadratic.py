@@ -1,4 +1,4 @@
-"""The quadratic bowl, whose heat and noise are known in closed form (docs/physics.md, section 3)."""
+"""The quadratic bowl, whose heat and noise are known in closed form (docs/law.md)."""
 
 import jax.numpy as jnp
 
@@ -9,13 +9,13 @@ def quadratic(cells: int = 4096, start_levels: float = 100.0, lsb: float = 2**-1
     """L(w) = (rate/2) Σ w² / lsb²: every cell starts `start_levels` from the minimum and falls towards it.
 
     The loss is counted in levels², summed over cells; gradient descent with learning rate η lsb² contracts each cell by
-    1 - rate·η per step, so steps·η is the time T of the closed forms and the default run has aT = 4.
+    1 - rate·η per step, so steps·η is the contraction uT of the law and the default run has uT = 4.
 
     Args:
         cells: number of parameters.
         start_levels: m0, distance from the minimum at the start [levels].
         lsb: one level in weight units.
-        rate: a, contraction rate.
+        rate: curvature in units of the learning rate.
 
     Returns:
         The task; it has no data.
