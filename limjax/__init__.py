@@ -6,12 +6,21 @@ from limjax.barriers import (
     FowlerNordheimBarrier,
     LearnedBarrier,
     LyapunovBarrier,
+    MomentBarrier,
     RateMatchedBarrier,
     ScheduledBarrier,
     SplineBarrier,
     StaticBarrier,
     load_barrier,
     save_barrier,
+)
+from limjax.comparisons import (
+    AbstractComparison,
+    EventWrite,
+    GatedWrite,
+    NoisyEventWrite,
+    fair_comparisons,
+    run_retention,
 )
 from limjax.ledger import Ledger, get_ledger, get_ledgers, leaf_totals, per_parameter, total
 from limjax.optimizer import get_barrier, gradient_tilt, learning_in_memory, snap
@@ -25,13 +34,18 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AbstractBarrier",
+    "AbstractComparison",
     "ArrheniusCell",
+    "EventWrite",
     "FisherBarrier",
     "FowlerNordheimBarrier",
+    "GatedWrite",
     "LayerReport",
     "LearnedBarrier",
     "Ledger",
     "LyapunovBarrier",
+    "NoisyEventWrite",
+    "MomentBarrier",
     "ParetoResult",
     "RateMatchedBarrier",
     "Report",
@@ -44,6 +58,7 @@ __all__ = [
     "TrainResult",
     "TuneResult",
     "Weights",
+    "fair_comparisons",
     "get_barrier",
     "get_ledger",
     "get_ledgers",
@@ -54,6 +69,7 @@ __all__ = [
     "pareto_front",
     "per_parameter",
     "report",
+    "run_retention",
     "save_barrier",
     "snap",
     "total",

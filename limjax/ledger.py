@@ -25,7 +25,7 @@ VALID_FROM_BARRIER = 2.0
 
 
 class Comparison(NamedTuple):
-    """What the same requests would have cost under another barrier; one sum per leaf.
+    """What the same requests would have cost on another memory; one sum per leaf.
 
     Attributes:
         heat: update heat [kT], shape (leaves,).
@@ -107,7 +107,11 @@ class Ledger(eqx.Module):
 
     @property
     def realised_heat(self) -> CompensatedSum | None:
-        """Σ F·Δn of the hops drawn [kT], whose mean is `heat`; leaf; None without hop noise."""
+        """Σ F·Δn of the hops drawn [kT]; leaf; None without hop noise.
+
+        Its mean is `heat` for a cell without a range. Hops stopped at the end of a range are not in it, while `heat` charges
+        requests in full.
+        """
         return self.entry("realised_heat")
 
     @property
@@ -117,7 +121,7 @@ class Ledger(eqx.Module):
 
     @property
     def compare(self) -> dict[str, Comparison]:
-        """What other barriers would have cost, by name."""
+        """What other memories would have cost, by name."""
         names = [row.removesuffix("/heat").removeprefix("compare/") for row in self.rows if row.endswith("/heat")]
         return {
             name: Comparison(self._kept(f"compare/{name}/heat"), self._kept(f"compare/{name}/actuation"))
@@ -173,7 +177,7 @@ def init_ledger(
         actuation_per_parameter: whether the barrier differs between parameters.
         noisy: whether hops are drawn.
         has_range: whether the cell has a lowest and highest level.
-        compare: names of the barriers to compare with.
+        compare: names of the comparisons.
         optimizer_leaves: number of charged arrays in the optimizer's state, or None.
 
     Returns:

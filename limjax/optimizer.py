@@ -1,7 +1,7 @@
 """The optax transformations: any optimizer on physical memory, and the memory as the optimizer."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -10,9 +10,11 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, ArrayLike, Float, Int, PyTree, UInt32
 
+from limjax.barrier_state import BarrierValue, ChargedBarrier, init_barrier, map_value, move_barrier, per_block
 from limjax.barriers.base import AbstractBarrier, BarrierInputs
-from limjax.barriers.static import StaticBarrier
-from limjax.blocks import Blocks, blocks_or_placeholder
+from limjax.blocks import Blocks
+from limjax.comparisons.base import ChargedComparison, StepRecord
+from limjax.comparisons.names import Comparable, named_comparisons
 from limjax.ledger import (
     TRACKED,
     VALID_FROM_BARRIER,
@@ -29,23 +31,6 @@ from limjax.physics.validation import checked_leaf, compute_dtype
 
 Hops = Literal["mean", "gaussian", "exact"]
 
-# A barrier in the form its scope gives it: a scalar, one number per leaf as an array, or a list of blocks.
-BarrierValue = Float[Array, ""] | Float[Array, "leaves"] | list[Float[Array, "..."]]
-
-
-class ChargedBarrier(NamedTuple):
-    """A barrier policy, its state, and the height it had after the last step.
-
-    Attributes:
-        policy: the barrier, whose leaves may be changed between steps.
-        state: the policy's own state.
-        height: B of the last step [kT].
-    """
-
-    policy: AbstractBarrier
-    state: Any
-    height: BarrierValue
-
 
 class LearningInMemoryState(NamedTuple):
     """State of `learning_in_memory` and `gradient_tilt`. Every number in it is a leaf.
@@ -54,7 +39,7 @@ class LearningInMemoryState(NamedTuple):
         ledger: what was dissipated.
         cell: the memory cell.
         barrier: the barrier policy and where it stands.
-        compare: the barriers to compare with.
+        compare: what the run is compared with, by name.
         optimizer_memory: cell and barrier that hold the optimizer's own state, or None.
         key: two words of randomness, or None without hop noise.
         inner: state of the wrapped optimizer.
@@ -63,7 +48,7 @@ class LearningInMemoryState(NamedTuple):
     ledger: Ledger
     cell: ArrheniusCell
     barrier: ChargedBarrier
-    compare: dict[str, ChargedBarrier]
+    compare: dict[str, ChargedComparison]
     optimizer_memory: tuple[ArrheniusCell, ChargedBarrier] | None
     key: UInt32[Array, "2"] | None
     inner: Any
@@ -77,7 +62,7 @@ def learning_in_memory(
     hops: Hops = "mean",
     key: Array | None = None,
     granularity: Granularity = "parameter",
-    compare: Sequence[AbstractBarrier] | dict[str, AbstractBarrier] | None = None,
+    compare: Sequence[Comparable] | Mapping[str, Comparable] | None = None,
     compensated: bool = True,
     track: Sequence[str] = TRACKED,
     optimizer_memory: tuple[ArrheniusCell, AbstractBarrier] | None = None,
@@ -95,8 +80,9 @@ def learning_in_memory(
             difference of two Poisson counts, so that weights stay on the ladder (put them there with `snap` first).
         key: `jax.random.key(...)`, needed for "gaussian" and "exact".
         granularity: "parameter" keeps a ledger entry per parameter, "leaf" one per array and no per-parameter memory.
-        compare: barriers that are charged for the same requests, per leaf: a sequence (named by their class) or a dict
-            by name. None compares with a static barrier at ten years' retention; `()` with nothing.
+        compare: barriers and other memories (`limjax.comparisons`) that are charged for the same requests, per leaf: a sequence
+            (named by their class) or a dict by name. None compares with a static barrier at ten years' retention, which is
+            today's memory and no rival; `limjax.fair_comparisons(cell, steps)` are rivals; `()` with nothing.
         compensated: whether the sums keep what rounding drops (relative error 1e-6 after 1e7 steps instead of 1e-2).
         track: which of "heat", "path", "saturated" and "actuation" are kept per parameter; the others are summed per leaf
             and read no memory. `("heat",)` is the cheapest ledger that still says where the heat went.
@@ -127,7 +113,7 @@ def learning_in_memory(
     """
     inner = optax.with_extra_args_support(optimizer)
     tracked = _tracked(granularity, track)
-    named = _named_comparisons(compare, cell)
+    named = named_comparisons(compare, cell)
     words = _words(hops, key)
 
     def init(params: PyTree) -> LearningInMemoryState:
@@ -135,7 +121,7 @@ def learning_in_memory(
         memory, memory_leaves = None, None
         if optimizer_memory is not None:
             state_leaves = _charged_state_leaves(inner_state, jax.tree.leaves(params))
-            memory = (optimizer_memory[0], _init_barrier(optimizer_memory[1], state_leaves))
+            memory = (optimizer_memory[0], init_barrier(optimizer_memory[1], state_leaves))
             memory_leaves = len(state_leaves)
         return _init_state(
             params, inner_state, cell, barrier, named, hops, words, tracked, compensated, memory, memory_leaves
@@ -167,7 +153,7 @@ def gradient_tilt(
     hops: Hops = "mean",
     key: Array | None = None,
     granularity: Granularity = "parameter",
-    compare: Sequence[AbstractBarrier] | dict[str, AbstractBarrier] | None = (),
+    compare: Sequence[Comparable] | Mapping[str, Comparable] | None = (),
     compensated: bool = True,
     track: Sequence[str] = TRACKED,
 ) -> optax.GradientTransformationExtraArgs:
@@ -209,7 +195,7 @@ def gradient_tilt(
         coupling, "coupling", low=0.0, open_low=True, remedy="It is kT of tilt per unit of loss, for example 100.0."
     )
     tracked = _tracked(granularity, track)
-    named = _named_comparisons(compare, cell)
+    named = named_comparisons(compare, cell)
     words = _words(hops, key)
 
     def init(params: PyTree) -> LearningInMemoryState:
@@ -323,29 +309,6 @@ def _tracked(granularity: str, track: Sequence[str]) -> tuple[str, ...] | None:
     return None if granularity == "leaf" else tuple(name for name in TRACKED if name in track)
 
 
-def _named_comparisons(compare, cell) -> dict[str, AbstractBarrier]:
-    if compare is None:
-        return {"static": StaticBarrier.at_retention(cell)}
-    if isinstance(compare, dict):
-        return dict(compare)
-    named = {barrier.name: barrier for barrier in compare}
-    if len(named) != len(compare):
-        raise ValueError(
-            f"Two barriers to compare with have one name, got {[b.name for b in compare]}; pass a dict of names instead."
-        )
-    return named
-
-
-def _init_barrier(policy: AbstractBarrier, params) -> ChargedBarrier:
-    leaves = jax.tree.leaves(params)
-    dtype = jnp.result_type(float)
-    if policy.scope == "parameter":
-        blocks = blocks_or_placeholder(params, Blocks(leaves).zeros(leaves))
-        return ChargedBarrier(policy, policy.init(blocks), jax.tree.map(jnp.zeros_like, blocks))
-    height = jnp.zeros(() if policy.scope == "global" else (len(leaves),), dtype)
-    return ChargedBarrier(policy, policy.init(params), height)
-
-
 def _init_state(
     params, inner_state, cell, barrier, named, hops, words, tracked, compensated, memory, memory_leaves
 ) -> LearningInMemoryState:
@@ -362,8 +325,8 @@ def _init_state(
     return LearningInMemoryState(
         ledger=ledger,
         cell=cell,
-        barrier=_init_barrier(barrier, params),
-        compare={name: _init_barrier(policy, params) for name, policy in named.items()},
+        barrier=init_barrier(barrier, params),
+        compare={name: ChargedComparison(policy, policy.init(params)) for name, policy in named.items()},
         optimizer_memory=memory,
         key=words,
         inner=inner_state,
@@ -383,21 +346,6 @@ def _loss(value) -> Float[Array, ""] | None:
     return None if value is None else jnp.asarray(value, jnp.result_type(float))
 
 
-def _map(value: BarrierValue, function: Callable, *others: BarrierValue) -> BarrierValue:
-    if isinstance(value, list):
-        return [function(*items) for items in zip(value, *others)]
-    return function(value, *others)
-
-
-def _per_block(value: BarrierValue, layout: Blocks) -> list[Float[Array, "..."]]:
-    """A barrier in a form that broadcasts against the blocks."""
-    if isinstance(value, list):
-        return value
-    if value.ndim == 0:
-        return [value.astype(layout.dtypes[group[0]]) for group in layout.groups]
-    return layout.spread(value)
-
-
 def _leaf_sums(entries: dict[str, BarrierValue], layout: Blocks) -> dict[str, Float[Array, "leaves"]]:
     """Sums of per-parameter quantities over each leaf, whatever the form of the barrier they came from."""
     listed = {name: value for name, value in entries.items() if isinstance(value, list)}
@@ -405,36 +353,6 @@ def _leaf_sums(entries: dict[str, BarrierValue], layout: Blocks) -> dict[str, Fl
     sizes = jnp.asarray(layout.sizes, dtype)
     sums = dict(zip(listed, layout.leaf_sums(list(listed.values()))))
     return sums | {name: value.astype(dtype) * sizes for name, value in entries.items() if not isinstance(value, list)}
-
-
-def _move_barrier(
-    charged: ChargedBarrier, inputs: BarrierInputs, layout: Blocks
-) -> tuple[ChargedBarrier, BarrierValue, BarrierValue]:
-    """The barrier of this step, the work to bring it there, and where it was clipped to the cell's range."""
-    cell = inputs.cell
-    if charged.policy.scope == "parameter":
-        # Policies that work element by element see blocks instead of leaves, and cannot tell.
-        drift = None if inputs.drift is None else layout.pack(inputs.drift)
-        inputs = inputs._replace(drift=drift, gradient=layout.pack(inputs.gradient))
-    wanted, state = charged.policy.evaluate(inputs, charged.state)
-
-    def clip(b, old):
-        b = b.astype(old.dtype)
-        return jnp.clip(b, cell.min_barrier.astype(b.dtype), cell.max_barrier.astype(b.dtype))
-
-    def is_clipped(b, clipped):
-        return (b.astype(clipped.dtype) != clipped).astype(clipped.dtype)
-
-    def work(old, new):
-        # The array starts out at its first barrier; what consolidating it costs at the end is reported apart.
-        return cell.actuation(jnp.where(inputs.step == 0, new, old), new)
-
-    height = _map(wanted, clip, charged.height)
-    return (
-        ChargedBarrier(charged.policy, state, height),
-        _map(charged.height, work, height),
-        _map(wanted, is_clipped, height),
-    )
 
 
 def _step(
@@ -451,8 +369,8 @@ def _step(
     if not leaves:  # a mask that leaves nothing: there is nothing to move and no block to add to
         return leaves, state._replace(ledger=dataclasses.replace(ledger, steps=ledger.steps + 1))
     layout = Blocks(leaves)
-    barrier, work, clipped = _move_barrier(state.barrier, inputs, layout)
-    heights = _per_block(barrier.height, layout)
+    barrier, work, clipped = move_barrier(state.barrier, inputs, layout)
+    heights = per_block(barrier.height, layout)
     log_exchanges = [cell.log_exchange(height) for height in heights]
     if half_tilts is None:
         assert inputs.drift is not None
@@ -482,7 +400,7 @@ def _step(
         "actuation": work,
         "hops": activities,
         "barrier_clipped": clipped,
-        "shallow": _map(barrier.height, lambda b: (b < VALID_FROM_BARRIER).astype(b.dtype)),
+        "shallow": map_value(barrier.height, lambda b: (b < VALID_FROM_BARRIER).astype(b.dtype)),
     }
     if hops != "mean":
         assert moves is not None
@@ -490,11 +408,13 @@ def _step(
     if ends is not None:
         entries["range_clipped"] = ends
     compare = {}
-    compare_inputs = inputs if inputs.drift is not None else inputs._replace(drift=layout.unpack(drifts))
-    for name, other in state.compare.items():
-        compare[name], other_work, _ = _move_barrier(other, compare_inputs, layout)
-        entries[f"compare/{name}/heat"] = _heats(compare[name].height, drifts, cell, layout)
-        entries[f"compare/{name}/actuation"] = other_work
+    given = inputs if inputs.drift is not None else inputs._replace(drift=layout.unpack(drifts))
+    record = StepRecord(given, layout, drifts, heights, activities)
+    for name, (policy, policy_state) in state.compare.items():
+        entries[f"compare/{name}/heat"], entries[f"compare/{name}/actuation"], policy_state = policy.charge(
+            record, policy_state
+        )
+        compare[name] = ChargedComparison(policy, policy_state)
     kept = {name: value for name, value in entries.items() if name in ledger.blocks}
     summed = {name: value for name, value in entries.items() if name not in ledger.blocks}
     ledger = ledger.add(kept | _leaf_sums(summed, layout), optimizer_heat)
@@ -512,7 +432,7 @@ def _tilted_drift(half_tilt, barrier, log_exchange):
 
 
 def _heats(height: BarrierValue, drifts: list[Float[Array, "..."]], cell: ArrheniusCell, layout: Blocks):
-    return [cell.heat(drift, height) for drift, height in zip(drifts, _per_block(height, layout))]
+    return [cell.heat(drift, height) for drift, height in zip(drifts, per_block(height, layout))]
 
 
 def _draw(hops, key, step: Int[Array, ""], drifts, log_exchanges, activities):
@@ -569,7 +489,7 @@ def _charge_optimizer(memory, old_inner, new_inner, inputs: BarrierInputs, leave
     old, new = _charged_state_leaves(old_inner, leaves), _charged_state_leaves(new_inner, leaves)
     drift = [_levels(b - a, cell) for a, b in zip(old, new)]
     layout = Blocks(drift)
-    barrier, work, _ = _move_barrier(barrier, inputs._replace(drift=drift, gradient=drift, cell=cell), layout)
+    barrier, work, _ = move_barrier(barrier, inputs._replace(drift=drift, gradient=drift, cell=cell), layout)
     heats = _heats(barrier.height, layout.pack(drift), cell, layout)
     sums = _leaf_sums({"heat": heats, "actuation": work}, layout)
     return (cell, barrier), sums["heat"] + sums["actuation"]

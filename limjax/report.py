@@ -1,4 +1,4 @@
-"""The ledger as a table: what each layer dissipated, what that bought, and what a fixed barrier would have cost."""
+"""The ledger as a table: what each layer dissipated, what that bought, and what other memories would have cost."""
 
 import dataclasses
 import io
@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
+from limjax.comparisons.names import STATIC, comparison_words
 from limjax.ledger import Ledger, leaf_totals
 from limjax.physics.cell import ArrheniusCell
 from limjax.physics.numerics import CompensatedSum
@@ -34,7 +35,8 @@ class LayerReport:
         hops: mean number of hops ΣA.
         heat_kt: update heat [kT].
         actuation_kt: barrier work [kT].
-        static_kt: heat and barrier work of the barrier compared with [kT], or None.
+        static_kt: heat and barrier work under a static barrier at ten years' retention [kT], or None if not compared.
+        compared_kt: heat and barrier work of the cheapest comparison of the whole run [kT], or None without one.
         saturated_fraction: share of parameter-steps whose tilt exceeded the barrier.
         range_fraction: share of parameter-steps stopped at the end of the cell's range.
     """
@@ -47,6 +49,7 @@ class LayerReport:
     heat_kt: float
     actuation_kt: float
     static_kt: float | None
+    compared_kt: float | None
     saturated_fraction: float
     range_fraction: float
 
@@ -57,9 +60,13 @@ class LayerReport:
 
     @property
     def ratio(self) -> float | None:
-        """Cost under the compared barrier over the cost of this run."""
-        own = self.heat_kt + self.actuation_kt
-        return None if self.static_kt is None else self.static_kt / max(own, 1e-300)
+        """Cost of the cheapest comparison over the cost of this run."""
+        return None if self.compared_kt is None else self.compared_kt / max(self.cost_kt, 1e-300)
+
+    @property
+    def cost_kt(self) -> float:
+        """Heat and barrier work of this run [kT]."""
+        return self.heat_kt + self.actuation_kt
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,11 +79,15 @@ class Report:
         steps: number of steps.
         temperature: temperature of the cells [K].
         joules_per_kt: k_B T [J].
-        compared_with: name of the barrier compared with, or None.
+        compared_with: name of the cheapest comparison, or None without one.
+        comparisons: heat and barrier work of every comparison by name [kT].
         optimizer_kt: heat of the optimizer's own state [kT], or None if it was not charged.
-        realised_kt: heat of the hops drawn [kT], whose mean is `total.heat_kt`, or None without hop noise.
+        realised_kt: heat of the hops drawn [kT], or None without hop noise. Its mean is `total.heat_kt` for a cell without a
+            range; hops stopped at the end of one are not in it, while requests are charged in full.
+        has_range: whether the cell has a lowest and a highest level.
         barrier_clipped_fraction: share of parameter-steps whose barrier was clipped to the cell's range.
         shallow_fraction: share of parameter-steps with a barrier below 2 kT.
+        loss_ratio: loss at the start over loss at the end, or None if it was not given.
         warnings: what makes the run doubtful, in words.
     """
 
@@ -86,16 +97,37 @@ class Report:
     temperature: float
     joules_per_kt: float
     compared_with: str | None
+    comparisons: dict[str, float]
     optimizer_kt: float | None
     realised_kt: float | None
+    has_range: bool
     barrier_clipped_fraction: float
     shallow_fraction: float
+    loss_ratio: float | None
     warnings: tuple[str, ...]
 
     @property
     def landauer_kt(self) -> float:
         """Landauer's line: ln 2 for one bit erased per parameter and step [kT]."""
         return LN2 * self.total.parameters * self.steps
+
+    @property
+    def bowl_bound_kt_per_parameter(self) -> float | None:
+        """Least heat of a bowl whose loss falls as this run's did, 2 ln(L0/LT) [kT]; None if it did not fall or is not known.
+
+        A yardstick, not a bound of the network: see `limjax.limits.bounds.convergence`.
+        """
+        if self.loss_ratio is None or not (np.isfinite(self.loss_ratio) and self.loss_ratio > 1):
+            return None
+        from limjax.limits import bounds  # not needed to train
+
+        return float(bounds.convergence(self.loss_ratio))
+
+    @property
+    def above_bowl_bound(self) -> float | None:
+        """Heat and barrier work per parameter over `bowl_bound_kt_per_parameter`."""
+        bound = self.bowl_bound_kt_per_parameter
+        return None if bound is None else self.total.cost_kt / max(self.total.parameters, 1) / bound
 
     def to_dict(self) -> dict[str, Any]:
         """All numbers under the names of the attributes, ready for JSON."""
@@ -113,10 +145,14 @@ class Report:
             "steps": self.steps,
             "temperature": self.temperature,
             "compared_with": self.compared_with,
+            "comparisons_kt": self.comparisons,
             "total": layer(self.total),
             "layers": [layer(row) for row in self.layers],
             "landauer_kt": self.landauer_kt,
             "landauer_bits_per_update": 1,
+            "loss_ratio": self.loss_ratio,
+            "bowl_bound_kt_per_parameter": self.bowl_bound_kt_per_parameter,
+            "above_bowl_bound": self.above_bowl_bound,
             "optimizer_kt": self.optimizer_kt,
             "realised_kt": self.realised_kt,
             "barrier_clipped_fraction": self.barrier_clipped_fraction,
@@ -160,27 +196,51 @@ class Report:
             table.add_row(*self._cells(row))
         table.add_section()
         table.add_row(*self._cells(self.total), style="bold")
-        lines = [
+        lines = [Text("All per parameter but joules.")]
+        n = max(self.total.parameters, 1)
+        if self.comparisons:
+            lines[0].append(" What the same updates would have cost on other memories, and how many times this run:")
+        others = Table.grid(padding=(0, 1))
+        for justify in ("left", "right", "right", "left"):
+            others.add_column(justify=justify)
+        for name, cost in self.comparisons.items():
+            ratio = cost / max(self.total.cost_kt, 1e-300)
+            cells = f"  {name}", f"{_short(cost / n)} kT", f"{_short(ratio)}x", comparison_words(name) or ""
+            others.add_row(*cells, style="bold" if name == self.compared_with else "")
+        after = [
             Text(
-                f"All per parameter but joules. Landauer line (ln 2 per parameter and step): {_short(LN2 * self.steps)} kT, "
+                f"Landauer line (ln 2 per parameter and step): {_short(LN2 * self.steps)} kT, "
                 f"{_short(self.landauer_kt * self.joules_per_kt)} J"
             )
         ]
+        if self.loss_ratio is not None:
+            after.append(Text(self._yardstick()))
         if self.realised_kt is not None:
-            share = self.realised_kt / max(self.total.parameters, 1)
-            lines.append(
-                Text(f"Heat of the hops drawn (mean of which is the heat above): {_short(share)} kT per parameter.")
+            meaning = (
+                "those stopped at the end of the range are not in it, but requests are charged in full above"
+                if self.has_range
+                else "its mean is the heat above"
             )
+            after.append(Text(f"Heat of the hops drawn ({meaning}): {_short(self.realised_kt / n)} kT per parameter."))
         if self.optimizer_kt is not None:
             share = self.optimizer_kt / max(self.total.parameters, 1)
-            lines.append(Text(f"Optimizer state, charged apart: {_short(share)} kT per parameter."))
-        lines.append(
+            after.append(Text(f"Optimizer state, charged apart: {_short(share)} kT per parameter."))
+        after.append(
             Text(
                 "Model heat of the weight memory alone: computing gradients, reading and the controller are not in it."
             )
         )
-        lines += [Text(f"Warning: {warning}", style="yellow") for warning in self.warnings]
-        return Group(table, *lines)
+        after += [Text(f"Warning: {warning}", style="yellow") for warning in self.warnings]
+        return Group(table, *lines, *([others] if self.comparisons else []), *after)
+
+    def _yardstick(self) -> str:
+        bound, above = self.bowl_bound_kt_per_parameter, self.above_bowl_bound
+        if bound is None or above is None:
+            return "The loss did not fall, or is not a positive number: no bowl to compare with."
+        return (
+            f"A bowl whose loss falls {_short(self.loss_ratio or 0.0)} times needs 2 ln(L0/LT) = {_short(bound)} kT; this run is "
+            f"{_short(above)} times above. A yardstick, not a bound of the network."
+        )
 
     def _cells(self, row: LayerReport) -> list[str]:
         n = max(row.parameters, 1)
@@ -196,8 +256,8 @@ class Report:
             _short(row.actuation_kt / n),
         ]
         if self.compared_with is not None:
-            static, ratio = row.static_kt, row.ratio
-            cells += ["-" if static is None else _short(static / n), "-" if ratio is None else f"{_short(ratio)}x"]
+            other, ratio = row.compared_kt, row.ratio
+            cells += ["-" if other is None else _short(other / n), "-" if ratio is None else f"{_short(ratio)}x"]
         return cells
 
     def __str__(self) -> str:
@@ -208,7 +268,14 @@ class Report:
         return buffer.getvalue().rstrip()
 
 
-def report(ledger: Ledger, params: PyTree, cell: ArrheniusCell, *, start: PyTree | None = None) -> Report:
+def report(
+    ledger: Ledger,
+    params: PyTree,
+    cell: ArrheniusCell,
+    *,
+    start: PyTree | None = None,
+    loss_ratio: float | None = None,
+) -> Report:
     """A table of the ledger per layer, with warnings where a run cannot be what it should.
 
     Args:
@@ -217,6 +284,8 @@ def report(ledger: Ledger, params: PyTree, cell: ArrheniusCell, *, start: PyTree
         cell: the memory cell.
         start: the parameters at the start, for the net displacement; the ledger keeps them itself unless its
             granularity is "leaf".
+        loss_ratio: loss at the start over loss at the end, L0/LT, both over the same examples; it prints the least heat of a bowl
+            whose loss falls as much, 2 ln(L0/LT) per parameter.
 
     Returns:
         A `Report`; print it or call `.to_dict()` or `.save(path)`.
@@ -247,7 +316,9 @@ def report(ledger: Ledger, params: PyTree, cell: ArrheniusCell, *, start: PyTree
     if start is not None:
         first = dict(_flatten(start))
         net = np.array([np.abs(_wide(leaf) - _wide(first[path])).sum() / lsb for path, leaf in leaves])
-    compared_with, static = _comparison(ledger)
+    others = {name: _vector(sums.heat) + _vector(sums.actuation) for name, sums in ledger.compare.items()}
+    comparisons = {name: float(other.sum()) for name, other in others.items()}
+    compared_with = min(comparisons, key=lambda name: comparisons[name], default=None)
 
     def row(name: str, index: np.ndarray) -> LayerReport:
         parameter_steps = max(sizes[index].sum() * steps, 1)
@@ -259,7 +330,8 @@ def report(ledger: Ledger, params: PyTree, cell: ArrheniusCell, *, start: PyTree
             hops=float(sums["hops"][index].sum()),
             heat_kt=float(sums["heat"][index].sum()),
             actuation_kt=float(sums["actuation"][index].sum()),
-            static_kt=None if static is None else float(static[index].sum()),
+            static_kt=float(others[STATIC][index].sum()) if STATIC in others else None,
+            compared_kt=None if compared_with is None else float(others[compared_with][index].sum()),
             saturated_fraction=float(sums["saturated"][index].sum() / parameter_steps),
             range_fraction=float(ends[index].sum() / parameter_steps),
         )
@@ -278,10 +350,13 @@ def report(ledger: Ledger, params: PyTree, cell: ArrheniusCell, *, start: PyTree
         temperature=float(cell.temperature),
         joules_per_kt=cell.joules(1.0),
         compared_with=compared_with,
+        comparisons=comparisons,
         optimizer_kt=optimizer_kt,
         realised_kt=None if ledger.realised_heat is None else float(leaf_totals(ledger, "realised_heat").sum()),
+        has_range=ledger.range_clipped is not None,
         barrier_clipped_fraction=float(sums["barrier_clipped"].sum() / parameter_steps),
         shallow_fraction=float(sums["shallow"].sum() / parameter_steps),
+        loss_ratio=None if loss_ratio is None else float(loss_ratio),
         warnings=tuple(
             _warnings(layers, total, steps, cell, leaves, sums["barrier_clipped"].sum(), sums["shallow"].sum(), ledger)
         ),
@@ -318,14 +393,6 @@ def _matching_leaves(ledger: Ledger, params: PyTree):
             "parameters that the optimizer was initialised with."
         )
     return leaves
-
-
-def _comparison(ledger: Ledger) -> tuple[str | None, np.ndarray | None]:
-    if not ledger.compare:
-        return None, None
-    name = "static" if "static" in ledger.compare else next(iter(ledger.compare))
-    sums = ledger.compare[name]
-    return name, _vector(sums.heat) + _vector(sums.actuation)
 
 
 def _vector(entry: CompensatedSum) -> np.ndarray:

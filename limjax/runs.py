@@ -169,7 +169,7 @@ def _page(result: TrainResult, pictures: dict[str, pathlib.Path]) -> str:
     table = console.export_html(inline_styles=True, code_format="<pre>{code}</pre>")
     console.file.close()
     captions = {
-        "loss_and_heat": "Loss, and what the updates dissipated so far, beside the same updates under a static barrier.",
+        "loss_and_heat": "Loss, and what the updates dissipated so far, beside the same updates under a static barrier and on the cheapest of the other memories.",
         "barrier": "The barrier the policy chose.",
         "heat_per_layer": "Where the heat went.",
         "heat_map": "Heat of every weight of the largest matrix.",

@@ -6,7 +6,7 @@ import enum
 import math
 import platform
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import metadata
 from typing import Any, NamedTuple
 
@@ -20,7 +20,8 @@ from jaxtyping import Array, PyTree
 from limjax import parallel
 from limjax.barriers.base import AbstractBarrier
 from limjax.barriers.specification import barrier_from_name
-from limjax.ledger import Granularity, Ledger, get_ledger, leaf_totals
+from limjax.comparisons.names import FAIR, STATIC, Comparable, named_comparisons
+from limjax.ledger import Comparison, Granularity, Ledger, get_ledger, leaf_totals
 from limjax.levels import apply_updates, to_levels, to_weights
 from limjax.optimizer import Hops, get_barrier, get_memory, learning_in_memory, snap
 from limjax.physics.cell import ArrheniusCell
@@ -66,7 +67,8 @@ class HistoryRow(NamedTuple):
         test_accuracy: accuracy on the same examples, 0 to 1 (NaN where the task has none).
         heat_kt: cumulative update heat per parameter [kT].
         actuation_kt: cumulative barrier work per parameter [kT].
-        static_heat_kt: the same requests under the barrier compared with, per parameter [kT] (NaN without one).
+        static_heat_kt: the same requests under a static barrier at ten years' retention, per parameter [kT] (NaN if not compared).
+        compared_kt: the same requests on the other memory that was cheapest so far, per parameter [kT] (NaN without one).
         barrier_kt: mean barrier of the last step [kT].
         seconds: wall time since the start, over all resumptions [s].
     """
@@ -78,6 +80,7 @@ class HistoryRow(NamedTuple):
     heat_kt: float
     actuation_kt: float
     static_heat_kt: float
+    compared_kt: float
     barrier_kt: float
     seconds: float
 
@@ -121,7 +124,7 @@ def train(
     learning_rate_factor: Sequence[float] | None = None,
     seed: int = 0,
     granularity: Granularity = "parameter",
-    compare: dict[str, AbstractBarrier] | None = None,
+    compare: Sequence[Comparable] | Mapping[str, Comparable] | None = None,
     checkpoints: str | None = None,
     resume: bool = False,
     checkpoint_seconds: float = 30.0,
@@ -148,7 +151,10 @@ def train(
             curve between their logarithms: `learning_rate_factor` of a tuned design's `tune.json`. None for no factor.
         seed: seed of initialisation, batches and hops.
         granularity: of the ledger.
-        compare: barriers to compare with; None takes a static one at ten years' retention.
+        compare: other memories to charge for the same updates, as objects or names (`limjax.comparisons`). None takes a static
+            barrier at ten years' retention and four that hold for the run only: `limjax.fair_comparisons`, of which the two
+            event-driven ones keep a number per parameter each and are left out with `granularity="leaf"`. All together they
+            make a step of the digits task about a fifth longer; `()` for none.
         checkpoints: folder for checkpoints, or None for none.
         resume: whether to continue from the newest checkpoint there, if there is one. Settings have to be those it was
             saved with; only the mesh may be another one.
@@ -190,7 +196,10 @@ def train(
         barrier = barrier_from_name(barrier, cell, steps, schedule)
     inner = task.defaults.make_optimizer(schedule) if optimizer is None else optimizer
     init_key, data_key, hop_key = jax.random.split(jax.random.key(seed), 3)
-    opt = learning_in_memory(inner, cell, barrier, hops=hops, key=hop_key, granularity=granularity, compare=compare)
+    if compare is None:
+        compare = (STATIC, *FAIR) if granularity == "parameter" else (STATIC, *FAIR[:2])
+    others = named_comparisons(compare, cell, steps)
+    opt = learning_in_memory(inner, cell, barrier, hops=hops, key=hop_key, granularity=granularity, compare=others)
     params = task.init(init_key)
     if storage is not None:
         to_levels((), cell, storage)
@@ -242,10 +251,11 @@ def train(
         levels_of = None if storage is None else (cell, jax.tree.map(lambda p: p.dtype, params))
         loop = _Loop(task, opt, batch_size, data_key, mesh, settings["microbatches"], levels_of)
         carry = (params if storage is None else to_levels(params, cell, storage)), state
+        initial_loss = loop.training_loss(carry[0])
         if store is not None and newest is not None:
             carry = store.restore(newest, carry)
             _check_same_memory(carry[1], state)
-        return _run(loop, carry, notes, cell, steps, store, checkpoint_seconds, on_progress, settings)
+        return _run(loop, carry, notes, cell, steps, store, checkpoint_seconds, on_progress, settings, initial_loss)
 
 
 @contextlib.contextmanager
@@ -381,6 +391,10 @@ class _Loop:
         carry, total, finite = self._advance(carry, total, self.train_data, self._data_key, np.int32(count))
         return carry, float(total), bool(finite)
 
+    def training_loss(self, params) -> float:
+        """Mean loss over (the first thousands of) the training data."""
+        return self.evaluate(params, self.train_data, _TRAIN_LOSS_EXAMPLES)[0]
+
     def evaluate(self, params, data, limit: int | None = None) -> tuple[float, float]:
         """Mean loss and accuracy over (the first `limit` of) a data set, in pieces."""
         params = self.weights(params)
@@ -398,7 +412,9 @@ class _Loop:
         return float(np.average(losses, weights=weights)), float(np.average(accuracies, weights=weights))
 
 
-def _run(loop, carry, notes, cell, steps, store, checkpoint_seconds, on_progress, settings) -> TrainResult:
+def _run(
+    loop, carry, notes, cell, steps, store, checkpoint_seconds, on_progress, settings, initial_loss
+) -> TrainResult:
     history = [_row_from_json(row) for row in notes["history"]]
     loss_sum = notes.get("loss_sum", 0.0)
     taken = int(get_ledger(carry[1]).steps)
@@ -452,7 +468,7 @@ def _run(loop, carry, notes, cell, steps, store, checkpoint_seconds, on_progress
         history = [row for row in history if row.step <= int(get_ledger(carry[1]).steps)]
     save()
     wall_seconds = before + time.monotonic() - started
-    return _result(loop, carry, cell, steps, history, result, settings, wall_seconds)
+    return _result(loop, carry, cell, steps, history, result, settings, wall_seconds, initial_loss)
 
 
 def _history_row(loop: _Loop, carry, step: int, loss: float, seconds: float) -> HistoryRow:
@@ -460,7 +476,7 @@ def _history_row(loop: _Loop, carry, step: int, loss: float, seconds: float) -> 
     ledger = get_ledger(state)
     count = _parameter_count(params)
     test_loss, test_accuracy = loop.evaluate(params, loop.test_data, _EVALUATION_BATCH)
-    static = _static_kt(ledger)
+    others = {name: _comparison_kt(sums) / count for name, sums in ledger.compare.items()}
     return HistoryRow(
         step=step,
         loss=loss,
@@ -468,19 +484,20 @@ def _history_row(loop: _Loop, carry, step: int, loss: float, seconds: float) -> 
         test_accuracy=test_accuracy,
         heat_kt=float(leaf_totals(ledger, "heat").sum()) / count,
         actuation_kt=float(leaf_totals(ledger, "actuation").sum()) / count,
-        static_heat_kt=math.nan if static is None else static / count,
+        static_heat_kt=others.get(STATIC, math.nan),
+        compared_kt=min(others.values(), default=math.nan),
         barrier_kt=float(get_barrier(state)),
         seconds=seconds,
     )
 
 
-def _result(loop, carry, cell, steps, history, result, settings, wall_seconds) -> TrainResult:
+def _result(loop, carry, cell, steps, history, result, settings, wall_seconds, initial_loss) -> TrainResult:
     params, state = carry
     test_loss, test_accuracy = loop.evaluate(params, loop.test_data)
-    train_loss, _ = loop.evaluate(params, loop.train_data, _TRAIN_LOSS_EXAMPLES)
+    train_loss = loop.training_loss(params)
     params, state = jax.tree.map(whole, (loop.weights(params), state))
     ledger = get_ledger(state)
-    table = report(ledger, params, cell)
+    table = report(ledger, params, cell, loss_ratio=_loss_ratio(initial_loss, train_loss))
     total = table.total
     retention = cell.retention_barrier(10 * YEAR_S)
     summary = {
@@ -488,6 +505,7 @@ def _result(loop, carry, cell, steps, history, result, settings, wall_seconds) -
         "steps": table.steps,
         "requested_steps": steps,
         "parameters": total.parameters,
+        "initial_loss": _finite_or_none(initial_loss),
         "train_loss": train_loss,
         "test_loss": _finite_or_none(test_loss),
         "test_accuracy": _finite_or_none(test_accuracy),
@@ -503,6 +521,11 @@ def _result(loop, carry, cell, steps, history, result, settings, wall_seconds) -
         "saturated_fraction": total.saturated_fraction,
         "barrier_clipped_fraction": table.barrier_clipped_fraction,
         "static_heat_kt": total.static_kt,
+        "comparisons_kt": table.comparisons,
+        "compared_with": table.compared_with,
+        "ratio": total.ratio,
+        "bowl_bound_kt_per_parameter": table.bowl_bound_kt_per_parameter,
+        "above_bowl_bound": table.above_bowl_bound,
         "landauer_kt": table.landauer_kt,
         "final_barrier_kt": float(get_barrier(state)),
         "warnings": list(table.warnings),
@@ -530,10 +553,14 @@ def _device() -> str:
     return f"{device.platform}:{device.device_kind}"
 
 
-def _static_kt(ledger: Ledger) -> float | None:
-    if "static" not in ledger.compare:
+def _loss_ratio(initial: float, final: float) -> float | None:
+    """L0/LT; 0 where one of them is not a positive number, which the report says; None without a training loss."""
+    if math.isnan(initial):
         return None
-    sums = ledger.compare["static"]
+    return initial / final if min(initial, final) > 0 and math.isfinite(final) else 0.0
+
+
+def _comparison_kt(sums: Comparison) -> float:
     return float(np.sum(sums.heat.float64()) + np.sum(sums.actuation.float64()))
 
 

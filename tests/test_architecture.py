@@ -14,7 +14,7 @@ from limjax.barriers import AbstractBarrier
 PACKAGE = pathlib.Path(limjax.__file__).parent
 
 # What each room may import, besides itself.
-_LEDGER = {"physics", "barriers", "blocks", "ledger", "optimizer", "report"}
+_LEDGER = {"physics", "barriers", "blocks", "ledger", "barrier_state", "comparisons", "optimizer", "report"}
 ALLOWED = {
     "physics": set(),
     "barriers": {"physics"},
@@ -22,8 +22,10 @@ ALLOWED = {
     "simulate": {"physics"},
     "blocks": {"physics"},
     "ledger": {"physics", "blocks"},
-    "optimizer": {"physics", "barriers", "blocks", "ledger"},
-    "report": {"physics", "blocks", "ledger"},
+    "barrier_state": {"physics", "barriers", "blocks"},
+    "comparisons": {"physics", "barriers", "blocks", "ledger", "barrier_state"},
+    "optimizer": {"physics", "barriers", "blocks", "ledger", "barrier_state", "comparisons"},
+    "report": {"physics", "blocks", "ledger", "comparisons", "limits"},
     "tasks": {"physics"},
     "checkpoints": set(),
     "parallel": {"physics", "blocks"},

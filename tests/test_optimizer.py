@@ -16,6 +16,7 @@ from flax import nnx
 
 import limjax
 from limjax import blocks
+from limjax.comparisons import BarrierComparison
 
 pytestmark = pytest.mark.optax
 
@@ -356,7 +357,9 @@ def test_changing_a_number_in_the_state_does_not_recompile():
         lambda s: s._replace(cell=limjax.ArrheniusCell(lsb=2**-8)),
         lambda s: s._replace(cell=limjax.ArrheniusCell(temperature=77.0)),
         lambda s: s._replace(barrier=s.barrier._replace(policy=limjax.StaticBarrier(20.0))),
-        lambda s: s._replace(compare={"other": s.compare["other"]._replace(policy=limjax.FowlerNordheimBarrier(2.0))}),
+        lambda s: s._replace(
+            compare={"other": s.compare["other"]._replace(policy=BarrierComparison(limjax.FowlerNordheimBarrier(2.0)))}
+        ),
     ):
         _, new = update(gradient, change(state), params)
         heats.append(limjax.total(limjax.get_ledger(new)))

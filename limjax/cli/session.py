@@ -233,10 +233,9 @@ def _print_outcome(console: Console, result: TrainResult, folder: pathlib.Path, 
     reached = f"test accuracy {accuracy:.4f}, test loss {summary['test_loss']:.4f}" if accuracy is not None else (
         f"test loss {summary['test_loss']:.4g}" if summary["test_loss"] is not None else f"loss {summary['train_loss']:.4g}"
     )  # fmt: skip
-    cost = summary["heat_kt"] + summary["actuation_kt"]
     line = f"{reached}; {summary['heat_kt_per_parameter']:.3g} kT of heat per parameter, {summary['heat_joules']:.3g} J in all"
-    if summary["static_heat_kt"] is not None and cost > 0:
-        line += f"; a static barrier would have cost {summary['static_heat_kt'] / cost:,.0f} times as much"
+    if summary["ratio"] is not None:
+        line += f"; the cheapest other memory ({summary['compared_with']}) would have cost {summary['ratio']:.3g} times as much"
     console.print(line + ".", highlight=False)
     console.print(f"Outcome: {result.result}. {result.result.help}", highlight=False)
     console.print(f"Wrote {folder}/: {', '.join(_written(figures))}", highlight=False, soft_wrap=True)

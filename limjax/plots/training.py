@@ -33,7 +33,11 @@ def loss_and_heat(history: Sequence[HistoryRow], landauer_kt_per_parameter: floa
     left.legend(frameon=False)
     right.plot(step, [row.heat_kt for row in history], color=OWN, label="update heat")
     right.plot(step, [row.actuation_kt for row in history], color=ACCENT, label="barrier work")
-    right.plot(step, [row.static_heat_kt for row in history], color=OTHER, label="same updates, static barrier")
+    right.plot(
+        step, [row.static_heat_kt for row in history], color=OTHER, label="same updates, static barrier (ten years)"
+    )
+    compared = [row.compared_kt for row in history]
+    right.plot(step, compared, color=OTHER, linestyle="--", label="same updates, cheapest other memory")
     if landauer_kt_per_parameter is not None:
         right.axhline(landauer_kt_per_parameter, color=FLOOR, linestyle=":", label="ln 2 per update, whole run")
     _log_if_positive(right, [row.heat_kt for row in history])
@@ -66,7 +70,7 @@ def barrier_height(history: Sequence[HistoryRow], retention_kt: float | None = N
 
 
 def heat_per_layer(report: Report) -> Figure:
-    """Cost per parameter of every layer, beside the barrier compared with.
+    """Cost per parameter of every layer, beside the cheapest comparison.
 
     Args:
         report: table of a run.
@@ -82,8 +86,8 @@ def heat_per_layer(report: Report) -> Figure:
     bars = ax.barh(position + 0.2, own, 0.36, color=OWN, label="this run: heat and barrier work")
     ax.bar_label(bars, fmt=_short, padding=3)
     if report.compared_with is not None:
-        other = np.array([row.static_kt for row in rows]) / count
-        bars = ax.barh(position - 0.2, other, 0.36, color=OTHER, label=f"{report.compared_with} barrier, same updates")
+        other = np.array([row.compared_kt for row in rows]) / count
+        bars = ax.barh(position - 0.2, other, 0.36, color=OTHER, label=f"same updates: {report.compared_with}")
         ax.bar_label(bars, fmt=_short, padding=3)
     ax.axvline(
         report.landauer_kt / max(report.total.parameters, 1), color=FLOOR, linestyle=":", label="ln 2 per update"

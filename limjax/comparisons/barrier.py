@@ -1,0 +1,36 @@
+"""Another barrier on the same cells, written every step."""
+
+from typing import Any, ClassVar
+
+from jaxtyping import PyTree
+
+from limjax.barrier_state import BarrierValue, ChargedBarrier, init_barrier, move_barrier, per_block
+from limjax.barriers.base import AbstractBarrier
+from limjax.comparisons.base import AbstractComparison, StepRecord
+
+
+class BarrierComparison(AbstractComparison):
+    """The same requests under another barrier: Q = 2d asinh(d/2g) of every step, and the work of moving that barrier.
+
+    Args:
+        barrier: the barrier; `compare=` wraps one in this class by itself.
+
+    Example:
+        >>> from limjax import StaticBarrier
+        >>> BarrierComparison(StaticBarrier(30.0)).barrier.name
+        'static'
+    """
+
+    name: ClassVar[str] = "barrier"
+    words: ClassVar[str] = "another barrier, written every step"
+    barrier: AbstractBarrier
+
+    def init(self, params: PyTree) -> tuple[Any, BarrierValue]:
+        _, state, height = init_barrier(self.barrier, params)
+        return state, height
+
+    def charge(self, step: StepRecord, state: tuple[Any, BarrierValue]) -> tuple[BarrierValue, BarrierValue, Any]:
+        moved, work, _ = move_barrier(ChargedBarrier(self.barrier, *state), step.inputs, step.layout)
+        heights = per_block(moved.height, step.layout)
+        heats = [step.inputs.cell.heat(*item) for item in zip(step.drifts, heights)]
+        return heats, work, (moved.state, moved.height)

@@ -1,0 +1,105 @@
+"""What a comparison is: a rule that says what a step's requests would have cost on another memory."""
+
+import abc
+from typing import Any, ClassVar, NamedTuple
+
+import equinox as eqx
+import jax
+from jaxtyping import Array, Float, PyTree
+
+from limjax.barrier_state import BarrierValue
+from limjax.barriers.base import BarrierInputs
+from limjax.blocks import Blocks, blocks_or_placeholder
+from limjax.physics import actuation
+from limjax.physics.cell import ArrheniusCell
+from limjax.physics.validation import checked_leaf
+
+
+class StepRecord(NamedTuple):
+    """What the run did in one step. Lists hold one array per block (`limjax.blocks`).
+
+    Attributes:
+        inputs: step, loss, requests and gradients per leaf, and the cell.
+        layout: which leaves share a block.
+        drifts: requests d [levels].
+        heights: the run's barrier, broadcastable to the requests [kT].
+        activities: variance that the run's hops inject [levels²].
+    """
+
+    inputs: BarrierInputs
+    layout: Blocks
+    drifts: list[Float[Array, "..."]]
+    heights: list[Float[Array, "..."]]
+    activities: list[Float[Array, "..."]]
+
+
+class AbstractComparison(eqx.Module):
+    """Another memory that is charged for the same requests. Final subclasses say what a step costs on it.
+
+    `name` is how tables and JSON call it, `words` what a report says it is.
+    """
+
+    name: ClassVar[str]
+    words: ClassVar[str]
+
+    def init(self, params: PyTree) -> Any:
+        """State for parameters of this structure; none by default.
+
+        Args:
+            params: parameters, or `jax.ShapeDtypeStruct`s of them.
+
+        Returns:
+            A pytree of arrays.
+        """
+        del params
+        return ()
+
+    @abc.abstractmethod
+    def charge(self, step: StepRecord, state: Any) -> tuple[BarrierValue, BarrierValue, Any]:
+        """What the requests of one step would have cost.
+
+        Args:
+            step: what the run did.
+            state: the comparison's state.
+
+        Returns:
+            `(heat, actuation, state)`: costs per parameter [kT], as blocks, as one number for each parameter of a leaf, or as
+            one number for all.
+        """
+
+
+class ChargedComparison(NamedTuple):
+    """A comparison and its state.
+
+    Attributes:
+        policy: the comparison, whose leaves may be changed between steps.
+        state: its own state.
+    """
+
+    policy: AbstractComparison
+    state: Any
+
+
+def checked_hold(hold) -> Float[Array, "*s"]:
+    """The barrier at which a memory keeps its weights between writes, checked."""
+    return checked_leaf(
+        hold,
+        "hold",
+        low=0.0,
+        open_low=True,
+        remedy="It is the barrier between writes in kT; `limjax.run_retention(cell, steps)` holds a cell for a run.",
+    )
+
+
+def gate_work(cell: ArrheniusCell, hold: Float[Array, "..."], write: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Work to lower one barrier from `hold` to `write` and raise it again [kT]; nothing comes back without `recovery`."""
+    dtype = write.dtype
+    raised = actuation.free_energy(hold) - actuation.free_energy(write)
+    length = actuation.thermodynamic_length(hold) - actuation.thermodynamic_length(write)
+    return (1 - cell.recovery.astype(dtype)) * raised + 2 * length * length / cell.diffusion_per_step(dtype)
+
+
+def init_register(params: PyTree) -> PyTree:
+    """Zeros for what was requested and not yet written, per parameter, as blocks."""
+    leaves = jax.tree.leaves(params)
+    return blocks_or_placeholder(params, Blocks(leaves).zeros(leaves))

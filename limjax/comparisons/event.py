@@ -1,0 +1,93 @@
+"""An event-driven memory: a level is written when a whole one is due, and surely."""
+
+from typing import Any, ClassVar
+
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float, PyTree
+
+from limjax.barrier_state import BarrierValue
+from limjax.comparisons.base import AbstractComparison, StepRecord, checked_hold, gate_work, init_register
+from limjax.comparisons.register import whole_levels
+from limjax.ledger import VALID_FROM_BARRIER
+from limjax.physics.cell import ArrheniusCell
+from limjax.physics.validation import checked_leaf
+
+
+class EventWrite(AbstractComparison):
+    r"""One gated write of one hop for every whole level that is due, wrong with a stated probability.
+
+    Requests wait in a register (`limjax.comparisons.register`, not charged) until a whole level is due. Then the barrier
+    is lowered, the tilt $F = \ln((1-ε)/ε)$ put on, and the gate shuts behind the first hop, which goes the wrong way with
+    probability ε. One written level costs
+
+    $$ (1-2ε)\ln\frac{1-ε}{ε} + (1-r)\,[\Delta F(B_h) - \Delta F(B_w)] $$
+
+    and the small finite-time excess. The write barrier is the highest at which the hop comes within the step but for a share ε:
+    $2 k_0 τ e^{-B_w}\cosh(F/2) = \ln(1/ε)$.
+
+    Args:
+        hold: barrier between writes, B_h [kT].
+        error: ε, probability that a hop goes the wrong way, above 0 and below 1/2.
+
+    Raises:
+        ValueError: if `hold` or `error` is out of its range.
+
+    Example:
+        >>> from limjax import ArrheniusCell
+        >>> heat, work = EventWrite(30.0, error=0.01).costs(ArrheniusCell())
+        >>> f"{heat:.2f} + {work:.2f} kT per level"
+        '4.50 + 0.37 kT per level'
+
+    Source: the heat of a hop by local detailed balance; derived in docs/ledger.md.
+    """
+
+    name: ClassVar[str] = "event"
+    words: ClassVar[str] = "event-driven: one sure hop when a whole level is due; the register before it is free"
+    hold: Float[Array, "*s"]
+    error: Float[Array, "*s"]
+
+    def __init__(self, hold: ArrayLike, error: ArrayLike = 0.01):
+        self.hold = checked_hold(hold)
+        self.error = checked_leaf(
+            error,
+            "error",
+            low=0.0,
+            open_low=True,
+            high=0.5 - 1e-7,
+            remedy="It is the probability that a hop goes the wrong way, for example 0.01.",
+        )
+
+    def init(self, params: PyTree) -> PyTree:
+        return init_register(params)
+
+    def charge(self, step: StepRecord, state: PyTree) -> tuple[BarrierValue, BarrierValue, Any]:
+        due, register = whole_levels(state, step.drifts)
+        heat, work = self.costs(step.inputs.cell)
+        levels = [jnp.abs(n) for n in due]
+        return [n * heat.astype(n.dtype) for n in levels], [n * work.astype(n.dtype) for n in levels], register
+
+    def costs(self, cell: ArrheniusCell) -> tuple[Float[Array, "*s"], Float[Array, "*s"]]:
+        """Mean heat, and work at the gate, of one level written.
+
+        Args:
+            cell: the memory cell.
+
+        Returns:
+            `(heat, work)` [kT].
+        """
+        tilt = jnp.log1p(-self.error) - jnp.log(self.error)
+        return (1 - 2 * self.error) * tilt, gate_work(cell, self.hold, self.write_barrier(cell))
+
+    def write_barrier(self, cell: ArrheniusCell) -> Float[Array, "*s"]:
+        """The barrier of a write: the highest at which a hop comes within one step but for a share ε.
+
+        Args:
+            cell: the memory cell.
+
+        Returns:
+            B_w [kT], between 2 kT and `hold`.
+        """
+        # 2 cosh(F/2) = 1/sqrt(ε(1-ε)).
+        log_rate = -0.5 * (jnp.log(self.error) + jnp.log1p(-self.error))
+        barrier = cell.log_attempts() + log_rate - jnp.log(-jnp.log(self.error))
+        return jnp.clip(barrier, VALID_FROM_BARRIER, self.hold)

@@ -1,0 +1,105 @@
+"""An event-driven memory that is as noisy as the run: whole levels, written through a low barrier."""
+
+from typing import Any, ClassVar
+
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float, PyTree
+
+from limjax.barrier_state import BarrierValue
+from limjax.comparisons.base import AbstractComparison, StepRecord, checked_hold, gate_work, init_register
+from limjax.comparisons.register import whole_levels
+from limjax.ledger import VALID_FROM_BARRIER
+from limjax.physics.actuation import free_energy_slope
+from limjax.physics.cell import ArrheniusCell
+
+_ITERATIONS = 6
+
+
+class NoisyEventWrite(AbstractComparison):
+    r"""One gated write for every whole level that is due, through a barrier as low as the scatter of the compared run allows.
+
+    Requests wait in a register (`limjax.comparisons.register`, not charged) until a whole level is due. Then the
+    barrier is lowered to $B_w$, one level is delivered on average with the cell's own scatter, and it is raised again. The write costs
+
+    $$ 2\,\mathrm{asinh}\frac{1}{2g_w} + (1-r)\,[\Delta F(B_h) - \Delta F(B_w)] $$
+
+    and the small finite-time excess. All writes to one array in one step share $B_w$: the barrier at which a write is cheapest,
+    $2/\sqrt{1 + 4g_w^2} = (1-r)\,\Delta F'(B_w)$, or the lowest at which the M levels written scatter no more than the run did
+    in the same step, $M\sqrt{1 + 4g_w^2} = \sum A$, whichever is higher.
+
+    This is what a free register in front of a ladder finer than the run's noise is worth. A register of many levels would
+    make it cheaper still: at the end all of the work would be done where nothing is charged.
+
+    Args:
+        hold: barrier between writes, B_h [kT].
+
+    Raises:
+        ValueError: if `hold` is not a positive number.
+
+    Example:
+        >>> from limjax import ArrheniusCell
+        >>> f"{NoisyEventWrite(30.0).cheapest_barrier(ArrheniusCell()):.1f} kT"
+        '10.8 kT'
+
+    Source: derived in docs/ledger.md.
+    """
+
+    name: ClassVar[str] = "noisy-event"
+    words: ClassVar[str] = (
+        "event-driven at the run's own scatter: whole levels through a low barrier; the register is free"
+    )
+    hold: Float[Array, "*s"]
+
+    def __init__(self, hold: ArrayLike):
+        self.hold = checked_hold(hold)
+
+    def init(self, params: PyTree) -> PyTree:
+        return init_register(params)
+
+    def charge(self, step: StepRecord, state: PyTree) -> tuple[BarrierValue, BarrierValue, Any]:
+        cell, layout = step.inputs.cell, step.layout
+        due, register = whole_levels(state, step.drifts)
+        levels, variance = layout.leaf_sums([[jnp.abs(n) for n in due], step.activities])
+        barrier = self.write_barrier(cell, levels, variance)
+        heat = cell.heat(jnp.ones_like(barrier), barrier)
+        work = gate_work(cell, self.hold.astype(barrier.dtype), barrier)
+        share = levels / jnp.asarray(layout.sizes, levels.dtype)
+        return heat * share, work * share, register
+
+    def write_barrier(
+        self, cell: ArrheniusCell, levels: Float[Array, "..."], variance: Float[Array, "..."]
+    ) -> Float[Array, "..."]:
+        """The barrier of one step's writes to an array.
+
+        Args:
+            cell: the memory cell.
+            levels: M, how many levels are written.
+            variance: ΣA, what the compared run's hops inject in the step [levels²].
+
+        Returns:
+            B_w [kT], between `cheapest_barrier` and `hold`.
+        """
+        hold = self.hold.astype(variance.dtype)
+        ratio = variance / jnp.maximum(levels, 1)
+        # A write of a level scatters by one at least, however high the barrier.
+        exchange = 0.5 * jnp.sqrt(jnp.maximum(ratio * ratio - 1, jnp.exp(2 * cell.log_exchange(hold))))
+        lowest = self.cheapest_barrier(cell).astype(variance.dtype)
+        return jnp.clip(cell.barrier(jnp.log(exchange)), lowest, jnp.maximum(hold, lowest))
+
+    def cheapest_barrier(self, cell: ArrheniusCell) -> Float[Array, "*s"]:
+        """The barrier at which writing one level costs least, whatever its scatter.
+
+        Args:
+            cell: the memory cell.
+
+        Returns:
+            B_w [kT], between 2 kT and `hold`.
+        """
+        hold = jnp.maximum(self.hold, VALID_FROM_BARRIER)
+        barrier = jnp.minimum(10.0, hold)
+        for _ in range(_ITERATIONS):  # g = ½ sqrt((2/c)² - 1), each time 1/B nearer
+            slope = (1 - cell.recovery) * free_energy_slope(barrier)
+            slope = jnp.maximum(slope, jnp.finfo(slope.dtype).eps)
+            exchange = 0.5 * jnp.sqrt((2 / slope) ** 2 - 1)
+            barrier = jnp.clip(cell.barrier(jnp.log(exchange)), VALID_FROM_BARRIER, hold)
+        return barrier
