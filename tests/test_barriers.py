@@ -85,6 +85,114 @@ def test_lyapunov_below_its_floor_is_clipped_not_nan():
     assert np.isfinite(got).all() and (got[1:] > 80).all()
 
 
+def promised(item):
+    return -float(CELL.lsb) * sum(float(jnp.sum(g * d)) for g, d in zip(item.gradient, item.drift))
+
+
+def test_lyapunov_sets_its_start_by_the_law_in_the_first_ten_steps():
+    """B0 = ln(k0 τ) - ln(<d²>/2u) with 2u = P/(L0 - Lf), means over ten steps; later steps leave it alone."""
+    rng, floor = np.random.default_rng(1), 0.2
+    sequence = [
+        inputs(k, 2.0 * 0.9**k, [jnp.asarray(-rng.uniform(1, 2, 2), jnp.float32)], [jnp.asarray(rng.uniform(1, 2, 2), jnp.float32)])
+        for k in range(14)
+    ]  # fmt: skip
+    got = heights(limjax.LyapunovBarrier(decay=0.0, floor=floor), sequence)
+    for k, item in enumerate(sequence):
+        seen = sequence[: min(k + 1, 10)]
+        first = np.mean([float(s.loss) for s in seen])
+        square = np.mean([float(jnp.mean(s.drift[0] ** 2)) for s in seen])
+        relaxation = np.mean([promised(s) for s in seen]) / (first - floor)  # 2u
+        start = math.log(1e6) - math.log(square / relaxation)
+        assert got[k] == pytest.approx(start + math.log((first - floor) / (float(item.loss) - floor)), rel=1e-5)
+
+
+def test_lyapunov_without_start_needs_requests():
+    opt = limjax.gradient_tilt(CELL, limjax.LyapunovBarrier(), coupling=1.0)
+    with pytest.raises(ValueError, match=r"without a start.*gradient_tilt.*LyapunovBarrier\(12"):
+        opt.update(jnp.ones(2), opt.init(jnp.ones(2)), value=jnp.asarray(1.0))
+
+
+def moment_exchange(sequence, scale, decay, floor, granularity):
+    """The rule of `MomentBarrier` in NumPy, after the last of the inputs; one array per leaf."""
+    weights = decay ** np.arange(len(sequence) - 1, -1, -1.0)
+
+    def mean(values):
+        return np.average(np.stack(values), axis=0, weights=weights)
+
+    def squares(field):
+        leaves = [mean([np.square(np.asarray(getattr(i, field)[j], np.float64)) for i in sequence]) for j in (0, 1)]
+        return leaves if granularity == "parameter" else [np.full_like(x, x.mean()) for x in leaves]
+
+    s, v = squares("drift"), squares("gradient")
+    loss, fall = mean([float(i.loss) for i in sequence]), mean([promised(i) for i in sequence])
+    q = [np.sqrt(x) for x in v]
+    norm = fall / sum((a * b).sum() for a, b in zip(q, s))
+    q = [norm * x for x in q]
+    shares = [np.sqrt(a / b) for a, b in zip(s, q)]
+    return [scale * (loss - floor) * w / sum((a * b).sum() for a, b in zip(q, shares)) for w in shares], s, q
+
+
+def random_inputs(count, seed=0):
+    rng = np.random.default_rng(seed)
+    sequence = []
+    for k in range(count):
+        drift = [jnp.asarray(rng.normal(size=n), jnp.float32) for n in (3, 2)]
+        gradient = [jnp.asarray(-np.asarray(d) * rng.uniform(0.1, 9, d.shape), jnp.float32) for d in drift]
+        sequence.append(inputs(k, 2.0 * 0.8**k, drift, gradient))
+    return sequence
+
+
+@pytest.mark.parametrize("granularity", ["parameter", "leaf"])
+def test_moment_is_its_formula(granularity):
+    sequence = random_inputs(4)
+    for scale, decay, floor in ((1.0, 0.0, 0.0), (0.3, 0.9, 0.4)):
+        barrier = limjax.MomentBarrier(scale, decay, floor, granularity)
+        state = barrier.init([jnp.zeros(3), jnp.zeros(2)])
+        for k, item in enumerate(sequence):
+            height, state = barrier.evaluate(item, state)
+            decays = decay if decay else 1e-12
+            expected, _, _ = moment_exchange(sequence[: k + 1], scale, decays, floor, granularity)
+            for j in (0, 1):
+                want = math.log(1e6) - np.log(expected[j] if granularity == "parameter" else expected[j][0])
+                np.testing.assert_allclose(height[j], want, rtol=2e-5)
+
+
+def test_moment_shares_the_disturbance_at_the_least_heat():
+    """Any other shares of the same total Σ q g cost more heat Σ s/g."""
+    g, s, q = (np.concatenate(x) for x in moment_exchange(random_inputs(3), 1.0, 0.9, 0.0, "parameter"))
+    rng = np.random.default_rng(2)
+    for _ in range(20):
+        other = g * np.exp(rng.normal(scale=0.3, size=g.size))
+        other *= (q * g).sum() / (q * other).sum()
+        assert (s / other).sum() > (s / g).sum()
+
+
+def test_moment_is_the_law_with_gradient_noise_in_a_bowl():
+    """Plain descent d = -u n + noise, gradient -h d/u: g = u (L - Lf)/2 = (2u<n²> - N)/4 whatever the noise of this step."""
+    u, h, noise_variance = 0.05, 3.0, 4.0
+    rng = np.random.default_rng(3)
+    n = rng.normal(scale=40.0, size=4000)
+    d = -u * n + rng.normal(scale=math.sqrt(noise_variance), size=n.size)
+    lsb, cell = 2.0**-10, CELL
+    gradient = -(h / u) * d / lsb
+    item = inputs(0, 0.5 * h * (n * n).sum(), [jnp.asarray(d, jnp.float32)], [jnp.asarray(gradient, jnp.float32)])
+    floor = 0.5 * h * n.size * noise_variance / (2 * u)
+    barrier = limjax.MomentBarrier(decay=0.0, floor=floor, granularity="leaf")
+    height, _ = barrier.evaluate(item, barrier.init([jnp.zeros(n.size)]))
+    expected = (2 * u * (n * n).mean() - noise_variance) / 4
+    assert float(cell.exchange(height[0])) == pytest.approx(expected, rel=1e-4)
+
+
+def test_moment_stays_finite_where_nothing_is_asked_and_where_requests_go_uphill():
+    ledger, seen = run(limjax.MomentBarrier(), [1.0] * 3, gradient=jnp.asarray([0.0, 1e-2]))
+    assert np.isfinite(seen).all() and all(np.isfinite(x).all() for x in jax.tree.leaves(ledger))
+    uphill = [inputs(k, 1.0, [jnp.ones(2)], [jnp.ones(2)]) for k in range(3)]
+    downhill = [inputs(k, 1.0, [-jnp.ones(2)], [jnp.ones(2)]) for k in range(3)]
+    got = heights(limjax.MomentBarrier(), uphill)
+    # A hundredth of what they would promise straight downhill.
+    np.testing.assert_allclose(got, heights(limjax.MomentBarrier(), downhill) - math.log(100), rtol=1e-5)
+
+
 @pytest.mark.parametrize("granularity", ["parameter", "leaf"])
 def test_rate_matched(granularity):
     drifts = [np.array([1.0, -2.0]), np.array([0.5, 4.0]), np.array([0.1, 0.0])]
@@ -355,6 +463,9 @@ def differentiable_barriers():
         "static": limjax.StaticBarrier(11.0),
         "scheduled": limjax.ScheduledBarrier(optax.linear_schedule(9.0, 14.0, 3), offset=0.5),
         "lyapunov": limjax.LyapunovBarrier(9.0, 0.7, 0.01),
+        "lyapunov-start": limjax.LyapunovBarrier(None, 0.7, 0.01),
+        "moment": limjax.MomentBarrier(0.5, 0.7, 0.01),
+        "moment-leaf": limjax.MomentBarrier(0.5, 0.7, 0.01, "leaf"),
         "rate-matched": limjax.RateMatchedBarrier(2.0, 0.7),
         "rate-matched-leaf": limjax.RateMatchedBarrier(2.0, 0.7, "leaf"),
         "fisher": limjax.FisherBarrier(1e3, 0.7),
@@ -376,7 +487,7 @@ def differentiable_barriers():
 
 
 @pytest.mark.parametrize("name", [
-    "static", "scheduled", "lyapunov", "rate-matched", "rate-matched-leaf", "fisher", "fisher-jump", "fowler-nordheim",
+    "static", "scheduled", "lyapunov", "lyapunov-start", "moment", "moment-leaf", "rate-matched", "rate-matched-leaf", "fisher", "fisher-jump", "fowler-nordheim",
     "spline", "spline-rows", "learned",
 ])  # fmt: skip
 def test_gradient_of_a_runs_cost_with_respect_to_every_leaf(name, x64):
@@ -421,6 +532,10 @@ WRONG = [
     (lambda: limjax.LyapunovBarrier(-0.5), ["start", "-0.5"]),
     (lambda: limjax.LyapunovBarrier(10.0, decay=1.5), ["decay", "1.5", "0 to 1"]),
     (lambda: limjax.LyapunovBarrier(10.0, floor=math.nan), ["floor", "nan"]),
+    (lambda: limjax.MomentBarrier(0.0), ["scale", "0.0"]),
+    (lambda: limjax.MomentBarrier(decay=1.5), ["decay", "1.5"]),
+    (lambda: limjax.MomentBarrier(floor=math.nan), ["floor", "nan"]),
+    (lambda: limjax.MomentBarrier(granularity="layer"), ["granularity", "'layer'"]),
     (lambda: limjax.RateMatchedBarrier(0.0), ["ratio", "0.0"]),
     (lambda: limjax.RateMatchedBarrier(1.0, decay=-0.1), ["decay", "-0.1"]),
     (lambda: limjax.FisherBarrier(0.0), ["price", "0.0"]),
@@ -458,6 +573,9 @@ def test_wrong_numbers_are_named(make, said):
         ("static", lambda b: abs(float(b.height) - 49.5) < 0.01),
         ("static:height=20", lambda b: float(b.height) == 20.0),
         ("lyapunov:start=8,decay=0.5,floor=0.1", lambda b: (float(b.start), float(b.decay)) == (8.0, 0.5)),
+        ("lyapunov", lambda b: b.start is None),
+        ("moment:scale=0.5,floor=0.1", lambda b: b.scope == "parameter" and float(b.scale) == 0.5),
+        ("moment:granularity=leaf", lambda b: b.scope == "leaf" and float(b.scale) == 1.0),
         ("rate-matched:ratio=3,granularity=parameter", lambda b: b.scope == "parameter" and float(b.ratio) == 3.0),
         ("fisher:price=1e5", lambda b: float(b.price) == 1e5),
         ("fowler-nordheim:start=7,time_constant=0.5", lambda b: float(b.time_constant) == 0.5),

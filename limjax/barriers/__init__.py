@@ -6,6 +6,7 @@ from limjax.barriers.fisher import FisherBarrier
 from limjax.barriers.fowler_nordheim import FowlerNordheimBarrier
 from limjax.barriers.learned import LearnedBarrier
 from limjax.barriers.lyapunov import LyapunovBarrier
+from limjax.barriers.moment import MomentBarrier
 from limjax.barriers.rate_matched import RateMatchedBarrier
 from limjax.barriers.scheduled import ScheduledBarrier
 from limjax.barriers.spline import SplineBarrier
@@ -18,6 +19,7 @@ __all__ = [
     "FowlerNordheimBarrier",
     "LearnedBarrier",
     "LyapunovBarrier",
+    "MomentBarrier",
     "RateMatchedBarrier",
     "ScheduledBarrier",
     "SplineBarrier",

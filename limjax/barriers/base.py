@@ -87,9 +87,29 @@ def required_drift(inputs: BarrierInputs, barrier: AbstractBarrier) -> list[Floa
     if inputs.drift is None:
         raise ValueError(
             f"{type(barrier).__name__} follows the requested step, which gradient_tilt does not fix: there the barrier "
-            "is the learning rate. Use a static, scheduled, Lyapunov, Fowler-Nordheim or spline barrier with it."
+            "is the learning rate. Use a static, scheduled, Fowler-Nordheim or spline barrier with it, or a Lyapunov barrier "
+            "with a start."
         )
     return inputs.drift
+
+
+def promised_fall(inputs: BarrierInputs, drift: list[Float[Array, "..."]]) -> Float[Array, ""]:
+    r"""The fall of the loss that this step's requests promise: $P = -\sum_i d_i\,\mathrm{lsb}\,\partial L/\partial w_i$.
+
+    In a bowl whose requests contract every distance by the share u per step, $\langle P\rangle = 2u(L - L_f)$ for a full
+    gradient: it says how fast the run relaxes, from one step and without having to be told. With a minibatch the noise of the
+    gradient that is in the request as well adds to it.
+
+    Args:
+        inputs: what a barrier may look at.
+        drift: the requests, as `required_drift` gives them.
+
+    Returns:
+        P [loss units], negative where the requests go uphill.
+    """
+    dtype = jnp.result_type(float)
+    products = [jnp.sum(g.astype(d.dtype) * d).astype(dtype) for g, d in zip(inputs.gradient, drift)]
+    return -inputs.cell.lsb.astype(dtype) * sum(products, jnp.zeros((), dtype))
 
 
 def running_mean(

@@ -14,6 +14,7 @@ from limjax.barriers.fisher import FisherBarrier
 from limjax.barriers.fowler_nordheim import FowlerNordheimBarrier
 from limjax.barriers.learned import LearnedBarrier
 from limjax.barriers.lyapunov import LyapunovBarrier
+from limjax.barriers.moment import MomentBarrier
 from limjax.barriers.rate_matched import RateMatchedBarrier
 from limjax.barriers.spline import SplineBarrier
 from limjax.barriers.static import StaticBarrier
@@ -25,6 +26,7 @@ _CLASSES: dict[str, Any] = {
     for cls in (
         StaticBarrier,
         LyapunovBarrier,
+        MomentBarrier,
         RateMatchedBarrier,
         FisherBarrier,
         FowlerNordheimBarrier,

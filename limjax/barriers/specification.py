@@ -12,6 +12,7 @@ from limjax.barriers.fisher import FisherBarrier
 from limjax.barriers.fowler_nordheim import FowlerNordheimBarrier
 from limjax.barriers.learned import LearnedBarrier
 from limjax.barriers.lyapunov import LyapunovBarrier
+from limjax.barriers.moment import MomentBarrier
 from limjax.barriers.rate_matched import RateMatchedBarrier
 from limjax.barriers.scheduled import ScheduledBarrier
 from limjax.barriers.spline import SplineBarrier
@@ -89,8 +90,12 @@ def _scheduled(cell, total_steps, learning_rate, start=9.0, power=2.0):
     return ScheduledBarrier(schedule)
 
 
-def _lyapunov(cell, total_steps, learning_rate, start=11.0, decay=0.98, floor=0.0):
+def _lyapunov(cell, total_steps, learning_rate, start=None, decay=0.98, floor=0.0):
     return LyapunovBarrier(start, decay, floor)
+
+
+def _moment(cell, total_steps, learning_rate, scale=1.0, decay=0.98, floor=0.0, granularity="parameter"):
+    return MomentBarrier(scale, decay, floor, granularity)  # pyright: ignore[reportArgumentType]  # checked there
 
 
 def _rate_matched(cell, total_steps, learning_rate, ratio=2.0, decay=0.98, granularity="leaf"):
@@ -120,6 +125,7 @@ _MAKERS = {
     "static": _static,
     "scheduled": _scheduled,
     "lyapunov": _lyapunov,
+    "moment": _moment,
     "rate-matched": _rate_matched,
     "fisher": _fisher,
     "fowler-nordheim": _fowler_nordheim,

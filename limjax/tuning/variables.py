@@ -32,6 +32,7 @@ _TUNED: dict[str, dict[str, Scale]] = {
     "static": {"height": Scale(1.0)},
     "scheduled": {"offset": Scale(1.0)},
     "lyapunov": {"start": Scale(1.0)},
+    "moment": {"scale": Scale(1.0, "log")},
     "rate-matched": {"ratio": Scale(1.0, "log")},
     "fisher": {"price": Scale(2.0, "log")},
     "fowler-nordheim": {"start": Scale(1.0), "time_constant": Scale(1.0, "log")},
@@ -52,6 +53,7 @@ _LEVEL: dict[str, tuple[str, float]] = {
     "static": ("height", 1.0),
     "scheduled": ("offset", 1.0),
     "lyapunov": ("start", 1.0),
+    "moment": ("scale", -1.0),
     "rate-matched": ("ratio", -1.0),
     "fisher": ("price", 2.0),
     "fowler-nordheim": ("start", 1.0),
@@ -130,7 +132,9 @@ def raised(design: Design, kt: float) -> Design | None:
         return None
     field, power = _LEVEL[design.barrier.name]
     value = getattr(design.barrier, field)
-    moved = value * jnp.exp(power * kt) if field in ("ratio", "price") else value + power * kt
+    if value is None:  # a start that the run sets
+        return None
+    moved = value * jnp.exp(power * kt) if field in ("ratio", "price", "scale") else value + power * kt
     return eqx.tree_at(lambda d: getattr(d.barrier, field), design, moved)
 
 
@@ -152,6 +156,11 @@ def tuned_fields(barrier: AbstractBarrier) -> dict[str, Scale]:
         raise ValueError(
             f"A {barrier.name!r} barrier has nothing to tune; use a SplineBarrier or a LearnedBarrier, or give your class "
             'an attribute `tuned`, for example {"height": limjax.tuning.Scale(1.0)}.'
+        )
+    unset = [field for field in fields if getattr(barrier, field) is None]
+    if unset:
+        raise ValueError(
+            f"A {barrier.name!r} barrier that leaves out {', '.join(unset)} has it set by the run, not tuned; give it a number."
         )
     return fields
 

@@ -1,0 +1,142 @@
+"""The barrier of the law: every cell reads its own Lyapunov function off the second moment of its requests."""
+
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float, PyTree
+
+from limjax.barriers.base import (
+    AbstractBarrier,
+    BarrierInputs,
+    Scope,
+    promised_fall,
+    required_drift,
+    required_loss,
+    running_mean,
+    running_state,
+)
+from limjax.physics.numerics import safe_log
+from limjax.physics.validation import checked_leaf
+
+# Share of the steepest fall below which the alignment of requests and gradients is not followed.
+_LEAST_ALIGNMENT = 0.01
+
+
+class MomentState(NamedTuple):
+    """Running means.
+
+    Attributes:
+        requests: mean squared request [levels²], per parameter or leaf.
+        gradients: mean squared gradient [loss²/weight²], per parameter or leaf.
+        loss: mean loss.
+        fall: mean fall of the loss that the requests promise per step.
+    """
+
+    requests: list[Float[Array, "..."]]
+    gradients: list[Float[Array, "..."]]
+    loss: Float[Array, ""]
+    fall: Float[Array, ""]
+
+
+class MomentBarrier(AbstractBarrier):
+    r"""$g_i = \kappa\,s_i$ with $s_i = \overline{d_i^2}$ and $\kappa = 1/2u$ measured in the run, shared out by curvature.
+
+    The law of the bowl is $\Gamma^* = \langle d^2\rangle/2u = uL/2$: the least heat for a fall of the loss, 2 kT per e-fold.
+    The contraction u per step needs no setting. The requests promise a fall of the loss of
+    $P = -\sum_i d_i\,\mathrm{lsb}\,\partial L/\partial w_i$ per step, in a bowl $2u(L - L_f)$ and the gradient noise, so that
+
+    $$ 2u = \bar P / (\bar L - L_f), \qquad \sum_i q_i\,g_i = \mathrm{scale}\cdot(\bar L - L_f), \qquad g_i \propto
+       \sqrt{s_i/q_i}, \qquad q_i \propto \sqrt{\overline{(\partial L/\partial w_i)^2}}, \qquad \sum_i q_i s_i = \bar P . $$
+
+    The second equation says how much disturbance is made in all: hops that raise the loss per step by u(L - Lf) at most, half
+    of what the requests win. The third shares it out so that the heat $\sum s_i/g_i$ is least at that
+    disturbance; $q_i$ is the price of a hop in units of the relaxation, the curvature as Adam takes it. If all parameters are
+    alike, this is $g = s/2u$ for each. With plain gradient descent in a bowl it is exactly $u(L - L_f)/2$, and with
+    $L_f = N/2u$ the law with gradient noise, $(2uL - N)/4$.
+
+    Args:
+        scale: exchange in units of the law's, above 0; 1 is the law, less is dearer and quieter.
+        decay: weight of the past in the running means, 0 to 1.
+        floor: Lf, loss that the noise of stochastic gradients leaves at this learning rate [loss units].
+        granularity: "parameter" for one barrier per parameter (two arrays of memory), "leaf" for one per array.
+
+    Raises:
+        ValueError: if a number is out of its range; on update, if no loss was passed or with `gradient_tilt`.
+
+    Cost: two running means per parameter and one scalar product of requests and gradients per step.
+
+    Example:
+        >>> barrier = MomentBarrier()
+
+    Source: the law of docs/physics.md, section 3, of this project.
+    """
+
+    name: ClassVar[str] = "moment"
+    scale: Float[Array, "*s"]
+    decay: Float[Array, "*s"]
+    floor: Float[Array, "*s"]
+    granularity: Literal["parameter", "leaf"] = eqx.field(static=True)
+
+    def __init__(
+        self,
+        scale: ArrayLike = 1.0,
+        decay: ArrayLike = 0.98,
+        floor: ArrayLike = 0.0,
+        granularity: Literal["parameter", "leaf"] = "parameter",
+    ):
+        self.scale = checked_leaf(scale, "scale", low=0.0, open_low=True, remedy="1 is the law; less is dearer.")
+        self.decay = checked_leaf(decay, "decay", low=0.0, high=1.0, remedy="0 follows every step, 0.98 averages 50.")
+        self.floor = checked_leaf(floor, "floor", remedy="It is the loss that gradient noise leaves, often 0.")
+        if granularity not in ("parameter", "leaf"):
+            raise ValueError(f'granularity must be "parameter" or "leaf", got {granularity!r}.')
+        self.granularity = granularity
+
+    @property
+    def scope(self) -> Scope:
+        return self.granularity
+
+    def init(self, params: PyTree) -> MomentState:
+        zero = jnp.zeros((), jnp.result_type(float))
+        requests: Any = running_state(params, self.granularity)
+        gradients: Any = running_state(params, self.granularity)
+        return MomentState(requests, gradients, zero, zero)
+
+    def evaluate(self, inputs: BarrierInputs, state: MomentState) -> tuple[Any, Any]:
+        drift, loss = required_drift(inputs, self), required_loss(inputs, self)
+        sizes = [1 if self.granularity == "parameter" else d.size for d in drift]
+
+        def follow(old, new):
+            new = new.astype(old.dtype)
+            square = new * new if self.granularity == "parameter" else jnp.mean(new * new)
+            return running_mean(old, square, self.decay, inputs.step)
+
+        def total(values):
+            """Sum over all parameters."""
+            sums = [size * jnp.sum(value).astype(mean.dtype) for size, value in zip(sizes, values)]
+            return sum(sums, jnp.zeros_like(mean))
+
+        requests = [follow(old, d) for old, d in zip(state.requests, drift)]
+        gradients = [follow(old, g) for old, g in zip(state.gradients, inputs.gradient)]
+        mean = running_mean(state.loss, loss.astype(state.loss.dtype), self.decay, inputs.step)
+        fall = running_mean(state.fall, promised_fall(inputs, drift), self.decay, inputs.step)
+
+        slopes = [jnp.exp(0.5 * safe_log(v)) for v in gradients]
+        # ln of sqrt(s/q) and of q s, up to a factor that all parameters share and the two sums take out.
+        log_shares = [0.5 * safe_log(s) - 0.25 * safe_log(v) for s, v in zip(requests, gradients)]
+        promised = total([q * s for q, s in zip(slopes, requests)])
+        disturbed = total([q * jnp.exp(share) for q, share in zip(slopes, log_shares)])
+        # Requests that go uphill on average, as momentum at a turn, say nothing about relaxation: a small part of what they
+        # would promise straight downhill keeps the exchange finite.
+        straight = inputs.cell.lsb.astype(mean.dtype) * jnp.sqrt(total(requests) * total(gradients))
+        fall_at_least = jnp.maximum(fall, _LEAST_ALIGNMENT * straight)
+        log_level = (
+            jnp.log(self.scale).astype(mean.dtype)
+            + safe_log(mean - self.floor.astype(mean.dtype))
+            - safe_log(fall_at_least)
+            + safe_log(promised)
+            - safe_log(disturbed)
+        )
+        barrier = [inputs.cell.barrier(log_level.astype(share.dtype) + share) for share in log_shares]
+        height = barrier if self.granularity == "parameter" else jnp.stack(barrier)
+        return height, MomentState(requests, gradients, mean, fall)
