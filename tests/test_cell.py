@@ -17,6 +17,7 @@ from limjax import ArrheniusCell
 from limjax.physics.actuation import finite_time_excess, free_energy
 from limjax.physics.sizing import size_cell
 from limjax.physics.units import YEAR_S, kt_to_electronvolts, kt_to_joules, thermal_energy_joules
+from limjax.physics.validation import checked_leaf
 
 # k0 τ = 1e6, in numbers float32 holds exactly.
 CELL = ArrheniusCell(attempt_rate=1e9, step_time=2.0**-10)
@@ -290,7 +291,7 @@ def test_consolidation_costs_about_two_and_a_half_kt():
     assert float(CELL.actuation(0.0, 49.5)) == pytest.approx(0.5 * math.log(math.pi * 49.5), rel=0.01)
 
 
-def test_sizing():
+def test_sizing(x64):
     sizing = size_cell(bits=8, weight_range=2.0)
     assert sizing.levels == 256 and sizing.lsb == 2.0**-7
     assert sizing.retention_barrier_kt == pytest.approx(49.50, abs=5e-3)
@@ -434,3 +435,52 @@ def test_one_cell_per_seed_by_vmap():
 
 def test_public_names():
     assert limjax.ArrheniusCell is ArrheniusCell
+
+
+# Derivatives of every order, and energies where they leave the library.
+
+
+@pytest.mark.parametrize(("drift", "barrier"), [(1.0, 10.0), (5.0, 12.0), (0.3, 14.0), (-2.0, 11.0)])
+def test_second_derivatives_of_heat_against_differences(x64, drift, barrier):
+    cell = ArrheniusCell()
+    by_drift, by_barrier = jax.grad(cell.heat), jax.grad(cell.heat, 1)
+    h = 1e-5
+    for function, argument in ((by_drift, 0), (by_drift, 1), (by_barrier, 0), (by_barrier, 1)):
+        up, down = ([drift, barrier], [drift, barrier])
+        up = [x + h * (i == argument) for i, x in enumerate(up)]
+        down = [x - h * (i == argument) for i, x in enumerate(down)]
+        difference = float(function(*up) - function(*down)) / (2 * h)
+        assert float(jax.grad(function, argument)(drift, barrier)) == pytest.approx(difference, rel=1e-6)
+
+
+@pytest.mark.parametrize("barrier", [0.5, 10.0, 30.0, 60.0])
+def test_second_derivatives_of_heat_at_rest_in_float32(barrier):
+    """d²Q/dd² = 2/g at d = 0, up to 1e20; d²Q/dB² = 0 there, and finite everywhere."""
+    cell = ArrheniusCell()
+    curvature = jax.grad(jax.grad(cell.heat))(0.0, barrier)
+    assert float(curvature) == pytest.approx(2 / 1e6 * math.exp(barrier), rel=1e-5)
+    assert float(jax.grad(jax.grad(cell.heat, 1), 1)(0.0, barrier)) == 0.0
+    for drift in (1e-25, 1e-3, 1.0, 1e4):
+        assert np.isfinite(jax.hessian(lambda x: cell.heat(x[0], x[1]))(jnp.asarray([drift, barrier]))).all()
+
+
+def test_hop_rates_of_a_shut_cell_in_float64(x64):
+    up, down = ArrheniusCell().hop_rates(1e-28, 110.0)
+    assert float(up - down) == pytest.approx(1e-28, rel=1e-12)
+    assert float(up * down) == pytest.approx((1e6 * math.exp(-110.0)) ** 2, rel=1e-9)
+
+
+def test_joules_under_jit_and_grad():
+    cell = ArrheniusCell()
+    assert cell.joules(1.0) == pytest.approx(1.380649e-23 * 300, rel=1e-7) and isinstance(cell.joules(1.0), float)
+    assert float(jax.jit(lambda x: cell.joules(x))(2.0)) == pytest.approx(2 * cell.joules(1.0), rel=1e-6)
+    slope = jax.grad(lambda t: ArrheniusCell(temperature=t).joules(1e10))(300.0)
+    assert float(slope) == pytest.approx(1.380649e-13, rel=1e-6)
+    np.testing.assert_allclose(cell.joules(np.ones(3)), np.full(3, cell.joules(1.0)))
+
+
+@pytest.mark.parametrize("wrong", ["1", b"1", 1j, True, 10**400, [1, 2j], float("nan"), None])
+def test_what_is_no_real_number_is_refused(wrong):
+    """Behind the annotations that tests check, where NumPy would read "1" as a number and drop imaginary parts."""
+    with pytest.raises(ValueError, match="lsb must be a finite number"):
+        checked_leaf(wrong, "lsb", remedy="")

@@ -23,7 +23,7 @@ def cell(
     if json:
         from json import dumps
 
-        typer.echo(dumps(sizing._asdict(), indent=2))
+        typer.echo(dumps(sizing._asdict(), indent=2, allow_nan=False))
         return
     from rich.console import Console
     from rich.table import Table

@@ -52,7 +52,7 @@ def limits(
     if json:
         from json import dumps
 
-        typer.echo(dumps(result.as_dict(), indent=2))
+        typer.echo(dumps(result.as_dict(), indent=2, allow_nan=False))
         return
     from rich.console import Console
 

@@ -8,6 +8,7 @@ Source: docs/limits.md and the works named at each function.
 """
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
@@ -385,24 +386,36 @@ def two_level_erasure(
     doi:10.1209/0295-5075/89/20003, and Diana, Bagci & Esposito, Phys. Rev. E 87, 012111 (2013); integrals in
     docs/limits.md.
     """
-    time, p0, pf = broadcast(
-        *read(
-            Argument(rate_time, "rate_time", "It is total rate times duration, above ln(start/stop)."),
-            _probability(start, "start"),
-            _probability(stop, "stop"),
-        )
+    arguments = (
+        Argument(rate_time, "rate_time", "It is total rate times duration, above ln(start/stop)."),
+        _probability(start, "start"),
+        _probability(stop, "stop"),
     )
+    if any(isinstance(argument.value, jax.core.Tracer) for argument in arguments):
+        time, p0, pf = broadcast(*read(*arguments))
+        return _solve_two_level(time, p0, pf, _is_erasable(time, p0, pf))
+    # Time and least time nearly cancel, and so do the two ends: what is known is computed in float64 whatever the default.
+    dtype = read(*arguments)[0].dtype
+    with jax.enable_x64(True):
+        wide = [argument._replace(value=np.asarray(argument.value, np.float64)) for argument in arguments]
+        time, p0, pf = broadcast(*read(*wide))
+        is_feasible = _is_erasable(time, p0, pf)
+        if not bool(np.all(is_feasible)):
+            got, got0, gotf = worst(~np.asarray(is_feasible), time, p0, pf)
+            if gotf >= got0:
+                raise ValueError(f"stop must be below start, got start={got0:g} and stop={gotf:g}.")
+            raise ValueError(
+                f"An occupation cannot fall from {got0:g} to {gotf:g} in a rate times time of {got:g}: it relaxes no faster "
+                f"than e^-Γτ. The nearest feasible rate_time is any above {np.log(got0 / gotf):.6g}."
+            )
+        production, heat = (np.asarray(x) for x in _solve_two_level(time, p0, pf, is_feasible))
+    return jnp.asarray(production, dtype), jnp.asarray(heat, dtype)
+
+
+def _is_erasable(time, p0, pf):
+    # Closer to the least time than this, their difference has no digits left.
     shortest = jnp.log(p0) - jnp.log(pf)
-    is_feasible = (pf < p0) & (time > shortest) & (pf > 0) & (p0 < 1)
-    if is_known(time, p0, pf) and not bool(np.all(is_feasible)):
-        got, got0, gotf = worst(~np.asarray(is_feasible), time, p0, pf)
-        if gotf >= got0:
-            raise ValueError(f"stop must be below start, got start={got0:g} and stop={gotf:g}.")
-        raise ValueError(
-            f"An occupation cannot fall from {got0:g} to {gotf:g} in a rate times time of {got:g}: it relaxes no faster "
-            f"than e^-Γτ. The nearest feasible rate_time is any above {np.log(got0 / gotf):.6g}."
-        )
-    return _solve_two_level(time, p0, pf, is_feasible)
+    return (pf < p0) & (time - shortest > 64 * jnp.finfo(time.dtype).eps * (1 + shortest)) & (pf > 0) & (p0 < 1)
 
 
 @jax.jit

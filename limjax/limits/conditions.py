@@ -11,6 +11,15 @@ DEFAULT_TIME_S = 90 * 86400.0
 """Duration of a training where none is given [s]."""
 OPEN_BARRIER_KT = 2.0
 """Lowest barrier at which a ladder still has levels [kT]."""
+_RANGES = {
+    "temperature": (1e-9, 1e9),
+    "relative_error": (1e-9, 1e9),
+    "error": (1e-30, 0.5),
+    "attempt_rate": (1e-6, 1e30),
+    "retention_time": (1e-9, 1e30),
+    "retention_failure": (1e-30, 1.0),
+    "contraction_factor": (0.0, 20.0),
+}
 
 
 @dataclass(frozen=True)
@@ -51,7 +60,8 @@ class Conditions:
             ("retention_time", "It is in seconds; ten years are 3.16e8."),
             ("retention_failure", "It is a probability, for example 1e-4."),
         ):
-            object.__setattr__(self, name, positive(getattr(self, name), name, remedy))
+            low, high = _RANGES.get(name, (0.0, math.inf))
+            object.__setattr__(self, name, positive(getattr(self, name), name, remedy, low, high))
         for name, end in (("error", 0.5), ("retention_failure", 1.0)):
             if getattr(self, name) >= end:
                 raise ValueError(f"{name} must be below {end:g}, got {getattr(self, name):g}. It is a probability.")
@@ -62,7 +72,7 @@ class Conditions:
             )
         if self.loss_ratio is not None:
             remedy = "It is first loss over last, for example 65536."
-            ratio = positive(self.loss_ratio, "loss_ratio", remedy)
+            ratio = positive(self.loss_ratio, "loss_ratio", remedy, high=1e25)
             if not ratio > 1:
                 raise ValueError(f"loss_ratio must be above 1, got {ratio:g}. {remedy}")
             object.__setattr__(self, "loss_ratio", ratio)

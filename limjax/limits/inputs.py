@@ -35,8 +35,8 @@ class Argument(NamedTuple):
 def read(*arguments: Argument) -> list[Float[Array, "..."]]:
     """The arguments as float arrays of one dtype.
 
-    Known values are checked at once. Traced values are not: a bound turns a wrong one into NaN, so that one bad
-    point of a grid does not stop the others.
+    Known values are checked at once. A wrong value among traced ones becomes NaN, so that one bad point of a grid does not
+    stop the others.
 
     Args:
         arguments: the arguments, in the order they are wanted back.
@@ -50,7 +50,9 @@ def read(*arguments: Argument) -> list[Float[Array, "..."]]:
     leaves = []
     for argument in arguments:
         if isinstance(argument.value, jax.core.Tracer):
-            leaves.append(as_leaf(argument.value))
+            leaf = as_leaf(argument.value)
+            is_low = leaf <= argument.low if argument.open_low else leaf < argument.low
+            leaves.append(jnp.where(is_low | (leaf > argument.high) | ~jnp.isfinite(leaf), jnp.nan, leaf))
         else:
             leaves.append(
                 checked_leaf(

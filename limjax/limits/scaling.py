@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
+from limjax.physics.validation import is_real
+
 _PETAFLOP_DAY = 8.64e19
 
 
@@ -210,13 +212,15 @@ def get_law(name: str) -> ScalingLaw:
     return LAWS[name]
 
 
-def positive(value: object, name: str, remedy: str) -> float:
+def positive(value: object, name: str, remedy: str, low: float = 0.0, high: float = math.inf) -> float:
     """The value as a positive, finite Python float.
 
     Args:
         value: what the user gave.
         name: what the user calls it.
         remedy: what to do about a wrong one.
+        low: smallest number that makes sense, where that is not any positive one.
+        high: largest.
 
     Returns:
         The number.
@@ -224,11 +228,21 @@ def positive(value: object, name: str, remedy: str) -> float:
     Raises:
         ValueError: if it is none.
     """
-    try:
-        number = float(value)  # pyright: ignore[reportArgumentType]
-    except (TypeError, ValueError):
+    if not is_real(value):
         number = math.nan
-    if isinstance(value, bool) or not (math.isfinite(number) and number > 0):
-        got = f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else repr(value)
-        raise ValueError(f"{name} must be a positive, finite number, got {got}. {remedy}")
-    return number
+    else:
+        try:
+            number = float(value)  # pyright: ignore[reportArgumentType]
+        except (TypeError, OverflowError):
+            number = math.nan
+    wanted = "a positive, finite number"
+    if math.isfinite(number) and number > 0:
+        if low <= number <= high:
+            return number
+        wanted += f" from {low:g} to {high:g}" if high < math.inf else f" of at least {low:g}"
+    got = (
+        f"{value:g}"
+        if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
+        else repr(value)
+    )
+    raise ValueError(f"{name} must be {wanted}, got {got}. {remedy}")

@@ -275,7 +275,8 @@ def _per_convergence(workload: Workload, assumed: Conditions, law: LawEnergies, 
     travel = f"{crossing}, {assumed.ratio_text(bits)}; the requests chase the hop noise as well"
     # g0 per relaxation time over the open rate: the optimum needs that long for the first of them.
     shortest = contraction * float(exchange(distance**2, 1.0)) * time / open_hops
-    speed = float(bounds.jump_count(distance, math.hypot(distance, 2 * open_hops)))
+    # `bounds.jump_count` at the activity of a barrier that is open all the time, also where that is none.
+    speed = 2 * distance * math.asinh(distance / (2 * open_hops))
 
     def one(name: str, approach: str, heat: float, text: str, source: str = _PROJECT) -> Entry:
         return line(name, approach, size * heat, text, source, per_update=False)

@@ -12,6 +12,15 @@ UPDATES: dict[str, str] = {
 """What may count as one update of a weight, and how a table calls it."""
 
 MAX_BITS = 32
+# What is between a thought experiment and a slip of the finger; products of them stay within float64.
+_RANGES = {
+    "parameters": (1.0, 1e30),
+    "flops": (1.0, 1e90),
+    "tokens": (1.0, 1e60),
+    "steps": (1.0, 1e60),
+    "batch": (1.0, 1e30),
+    "time": (1e-20, 1e20),
+}
 _AGREEMENT = 0.01
 
 
@@ -64,7 +73,7 @@ class Workload:
         for name, remedy in remedies.items():
             value = getattr(self, name)
             if value is not None:
-                object.__setattr__(self, name, positive(value, name, remedy))
+                object.__setattr__(self, name, positive(value, name, remedy, *_RANGES[name]))
             elif name in ("parameters", "batch"):
                 raise ValueError(f"{name} must be given. {remedy}")
         is_whole = isinstance(self.bits, int) or (isinstance(self.bits, float) and self.bits.is_integer())

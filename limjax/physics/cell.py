@@ -5,13 +5,17 @@ Source: `physics.md` section 1 of the project's documentation (docs/physics), st
 """
 
 import math
+from typing import Any
 
 import equinox as eqx
+import jax
+import jax.core
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float
 
 from limjax.physics import actuation, numerics
-from limjax.physics.units import thermal_energy_joules
+from limjax.physics.units import BOLTZMANN_J_PER_K
 from limjax.physics.validation import checked_leaf, compute_dtype
 
 KRAMERS_REFERENCE_BARRIER = 10.0
@@ -324,16 +328,24 @@ class ArrheniusCell(eqx.Module):
         reversible = actuation.actuation_work(start, stop, self.recovery.astype(dtype))
         return reversible + actuation.finite_time_excess(start, stop, self.diffusion_per_step(dtype))
 
-    def joules(self, energy_kt: float) -> float:
-        """Energy in kT as joules at the cell's temperature, in float64.
+    def joules(self, energy_kt: ArrayLike) -> Any:
+        """Energy in kT as joules at the cell's temperature.
 
         Args:
             energy_kt: energy [kT].
 
         Returns:
-            Energy [J].
+            Energy [J]: in float64 for known numbers, a float for a scalar and a NumPy array for an array; inside `jit` and `grad`
+            an array of the dtype there is, whose smallest float32 is 1e-38 J, 3e-18 of a kT.
+
+        Example:
+            >>> f"{ArrheniusCell().joules(1.0):.6e}"
+            '4.141947e-21'
         """
-        return float(energy_kt) * thermal_energy_joules(float(self.temperature))
+        if isinstance(energy_kt, jax.core.Tracer) or isinstance(self.temperature, jax.core.Tracer):
+            return _floating(energy_kt) * (BOLTZMANN_J_PER_K * self.temperature)
+        joules = np.asarray(energy_kt, np.float64) * (BOLTZMANN_J_PER_K * np.asarray(self.temperature, np.float64))
+        return float(joules) if joules.ndim == 0 else joules
 
     def _operands(self, drift, barrier):
         drift = _floating(drift)

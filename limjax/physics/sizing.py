@@ -3,7 +3,10 @@
 import math
 from typing import NamedTuple
 
+import jax
+
 from limjax.physics.cell import ArrheniusCell
+from limjax.physics.units import YEAR_S
 from limjax.physics.validation import checked_leaf
 
 
@@ -73,11 +76,32 @@ def size_cell(
     """
     if isinstance(bits, bool) or not isinstance(bits, int) or not 1 <= bits <= 24:
         raise ValueError(f"bits must be a whole number from 1 to 24, got {bits!r}.")
-    checked_leaf(weight_range, "range", low=0.0, open_low=True, remedy="It is the largest minus the smallest weight.")
-    checked_leaf(open_barrier, "the open barrier", low=0.0, remedy="It is in kT, for example 10.")
+    for value, name, low, high, remedy in (
+        (weight_range, "range", 1e-30, 1e30, "It is the largest minus the smallest weight."),
+        (retention_years, "retention", 1e-20, 1e20, "It is in years, for example 10."),
+        (failure, "error", 1e-30, 0.999999, "It is the probability that the weight is lost, for example 1e-4."),
+        (temperature, "temperature", 1e-9, 1e9, "Room temperature is 300 K."),
+        (open_barrier, "open_barrier", 0.0, 1e4, "It is in kT, for example 10."),
+        (attempt_rate, "attempt_rate", 1e-6, 1e30, "It is k0 in 1/s, for example 1e9."),
+        (step_time, "step_time", 1e-20, 1e20, "It is in seconds, for example 1e-3."),
+    ):
+        checked_leaf(value, name, low=low, high=high, remedy=remedy)
+    # Exponentials of barriers leave float32.
+    with jax.enable_x64(True):
+        return _sized(bits, weight_range, retention_years, failure, temperature, open_barrier, attempt_rate, step_time)
+
+
+def _sized(
+    bits, weight_range, retention_years, failure, temperature, open_barrier, attempt_rate, step_time
+) -> CellSizing:
     levels = 2**bits
     cell = ArrheniusCell(weight_range / levels, attempt_rate, step_time, temperature)
-    retention = float(cell.retention_barrier(retention_years * 365.25 * 86400, failure))
+    retention = float(cell.retention_barrier(retention_years * YEAR_S, failure))
+    if not open_barrier < retention:
+        raise ValueError(
+            f"open_barrier must be below the barrier that holds the weight, {retention:.4g} kT for {retention_years:g} years at an "
+            f"error of {failure:g}, got {open_barrier:g}. Ask for a longer retention, or train with a lower barrier."
+        )
     shut, opened = float(cell.heat(1.0, retention)), float(cell.heat(1.0, open_barrier))
     actuation = float(cell.actuation(open_barrier, retention))
     return CellSizing(

@@ -19,7 +19,8 @@ def as_leaf(value) -> Float[Array, "..."]:
     """The value as a strongly typed float array, so that it can be differentiated and changed without recompiling."""
     if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jnp.floating):
         return value.astype(compute_dtype(value.dtype))
-    return jnp.asarray(value, dtype=jnp.result_type(float))
+    with np.errstate(over="ignore"):  # what overflows is refused by the caller, in words
+        return jnp.asarray(value, dtype=jnp.result_type(float))
 
 
 def checked_leaf(
@@ -59,9 +60,11 @@ def checked_leaf(
     def is_wrong(x, np):
         return ~np.isfinite(x) | (x <= low if open_low else x < low) | (x > high)
 
+    if not is_real(value):
+        raise ValueError(message(repr(value)))
     try:
         leaf = as_leaf(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ValueError(message(repr(value))) from None
     if isinstance(leaf, jax.core.Tracer):
         return eqx.error_if(leaf, is_wrong(leaf, jnp), message("a traced value outside that"))
@@ -74,3 +77,15 @@ def checked_leaf(
     if is_wrong(narrow, np).any() and not np.isclose(narrow, wide, rtol=1e-5, atol=0.0).all():
         raise ValueError(f"{name} = {value!r} is outside what {leaf.dtype} can hold. {remedy}")
     return leaf
+
+
+def is_real(value) -> bool:
+    """Whether it is a real number or an array or list of them: NumPy would read "1" as one, and drop imaginary parts."""
+    if isinstance(value, jax.Array):
+        return jnp.issubdtype(value.dtype, jnp.floating) or jnp.issubdtype(value.dtype, jnp.integer)
+    try:
+        dtype = np.asarray(value).dtype
+    except (TypeError, ValueError, OverflowError):
+        return False
+    # Whole numbers beyond 64 bits are objects to NumPy.
+    return jnp.issubdtype(dtype, jnp.floating) or dtype.kind in "iu" or (isinstance(value, int) and value is not True)

@@ -8,9 +8,22 @@ import numpy as np
 from jaxtyping import ArrayLike
 from scipy.linalg import solveh_banded
 
+from limjax.physics.validation import checked_leaf
 from limjax.simulate.protocols import LinearProtocol
 
 _NEWTON_STEPS = 500
+
+
+def _distance(value) -> float:
+    checked_leaf(value, "distance", remedy="It is in lengths of the trap.")
+    return float(value)
+
+
+def _positive(value, name: str) -> float:
+    checked_leaf(
+        value, name, low=0.0, open_low=True, remedy="Times are in relaxation times, stiffnesses in kT per length²."
+    )
+    return float(value)
 
 
 def moving_trap_linear_work(distance: float, time: float) -> float:
@@ -23,8 +36,14 @@ def moving_trap_linear_work(distance: float, time: float) -> float:
     Returns:
         Mean work [kT].
 
+    Raises:
+        ValueError: if the time is not positive or a number not finite.
+
     Source: Mazonka & Jarzynski, arXiv:cond-mat/9912121.
     """
+    distance, time = _distance(distance), _positive(time, "time")
+    if time < 1e-3:  # t + e^-t - 1 loses its digits
+        return distance**2 * (0.5 - time * (1 / 6 - time / 24))
     return distance**2 / time**2 * (time + np.expm1(-time))
 
 
@@ -38,6 +57,9 @@ def moving_trap_optimum(distance: float, time: float) -> tuple[float, LinearProt
     Returns:
         Work [kT] and protocol.
 
+    Raises:
+        ValueError: if the time is not positive or a number not finite.
+
     Example:
         >>> work, protocol = moving_trap_optimum(5.0, 1.0)
         >>> f"{work:.4f}, jump {protocol.knots[0]:.4f}"
@@ -45,6 +67,7 @@ def moving_trap_optimum(distance: float, time: float) -> tuple[float, LinearProt
 
     Source: Schmiedl & Seifert, Phys. Rev. Lett. 98, 108301 (2007), eq. 9.
     """
+    distance, time = _distance(distance), _positive(time, "time")
     jump = distance / (time + 2)
     return distance**2 / (time + 2), LinearProtocol(0.0, distance, time, [jump, distance - jump])
 
@@ -63,14 +86,19 @@ def stiffness_optimum(start: float, stop: float, time: float) -> float:
     Returns:
         Work [kT].
 
+    Raises:
+        ValueError: if a number is not positive and finite.
+
     Example:
         >>> f"{stiffness_optimum(1.0, 2.0, 1.0):.6f}"
         '0.402918'
 
     Source: Schmiedl & Seifert, Phys. Rev. Lett. 98, 108301 (2007), case II.
     """
+    start, stop, time = (_positive(x, name) for x, name in ((start, "start"), (stop, "stop"), (time, "time")))
+    # (√(1 + 2λi t + λf λi t²) - 1 - λf t) / (2 + λf t) without its cancellation: the root's square less that of 1 + λf t.
     root = np.sqrt(1 + 2 * start * time + stop * start * time**2)
-    ct = (-1 - stop * time + root) / (2 + stop * time)
+    ct = time * (start - stop) / (1 + stop * time + root)
     final = (1 + ct) ** 2 / start
     return float(0.5 * (stop * final - 1) - 0.5 * np.log(start * final) + ct**2 / (start * time))
 

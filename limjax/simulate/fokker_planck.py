@@ -274,18 +274,37 @@ def relaxation_rates(
         Rates [1/time]. Their error falls with the square of the cell's width.
 
     Raises:
-        ValueError: for a periodic grid.
+        ValueError: for a periodic grid, a diffusion constant that is not positive, or traced arguments in 32-bit floats: the
+            slowest rate is the difference of large numbers, and is computed in float64 whatever the default.
 
-    Cost: eigenvalues of a symmetric tridiagonal matrix; use x64, since the slowest is the difference of large numbers.
+    Cost: eigenvalues of a symmetric tridiagonal matrix.
     """
     if grid.is_periodic:
         raise ValueError("relaxation_rates needs a grid with walls, got a periodic one.")
+    checked_leaf(diffusion, "diffusion", low=0.0, open_low=True, remedy="It is in length² per time.")
+    arguments = (potential, control, diffusion)
+    if jnp.result_type(float) == jnp.float64:
+        return _relaxation_rates(potential, control, diffusion, grid, count)
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(arguments)):
+        raise ValueError(
+            "relaxation_rates cannot be traced in 32-bit floats, where the slowest rates are lost in rounding: set "
+            'jax.config.update("jax_enable_x64", True), or call it outside of jit, grad and vmap.'
+        )
+    wide = [np.asarray(leaf, np.float64) if eqx.is_array_like(leaf) else leaf for leaf in jax.tree.leaves(arguments)]
+    with jax.enable_x64(True):
+        wide = [jnp.asarray(leaf) if isinstance(leaf, np.ndarray) else leaf for leaf in wide]
+        potential, control, diffusion = jax.tree.unflatten(jax.tree.structure(arguments), wide)
+        values = _relaxation_rates(potential, control, diffusion, grid, count)
+    return jnp.asarray(np.asarray(values), jnp.float32)
+
+
+def _relaxation_rates(potential, control, diffusion, grid, count):
     right, left = _grid_rates(potential, control, grid)
     zero = jnp.zeros(1, right.dtype)
     leaving = jnp.concatenate([right, zero]) + jnp.concatenate([zero, left])
     # Detailed balance makes it similar to the symmetric matrix with √(right·left) beside the diagonal.
     symmetric = jnp.diag(leaving) - jnp.diag(jnp.sqrt(right * left), 1) - jnp.diag(jnp.sqrt(right * left), -1)
-    values = jnp.linalg.eigvalsh(symmetric)[:count]
+    values = jnp.maximum(jnp.linalg.eigvalsh(symmetric)[:count], 0.0)
     return values * jnp.asarray(diffusion, values.dtype) / grid.width**2
 
 

@@ -11,7 +11,7 @@ from limit_checks import check_gradient, nearest, quick_jit
 from scipy import integrate, optimize, stats
 
 from limjax import ArrheniusCell
-from limjax.limits import bounds
+from limjax.limits import bounds, mean_path
 from limjax.physics.units import thermal_energy_joules
 
 
@@ -350,3 +350,30 @@ def test_arrays_and_grids():
         assert np.isfinite(production[i, j]) == is_feasible
     with pytest.raises(ValueError, match=r"fall from 0\.5 to 0\.001 in a rate times time of 5"):
         bounds.two_level_erasure(5.0, 0.5, errors)
+
+
+def test_wrong_values_among_traced_ones_are_nan():
+    for function, values, good in (
+        (bounds.erasure, [0.1, 0.6, -1.0], [1, 0, 0]),
+        (lambda x: bounds.transport(x, 1.0, 1.0), [-1.0, 1.0, np.inf], [0, 1, 0]),
+        (lambda x: bounds.retention(x), [0.0, 1e9], [0, 1]),
+        (lambda x: bounds.two_level_erasure(10.0, x, 0.1)[0], [0.5, 0.05, 1.5], [1, 0, 0]),
+        (lambda x: mean_path.minimum_variance(x, 1.0), [-1.0, 2.0], [0, 1]),
+        (lambda x: mean_path.lyapunov(10.0, 1.0, x).heat_kt, [0.0, 2.0], [0, 1]),
+    ):
+        np.testing.assert_array_equal(np.isfinite(quick_jit(function)(jnp.asarray(values))), np.array(good, bool))
+
+
+def test_two_level_erasure_beside_its_edge():
+    """Known arguments are computed in float64: a billionth of the least time above it is an answer, less is refused."""
+    shortest = math.log(1 / 0.9)
+    near, _ = bounds.two_level_erasure(shortest * (1 + 1e-9), 0.5, 0.45)
+    with jax.enable_x64(True):
+        wide, _ = bounds.two_level_erasure(shortest * (1 + 1e-9), 0.5, 0.45)
+    assert near.dtype == jnp.float32 and float(near) == pytest.approx(float(wide), rel=1e-6)
+    with pytest.raises(ValueError, match="nearest feasible rate_time"):
+        bounds.two_level_erasure(shortest * (1 + 1e-15), 0.5, 0.45)
+    slow, _ = bounds.two_level_erasure(1e4 * math.log(1e9), 1e-3, 1e-12)
+    assert float(slow) == pytest.approx(
+        float(bounds.slow_two_level_erasure(1e4 * math.log(1e9), 1e-3, 1e-12)), rel=1e-3
+    )

@@ -102,6 +102,9 @@ def test_figures(capsys, tmp_path):
         (["--parameters", "1e15", "--temperature", "-3"], ("temperature must be a positive",)),
         (["--parameters", "1e15", "--catalogue", "none.toml"], ("none.toml cannot be read",)),
         (["--parameters", "1e15", "--batch", "0"], ("batch must be a positive",)),
+        (["--parameters", "1e300"], ("from 1 to 1e+30", "1e+300")),
+        (["--parameters", "1e-300"], ("from 1 to 1e+30", "1e-300")),
+        (["--parameters", "1e15", "--batch", "1e-300"], ("batch must be", "1e-300")),
         (["--parameters", "1e15", "--loss-ratio", "0.5"], ("loss_ratio must be above 1", "0.5")),
     ],
 )

@@ -25,6 +25,7 @@ from limjax.simulate import (
     generator,
     mean_with_error,
     moving_trap_linear_work,
+    moving_trap_optimum,
     near_equilibrium_protocol,
     overdamped,
     relaxation_rates,
@@ -35,12 +36,42 @@ from limjax.simulate import (
 GRID = Grid(-7.0, 12.0, 200)
 
 
+@pytest.mark.parametrize("wide", [True, False])
 @pytest.mark.parametrize("height", [4, 8])
-def test_relaxation_rates_of_the_quartic_well(reference, x64, height):
+def test_relaxation_rates_of_the_quartic_well(reference, height, wide):
+    """The same in 32-bit programs: what is known is computed in float64."""
     entry = reference[f"quartic_double_well_rate_Eb{height}"]
-    rates = relaxation_rates(QuarticDoubleWell(height=float(height)), 0.0, Grid(-2.5, 2.5, 800), 2)
-    assert abs(float(rates[0])) < 1e-9
+    with jax.enable_x64(wide):
+        rates = relaxation_rates(QuarticDoubleWell(height=float(height)), 0.0, Grid(-2.5, 2.5, 800), 2)
+    assert 0 <= float(rates[0]) < 1e-9
     assert float(rates[1]) == pytest.approx(entry["expected"]["exact_relaxation_eigenvalue"], rel=2e-4)
+
+
+def test_relaxation_rates_refuse_what_they_cannot_do():
+    grid = Grid(-2.5, 2.5, 40)
+    with pytest.raises(ValueError, match="diffusion must be a finite number above 0, got -1"):
+        relaxation_rates(QuarticDoubleWell(height=4.0), 0.0, grid, diffusion=-1.0)
+    with pytest.raises(ValueError, match="cannot be traced in 32-bit floats"):
+        jax.jit(lambda h: relaxation_rates(QuarticDoubleWell(height=h), 0.0, grid))(4.0)
+    with jax.enable_x64(True):
+        traced = jax.jit(lambda h: relaxation_rates(QuarticDoubleWell(height=h), 0.0, grid))(4.0)
+    assert float(traced[1]) == pytest.approx(
+        float(relaxation_rates(QuarticDoubleWell(height=4.0), 0.0, grid)[1]), rel=1e-6
+    )
+
+
+def test_closed_forms_refuse_wrong_numbers_and_keep_their_digits():
+    for call in (
+        lambda: moving_trap_linear_work(1.0, -1.0),
+        lambda: moving_trap_optimum(1.0, 0.0),
+        lambda: stiffness_optimum(-1.0, 1.0, 1.0),
+        lambda: stiffness_optimum(1.0, 1.0, math.nan),
+    ):
+        with pytest.raises(ValueError, match="must be a finite number above 0"):
+            call()
+    # t + e^-t - 1 = t²/2 - t³/6 + …
+    assert moving_trap_linear_work(3.0, 1e-5) == pytest.approx(9 * (0.5 - 1e-5 / 6 + 1e-10 / 24), rel=1e-14)
+    assert np.isfinite(stiffness_optimum(1e-9, 1.0, 1.0))
 
 
 def test_trajectories_relax_at_that_rate(reference):
