@@ -160,8 +160,9 @@ def gradient_tilt(
     r"""The memory array as the optimizer: the gradient tilts the cells and the barrier is the learning rate.
 
     The affinity is $F = -s\,\mathrm{lsb}\,\partial L/\partial w$ and the mean move $d = 2g\sinh(F/2)$ levels: for small
-    F gradient descent with learning rate $g\,s\,\mathrm{lsb}^2$. The heat adds up to $s(L_0 - L)$ plus noise terms, and
-    with hop noise the stationary state is $e^{-sL}$. Where the tilt exceeds the barrier, $|F|/2 > B$, the hop
+    F gradient descent with learning rate lr = $g\,s\,\mathrm{lsb}^2$. The heat adds up to $s(L_0 - L)$ and, with hop
+    noise, about lr L'' kT per parameter and step, at rest too. The stationary state is $e^{-sL}$ while lr L'' << 1; in a
+    bowl its variance is 1/(1 - lr L''/2) times larger. Where the tilt exceeds the barrier, $|F|/2 > B$, the hop
     rate is held at the attempt rate k0 (there is no barrier left to lower) and the ledger counts the step as saturated.
 
     Args:

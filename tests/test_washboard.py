@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy import special
 
+import limjax
 from limjax.physics import washboard
 from limjax.physics.washboard import kramers_exchange
 
@@ -268,6 +269,25 @@ def test_page_states_the_examples(x64):
         sentence = f"At B = {barrier:.0f} kT and F/2B = {fraction:g} the drift is {ratio:.1f} times too"
         assert sentence in text
         assert f"heat {100 * (1 - heat):.1f} % too low" in text.split(sentence)[1][:100]
+
+
+def test_page_states_what_the_ledger_books(x64):
+    """The ledger's closed form against the washboard driven to the same move, by bisection of its drift."""
+    cell = limjax.ArrheniusCell(attempt_rate=1e9, step_time=1e-3)
+    diffusion_time = float(cell.diffusion_per_step())
+    table = page_table("What the ledger books")
+    assert table[:, 0].tolist() == [5, 10, 12, 15, 20, 30, 40, 60]
+    for barrier, *printed in table:
+        for move, ratio in zip((1e-3, 1.0), printed):
+            low, high = np.log(1e-14), np.log(20 * barrier)
+            for _ in range(60):
+                middle = 0.5 * (low + high)
+                is_enough = float(drift(jnp.float64(barrier), jnp.float64(np.exp(middle)))) * diffusion_time > move
+                low, high = (low, middle) if is_enough else (middle, high)
+            booked = float(cell.heat(jnp.float64(move), jnp.float64(barrier)))
+            assert booked / (move * np.exp(low)) == pytest.approx(ratio, abs=5.1e-4)
+    assert table[4, 1] == pytest.approx(1.934)
+    assert "it books 1.93 times the heat of the cosine" in " ".join(PAGE.read_text().split())
 
 
 def test_page_states_the_rules(limits):

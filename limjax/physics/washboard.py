@@ -320,8 +320,10 @@ def ladder_heat_validity(barrier: Float[Array, "..."], tilt_fraction: Float[Arra
 
     A move of d levels costs F d. At the exact drift d(F) the ladder believes in the smaller
     affinity F' = 2 asinh(d/2g), so it books F'/F of the heat: about 1 - F/(π²B) = 1 - 2 (F/2B)/π²
-    for F well above 1 kT. This is the error of the heat ledger; the error in drift
-    (`ladder_validity`) is its exponential.
+    for F well above 1 kT, and the error in drift (`ladder_validity`) is its exponential. It is
+    the ladder's with the exact exchange; the ledger's own, from one attempt rate, has the error
+    `arrhenius_ratio` besides, and at small tilt its heat is high by the inverse of that above 10 kT
+    (1.93 times at 20 kT and d = 0.001): the ledger is no lower bound of the washboard.
 
     Args:
         barrier: B [kT], not negative.
