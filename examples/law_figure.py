@@ -309,8 +309,8 @@ def main() -> None:
     options.search = {"knots": 16, "iterations": 80}
     if options.quick:
         options.cells, options.repetitions, options.step = 256, 3, 0.05
-        options.rows, options.noisy, options.curve_times = ROWS[:1], NOISY[:1], CURVE_TIMES[8:10]
-        options.search = {"knots": 4, "iterations": 2}
+        options.rows, options.noisy, options.curve_times = ROWS[3:], NOISY[:1], CURVE_TIMES[9:10]
+        options.search = {"knots": 3, "iterations": 1}
         options.times, options.fixed_times, options.factors = (LEAST,), (LEAST,), (0.5,)
     options.size = {"cells": options.cells, "repetitions": options.repetitions}
     if options.page:

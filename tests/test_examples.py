@@ -4,6 +4,7 @@ import json
 import math
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 
@@ -56,6 +57,14 @@ def test_digits_table_writes_its_page(tmp_path):
     assert default["options"]["hops"] == "exact"
 
 
+def test_comparisons_writes_its_page(tmp_path):
+    run("comparisons.py", "--bits", "10", "--steps", 5, "--seeds", 1, "--out", tmp_path)
+    assert "| 2^-10 |" in (tmp_path / "docs/results/comparisons.md").read_text()
+    (row,) = json.loads((tmp_path / "benchmarks/results/comparisons.json").read_text())["rows"]
+    assert set(row["seeds"][0]["ratios"]) == {"static", "run-static", "gated", "event", "noisy-event"}
+    assert (tmp_path / "docs/figures/comparisons.png").exists()
+
+
 @pytest.mark.slow
 def test_simulation_table_writes_its_page(tmp_path):
     run("simulation_table.py", "--quick", "--out", tmp_path)
@@ -91,6 +100,74 @@ def test_time_front_shows_both_laws(tmp_path):
     assert wall == pytest.approx(1, abs=0.02)
     assert heat[0] < 0.01 * heat[-1]
     assert (tmp_path / "docs/figures/time_front.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(
+    ("script", "result", "figure"),
+    [
+        ("law_figure.py", "law", "law_energy_speed"),
+        ("closed_forms.py", "closed_forms", None),
+        ("curvatures.py", "curvatures", "law_curvatures"),
+    ],
+)
+def test_pages_of_the_law_are_those_of_the_stored_results(tmp_path, script, result, figure):
+    stored = pathlib.Path("benchmarks/results") / f"{result}.json"
+    for folder in ("benchmarks/results", "docs/results", "docs/figures"):
+        (tmp_path / folder).mkdir(parents=True)
+    shutil.copy(EXAMPLES.parent / stored, tmp_path / stored)
+    run(script, "--page", "--out", tmp_path)
+    page = pathlib.Path("docs/results") / f"{result}.md"
+    assert (tmp_path / page).read_text() == (EXAMPLES.parent / page).read_text()
+    if figure:
+        assert (tmp_path / f"docs/figures/{figure}.png").stat().st_size > 10_000
+
+
+def test_stored_runs_of_the_law_are_where_it_says():
+    content = json.loads((EXAMPLES.parent / "benchmarks/results/law.json").read_text())
+    assert len(content["rows"]) == 4
+    for row in content["rows"]:
+        assert row["heat_kt"] == pytest.approx(row["direct_kt"], rel=0.02)
+    for row in content["detuned"]:
+        assert row["over_along"] == pytest.approx(row["expected"], rel=0.03)
+    for row in content["noisy"]:
+        assert row["heat_kt"] == pytest.approx(row["schedule_kt"], rel=0.05), row["name"]
+
+
+@pytest.mark.slow
+def test_law_figure_puts_its_runs_on_the_law(tmp_path):
+    run("law_figure.py", "--quick", "--out", tmp_path)
+    content = json.loads((tmp_path / "benchmarks/results/law.json").read_text())
+    least = next(p for p in content["curve"] if p["factor"] is None)
+    # Cells that close before the end and steps of 0.05 relaxation times take 2 % off or on.
+    assert least["heat_kt"] == pytest.approx(2 * math.log(65536), rel=0.02, abs=5 * least["heat_kt_error"])
+    assert content["fixed"]["constant"][0]["heat_kt"] > 100 * least["heat_kt"]
+    page = (tmp_path / "docs/results/law.md").read_text()
+    assert "2 ln 65,536 = 22.18 kT, at uT = 11.09" in page
+    assert (tmp_path / "docs/figures/law_energy_speed.png").stat().st_size > 10_000
+
+
+def test_closed_forms_agree_with_exact_hops(tmp_path):
+    run("closed_forms.py", "--parts", "step,retention", "--samples", 2**18, "--out", tmp_path)
+    rows = json.loads((tmp_path / "benchmarks/results/closed_forms.json").read_text())["rows"]
+    held = [row for row in rows if row["holds"] == "yes"]
+    assert len(held) > 20
+    for row in held:
+        # 5.5 standard errors, which themselves are known to 9 % from 64 blocks.
+        assert abs(row["hops"] - row["formula"]) < 6 * row["error"], row
+    transport = next(row for row in rows if "transport" in row["where"])
+    assert transport["hops"] < 0.5 * transport["formula"]
+    assert "no bound of a ladder" in (tmp_path / "docs/results/closed_forms.md").read_text()
+
+
+def test_curvatures_agree_with_their_moments(tmp_path):
+    run("curvatures.py", "--modes", 2, "--decades", 1, "--cells", 256, "--repetitions", 3, "--out", tmp_path)
+    content = json.loads((tmp_path / "benchmarks/results/curvatures.json").read_text())
+    for row in content["rows"]:
+        assert row["heat_kt"] == pytest.approx(row["moments_kt"], rel=0.03), row["name"]
+        assert row["moments_loss"] == pytest.approx(content["final_loss"], rel=0.001)
+    heat = {(row["requests"], row["name"]): row["heat_kt"] for row in content["rows"]}
+    assert heat["plain", "one each, the law"] > 1.5 * heat["preconditioned", "one each, the law"]
+    assert (tmp_path / "docs/figures/law_curvatures.png").stat().st_size > 10_000
 
 
 def test_several_devices():
