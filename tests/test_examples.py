@@ -131,6 +131,10 @@ def test_stored_runs_of_the_law_are_where_it_says():
         assert row["over_along"] == pytest.approx(row["expected"], rel=0.03)
     for row in content["noisy"]:
         assert row["heat_kt"] == pytest.approx(row["schedule_kt"], rel=0.05), row["name"]
+    rows = json.loads((EXAMPLES.parent / "benchmarks/results/closed_forms.json").read_text())["rows"]
+    for row in (row for row in rows if row["holds"] == "yes"):
+        # Some hundred rows: four standard errors, and 2 % for steps of finite length and cells that close.
+        assert abs(row["hops"] - row["formula"]) < 0.02 * row["formula"] + 4 * row["error"], row
 
 
 @pytest.mark.slow
