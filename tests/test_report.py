@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from scipy import stats
 
 import limjax
 
@@ -57,7 +58,7 @@ def test_numbers_equal_the_ledger(healthy):
         assert row.static_kt == pytest.approx(
             (static.heat.float64() + static.actuation.float64())[leaves].sum(), rel=1e-12
         )
-        assert row.ratio == pytest.approx(row.static_kt / (row.heat_kt + row.actuation_kt))
+        assert row.ratio == pytest.approx(row.compared_kt / (row.heat_kt + row.actuation_kt))
         assert row.saturated_fraction == row.range_fraction == 0
     net = [
         np.abs(np.asarray(a, np.float64) - np.asarray(b)).sum() * 2**10
@@ -167,6 +168,86 @@ def test_without_comparison():
     assert "static" not in str(table)
     other = train(limjax.StaticBarrier(12.0), compare=(limjax.FowlerNordheimBarrier(20.0),))
     assert limjax.report(other[0], other[1], CELL).compared_with == "fowler-nordheim"
+
+
+def test_headline_is_the_cheapest_comparison():
+    others = {
+        "dear": limjax.StaticBarrier(40.0),
+        "cheap": limjax.StaticBarrier(20.0),
+        "static": limjax.StaticBarrier(30.0),
+    }
+    ledger, params, _ = train(limjax.StaticBarrier(12.0), compare=others)
+    table = limjax.report(ledger, params, CELL)
+    assert table.compared_with == "cheap" and list(table.comparisons) == ["dear", "static", "cheap"]
+    assert table.total.compared_kt == pytest.approx(table.comparisons["cheap"])
+    assert table.total.static_kt == pytest.approx(table.comparisons["static"])
+    assert table.total.ratio == pytest.approx(
+        table.comparisons["cheap"] / (table.total.heat_kt + table.total.actuation_kt)
+    )
+    assert sum(row.compared_kt for row in table.layers) == pytest.approx(table.total.compared_kt)
+    assert table.to_dict()["comparisons_kt"] == table.comparisons
+    text = str(table)
+    assert "not a rival" in text and "dear" in text and max(map(len, text.splitlines())) <= 118
+
+
+def test_bound_of_a_bowl_beside_the_heat(healthy):
+    ledger, params, _ = healthy
+    table = limjax.report(ledger, params, CELL, loss_ratio=65536.0)
+    assert table.bowl_bound_kt_per_parameter == pytest.approx(2 * math.log(65536), rel=1e-6)
+    cost = (table.total.heat_kt + table.total.actuation_kt) / 93
+    assert table.above_bowl_bound == pytest.approx(cost / (2 * math.log(65536)), rel=1e-6)
+    content = table.to_dict()
+    assert content["bowl_bound_kt_per_parameter"] == table.bowl_bound_kt_per_parameter
+    assert content["above_bowl_bound"] == table.above_bowl_bound and content["loss_ratio"] == 65536.0
+    words = " ".join(str(table).split())
+    assert "= 22.2 kT" in words and "A yardstick, not a bound of the network" in words
+    assert max(map(len, str(table).splitlines())) <= 118
+    # Without a fall there is no such bound, and without a loss not even a line.
+    for ratio in (1.0, 0.3, 0.0, -2.0, math.nan, math.inf):
+        table = limjax.report(ledger, params, CELL, loss_ratio=ratio)
+        assert table.bowl_bound_kt_per_parameter is None and table.above_bowl_bound is None
+        assert "did not fall" in str(table)
+    table = limjax.report(ledger, params, CELL)
+    assert table.bowl_bound_kt_per_parameter is None and "bowl" not in str(table)
+
+
+def test_a_run_says_its_bowl_bound():
+    run = limjax.train("quadratic", steps=60)
+    summary = run.summary
+    fall = summary["initial_loss"] / summary["train_loss"]
+    assert fall > 1 and summary["bowl_bound_kt_per_parameter"] == pytest.approx(2 * math.log(fall), rel=1e-6)
+    cost = (summary["heat_kt"] + summary["actuation_kt"]) / summary["parameters"]
+    assert summary["above_bowl_bound"] == pytest.approx(cost / summary["bowl_bound_kt_per_parameter"], rel=1e-6)
+
+
+@pytest.mark.parametrize("levels", [None, (-3, 1)])
+def test_heat_of_the_hops_drawn_at_the_end_of_a_range(levels):
+    """One step of many cells on level 0, against all hop counts enumerated: what is stopped at the end releases nothing."""
+    cell, cells, request = limjax.ArrheniusCell(levels=levels), 100_000, 0.5
+    opt = limjax.learning_in_memory(
+        optax.identity(), cell, limjax.StaticBarrier(14.0), hops="exact", key=jax.random.key(1), compare=()
+    )
+    params = jnp.zeros(cells)
+    updates, state = opt.update(jnp.full(cells, request * 2.0**-10), opt.init(params), params)
+    ledger = limjax.get_ledger(state)
+    g = 1e6 * math.exp(-14.0)
+    affinity, activity = 2 * math.asinh(request / 2 / g), math.sqrt(request**2 + 4 * g**2)
+    counts = np.arange(60)
+    weights = [stats.poisson.pmf(counts, rate) for rate in ((activity + request) / 2, (activity - request) / 2)]
+    moves = counts[:, None] - counts
+    moves = moves if levels is None else np.clip(moves, *levels)
+    heats = affinity * moves
+    mean = np.sum(np.outer(*weights) * heats)
+    deviation = math.sqrt(np.sum(np.outer(*weights) * heats**2) - mean**2)
+    # 4.9 standard errors: a false alarm in a million.
+    assert abs(limjax.total(ledger, "realised_heat") / cells - mean) < 4.9 * deviation / math.sqrt(cells)
+    assert limjax.total(ledger, "heat") / cells == pytest.approx(request * affinity, rel=1e-5)
+    text = str(limjax.report(ledger, optax.apply_updates(params, updates), cell))
+    if levels is None:
+        assert mean == pytest.approx(request * affinity) and "its mean is the heat above" in text
+    else:
+        assert mean < 0.8 * request * affinity
+        assert "stopped at the end of the range are not in it" in text and "its mean is the heat above" not in text
 
 
 def test_parameters_that_do_not_fit(healthy):
