@@ -80,7 +80,7 @@ class Report:
         temperature: temperature of the cells [K].
         joules_per_kt: k_B T [J].
         compared_with: name of the cheapest comparison, or None without one.
-        comparisons: heat and barrier work of every comparison by name [kT].
+        comparisons: heat and barrier work of every comparison by name, the dearest first [kT].
         optimizer_kt: heat of the optimizer's own state [kT], or None if it was not charged.
         realised_kt: heat of the hops drawn [kT], or None without hop noise. Its mean is `total.heat_kt` for a cell without a
             range; hops stopped at the end of one are not in it, while requests are charged in full.
@@ -317,7 +317,8 @@ def report(
         first = dict(_flatten(start))
         net = np.array([np.abs(_wide(leaf) - _wide(first[path])).sum() / lsb for path, leaf in leaves])
     others = {name: _vector(sums.heat) + _vector(sums.actuation) for name, sums in ledger.compare.items()}
-    comparisons = {name: float(other.sum()) for name, other in others.items()}
+    dearest_first = sorted(others, key=lambda name: -float(others[name].sum()))
+    comparisons = {name: float(others[name].sum()) for name in dearest_first}
     compared_with = min(comparisons, key=lambda name: comparisons[name], default=None)
 
     def row(name: str, index: np.ndarray) -> LayerReport:

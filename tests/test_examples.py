@@ -53,8 +53,16 @@ def test_digits_table_writes_its_page(tmp_path):
     content = json.loads((tmp_path / "benchmarks/results/digits.json").read_text())
     plain, default = content["runs"]
     assert [row["seed"] for row in plain["seeds"]] == [0, 1]
-    assert all(row["ratio"] == pytest.approx(1.0, rel=1e-6) for row in plain["seeds"])
+    assert all(row["ratios"]["static"] == pytest.approx(1.0, rel=1e-6) for row in plain["seeds"])
     assert default["options"]["hops"] == "exact"
+
+
+def test_comparisons_writes_its_page(tmp_path):
+    run("comparisons.py", "--bits", "10", "--steps", 5, "--seeds", 1, "--out", tmp_path)
+    assert "| 2^-10 |" in (tmp_path / "docs/results/comparisons.md").read_text()
+    (row,) = json.loads((tmp_path / "benchmarks/results/comparisons.json").read_text())["rows"]
+    assert set(row["seeds"][0]["ratios"]) == {"static", "run-static", "gated", "event", "noisy-event"}
+    assert (tmp_path / "docs/figures/comparisons.png").exists()
 
 
 def test_comparisons_writes_its_page(tmp_path):
