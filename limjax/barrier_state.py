@@ -79,6 +79,17 @@ def move_barrier(
         return cell.actuation(jnp.where(inputs.step == 0, new, old), new)
 
     height = map_value(wanted, clip, charged.height)
+    if inputs.loss is not None:
+        # A loss that is no number teaches nothing: the barrier stays where it is, shut if it never stood anywhere.
+        known = jnp.isfinite(inputs.loss)
+
+        def unless_unknown(new, old):
+            shut = jnp.broadcast_to(cell.max_barrier.astype(new.dtype), new.shape)
+            return jnp.where(known, new, jnp.where(inputs.step == 0, shut, old))
+
+        height = map_value(height, unless_unknown, charged.height)
+        state = jax.tree.map(lambda new, old: jnp.where(known, new, old), state, charged.state)
+        wanted = map_value(wanted, lambda b, h: jnp.where(known, b.astype(h.dtype), h), height)
     return (
         ChargedBarrier(charged.policy, state, height),
         map_value(charged.height, work, height),

@@ -258,6 +258,15 @@ def get_ledgers(state: PyTree) -> dict[str, Ledger]:
     return {jax.tree_util.keystr(path): leaf for path, leaf in found if isinstance(leaf, Ledger)}
 
 
+def one_member(ledger: Ledger) -> None:
+    """Refuses the ledgers of several members of an ensemble at once, with the way to one of them."""
+    if ledger.steps.ndim:
+        raise ValueError(
+            f"This ledger holds the members of an ensemble, {' x '.join(map(str, ledger.steps.shape))} of them: take one, "
+            "jax.tree.map(lambda x: x[i], state), and its parameters likewise."
+        )
+
+
 def leaf_totals(ledger: Ledger, name: str) -> Float[np.ndarray, "leaves"]:
     """One of the ledger's sums per leaf, in float64 on the host.
 
@@ -272,6 +281,7 @@ def leaf_totals(ledger: Ledger, name: str) -> Float[np.ndarray, "leaves"]:
     Raises:
         ValueError: if this ledger does not keep that sum.
     """
+    one_member(ledger)
     entry = getattr(ledger, name)
     if entry is None:
         raise ValueError(
@@ -320,6 +330,7 @@ def per_parameter(ledger: Ledger, name: str = "heat") -> PyTree:
         >>> limjax.per_parameter(limjax.get_ledger(opt.init({"w": jnp.zeros(3)})))
         {'w': array([0., 0., 0.])}
     """
+    one_member(ledger)
     if name not in ledger.blocks:
         raise ValueError(
             f'This ledger keeps {name} per leaf, not per parameter; use leaf_totals(ledger, "{name}"), or make the '

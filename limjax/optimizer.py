@@ -15,6 +15,17 @@ from limjax.barriers.base import AbstractBarrier, BarrierInputs
 from limjax.blocks import Blocks
 from limjax.comparisons.base import ChargedComparison, StepRecord
 from limjax.comparisons.names import Comparable, named_comparisons
+from limjax.hyperparameters import Numbers, copied
+from limjax.leaves import (
+    Frozen,
+    LeafInfo,
+    check_parameters,
+    flatten_updates,
+    frozen_leaves,
+    known_leaves,
+    part_of_tree,
+    skipped_step,
+)
 from limjax.ledger import (
     TRACKED,
     VALID_FROM_BARRIER,
@@ -22,11 +33,12 @@ from limjax.ledger import (
     Ledger,
     get_ledger,
     init_ledger,
+    one_member,
 )
 from limjax.physics import hops as hop_sampling
 from limjax.physics import numerics
 from limjax.physics.cell import ArrheniusCell
-from limjax.physics.random import key_words, step_words
+from limjax.physics.random import folded, key_words, step_words, told_apart
 from limjax.physics.validation import checked_leaf, compute_dtype
 
 Hops = Literal["mean", "gaussian", "exact"]
@@ -43,6 +55,8 @@ class LearningInMemoryState(NamedTuple):
         optimizer_memory: cell and barrier that hold the optimizer's own state, or None.
         key: two words of randomness, or None without hop noise.
         inner: state of the wrapped optimizer.
+        given: the numbers of cell, barrier and comparisons that the optimizer was last made with, in one array: what
+            `optax.inject_hyperparams` changes is told from what was changed in this state by hand.
     """
 
     ledger: Ledger
@@ -52,6 +66,7 @@ class LearningInMemoryState(NamedTuple):
     optimizer_memory: tuple[ArrheniusCell, ChargedBarrier] | None
     key: UInt32[Array, "2"] | None
     inner: Any
+    given: Float[Array, "numbers"]
 
 
 def learning_in_memory(
@@ -66,6 +81,7 @@ def learning_in_memory(
     compensated: bool = True,
     track: Sequence[str] = TRACKED,
     optimizer_memory: tuple[ArrheniusCell, AbstractBarrier] | None = None,
+    frozen: Frozen | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Any optax optimizer, with every parameter a physical memory cell and a ledger of what it dissipates.
 
@@ -88,13 +104,19 @@ def learning_in_memory(
             and read no memory. `("heat",)` is the cheapest ledger that still says where the heat went.
         optimizer_memory: `(cell, barrier)` that hold the optimizer's own state (momentum, second moment), to charge its
             writes as well. None leaves them out.
+        frozen: leaves that never move: path prefixes such as `["encoder"]`, a function of a leaf's path, or a tree of booleans
+            like the parameters. Their barrier stays shut: no request reaches them, no hop moves them, nothing is charged.
 
     Returns:
         An optax transformation. Its `update` takes `value=loss` for barriers that follow the loss and hands every extra
-        argument on; `params` are needed only by the wrapped optimizer or a cell with a level range.
+        argument on; `params` are needed only by the wrapped optimizer or a cell with a level range. A leaf whose update is
+        None (a frozen part of `eqx.partition`) is charged nothing. A step that `optax.apply_if_finite` rejects leaves weights,
+        barrier and ledger as they are. Members of a `jax.vmap` draw hops of
+        their own, and so do shards of a `shard_map` over which the updates differ.
 
     Raises:
-        ValueError: for an unknown mode, a missing key, or two comparisons of one name.
+        ValueError: for an unknown mode, a missing key, or two comparisons of one name; on update, for updates of other parameters.
+        TypeError: in `init`, for a parameter that is no float array; the message names it.
 
     Cost: one logarithm and two roots per parameter and step; memory one word per parameter for each sum tracked, another
     one if it is compensated (saturations never are), and one for the start; none with "leaf".
@@ -115,32 +137,44 @@ def learning_in_memory(
     tracked = _tracked(granularity, track)
     named = named_comparisons(compare, cell)
     words = _words(hops, key)
+    made = Numbers((cell, barrier, named))
 
     def init(params: PyTree) -> LearningInMemoryState:
+        check_parameters(params)
+        made.used_for(params)
         inner_state = inner.init(params)
         memory, memory_leaves = None, None
         if optimizer_memory is not None:
             state_leaves = _charged_state_leaves(inner_state, jax.tree.leaves(params))
-            memory = (optimizer_memory[0], init_barrier(optimizer_memory[1], state_leaves))
+            memory_cell, memory_barrier = optimizer_memory
+            memory = copied((memory_cell, init_barrier(memory_barrier, state_leaves)))
             memory_leaves = len(state_leaves)
-        return _init_state(
-            params, inner_state, cell, barrier, named, hops, words, tracked, compensated, memory, memory_leaves
-        )
+        return _init_state(params, inner_state, made, hops, words, tracked, compensated, memory, memory_leaves)
 
     def update(updates, state, params=None, *, value=None, **extra_args):
         gradient = updates
         if value is not None:
             extra_args = {"value": value, **extra_args}
         updates, inner_state = inner.update(updates, state.inner, params, **extra_args)
-        cell = state.cell
-        leaves, treedef = jax.tree.flatten(updates)
+        state = made.into(state)
+        cell, infos = state.cell, _infos(state, params, made, updates)
+        given, unflatten = flatten_updates(updates, infos)
+        still = frozen_leaves(frozen, infos)
+        leaves = [_or_zeros(u, i) if not f else _or_zeros(None, i) for u, i, f in zip(given, infos, still)]
+        still = tuple(f or u is None for u, f in zip(given, still))
         drift = [_levels(u, cell) for u in leaves]
-        inputs = BarrierInputs(state.ledger.steps, _loss(value), drift, jax.tree.leaves(gradient), cell)
+        gradients = [_or_zeros(g, i) for g, i in zip(flatten_updates(gradient, infos)[0], infos)]
+        inputs = BarrierInputs(state.ledger.steps, _loss(value), drift, gradients, cell)
         memory, memory_heat = state.optimizer_memory, None
         if memory is not None:
             memory, memory_heat = _charge_optimizer(memory, state.inner, inner_state, inputs, leaves)
-        moved, state = _step(state, inputs, None, leaves, params, hops, memory_heat)
-        return treedef.unflatten(moved), state._replace(inner=inner_state, optimizer_memory=memory)
+        moved, new = _step(state, inputs, None, leaves, params, hops, still, memory_heat)
+        new = new._replace(inner=inner_state, optimizer_memory=memory)
+        skipped = skipped_step(inner_state)
+        if skipped is not None:
+            moved = [jnp.where(skipped, jnp.zeros_like(m), m) for m in moved]
+            new = jax.tree.map(lambda old, now: jnp.where(skipped, old, now), state._replace(inner=inner_state), new)
+        return unflatten([None if u is None else m for u, m in zip(given, moved)]), new
 
     return optax.GradientTransformationExtraArgs(init, update)  # pyright: ignore[reportArgumentType]  # optax types any tree
 
@@ -156,6 +190,7 @@ def gradient_tilt(
     compare: Sequence[Comparable] | Mapping[str, Comparable] | None = (),
     compensated: bool = True,
     track: Sequence[str] = TRACKED,
+    frozen: Frozen | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     r"""The memory array as the optimizer: the gradient tilts the cells and the barrier is the learning rate.
 
@@ -175,6 +210,7 @@ def gradient_tilt(
         compare: as in `learning_in_memory`, but nothing by default: another barrier would not deliver the same moves.
         compensated: as in `learning_in_memory`.
         track: as in `learning_in_memory`.
+        frozen: as in `learning_in_memory`.
 
     Returns:
         An optax transformation that needs no optimizer and no learning rate.
@@ -198,19 +234,26 @@ def gradient_tilt(
     tracked = _tracked(granularity, track)
     named = named_comparisons(compare, cell)
     words = _words(hops, key)
+    made = Numbers((cell, barrier, named, coupling))
 
     def init(params: PyTree) -> LearningInMemoryState:
-        return _init_state(params, coupling, cell, barrier, named, hops, words, tracked, compensated, None, None)
+        check_parameters(params)
+        made.used_for(params)
+        return _init_state(params, made.copies()[3], made, hops, words, tracked, compensated, None, None)
 
     def update(updates, state, params=None, *, value=None, **extra_args):
         del extra_args
-        cell, coupling = state.cell, state.inner
-        leaves, treedef = jax.tree.flatten(updates)
+        state = made.into(state)
+        cell, coupling, infos = state.cell, state.inner, _infos(state, params, made, updates)
+        given, unflatten = flatten_updates(updates, infos)
+        leaves = [_or_zeros(g, i) for g, i in zip(given, infos)]
+        still = tuple(f or g is None for g, f in zip(given, frozen_leaves(frozen, infos)))
         scale = coupling * cell.lsb
         half_tilts = [-0.5 * _wide(g) * scale.astype(compute_dtype(g.dtype)) for g in leaves]
+        half_tilts = [jnp.zeros_like(tilt) if f else tilt for tilt, f in zip(half_tilts, still)]
         inputs = BarrierInputs(state.ledger.steps, _loss(value), None, leaves, cell)
-        moved, new_state = _step(state, inputs, half_tilts, leaves, params, hops)
-        return treedef.unflatten(moved), new_state
+        moved, new_state = _step(state, inputs, half_tilts, leaves, params, hops, still)
+        return unflatten([None if g is None else m for g, m in zip(given, moved)]), new_state
 
     return optax.GradientTransformationExtraArgs(init, update)  # pyright: ignore[reportArgumentType]  # optax types any tree
 
@@ -227,6 +270,7 @@ def snap(params: PyTree, cell: ArrheniusCell) -> PyTree:
 
     Raises:
         ValueError: if a dtype cannot tell all levels of the cell's range apart.
+        TypeError: for a parameter that is no float array; the message names it.
 
     Example:
         >>> import jax.numpy as jnp
@@ -234,6 +278,7 @@ def snap(params: PyTree, cell: ArrheniusCell) -> PyTree:
         0.25
     """
 
+    check_parameters(params)
     levels = cell.levels
     reach = 0.0 if levels is None or isinstance(levels, jax.core.Tracer) else float(jnp.max(jnp.abs(levels)))
 
@@ -263,6 +308,7 @@ def get_barrier(state: PyTree) -> Float[Array, ""]:
         ValueError: if there is no limjax state, or more than one.
     """
     lim = get_memory(state)
+    one_member(lim.ledger)
     height = lim.barrier.height
     if isinstance(height, list):
         return jnp.sum(jnp.stack([jnp.sum(h) for h in height])) / sum(h.size for h in height)
@@ -311,8 +357,9 @@ def _tracked(granularity: str, track: Sequence[str]) -> tuple[str, ...] | None:
 
 
 def _init_state(
-    params, inner_state, cell, barrier, named, hops, words, tracked, compensated, memory, memory_leaves
+    params, inner_state, made: Numbers, hops, words, tracked, compensated, memory, memory_leaves
 ) -> LearningInMemoryState:
+    cell, barrier, named, *_ = made.copies()
     ledger = init_ledger(
         params,
         track=tracked,
@@ -326,12 +373,33 @@ def _init_state(
     return LearningInMemoryState(
         ledger=ledger,
         cell=cell,
-        barrier=init_barrier(barrier, params),
-        compare={name: ChargedComparison(policy, policy.init(params)) for name, policy in named.items()},
+        # Copied: an array that stands in two places of a state could not be donated.
+        barrier=copied(init_barrier(barrier, params)),
+        compare={name: copied(ChargedComparison(policy, policy.init(params))) for name, policy in named.items()},
         optimizer_memory=memory,
-        key=words,
+        key=None if words is None else _own_key(words, params),
         inner=inner_state,
+        given=made.flat(),
     )
+
+
+def _own_key(words: UInt32[Array, "2"], params: PyTree) -> UInt32[Array, "2"]:
+    """A copy of the key, told apart between the parts of a masked tree and the members of a `jax.vmap`."""
+    words = jnp.array(words, copy=True)
+    part = part_of_tree(params)
+    if part is not None:
+        words = folded(words, part)
+    arrays = [leaf for leaf in jax.tree.leaves(params) if isinstance(leaf, jax.Array) and leaf.size]
+    return told_apart(words, arrays[0]) if arrays else words
+
+
+def _infos(state: LearningInMemoryState, params, made: Numbers, updates) -> Sequence[LeafInfo]:
+    ledger = state.ledger
+    return known_leaves(ledger.per_leaf.total.shape[-1], ledger.start, params, made.leaves, updates)
+
+
+def _or_zeros(leaf, info: LeafInfo):
+    return jnp.zeros(info.shape, info.dtype) if leaf is None else leaf
 
 
 def _wide(x: Array) -> Float[Array, "..."]:
@@ -363,6 +431,7 @@ def _step(
     leaves: list[Array],
     params: PyTree | None,
     hops: Hops,
+    still: tuple[bool, ...],
     optimizer_heat: Float[Array, "state_leaves"] | None = None,
 ) -> tuple[list[Array], LearningInMemoryState]:
     """One step of the memory: move the barrier, charge every cell, draw the hops."""
@@ -385,7 +454,8 @@ def _step(
     if held is None:
         held = [cell.is_saturated(drift, height) for drift, height in zip(drifts, heights)]
 
-    moves = _draw(hops, state.key, ledger.steps, drifts, log_exchanges, activities)
+    key = None if state.key is None else told_apart(state.key, drifts[0])
+    moves = _draw(hops, key, ledger.steps, drifts, log_exchanges, activities)
     moves, ends = _inside(cell, moves, drifts, params, layout, hops)
     if moves is not None:
         moved = [_to_weight(move, cell, leaf) for move, leaf in zip(layout.unpack(moves), leaves)]
@@ -393,6 +463,7 @@ def _step(
         moved = [_to_weight(drift, cell, leaf) for drift, leaf in zip(layout.unpack(drifts), leaves)]
     else:
         moved = leaves
+    moved = [jnp.zeros_like(move) if f else move for move, f in zip(moved, still)]
 
     entries = {
         "heat": [drift * affinity for drift, affinity in zip(drifts, affinities)],
@@ -417,8 +488,17 @@ def _step(
         )
         compare[name] = ChargedComparison(policy, policy_state)
     kept = {name: value for name, value in entries.items() if name in ledger.blocks}
-    summed = {name: value for name, value in entries.items() if name not in ledger.blocks}
-    ledger = ledger.add(kept | _leaf_sums(summed, layout), optimizer_heat)
+    sums = _leaf_sums({name: value for name, value in entries.items() if name not in ledger.blocks}, layout)
+    if any(still):
+        # What does not move keeps its barrier shut: nothing is charged to it.
+        moving = jnp.asarray([not f for f in still])
+        sums = {name: jnp.where(moving, value, 0.0) for name, value in sums.items()}
+        shares = layout.spread(moving.astype(jnp.result_type(float)))
+        kept = {
+            name: [jnp.where(share > 0, v, jnp.zeros_like(v)) for v, share in zip(value, shares)]
+            for name, value in kept.items()
+        }
+    ledger = ledger.add(kept | sums, optimizer_heat)
     return moved, state._replace(ledger=ledger, barrier=barrier, compare=compare)
 
 

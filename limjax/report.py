@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from limjax.comparisons.names import STATIC, comparison_words
-from limjax.ledger import Ledger, leaf_totals
+from limjax.ledger import Ledger, leaf_totals, one_member
 from limjax.physics.cell import ArrheniusCell
 from limjax.physics.numerics import CompensatedSum
 from limjax.physics.units import LN2
@@ -21,6 +21,8 @@ from limjax.physics.units import LN2
 # A run with more than this share of saturated or stopped parameter-steps is not what the model describes.
 _TOLERATED_SHARE = 1e-3
 _FEW_LEVELS = 0.02
+# Hops per parameter over the run from which on a layer at rest has moved.
+_WALKED = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -302,6 +304,7 @@ def report(
         >>> limjax.report(limjax.get_ledger(state), optax.apply_updates(params, updates), cell).layers[0].name
         'dense'
     """
+    one_member(ledger)
     start = ledger.start if start is None else start
     leaves = _matching_leaves(ledger, params)
     steps = max(int(ledger.steps), 1)
@@ -410,6 +413,23 @@ def _warnings(layers, total, steps, cell, leaves, clipped, shallow, ledger):
             f"the mean request is {mean_request:.1e} levels per step, far below one level, so most steps move nothing and "
             f"the hop noise dominates. Use a finer ladder (lsb below {float(cell.lsb) * mean_request:.1e}, now "
             f"{float(cell.lsb):.1e}) or larger steps."
+        )
+    walking = [
+        row for row in layers if row.path_levels == 0 < total.path_levels and row.hops > _WALKED * row.parameters
+    ]
+    if walking:
+        worst = max(walking, key=lambda row: row.hops / row.parameters)
+        yield (
+            f"{_names(walking)}: nothing was asked to move there, but hops scattered it by up to "
+            f"{np.sqrt(worst.hops / worst.parameters):.3g} levels r.m.s. What shall not move keeps its barrier shut: "
+            f"learning_in_memory(..., frozen=[{worst.name!r}])."
+        )
+    lost = [row for row in layers if row.net_levels == 0 and row.path_levels > row.parameters]
+    if lost:
+        yield (
+            f"{_names(lost)}: updates of up to {max(_mean_path(row) for row in lost):.3g} levels were charged, but the weights stand "
+            "where they started: something outside dropped them. What does not arrive must not be charged: pass frozen= to "
+            "learning_in_memory, or use optax.multi_transform with optax.set_to_zero for those layers."
         )
     saturated = [row for row in layers if row.saturated_fraction > _TOLERATED_SHARE]
     if saturated:

@@ -5,6 +5,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 import equinox as eqx
 import jax
+import jax.core
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
@@ -91,6 +92,40 @@ def required_drift(inputs: BarrierInputs, barrier: AbstractBarrier) -> list[Floa
             "with a start."
         )
     return inputs.drift
+
+
+def checked_loss(
+    loss: Float[Array, ""], floor: Float[Array, ""], barrier: AbstractBarrier, smoothed: Float[Array, ""] | None = None
+) -> Float[Array, ""]:
+    """The loss, or an error where it cannot be a Lyapunov function: below a floor that no noise explains.
+
+    A floor above 0 is that of stochastic gradients, and batches dip below it; a loss below 0 is no squared distance.
+
+    Args:
+        loss: this step's loss.
+        floor: of the barrier.
+        barrier: which one, for the message.
+        smoothed: running mean to judge instead of one batch, if there is one.
+
+    Returns:
+        The loss.
+
+    Raises:
+        ValueError: for a known loss; `equinox.error_if` for a traced one.
+    """
+    judged = loss if smoothed is None else smoothed
+    is_wrong = (judged < floor) & (floor <= 0)
+    name = type(barrier).__name__
+    message = (
+        f"{name} follows the logarithm of the loss, which has to be above its floor, but the loss fell below it. Give the least "
+        f"value the loss can take, {name}(..., floor=...), for a log-likelihood or an ELBO some number below its best; or use a "
+        "barrier that reads requests instead of the loss, such as RateMatchedBarrier."
+    )
+    if isinstance(is_wrong, jax.core.Tracer):
+        return eqx.error_if(loss, is_wrong, message)
+    if bool(is_wrong):
+        raise ValueError(f"{message} Got {float(judged):g} with floor={float(floor):g}.")
+    return loss
 
 
 def promised_fall(inputs: BarrierInputs, drift: list[Float[Array, "..."]]) -> Float[Array, ""]:

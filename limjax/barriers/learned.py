@@ -11,6 +11,7 @@ from limjax.barriers.base import (
     AbstractBarrier,
     BarrierInputs,
     Scope,
+    checked_loss,
     required_drift,
     required_loss,
     running_mean,
@@ -161,6 +162,7 @@ class LearnedBarrier(AbstractBarrier):
         speeds = [follow(old, d) for old, d in zip(state.speeds, drift)]
         smoothed = running_mean(state.smoothed, loss.astype(state.smoothed.dtype), self.decay, inputs.step)
         first = jnp.where(inputs.step == 0, loss.astype(state.first.dtype), state.first)
+        smoothed = checked_loss(smoothed, jnp.zeros((), smoothed.dtype), self)
         progress = inputs.step.astype(self.steps.dtype) / jnp.maximum(self.steps - 1, 1)
         log_loss = (safe_log(smoothed) - safe_log(first)).astype(self.steps.dtype)
         lsb = inputs.cell.lsb

@@ -5,7 +5,14 @@ from typing import Any, ClassVar, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
-from limjax.barriers.base import AbstractBarrier, BarrierInputs, promised_fall, required_loss, running_mean
+from limjax.barriers.base import (
+    AbstractBarrier,
+    BarrierInputs,
+    checked_loss,
+    promised_fall,
+    required_loss,
+    running_mean,
+)
 from limjax.physics.numerics import safe_log
 from limjax.physics.validation import checked_leaf, compute_dtype
 
@@ -50,7 +57,7 @@ class LyapunovBarrier(AbstractBarrier):
 
     Raises:
         ValueError: if a number is out of its range; on update, if no loss was passed, or without `start` in a drive whose
-            requests are not fixed (`gradient_tilt`).
+            requests are not fixed (`gradient_tilt`), or for a loss below a floor of 0 or less (a log-likelihood, an ELBO).
 
     Example:
         >>> barrier = LyapunovBarrier(start=10.0)
@@ -86,14 +93,18 @@ class LyapunovBarrier(AbstractBarrier):
         loss = required_loss(inputs, self)
         dtype = jnp.result_type(compute_dtype(loss.dtype), state.smoothed.dtype)
         loss, floor = loss.astype(dtype), self.floor.astype(dtype)
+        # A mean of exactly 0 is that of no loss: the first ones may have been no numbers.
+        is_first = (inputs.step == 0) | (state.smoothed == 0)
         smoothed = running_mean(state.smoothed.astype(dtype), loss, self.decay, inputs.step)
+        smoothed = jnp.where(is_first, loss, smoothed)
+        loss = checked_loss(loss, floor, self, smoothed)
         if self.start is None:
             first, request, fall = self._measure(inputs, state, loss)
             log_exchange = safe_log(request) + safe_log(first - floor) - safe_log(fall)
             start = inputs.cell.barrier(log_exchange)
         else:
             first, request, fall = (
-                jnp.where(inputs.step == 0, loss, state.first.astype(dtype)),
+                jnp.where(is_first, loss, state.first.astype(dtype)),
                 state.request,
                 state.fall,
             )

@@ -67,7 +67,8 @@ class RateMatchedBarrier(AbstractBarrier):
 
 
 def _square(drift, granularity):
-    return jnp.square(drift) if granularity == "parameter" else jnp.mean(jnp.square(drift))
+    # An array without elements has no mean.
+    return jnp.square(drift) if granularity == "parameter" else jnp.sum(jnp.square(drift)) / max(drift.size, 1)
 
 
 def _pack(barrier, granularity):

@@ -25,7 +25,7 @@ class BarrierComparison(AbstractComparison):
     words: ClassVar[str] = "another barrier, written every step"
     barrier: AbstractBarrier
 
-    def init(self, params: PyTree) -> tuple[Any, BarrierValue]:
+    def init(self, params: PyTree) -> Any:
         _, state, height = init_barrier(self.barrier, params)
         return state, height
 

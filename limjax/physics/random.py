@@ -16,6 +16,8 @@ from jaxtyping import Array, Integer, UInt32
 
 # Rotation distances of Threefry-2x32, used in turn, and the parity constant of the third key word.
 _ROTATIONS = (13, 15, 26, 6, 17, 29, 16, 24)
+# Keeps the keys of members apart from those of arrays.
+_MEMBER = 0x4D454D42
 _PARITY = 0x1BD11BDA
 
 
@@ -127,6 +129,58 @@ def step_words(
     # The derived key is a function of the leaf alone, so XLA computes it once; 20 rounds cost nothing here.
     leaf_key = jnp.stack(threefry_words(key_words, jnp.uint32(leaf), jnp.uint32(0), rounds=20))
     return threefry_words(leaf_key, _linear_index(shape), step.astype(jnp.uint32))
+
+
+def told_apart(key_words: UInt32[Array, "2"], like: Array) -> UInt32[Array, "2"]:
+    """The key of one member of an ensemble, or of one shard: the same key, unless something else tells `like` apart.
+
+    Under `jax.vmap` over `like` with one key for all members, the member's number is folded into it; a key per member stays as it
+    is. Under `shard_map`, where `like` varies over mesh axes that the key does not, their indices are folded in. Elsewhere nothing
+    is done, so that a run draws the same hops as always.
+
+    Args:
+        key_words: from `key_words`.
+        like: what differs between members or shards, the requested updates.
+
+    Returns:
+        Key words.
+    """
+    like = jax.lax.stop_gradient(like)
+    for axis in sorted(_varying(like) - _varying(key_words)):
+        key_words = folded(key_words, jax.lax.axis_index(axis))
+    # One number is enough to be mapped over; an empty array has none, and draws nothing.
+    return _member_key(key_words, like.reshape(-1)[0]) if like.size else key_words
+
+
+def _varying(x) -> frozenset:
+    """Mesh axes of a surrounding `shard_map` over which a value differs."""
+    kind = jax.typeof(x)
+    # Older JAX keeps the set itself as `vma`.
+    varying = getattr(getattr(kind, "manual_axis_type", None), "varying", None) or getattr(kind, "vma", None)
+    return frozenset(varying or ())
+
+
+def folded(key_words: UInt32[Array, "2"], number: Integer[Array, ""] | int) -> UInt32[Array, "2"]:
+    """Another key made of a key and a number, as `jax.random.fold_in`."""
+    counter = jnp.uint32(number) if isinstance(number, int) else number.astype(jnp.uint32)
+    return jnp.stack(threefry_words(key_words, counter, jnp.uint32(_MEMBER), rounds=20))
+
+
+@jax.custom_batching.custom_vmap
+def _member_key(key_words, like):
+    del like
+    return key_words
+
+
+@_member_key.def_vmap
+def _member_key_rule(axis_size, is_mapped, key_words, like):
+    if is_mapped[0]:
+        return key_words, True
+    if not is_mapped[1]:
+        return key_words, False
+    # Outer maps first: they see this call, and their members' keys are folded once more here.
+    key_words = _member_key(key_words, like[0])
+    return jax.vmap(folded, (None, 0))(key_words, jnp.arange(axis_size)), True
 
 
 def _linear_index(shape: tuple[int, ...]) -> UInt32[Array, "..."]:
