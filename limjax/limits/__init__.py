@@ -1,6 +1,6 @@
 """The thermodynamic limits of learning, from one cell to brain scale, every number with its assumptions."""
 
-from limjax.limits import approaches, bounds, direct, law, mean_path
+from limjax.limits import approaches, bounds, direct, law, mean_path, neighbours
 from limjax.limits.conditions import Conditions
 from limjax.limits.projection import PowerLawFit, Projection, fit_path, fit_power_law, project
 from limjax.limits.records import Catalogue, Record, load_catalogue
@@ -40,6 +40,7 @@ __all__ = [
     "law",
     "load_catalogue",
     "mean_path",
+    "neighbours",
     "project",
     "walls",
     "workload_energies",

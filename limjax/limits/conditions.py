@@ -14,6 +14,7 @@ OPEN_BARRIER_KT = 2.0
 _RANGES = {
     "temperature": (1e-9, 1e9),
     "relative_error": (1e-9, 1e9),
+    "signal_to_noise": (1e-9, 1e9),
     "error": (1e-30, 0.5),
     "attempt_rate": (1e-6, 1e30),
     "retention_time": (1e-9, 1e30),
@@ -33,6 +34,7 @@ class Conditions:
         loss_ratio: L0/LT, how many times one convergence brings the mean squared distance down. None takes 4^b: from the
             whole range of a b-bit weight down to one level.
         contraction_factor: training time over the cheapest one, uT = factor × ln(L0/LT), above one half.
+        signal_to_noise: of the gradient in one update, for the estimate of the controller's information.
         attempt_rate: k0 [1/s].
         retention_time: how long a static barrier must hold a weight [s].
         retention_failure: probability that it fails to.
@@ -46,6 +48,7 @@ class Conditions:
     relative_error: float = 1.0
     loss_ratio: float | None = None
     contraction_factor: float = 1.0
+    signal_to_noise: float = 0.01
     attempt_rate: float = 1e9
     retention_time: float = 10 * YEAR_S
     retention_failure: float = 1e-4
@@ -56,6 +59,7 @@ class Conditions:
             ("error", "It is a probability below one half, for example 1e-3."),
             ("relative_error", "It is standard deviation over mean, for example 1."),
             ("contraction_factor", "It is the training time over the cheapest one, for example 1."),
+            ("signal_to_noise", "It is squared mean over variance of one gradient, for example 0.01."),
             ("attempt_rate", "It is k0 in 1/s, for example 1e9."),
             ("retention_time", "It is in seconds; ten years are 3.16e8."),
             ("retention_failure", "It is a probability, for example 1e-4."),

@@ -7,7 +7,7 @@ what counts as an update; those of one convergence of every parameter do not. Ne
 import math
 from dataclasses import asdict, dataclass, replace
 
-from limjax.limits import bounds
+from limjax.limits import bounds, neighbours
 from limjax.limits.conditions import DEFAULT_TIME_S, OPEN_BARRIER_KT, Conditions
 from limjax.limits.law import exchange
 from limjax.limits.records import Catalogue, Record, load_catalogue
@@ -202,7 +202,7 @@ def build_stack(
 
 
 def _per_update(workload: Workload, assumed: Conditions, line) -> list[Entry]:
-    count, bits = workload.update_count, workload.bits
+    count, bits, size = workload.update_count, workload.bits, workload.parameters
     counted = f"{UPDATES[workload.updates]} is one update"
     barrier = assumed.retention_barrier
     step_time = _duration(workload)[0] / workload.total_steps
@@ -211,8 +211,24 @@ def _per_update(workload: Workload, assumed: Conditions, line) -> list[Entry]:
             "LIM law, per effective update",
             "lim-law",
             KT_PER_UPDATE * count,
-            f"2 kT per parameter and gradient averaged, {counted} and every one has to be averaged; memory alone, without control",
+            f"2 kT per parameter and gradient averaged, {counted} and every one has to be averaged; requests held during a step; memory alone, without control",
             "docs/law.md",
+        ),
+        line(
+            "training-set energy",
+            "bound",
+            float(neighbours.training_set_energy(size, workload.total_tokens)),
+            "2 N D kT or more, quasi-static analog network, every token counted once whatever counts as an update here; formula as in "
+            "the abstract, up to a factor of order one",
+            "Tkachenko 2025, arXiv:2503.09980 v3",
+        ),
+        line(
+            "controller's information",
+            "bound",
+            count * float(neighbours.controller_information(assumed.signal_to_noise)),
+            f"½ ln(1+SNR) kT per update, a Gaussian reading of SNR {assumed.signal_to_noise:g} used once and forgotten, computing left "
+            "out; an estimate, not a bound",
+            "after Sagawa & Ueda 2009, doi:10.1103/PhysRevLett.102.250602",
         ),
         line(
             "Landauer erasure",
@@ -232,7 +248,7 @@ def _per_update(workload: Workload, assumed: Conditions, line) -> list[Entry]:
             "precision (TUR)",
             "bound",
             count * float(bounds.precision(assumed.relative_error)),
-            f"2/δ² per update, relative error δ = {assumed.relative_error:g}, steady drive without feedback",
+            f"2/δ² per update, relative error δ = {assumed.relative_error:g}, steady drive or hops that do not depend on the level, without feedback",
             "Barato & Seifert 2015, doi:10.1103/PhysRevLett.114.158101",
         ),
         line(

@@ -105,6 +105,8 @@ def test_every_line_by_its_own_bound(headline):
     steps = compute_optimal(1e15).tokens / 1e6
     expected = {
         "LIM law, per effective update": count * 2,
+        "training-set energy": 2 * n * compute_optimal(1e15).tokens,
+        "controller's information": count * 0.5 * math.log(1.01),
         "Landauer erasure": count * bits * LN2,
         "direction error": count * 0.998 * math.log(999),
         "precision (TUR)": count * 2,
