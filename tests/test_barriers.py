@@ -114,38 +114,43 @@ def test_lyapunov_without_start_needs_requests():
 
 def moment_exchange(sequence, scale, decay, floor, granularity):
     """The rule of `MomentBarrier` in NumPy, after the last of the inputs; one array per leaf."""
-    weights = decay ** np.arange(len(sequence) - 1, -1, -1.0)
 
     def mean(values):
-        return np.average(np.stack(values), axis=0, weights=weights)
+        return np.average(np.stack(values), axis=0, weights=decay ** np.arange(len(values) - 1, -1, -1.0))
 
     def squares(field):
         leaves = [mean([np.square(np.asarray(getattr(i, field)[j], np.float64)) for i in sequence]) for j in (0, 1)]
         return leaves if granularity == "parameter" else [np.full_like(x, x.mean()) for x in leaves]
 
     s, v = squares("drift"), squares("gradient")
-    loss, fall = mean([float(i.loss) for i in sequence]), mean([promised(i) for i in sequence])
+    falls = [mean([promised(i) for i in sequence[: k + 1]]) for k in range(len(sequence))]
+    fall = falls[-1]
+    by_loss = fall / (mean([float(i.loss) for i in sequence]) - floor)
+    relaxation = max(by_loss, 2 / (2 - min(scale, 1)) * math.log(max(falls) / fall) / len(sequence))
     q = [np.sqrt(x) for x in v]
     norm = fall / sum((a * b).sum() for a, b in zip(q, s))
     q = [norm * x for x in q]
     shares = [np.sqrt(a / b) for a, b in zip(s, q)]
-    return [scale * (loss - floor) * w / sum((a * b).sum() for a, b in zip(q, shares)) for w in shares], s, q
+    level = scale * fall / relaxation / sum((a * b).sum() for a, b in zip(q, shares))
+    return [level * w for w in shares], s, q
 
 
-def random_inputs(count, seed=0):
+def random_inputs(count, seed=0, loss=2.0):
     rng = np.random.default_rng(seed)
     sequence = []
     for k in range(count):
-        drift = [jnp.asarray(rng.normal(size=n), jnp.float32) for n in (3, 2)]
+        drift = [jnp.asarray(0.7**k * rng.normal(size=n), jnp.float32) for n in (3, 2)]
         gradient = [jnp.asarray(-np.asarray(d) * rng.uniform(0.1, 9, d.shape), jnp.float32) for d in drift]
-        sequence.append(inputs(k, 2.0 * 0.8**k, drift, gradient))
+        sequence.append(inputs(k, loss * 0.8**k, drift, gradient))
     return sequence
 
 
 @pytest.mark.parametrize("granularity", ["parameter", "leaf"])
-def test_moment_is_its_formula(granularity):
-    sequence = random_inputs(4)
-    for scale, decay, floor in ((1.0, 0.0, 0.0), (0.3, 0.9, 0.4)):
+@pytest.mark.parametrize("loss", [0.1, 1e3])
+def test_moment_is_its_formula(granularity, loss):
+    """With a loss that the requests remove quickly and with one that is nearly all floor."""
+    sequence = random_inputs(4, loss=loss)
+    for scale, decay, floor in ((1.0, 0.0, 0.0), (0.3, 0.9, 0.02)):
         barrier = limjax.MomentBarrier(scale, decay, floor, granularity)
         state = barrier.init([jnp.zeros(3), jnp.zeros(2)])
         for k, item in enumerate(sequence):

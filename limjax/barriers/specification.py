@@ -94,7 +94,7 @@ def _lyapunov(cell, total_steps, learning_rate, start=None, decay=0.98, floor=0.
     return LyapunovBarrier(start, decay, floor)
 
 
-def _moment(cell, total_steps, learning_rate, scale=1.0, decay=0.98, floor=0.0, granularity="parameter"):
+def _moment(cell, total_steps, learning_rate, scale=1.0, decay=0.95, floor=0.0, granularity="parameter"):
     return MomentBarrier(scale, decay, floor, granularity)  # pyright: ignore[reportArgumentType]  # checked there
 
 

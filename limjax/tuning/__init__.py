@@ -3,9 +3,11 @@
 from limjax.tuning.descent import OuterRow, TuneCode, plain_validation_loss
 from limjax.tuning.gradients import value_and_gradient
 from limjax.tuning.held_out import (
+    LAW_FAMILIES,
     Evaluation,
     HandMade,
     best_hand_made,
+    energy_at_loss,
     evaluate,
     evaluate_hand_made,
     hand_made_policies,
@@ -20,6 +22,7 @@ from limjax.tuning.tune import TuneResult, tune
 from limjax.tuning.variables import Scale, tuned_fields
 
 __all__ = [
+    "LAW_FAMILIES",
     "Design",
     "Evaluation",
     "HandMade",
@@ -35,6 +38,7 @@ __all__ = [
     "TuneResult",
     "Weights",
     "best_hand_made",
+    "energy_at_loss",
     "evaluate",
     "evaluate_hand_made",
     "hand_made_policies",

@@ -13,6 +13,7 @@ from limjax.barriers.base import AbstractBarrier
 from limjax.barriers.fisher import FisherBarrier
 from limjax.barriers.fowler_nordheim import FowlerNordheimBarrier
 from limjax.barriers.lyapunov import LyapunovBarrier
+from limjax.barriers.moment import MomentBarrier
 from limjax.barriers.rate_matched import RateMatchedBarrier
 from limjax.barriers.spline import SplineBarrier
 from limjax.barriers.static import StaticBarrier
@@ -95,6 +96,10 @@ def evaluate(
     return Evaluation(loss, heat, actuation, path, float(outcome.seconds[0]))
 
 
+LAW_FAMILIES = ("lyapunov by the law", "moment")
+"""Families of `hand_made_policies` that the law sets; the others need a number to be chosen for every run."""
+
+
 class HandMade(NamedTuple):
     """One hand-made policy and how it did.
 
@@ -112,7 +117,7 @@ class HandMade(NamedTuple):
 
 
 def hand_made_policies(problem: Problem) -> dict[str, dict[str, AbstractBarrier]]:
-    """Seven families of eight hand-made barriers each, that cover what is sensible for any run.
+    """Families of eight hand-made barriers each, that cover what is sensible for any run, and the two that the law sets.
 
     Args:
         problem: the problem, for its length and its learning-rate schedule.
@@ -147,6 +152,8 @@ def hand_made_policies(problem: Problem) -> dict[str, dict[str, AbstractBarrier]
             for b in (9.0, 10.0, 11.0, 12.0)
             for share in (0.002, 0.05)
         },
+        "lyapunov by the law": {"no start": LyapunovBarrier()},
+        "moment": {f"scale {k:g}": MomentBarrier(k) for k in 2.0 ** np.arange(-3.0, 5.0)},
     }  # fmt: skip
 
 
@@ -192,6 +199,33 @@ def best_hand_made(results: Sequence[HandMade], plain: Evaluation) -> HandMade |
     """
     good = [r for r in results if r.evaluation.is_no_worse_than(plain)]
     return min(good, key=lambda r: r.evaluation.energy_kt, default=None)
+
+
+def energy_at_loss(results: Sequence[tuple[float, float]], loss: float) -> float | None:
+    """What the best of some policies cost at a loss that none of them has exactly.
+
+    The logarithm of the energy, interpolated between those that no other beats in both loss and energy.
+
+    Args:
+        results: `(loss, energy [kT])` of each policy.
+        loss: the loss to compare at.
+
+    Returns:
+        The energy [kT]; None outside the losses of the front.
+
+    Example:
+        >>> f"{energy_at_loss([(1.0, 8.0), (2.0, 2.0), (3.0, 9.0)], 1.5):.2f} kT"
+        '4.00 kT'
+    """
+    points = np.array(sorted(results), np.float64).reshape(-1, 2)
+    points = points[np.isfinite(points).all(axis=1)]
+    if not points.size:
+        return None
+    # In order of rising loss a policy is beaten in neither if it is cheaper than all before it.
+    front = points[points[:, 1] < np.minimum.accumulate(np.concatenate([[math.inf], points[:-1, 1]]))]
+    if not front[0, 0] <= loss <= front[-1, 0]:
+        return None
+    return float(np.exp(np.interp(loss, front[:, 0], np.log(front[:, 1]))))
 
 
 def train_design(problem: Problem, design: Design, seed: int, *, hops: Hops = "exact") -> TrainResult:
