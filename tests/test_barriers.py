@@ -188,6 +188,15 @@ def test_moment_is_the_law_with_gradient_noise_in_a_bowl():
     assert float(cell.exchange(height[0])) == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.parametrize("granularity", ["parameter", "leaf"])
+def test_learned_rule_starts_as_the_law(granularity):
+    law = limjax.MomentBarrier(0.5, granularity=granularity)
+    sequence = random_inputs(4)
+    params = [jnp.zeros(3), jnp.zeros(2)]
+    got = heights(limjax.LearnedBarrier.from_law(9, law=law), sequence, params)
+    np.testing.assert_array_equal(got, heights(law, sequence, params))
+
+
 def test_moment_stays_finite_where_nothing_is_asked_and_where_requests_go_uphill():
     ledger, seen = run(limjax.MomentBarrier(), [1.0] * 3, gradient=jnp.asarray([0.0, 1e-2]))
     assert np.isfinite(seen).all() and all(np.isfinite(x).all() for x in jax.tree.leaves(ledger))
@@ -478,6 +487,11 @@ def differentiable_barriers():
         "fowler-nordheim": limjax.FowlerNordheimBarrier(9.0, 1e-3),
         "spline": limjax.SplineBarrier([9.0, 12.0, 11.0, 14.0], 5),
         "spline-rows": limjax.SplineBarrier([[9.0, 12.0, 11.0], [8.0, 10.0, 9.5]], 5),
+        "learned-on-law": eqx.tree_at(
+            lambda b: (b.offset, b.slopes, b.output),
+            limjax.LearnedBarrier.from_law(5, units=2, law=limjax.MomentBarrier(0.5, 0.7, 0.01)),
+            (jnp.asarray(0.2), jnp.asarray([-1.0, 0.1, 0.1, 0.2]), jnp.asarray([0.4, 0.2])),
+        ),
         # Slopes of their own: with from_theory's some barriers hardly move, and only raises are charged, a kink.
         "learned": limjax.LearnedBarrier(
             -3.0,
@@ -493,7 +507,7 @@ def differentiable_barriers():
 
 @pytest.mark.parametrize("name", [
     "static", "scheduled", "lyapunov", "lyapunov-start", "moment", "moment-leaf", "rate-matched", "rate-matched-leaf", "fisher", "fisher-jump", "fowler-nordheim",
-    "spline", "spline-rows", "learned",
+    "spline", "spline-rows", "learned", "learned-on-law",
 ])  # fmt: skip
 def test_gradient_of_a_runs_cost_with_respect_to_every_leaf(name, x64):
     barrier = differentiable_barriers()[name]
@@ -541,6 +555,12 @@ WRONG = [
     (lambda: limjax.MomentBarrier(decay=1.5), ["decay", "1.5"]),
     (lambda: limjax.MomentBarrier(floor=math.nan), ["floor", "nan"]),
     (lambda: limjax.MomentBarrier(granularity="layer"), ["granularity", "'layer'"]),
+    (
+        lambda: limjax.LearnedBarrier(
+            0, [0.0] * 4, jnp.zeros((4, 1)), [0.0], [0.0], granularity="leaf", law=limjax.MomentBarrier()
+        ),
+        ["granularity", "'leaf'"],
+    ),
     (lambda: limjax.RateMatchedBarrier(0.0), ["ratio", "0.0"]),
     (lambda: limjax.RateMatchedBarrier(1.0, decay=-0.1), ["decay", "-0.1"]),
     (lambda: limjax.FisherBarrier(0.0), ["price", "0.0"]),
@@ -584,6 +604,7 @@ def test_wrong_numbers_are_named(make, said):
         ("rate-matched:ratio=3,granularity=parameter", lambda b: b.scope == "parameter" and float(b.ratio) == 3.0),
         ("fisher:price=1e5", lambda b: float(b.price) == 1e5),
         ("fowler-nordheim:start=7,time_constant=0.5", lambda b: float(b.time_constant) == 0.5),
+        ("learned:scale=0.5", lambda b: float(b.law.scale) == 0.5 and float(b.steps) == 100.0),
         ("spline:start=8,stop=12,knots=5", lambda b: b.knots.shape == (5,) and float(b.knots[-1]) == 12.0),
     ],
 )

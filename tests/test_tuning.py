@@ -67,6 +67,7 @@ BARRIERS = {
     "spline": lambda: limjax.SplineBarrier([9.0, 11.0, 12.0, 14.0], 36),
     "spline per layer": lambda: limjax.SplineBarrier(np.tile([9.0, 12.0, 14.0], (3, 1)), 36),
     "learned": lambda: limjax.LearnedBarrier.from_theory(1e6, 36, units=3),
+    "learned on the law": lambda: limjax.LearnedBarrier.from_law(36, units=3),
     "learned per leaf": lambda: limjax.LearnedBarrier.from_theory(1e6, 36, units=3, granularity="leaf"),
     "lyapunov": lambda: limjax.LyapunovBarrier(10.0),
     "fisher": lambda: limjax.FisherBarrier(1e6),

@@ -59,6 +59,8 @@ def barrier_to_json(barrier: AbstractBarrier) -> dict[str, Any]:
     arguments = {}
     for field in dataclasses.fields(barrier):
         value = getattr(barrier, field.name)
+        if isinstance(value, AbstractBarrier):
+            value = barrier_to_json(value)
         arguments[field.name] = np.asarray(value, np.float64).tolist() if eqx.is_array(value) else value
     return {"format": FORMAT, "barrier": barrier.name, "arguments": arguments}
 
@@ -82,8 +84,12 @@ def barrier_from_json(content: Any, where: str = "The barrier") -> AbstractBarri
             f"{', '.join(_CLASSES)}. `limjax tune` writes such a file as barrier.json."
         )
     try:
-        return _CLASSES[content["barrier"]](**content["arguments"])
-    except (KeyError, TypeError) as error:
+        arguments = {
+            name: barrier_from_json(value, f"{name} of {where}") if isinstance(value, dict) else value
+            for name, value in content["arguments"].items()
+        }
+        return _CLASSES[content["barrier"]](**arguments)
+    except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"{where} has wrong arguments for a {content['barrier']!r} barrier: {error}.") from None
 
 

@@ -17,6 +17,7 @@ from limjax.barriers.base import (
     running_mean,
     running_state,
 )
+from limjax.barriers.moment import MomentBarrier, MomentState
 from limjax.physics.numerics import safe_log
 from limjax.physics.validation import checked_leaf
 
@@ -38,12 +39,14 @@ class LearnedState(eqx.Module):
         speeds: mean squared request [levels²], per parameter or leaf.
         smoothed: mean loss.
         first: first loss seen.
+        law: state of the law's barrier, whose means then stand for `moments` and `speeds`; None without one.
     """
 
     moments: list[Float[Array, "..."]]
     speeds: list[Float[Array, "..."]]
     smoothed: Float[Array, ""]
     first: Float[Array, ""]
+    law: MomentState | None
 
 
 class LearnedBarrier(AbstractBarrier):
@@ -55,6 +58,9 @@ class LearnedBarrier(AbstractBarrier):
     g = |d|/sqrt(2p) of physics.md section 3; the progress and the loss can express how much of the variance survives to
     the end. Nothing in it depends on the network, so that a rule tuned on one task can be used on another.
 
+    With `law` the rule is a correction to the barrier of the law: ln g is that barrier's plus the right-hand side, and zeros
+    everywhere are the law itself.
+
     Args:
         offset: b [ln hops].
         slopes: s, shape (4,), one per feature.
@@ -64,12 +70,13 @@ class LearnedBarrier(AbstractBarrier):
         decay: weight of the past in the running means, 0 to 1.
         steps: number of steps of the run, for the progress.
         granularity: "parameter" for one barrier per parameter, "leaf" for one per array from the mean squares over it.
+        law: the barrier to correct, of the same granularity, or None for a rule of its own.
 
     Raises:
         ValueError: if a number is out of its range or the shapes do not fit; on update, if no loss was passed.
 
     Example:
-        >>> barrier = LearnedBarrier.from_theory(price=1e6, steps=400)
+        >>> barrier = LearnedBarrier.from_law(steps=400)
     """
 
     name: ClassVar[str] = "learned"
@@ -81,6 +88,7 @@ class LearnedBarrier(AbstractBarrier):
     decay: Float[Array, "*s"]
     steps: Float[Array, "*s"]
     granularity: Literal["parameter", "leaf"] = eqx.field(static=True)
+    law: MomentBarrier | None
 
     def __init__(
         self,
@@ -92,6 +100,7 @@ class LearnedBarrier(AbstractBarrier):
         decay: ArrayLike = 0.98,
         steps: ArrayLike = 1000.0,
         granularity: Literal["parameter", "leaf"] = "parameter",
+        law: MomentBarrier | None = None,
     ):
         remedy = "Weights of the rule are finite numbers."
         self.offset = checked_leaf(offset, "offset", remedy=remedy)
@@ -108,7 +117,34 @@ class LearnedBarrier(AbstractBarrier):
                 raise ValueError(f"{field} must have shape {shape}, got {getattr(self, field).shape}.")
         if granularity not in ("parameter", "leaf"):
             raise ValueError(f'granularity must be "parameter" or "leaf", got {granularity!r}.')
+        if law is not None and law.granularity != granularity:
+            raise ValueError(f"granularity must be that of law, {law.granularity!r}, got {granularity!r}.")
         self.granularity = granularity
+        self.law = law
+
+    @classmethod
+    def from_law(
+        cls,
+        steps: int = 1000,
+        units: int = 8,
+        law: MomentBarrier | None = None,
+        key: Array | None = None,
+    ) -> "LearnedBarrier":
+        """The rule that is the barrier of the law, before any learning: where to start tuning.
+
+        Args:
+            steps: number of steps of the run.
+            units: width of the hidden layer.
+            law: the barrier to start as; None takes `MomentBarrier()`.
+            key: random key of the hidden weights; None takes `jax.random.key(0)`.
+
+        Returns:
+            The barrier; its offset, slopes and output weights are zero.
+        """
+        law = MomentBarrier() if law is None else law
+        hidden = jax.random.normal(jax.random.key(0) if key is None else key, (4, units)) / 2.0
+        zeros = jnp.zeros(units)
+        return cls(0.0, jnp.zeros(4), hidden, zeros, zeros, law.decay, steps, law.granularity, law)
 
     @classmethod
     def from_theory(
@@ -147,8 +183,11 @@ class LearnedBarrier(AbstractBarrier):
 
     def init(self, params: PyTree) -> LearnedState:
         zero = jnp.zeros((), jnp.result_type(float))
-        moments = running_state(params, self.granularity)
-        return LearnedState(moments, running_state(params, self.granularity), zero, jnp.ones_like(zero))
+        if self.law is not None:
+            return LearnedState([], [], zero, jnp.ones_like(zero), self.law.init(params))
+        moments: Any = running_state(params, self.granularity)
+        speeds: Any = running_state(params, self.granularity)
+        return LearnedState(moments, speeds, zero, jnp.ones_like(zero), None)
 
     def evaluate(self, inputs: BarrierInputs, state: LearnedState) -> tuple[Any, Any]:
         drift, loss = required_drift(inputs, self), required_loss(inputs, self)
@@ -158,8 +197,16 @@ class LearnedBarrier(AbstractBarrier):
             square = new * new if self.granularity == "parameter" else jnp.mean(new * new)
             return running_mean(old, square, self.decay, inputs.step)
 
-        moments = [follow(old, g) for old, g in zip(state.moments, inputs.gradient)]
-        speeds = [follow(old, d) for old, d in zip(state.speeds, drift)]
+        if self.law is None:
+            law_state, corrected = None, None
+            moments = [follow(old, g) for old, g in zip(state.moments, inputs.gradient)]
+            speeds = [follow(old, d) for old, d in zip(state.speeds, drift)]
+            kept = (moments, speeds)
+        else:
+            assert state.law is not None
+            corrected, law_state = self.law.evaluate(inputs, state.law)
+            moments, speeds = law_state.gradients, law_state.requests
+            kept = ([], [])
         smoothed = running_mean(state.smoothed, loss.astype(state.smoothed.dtype), self.decay, inputs.step)
         first = jnp.where(inputs.step == 0, loss.astype(state.first.dtype), state.first)
         smoothed = checked_loss(smoothed, jnp.zeros((), smoothed.dtype), self)
@@ -171,9 +218,13 @@ class LearnedBarrier(AbstractBarrier):
             log_speed = 0.5 * jnp.log(speed + _SPEED_FLOOR**2)
             log_moment = jnp.log(moment * jnp.square(lsb.astype(moment.dtype)) + _MOMENT_FLOOR)
             features = (jnp.clip(progress, 0, 1), log_speed, log_moment, log_loss)
-            barrier.append(inputs.cell.barrier(self.log_exchange(features)))
+            barrier.append(self.log_exchange(features))
+        if corrected is None:
+            barrier = [inputs.cell.barrier(log_exchange) for log_exchange in barrier]
+        else:
+            barrier = [height - log_exchange for height, log_exchange in zip(corrected, barrier)]
         height = barrier if self.granularity == "parameter" else jnp.stack(barrier)
-        return height, LearnedState(moments, speeds, smoothed, first)
+        return height, LearnedState(*kept, smoothed, first, law_state)
 
     def log_exchange(self, features: tuple[Float[Array, "..."], ...]) -> Float[Array, "..."]:
         """The rule itself.

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
 from limjax.barriers.base import AbstractBarrier, BarrierInputs
+from limjax.barriers.functions import FunctionByValue
 from limjax.physics.validation import as_leaf, checked_leaf
 
 
@@ -40,9 +41,15 @@ class ScheduledBarrier(AbstractBarrier):
             )
         self.offset = checked_leaf(offset, "offset", remedy="It is added to the schedule, in kT.")
         # A plain function is not a leaf that jit or scan could carry; it becomes part of the tree's structure.
-        self.schedule = schedule if isinstance(schedule, eqx.Module) else jax.tree_util.Partial(schedule)
+        self.schedule = _in_a_tree(schedule)
         start = as_leaf(self.schedule(jnp.zeros((), jnp.int32))) + self.offset
         checked_leaf(start, "the scheduled barrier at step 0", low=0.0, remedy="Schedules are in kT and not below 0.")
 
     def evaluate(self, inputs: BarrierInputs, state: Any) -> tuple[Any, Any]:
         return as_leaf(self.schedule(inputs.step)) + self.offset, state
+
+
+def _in_a_tree(schedule: Callable[[Any], Any]) -> Any:
+    """The schedule as a node of a tree; those that are one already keep their leaves."""
+    is_node = isinstance(schedule, eqx.Module | jax.tree_util.Partial | FunctionByValue)
+    return schedule if is_node else FunctionByValue(schedule)

@@ -117,8 +117,9 @@ def _spline(cell, total_steps, learning_rate, start=9.0, stop=16.0, knots=8):
     return SplineBarrier(jnp.linspace(start, stop, int(knots)), total_steps)
 
 
-def _learned(cell, total_steps, learning_rate, price=1e6, decay=0.98, granularity="parameter"):
-    return LearnedBarrier.from_theory(price, total_steps, decay=decay, granularity=granularity)  # pyright: ignore[reportArgumentType]  # checked there
+def _learned(cell, total_steps, learning_rate, scale=1.0, decay=0.95, granularity="parameter"):
+    law = MomentBarrier(scale, decay, granularity=granularity)  # pyright: ignore[reportArgumentType]  # checked there
+    return LearnedBarrier.from_law(total_steps, law=law)
 
 
 _MAKERS = {

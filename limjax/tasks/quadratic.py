@@ -38,5 +38,7 @@ def quadratic(cells: int = 4096, start_levels: float = 100.0, lsb: float = 2**-1
             lsb=lsb,
             schedule="constant",
             optimizer="sgd",
+            # The loss is the Lyapunov function of every cell here; one barrier for all needs to know no more.
+            barrier="lyapunov",
         ),
     )

@@ -41,7 +41,7 @@ class TaskDefaults:
     lsb: float = 2**-10
     schedule: Schedule = "cosine"
     optimizer: Optimizer = "adam"
-    barrier: str = "lyapunov"
+    barrier: str = "moment"
 
     def __post_init__(self):
         for name in ("steps", "batch_size"):
