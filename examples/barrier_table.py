@@ -127,6 +127,15 @@ def at_equal_loss(entry: dict, others: list[dict]) -> float | None:
     return None if energy is None else energy / entry["energy_kt"]
 
 
+def equal_text(entry: dict, others: list[dict]) -> str:
+    """The ratio at equal loss; behind > what the best of the others costs, where none has as low a loss."""
+    ratio = at_equal_loss(entry, others)
+    lowest = min(others, key=lambda o: o["test_loss"])
+    if ratio is None and entry["test_loss"] < lowest["test_loss"]:
+        return f"> {lowest['energy_kt'] / entry['energy_kt']:.2f}"
+    return number(ratio)
+
+
 def number(value: float | None) -> str:
     return "" if value is None else f"{value:.2f}"
 
@@ -154,8 +163,10 @@ def page(content: dict, tuned: dict) -> str:
         "the plain optimizer's plus one standard error, chosen on the held-out seeds themselves. The barriers of the law are",
         "`moment` at six scales, 1 being the law itself, and `lyapunov` with the start that the law sets; the best is chosen in the same",
         "way. *At equal loss* is how many times more the hand-made barriers cost at the loss of a row, the logarithm of the energy interpolated",
-        "between those that no other beats in both; empty where none of them is that good. The front of many noisy",
-        "means lies below the true one, which favours the hand-made.",
+        "between those that no other beats in both. Behind > none of them reaches the loss, and the number is what the one of least loss",
+        "costs. The front of many noisy",
+        "means lies below the true one, which favours the hand-made: hops alone scatter the mean loss of 32 digits runs by about 1 %, and where",
+        "the front is steepest that is a factor of 1.5 in energy. A ratio of one row is no better known than that.",
         "",
         "| task | learning rate | best hand-made [kT] | best of the law [kT] | ratio | at equal loss, mean (range) over the scales | scale 1 [kT], loss against plain |",
         "|---|---|---:|---:|---:|---:|---:|",
@@ -182,7 +193,7 @@ def page(content: dict, tuned: dict) -> str:
         for kind, e in rows + [("", e) for e in c["law"]]:
             good = e["test_loss"] <= plain["test_loss"] + plain["test_loss_error"]
             ratio = number(best["energy_kt"] / e["energy_kt"]) if best else ""
-            equal = "1" if kind else number(at_equal_loss(e, c["hand_made"]))
+            equal = "1" if kind else equal_text(e, c["hand_made"])
             lines.append(
                 f"| {kind}{e['family']}, {e['setting']} | {e['test_loss']:.4f} ± {e['test_loss_error']:.4f} | {e['heat_kt']:.2f} | "
                 f"{e['actuation_kt']:.2f} | {'yes' if good else 'no'} | {ratio} | {equal} |"
