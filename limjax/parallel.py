@@ -24,7 +24,7 @@ from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, PyTree
 
 from limjax.blocks import PACK_BELOW
-from limjax.physics.validation import compute_dtype
+from limjax.physics.validation import compute_dtype, is_whole, whole_number
 
 AXES = ("data", "model")
 """Names of the axes of a mesh."""
@@ -48,7 +48,7 @@ def make_mesh(shape: str | dict[str, int] | None = None) -> Mesh:
         >>> make_mesh("data=1").shape["model"]
         1
     """
-    devices = jax.devices()
+    devices = devices_here()
     if shape is None:
         sizes = {"data": len(devices)}
     else:
@@ -56,8 +56,7 @@ def make_mesh(shape: str | dict[str, int] | None = None) -> Mesh:
     for name, size in sizes.items():
         if name not in AXES:
             raise ValueError(f'A mesh has the axes "data" and "model", got {name!r}; write for example data=4,model=2.')
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-            raise ValueError(f"The size of the mesh axis {name} must be a whole number of at least 1, got {size!r}.")
+        sizes[name] = whole_number(size, f"The size of the mesh axis {name}")
     grid = tuple(sizes.get(name, 1) for name in AXES)
     if math.prod(grid) != len(devices):
         raise ValueError(
@@ -231,17 +230,12 @@ def check_microbatches(microbatches: int | None, devices: int) -> int:
     """
     if microbatches is None:
         return devices
-    if (
-        isinstance(microbatches, bool)
-        or not isinstance(microbatches, int)
-        or microbatches < 1
-        or microbatches % devices
-    ):
+    if not is_whole(microbatches) or microbatches < 1 or microbatches % devices:
         raise ValueError(
             f"microbatches must be a multiple of the {devices} devices of the mesh, got {microbatches!r}; "
             f"for example {devices}."
         )
-    return microbatches
+    return int(microbatches)
 
 
 def check_batch(size: int, microbatches: int) -> None:
@@ -315,33 +309,66 @@ def any_process(*values: bool) -> tuple[bool, ...]:
     return tuple(bool(answer) for answer in np.any(said, axis=0))
 
 
+_outer: Callable[[], bool] | None = None
+
+
 @contextlib.contextmanager
 def interrupts_noted() -> Iterator[Callable[[], bool]]:
-    """Inside, Ctrl-C on a run of several processes is noted instead of raised, for `any_process` to pass on.
+    """Inside, Ctrl-C, SIGTERM and SIGHUP are noted instead of raised, so that nothing is left half done.
 
-    A process that left a computation in the middle would leave the others waiting for it for ever. A second Ctrl-C is
-    raised. One process alone keeps the usual KeyboardInterrupt.
+    A process that left a computation in the middle would leave the others of its run waiting for it for ever, and one that left
+    a save in the middle would lose it. The third signal is raised as KeyboardInterrupt, for a computation that does not end.
+    Handlers that somebody else set, and signals that are ignored (`nohup`), are left alone. Inside another `interrupts_noted`
+    this is that one.
 
     Yields:
         A function that says whether there was one.
     """
-    noted = False
+    global _outer
+    if _outer is not None:
+        yield _outer
+        return
+    count = 0
 
     def note(number, frame):
-        nonlocal noted
-        if noted:
+        nonlocal count
+        count += 1
+        if count > 2:
             raise KeyboardInterrupt
-        noted = True
 
-    if jax.process_count() == 1 or threading.current_thread() is not threading.main_thread():
-        yield lambda: False
-        return
-    usual = signal.getsignal(signal.SIGINT)
-    signal.signal(signal.SIGINT, note)
+    usual = {}
+    if threading.current_thread() is threading.main_thread():
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+            number = getattr(signal, name, None)
+            if number is not None and signal.getsignal(number) in (signal.default_int_handler, signal.SIG_DFL):
+                usual[number] = signal.signal(number, note)
+    _outer = (lambda: count > 0) if usual else None
     try:
-        yield lambda: noted
+        yield lambda: count > 0
     finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler if usual is None else usual)
+        _outer = None
+        for number, handler in usual.items():
+            signal.signal(number, handler)
+
+
+def devices_here() -> list[jax.Device]:
+    """The devices that JAX finds.
+
+    Returns:
+        All of them.
+
+    Raises:
+        ValueError: if there is none of the kind that was asked for; the message says how to go on.
+    """
+    try:
+        return jax.devices()
+    except Exception as error:  # an assertion without words, a RuntimeError, ...: it depends on the platform
+        said = " ".join(str(error).split())[:160]
+    asked = os.environ.get("JAX_PLATFORMS") or jax.config.jax_platforms or "the default platform"  # pyright: ignore[reportAttributeAccessIssue]
+    raise ValueError(
+        f"JAX finds no device for JAX_PLATFORMS={asked}{f' ({said})' if said else ''}: set JAX_PLATFORMS=cpu, or leave it unset, to "
+        "run without an accelerator; for one, install JAX with its plugin, for example pip install 'jax[cuda13]'."
+    )
 
 
 def spread(tree: PyTree) -> PyTree:

@@ -1,10 +1,12 @@
 """The ledger as a table: what each layer dissipated, what that bought, and what other memories would have cost."""
 
+import collections
 import dataclasses
 import io
 import json
 import os
 import pathlib
+import textwrap
 from typing import Any
 
 import jax
@@ -21,6 +23,8 @@ from limjax.physics.units import LN2
 # A run with more than this share of saturated or stopped parameter-steps is not what the model describes.
 _TOLERATED_SHARE = 1e-3
 _FEW_LEVELS = 0.02
+# Columns of the table: where a comparison's name is broken in a header, and what is left of a layer's name on a narrow page.
+_HEADER_WIDTH, _NAME_WIDTH = 14, 12
 # Hops per parameter over the run from which on a layer at rest has moved.
 _WALKED = 0.1
 
@@ -171,44 +175,27 @@ class Report:
         Raises:
             OSError: if the file cannot be written.
         """
-        pathlib.Path(path).write_text(json.dumps(self.to_dict(), indent=2) + "\n")
+        pathlib.Path(path).write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
 
-    def __rich__(self):
-        from rich.console import Group
+    def __rich_console__(self, console: Any, options: Any):
         from rich.table import Table
         from rich.text import Text
 
-        title = f"Heat ledger after {self.steps:,} steps at {self.temperature:g} K"
-        table = Table(title=title, title_justify="left", show_footer=False, padding=(0, 0), collapse_padding=True)
-        columns = [
-            "layer",
-            "param-\neters",
-            "path\nlevels",
-            "net\nlevels",
-            "useful\nhops",
-            "heat\nkT",
-            "heat\nJ",
-            "actua-\ntion kT",
-        ]
-        if self.compared_with is not None:
-            columns += [f"{self.compared_with}\nkT", "ratio"]
-        for i, column in enumerate(columns):
-            table.add_column(column, justify="left" if i == 0 else "right", no_wrap=i == 0)
-        for row in self.layers:
-            table.add_row(*self._cells(row))
-        table.add_section()
-        table.add_row(*self._cells(self.total), style="bold")
-        lines = [Text("All per parameter but joules.")]
+        yield from self._tables(options.max_width)
+        first = Text("All per parameter but joules.")
         n = max(self.total.parameters, 1)
         if self.comparisons:
-            lines[0].append(" What the same updates would have cost on other memories, and how many times this run:")
-        others = Table.grid(padding=(0, 1))
-        for justify in ("left", "right", "right", "left"):
-            others.add_column(justify=justify)
-        for name, cost in self.comparisons.items():
-            ratio = cost / max(self.total.cost_kt, 1e-300)
-            cells = f"  {name}", f"{_short(cost / n)} kT", f"{_short(ratio)}x", comparison_words(name) or ""
-            others.add_row(*cells, style="bold" if name == self.compared_with else "")
+            first.append(" What the same updates would have cost on other memories, and how many times this run:")
+        yield first
+        if self.comparisons:
+            others = Table.grid(padding=(0, 1))
+            for justify in ("left", "right", "right", "left"):
+                others.add_column(justify=justify, overflow="fold", no_wrap=justify == "right")
+            for name, cost in self.comparisons.items():
+                ratio = cost / max(self.total.cost_kt, 1e-300)
+                cells = f"  {name}", f"{_short(cost / n)} kT", f"{_short(ratio)}x", comparison_words(name) or ""
+                others.add_row(*map(Text, cells), style="bold" if name == self.compared_with else "")
+            yield others
         after = [
             Text(
                 f"Landauer line (ln 2 per parameter and step): {_short(LN2 * self.steps)} kT, "
@@ -233,7 +220,48 @@ class Report:
             )
         )
         after += [Text(f"Warning: {warning}", style="yellow") for warning in self.warnings]
-        return Group(table, *lines, *([others] if self.comparisons else []), *after)
+        yield from after
+
+    def _tables(self, width: int):
+        """The table per layer, in as many pieces as the width asks for: names of layers are folded, numbers never."""
+        from rich.table import Table
+        from rich.text import Text
+
+        headers = [
+            "param-\neters",
+            "path\nlevels",
+            "net\nlevels",
+            "useful\nhops",
+            "heat\nkT",
+            "heat\nJ",
+            "actua-\ntion kT",
+        ]
+        if self.compared_with is not None:
+            headers += ["\n".join([*textwrap.wrap(self.compared_with, _HEADER_WIDTH), "kT"]), "ratio"]
+        rows = [self._cells(row) for row in (*self.layers, self.total)]
+        widths = [
+            max(map(len, [*header.split("\n"), *(row[1 + i] for row in rows)])) for i, header in enumerate(headers)
+        ]
+        narrow = min(_NAME_WIDTH, max(len(row[0]) for row in rows))
+        pieces, used = [[]], narrow + 2
+        for i, size in enumerate(widths):
+            if pieces[-1] and used + size + 1 > width:
+                pieces, used = [*pieces, []], narrow + 2
+            pieces[-1].append(i)
+            used += size + 1
+        title: Text | None = Text(f"Heat ledger after {self.steps:,} steps at {self.temperature:g} K", "table.title")
+        for piece in pieces:
+            table = Table(title=title, title_justify="left", show_footer=False, padding=(0, 0), collapse_padding=True)
+            title = None
+            table.add_column("layer", overflow="fold")
+            for i in piece:
+                table.add_column(Text(headers[i]), justify="right", no_wrap=True, min_width=widths[i])
+            for k, row in enumerate(rows):
+                if k == len(self.layers):
+                    table.add_section()
+                style = "bold" if k == len(self.layers) else ""
+                table.add_row(Text(row[0]), *(row[1 + i] for i in piece), style=style)
+            yield table
 
     def _yardstick(self) -> str:
         bound, above = self.bowl_bound_kt_per_parameter, self.above_bowl_bound
@@ -340,10 +368,11 @@ def report(
             range_fraction=float(ends[index].sum() / parameter_steps),
         )
 
-    groups: dict[str, list[int]] = {}
+    groups: dict[Any, list[int]] = {}
     for i, (path, _) in enumerate(leaves):
-        groups.setdefault(layer_name(path), []).append(i)
-    layers = tuple(row(name, np.array(index)) for name, index in groups.items())
+        groups.setdefault(layer_path(path), []).append(i)
+    names = [name or "parameters" for name in leaf_names(list(groups))]
+    layers = tuple(row(name, np.array(index)) for name, index in zip(names, groups.values()))
     total = row("total", np.arange(len(leaves)))
     parameter_steps = max(sizes.sum() * steps, 1)
     optimizer_kt = None if ledger.optimizer_heat is None else float(np.sum(ledger.optimizer_heat.float64()))
@@ -367,11 +396,31 @@ def report(
     )
 
 
-def layer_name(path: Any) -> str:
+def layer_path(path: Any) -> Any:
     """The layer a leaf belongs to: its path without the last key, or the whole path if that is all there is."""
     # Flax NNX wraps each array in a variable, whose content is one key deeper.
     path = path[:-1] if len(path) > 1 and getattr(path[-1], "name", None) == "value" else path
-    return jax.tree_util.keystr(path[:-1] if len(path) > 1 else path, simple=True, separator="/") or "parameters"
+    return path[:-1] if len(path) > 1 else path
+
+
+def leaf_names(paths: list[Any]) -> list[str]:
+    """Paths in a tree as names with slashes, no two of them equal: where keys hold slashes, some are written in full.
+
+    Args:
+        paths: as `jax.tree_util.tree_flatten_with_path` gives them.
+
+    Returns:
+        A name for each.
+
+    Example:
+        >>> import jax
+        >>> tree = {"a": {"b": 1.0, "c": 2.0}, "a/b": 3.0}
+        >>> leaf_names([path for path, _ in jax.tree_util.tree_flatten_with_path(tree)[0]])
+        ["['a']['b']", 'a/c', "['a/b']"]
+    """
+    names = [jax.tree_util.keystr(path, simple=True, separator="/") for path in paths]
+    counts = collections.Counter(names)
+    return [name if counts[name] == 1 else jax.tree_util.keystr(path) for name, path in zip(names, paths)]
 
 
 def _flatten(tree: PyTree):

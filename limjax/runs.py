@@ -1,99 +1,236 @@
 """The folder of a run: what `limjax train` writes and where."""
 
 import base64
+import contextlib
 import csv
 import html
-import json
 import os
 import pathlib
-from typing import Any
+import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
+from limjax.files import local_path, reason, write_json, write_text, write_whole
 from limjax.ledger import per_parameter
 from limjax.physics.units import LN2, YEAR_S
+from limjax.report import leaf_names
 from limjax.training import HistoryRow, TrainResult
 
 SETTINGS, SUMMARY, LEDGER, HISTORY, PAGE = "config.json", "summary.json", "ledger.npz", "history.csv", "report.html"
 CHECKPOINTS = "checkpoints"
+CAPTIONS = {
+    "loss_and_heat": "Loss, and what the updates dissipated so far, beside the same updates under a static barrier and on the cheapest of the other memories.",
+    "barrier": "The barrier the policy chose.",
+    "heat_per_layer": "Where the heat went.",
+    "heat_map": "Heat of every weight of the largest matrix.",
+}
+"""The figures of a run and what is said below them."""
 
 
 def new_folder(wanted: str | None, default_name: str) -> pathlib.Path:
     """A folder for a new run: the one asked for if it is free, else the next free one under `runs/`.
+
+    Two processes that ask at once get two folders.
 
     Args:
         wanted: path the user asked for, or None.
         default_name: name to number under `runs/` if no path was asked for.
 
     Returns:
-        The folder, made.
+        The folder, made, and tried by writing to it.
 
     Raises:
-        ValueError: if the path asked for holds anything.
+        ValueError: if the path asked for holds anything, is no path of this machine, or cannot be written to.
     """
-    if wanted is None:
+    if wanted is not None:
+        folder = local_path(wanted, "--out")
+        check_free(folder)
+        if not _made(folder):
+            check_free(folder)  # it was there already, or another process was faster
+    else:
         number = 1
         while True:
             folder = pathlib.Path("runs") / (default_name if number == 1 else f"{default_name}-{number}")
-            if not folder.exists():
+            if _made(folder):
                 break
             number += 1
-    else:
-        folder = pathlib.Path(wanted)
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            kind = "another run" if (folder / SETTINGS).exists() else "other files" if folder.is_dir() else "a file"
-            raise ValueError(
-                f"--out {folder} holds {kind}; nothing was overwritten. Choose a new folder, or continue that run with "
-                "--resume."
-            )
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(folder / "probe", lambda file: file.write(bytes(4096)))
+        (folder / "probe").unlink()
     except OSError as error:
+        remove_if_empty(folder)
         raise ValueError(
-            f"The output folder {folder} cannot be made: {error.strerror}. Choose another --out."
+            f"The output folder {folder} cannot be written to: {reason(error)}. Choose another --out."
         ) from None
     return folder
 
 
-def write_json(path: pathlib.Path, content: dict[str, Any]) -> None:
-    """Writes JSON in one piece: to a temporary file that is then renamed."""
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(content, indent=2) + "\n")
-    os.replace(temporary, path)
+def check_free(folder: pathlib.Path) -> None:
+    """Refuses a place for a new run that holds anything.
+
+    Args:
+        folder: the place.
+
+    Raises:
+        ValueError: if it is a file, or a folder that is not empty.
+    """
+    try:
+        if not os.path.lexists(folder) or (folder.is_dir() and not any(folder.iterdir())):
+            return
+        kind = "another run" if (folder / SETTINGS).exists() else "other files" if folder.is_dir() else "a file"
+    except OSError as error:
+        raise _cannot_be_made(folder, error) from None
+    raise ValueError(
+        f"--out {folder} holds {kind}; nothing was overwritten. Choose a new folder, or continue that run with --resume."
+    )
+
+
+def check_kinds(folder: pathlib.Path) -> None:
+    """Refuses the folder of a run in which something stands where a file or a folder of the run belongs.
+
+    Args:
+        folder: of a run that is to go on.
+
+    Raises:
+        ValueError: for a folder in the place of a file, a file in the place of a folder, or a link in the place of either.
+    """
+    if not folder.is_dir():
+        kind = "is a file" if folder.exists() else "does not exist"
+        raise ValueError(
+            f"--out {folder} {kind}, so there is no run to resume; give the folder that `limjax train` named."
+        )
+    for name in (SETTINGS, SUMMARY, HISTORY, LEDGER, PAGE, CHECKPOINTS, *(f"{picture}.png" for picture in CAPTIONS)):
+        path, wanted = folder / name, "folder" if name == CHECKPOINTS else "file"
+        if not os.path.lexists(path):
+            continue
+        found = "link" if path.is_symlink() else "folder" if path.is_dir() else "file" if path.is_file() else "device"
+        if found != wanted:
+            raise ValueError(
+                f"{path} is a {found}, where a run has a {wanted}: move it away, or start a new run with another --out. "
+                "Nothing was overwritten."
+            )
+
+
+def remove_if_empty(folder: pathlib.Path) -> None:
+    """Removes a folder that nothing was written to."""
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+
+
+def _made(folder: pathlib.Path) -> bool:
+    """Whether this process made the folder, and not another one just before."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _cannot_be_made(folder, error) from None
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        return False
+    except OSError as error:
+        raise _cannot_be_made(folder, error) from None
+    return True
+
+
+def _cannot_be_made(folder: pathlib.Path, error: OSError) -> ValueError:
+    return ValueError(f"The output folder {folder} cannot be made: {reason(error)}. Choose another --out.")
+
+
+class Saved(NamedTuple):
+    """What became of the files of a run.
+
+    Attributes:
+        written: the files that were written.
+        lost: numbers that could not be written, and why.
+        undrawn: figures and pages that could not be made, and why.
+    """
+
+    written: list[pathlib.Path]
+    lost: list[str]
+    undrawn: list[str]
 
 
 def save_run(result: TrainResult, folder: str | os.PathLike[str], *, figures: bool = True) -> list[pathlib.Path]:
-    """Writes everything a run produced.
+    """Writes everything a run produced, the numbers first.
 
     Args:
         result: the run.
         folder: existing folder to write to.
-        figures: whether to draw the figures and the page that embeds them.
+        figures: whether to draw the figures and the page that embeds them. One that fails is left out with a warning.
 
     Returns:
         The files written: `summary.json`, `history.csv`, `ledger.npz`, and with figures `loss_and_heat.png`,
         `barrier.png`, `heat_per_layer.png`, `heat_map.png`, `report.html`.
 
     Raises:
-        OSError: if a file cannot be written.
+        ValueError: if the folder is no path of this machine.
+        OSError: if numbers cannot be written; every file that can was written then.
     """
-    folder = pathlib.Path(folder)
-    write_json(folder / SUMMARY, result.summary)
-    with open(folder / HISTORY, "w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(HistoryRow._fields)
-        writer.writerows(result.history)
-    np.savez_compressed(folder / LEDGER, allow_pickle=False, **ledger_arrays(result))
-    written = [folder / SUMMARY, folder / HISTORY, folder / LEDGER]
-    if figures:
-        pictures = _draw(result)
-        for name, picture in pictures.items():
-            picture.savefig(folder / f"{name}.png")
-            written.append(folder / f"{name}.png")
-        (folder / PAGE).write_text(_page(result, {name: folder / f"{name}.png" for name in pictures}))
-        written.append(folder / PAGE)
-    return written
+    saved = save_parts(result, local_path(folder, "The folder"), figures=figures)
+    if saved.lost:
+        kept = ", ".join(path.name for path in saved.written) or "nothing"
+        raise OSError(f"{'; '.join(saved.lost)}. In {folder} there is {kept}.")
+    for problem in saved.undrawn:
+        warnings.warn(problem, RuntimeWarning, stacklevel=2)
+    return saved.written
+
+
+def save_parts(result: TrainResult, folder: pathlib.Path, *, figures: bool = True) -> Saved:
+    """`save_run` that goes on after a failure and says what failed.
+
+    Args:
+        result: the run.
+        folder: existing folder to write to.
+        figures: whether to draw.
+
+    Returns:
+        What was written and what was not.
+    """
+    written: list[pathlib.Path] = []
+    lost: list[str] = []
+    undrawn: list[str] = []
+
+    def attempt(path: pathlib.Path, write: Callable[[pathlib.Path], Any], failures: list[str]) -> None:
+        try:
+            write(path)
+            written.append(path)
+        except Exception as error:  # whatever it is, the other files are written all the same
+            failures.append(f"{path.name} could not be written: {reason(error)}")
+
+    attempt(folder / SUMMARY, lambda path: write_json(path, result.summary), lost)
+    attempt(folder / HISTORY, lambda path: write_whole(path, lambda file: _write_history(file, result), "w"), lost)
+    attempt(folder / LEDGER, lambda path: write_whole(path, lambda file: _write_ledger(file, result)), lost)
+    if not figures:
+        return Saved(written, lost, undrawn)
+    try:
+        pictures = _pictures(result)
+    except Exception as error:  # a broken matplotlib, or a backend that is not here
+        return Saved(written, lost, [f"the figures could not be drawn: {reason(error)}"])
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # a name in letters that the font does not have
+        for name, draw in pictures.items():
+            save = _save_picture(draw)
+            attempt(folder / f"{name}.png", save, undrawn)
+    drawn = {name: folder / f"{name}.png" for name in pictures if folder / f"{name}.png" in written}
+    attempt(folder / PAGE, lambda path: write_text(path, _page(result, drawn)), undrawn)
+    return Saved(written, lost, undrawn)
+
+
+def _write_history(file: Any, result: TrainResult) -> None:
+    writer = csv.writer(file)
+    writer.writerow(HistoryRow._fields)
+    writer.writerows(result.history)
+
+
+def _write_ledger(file: Any, result: TrainResult) -> None:
+    np.savez_compressed(file, allow_pickle=False, **ledger_arrays(result))
+
+
+def _save_picture(draw: Callable[[], Any]) -> Callable[[pathlib.Path], None]:
+    return lambda path: write_whole(path, lambda file: draw().savefig(file, format="png"))
 
 
 def ledger_arrays(result: TrainResult) -> dict[str, np.ndarray]:
@@ -107,7 +244,7 @@ def ledger_arrays(result: TrainResult) -> dict[str, np.ndarray]:
         a slash where they are kept per parameter, and `leaves` with the paths in the order of the per-leaf arrays.
     """
     ledger = result.ledger
-    paths = [_name(path) for path, _ in jax.tree_util.tree_flatten_with_path(result.params)[0]]
+    paths = leaf_names([path for path, _ in jax.tree_util.tree_flatten_with_path(result.params)[0]])
     arrays: dict[str, np.ndarray] = {"leaves": np.array(paths), "steps": np.asarray(ledger.steps)}
     units = {"heat": "heat_kt", "actuation": "actuation_kt", "path": "path_levels", "realised_heat": "realised_heat_kt"}
     sums = (
@@ -126,8 +263,8 @@ def ledger_arrays(result: TrainResult) -> dict[str, np.ndarray]:
         if entry is None:
             continue
         if isinstance(entry.total, list):
-            for path, value in jax.tree_util.tree_flatten_with_path(per_parameter(ledger, field))[0]:
-                arrays[f"{name}/{_name(path)}"] = value
+            for leaf, value in _named(per_parameter(ledger, field)):
+                arrays[f"{name}/{leaf}"] = value
         else:
             arrays[name] = entry.float64()
     for name, comparison in ledger.compare.items():
@@ -136,27 +273,27 @@ def ledger_arrays(result: TrainResult) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _name(path) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator="/")
+def _named(tree: Any) -> list[tuple[str, Any]]:
+    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+    return list(zip(leaf_names([path for path, _ in leaves]), (value for _, value in leaves)))
 
 
-def _draw(result: TrainResult) -> dict[str, Any]:
+def _pictures(result: TrainResult) -> dict[str, Callable[[], Any]]:
     from limjax.physics.cell import ArrheniusCell
     from limjax.plots import training as plots
 
     retention = ArrheniusCell(attempt_rate=result.summary["attempt_rate"]).retention_barrier(10 * YEAR_S)
     pictures = {
-        "loss_and_heat": plots.loss_and_heat(result.history, LN2 * result.summary["steps"]),
-        "barrier": plots.barrier_height(result.history, float(retention)),
-        "heat_per_layer": plots.heat_per_layer(result.report),
+        "loss_and_heat": lambda: plots.loss_and_heat(result.history, LN2 * result.summary["steps"]),
+        "barrier": lambda: plots.barrier_height(result.history, float(retention)),
+        "heat_per_layer": lambda: plots.heat_per_layer(result.report),
     }
     matrices = []
     if isinstance(result.ledger.heat.total, list):
-        heat = jax.tree_util.tree_flatten_with_path(per_parameter(result.ledger))[0]
-        matrices = [(path, value) for path, value in heat if value.ndim == 2]
+        matrices = [(name, value) for name, value in _named(per_parameter(result.ledger)) if value.ndim == 2]
     if matrices:
-        path, value = max(matrices, key=lambda item: item[1].size)
-        pictures["heat_map"] = plots.heat_map(value, _name(path))
+        name, value = max(matrices, key=lambda item: item[1].size)
+        pictures["heat_map"] = lambda: plots.heat_map(value, name)
     return pictures
 
 
@@ -164,19 +301,13 @@ def _page(result: TrainResult, pictures: dict[str, pathlib.Path]) -> str:
     from rich.console import Console
 
     summary = result.summary
-    console = Console(record=True, width=130, file=open(os.devnull, "w"))  # noqa: SIM115
+    console = Console(record=True, width=130, file=open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
     console.print(result.report)
     table = console.export_html(inline_styles=True, code_format="<pre>{code}</pre>")
     console.file.close()
-    captions = {
-        "loss_and_heat": "Loss, and what the updates dissipated so far, beside the same updates under a static barrier and on the cheapest of the other memories.",
-        "barrier": "The barrier the policy chose.",
-        "heat_per_layer": "Where the heat went.",
-        "heat_map": "Heat of every weight of the largest matrix.",
-    }
     images = "\n".join(
         f'<figure><img alt="{name}" src="data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}">'
-        f"<figcaption>{captions[name]}</figcaption></figure>"
+        f"<figcaption>{CAPTIONS[name]}</figcaption></figure>"
         for name, path in pictures.items()
     )
     rows = "\n".join(

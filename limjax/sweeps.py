@@ -14,6 +14,7 @@ from limjax.barriers.base import AbstractBarrier
 from limjax.ledger import get_ledger
 from limjax.optimizer import Hops, learning_in_memory, snap
 from limjax.physics.cell import ArrheniusCell
+from limjax.physics.validation import INT32_MAX, is_whole, whole_number
 from limjax.tasks import Task, get_task
 from limjax.training import training_step
 
@@ -91,7 +92,7 @@ def sweep(
         ((2, 2), True)
     """
     task = get_task(task) if isinstance(task, str) else task
-    numbers = np.arange(seeds) if isinstance(seeds, int | np.integer) else np.asarray(seeds)
+    numbers = np.arange(seeds) if is_whole(seeds) else np.asarray(seeds)
     if not settings or numbers.size == 0 or at_once < 1:
         raise ValueError(
             f"A sweep needs settings, seeds and at least one run at once; got {len(settings)} settings, {numbers.size} seeds, "
@@ -99,9 +100,7 @@ def sweep(
         )
     steps = task.defaults.steps if steps is None else steps
     batch_size = task.defaults.batch_size if batch_size is None else batch_size
-    for name, value in (("steps", steps), ("batch_size", batch_size)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}.")
+    steps, batch_size = whole_number(steps, "steps", 1, INT32_MAX), whole_number(batch_size, "batch_size")
     if task.train is not None:
         task.check_batch_size(batch_size)
     groups: dict[Any, list[int]] = {}

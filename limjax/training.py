@@ -17,8 +17,9 @@ import optax
 from jax.sharding import Mesh
 from jaxtyping import Array, PyTree
 
-from limjax import parallel
+from limjax import fingerprints, parallel
 from limjax.barriers.base import AbstractBarrier
+from limjax.barriers.scheduled import ScheduledBarrier
 from limjax.barriers.specification import barrier_from_name
 from limjax.comparisons.names import FAIR, STATIC, Comparable, named_comparisons
 from limjax.ledger import Comparison, Granularity, Ledger, get_ledger, leaf_totals
@@ -27,6 +28,7 @@ from limjax.optimizer import Hops, get_barrier, get_memory, learning_in_memory, 
 from limjax.physics.cell import ArrheniusCell
 from limjax.physics.hosts import whole
 from limjax.physics.units import YEAR_S
+from limjax.physics.validation import INT32_MAX, is_whole, whole_number
 from limjax.report import Report, report
 from limjax.tasks import Task, get_task
 from limjax.tasks.task import log_rate_factor
@@ -34,6 +36,8 @@ from limjax.tasks.task import log_rate_factor
 _HISTORY_ROWS = 50
 _CALL_SECONDS = 1.0
 _EVALUATION_BATCH = 256
+UNSAVED = "no checkpoint of the end"
+"""How the warning of a report begins that says the last checkpoint could not be written."""
 _TRAIN_LOSS_EXAMPLES = 4096
 
 
@@ -156,8 +160,8 @@ def train(
             event-driven ones keep a number per parameter each and are left out with `granularity="leaf"`. All together they
             make a step of the digits task about a fifth longer; `()` for none.
         checkpoints: folder for checkpoints, or None for none.
-        resume: whether to continue from the newest checkpoint there, if there is one. Settings have to be those it was
-            saved with; only the mesh may be another one.
+        resume: whether to continue from the newest checkpoint there, if there is one. Settings, optimizer, loss, data, schedule,
+            comparisons and random keys have to be those it was saved with; only the mesh may be another one.
         checkpoint_seconds: wall time between checkpoints [s].
         on_progress: called after every chunk with the new history row and the seconds left.
         mesh: devices to train on, as `"data=4,model=2"` (`limjax.parallel.make_mesh`); None takes one device. Every process
@@ -168,8 +172,9 @@ def train(
             range that fits; None keeps floats. The run is the same.
 
     Returns:
-        The result. Ctrl-C and a non-finite loss end the run with a result code, not with an exception. On several hosts
-        Ctrl-C on one stops all within a second or two; a second one is raised.
+        The result. Ctrl-C, SIGTERM, SIGHUP and a non-finite loss end the run with a result code, not with an exception: the state
+        is saved first, also before the first step. On several hosts a signal to one stops all within a second or two. The third
+        signal is raised. A checkpoint that cannot be written is a warning in the report; the run goes on.
 
     Raises:
         ValueError: for a wrong setting; the message names it and the remedy.
@@ -179,14 +184,43 @@ def train(
         >>> str(result.result)
         'completed'
     """
+    parallel.devices_here()
+    with parallel.interrupts_noted():
+        return _train(
+            task,
+            cell=cell,
+            barrier=barrier,
+            optimizer=optimizer,
+            hops=hops,
+            steps=steps,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            learning_rate_factor=learning_rate_factor,
+            seed=seed,
+            granularity=granularity,
+            compare=compare,
+            checkpoints=checkpoints,
+            resume=resume,
+            checkpoint_seconds=checkpoint_seconds,
+            on_progress=on_progress,
+            mesh=mesh,
+            microbatches=microbatches,
+            storage=storage,
+        )
+
+
+def _train(
+    task, *, cell, barrier, optimizer, hops, steps, batch_size, learning_rate, learning_rate_factor, seed, granularity,
+    compare, checkpoints, resume, checkpoint_seconds, on_progress, mesh, microbatches, storage,
+) -> TrainResult:  # fmt: skip
+    """`train`, while signals are noted instead of raised."""
     task = get_task(task) if isinstance(task, str) else task
-    steps = _positive_int(task.defaults.steps if steps is None else steps, "steps")
-    batch_size = _positive_int(task.defaults.batch_size if batch_size is None else batch_size, "batch_size")
+    steps = whole_number(task.defaults.steps if steps is None else steps, "steps", 1, INT32_MAX)
+    batch_size = whole_number(task.defaults.batch_size if batch_size is None else batch_size, "batch_size")
     rate = task.defaults.learning_rate if learning_rate is None else learning_rate
     if not (math.isfinite(rate) and rate > 0):
         raise ValueError(f"learning_rate must be a positive number, got {rate!r}.")
-    if not (isinstance(seed, int) and 0 <= seed < 2**32):
-        raise ValueError(f"seed must be a whole number from 0 to 2**32 - 1, got {seed!r}.")
+    seed = whole_number(seed, "seed", 0, 2**32 - 1, said="from 0 to 2**32 - 1")
     if task.train is not None:
         task.check_batch_size(batch_size)
     cell = ArrheniusCell(lsb=task.defaults.lsb) if cell is None else cell
@@ -199,6 +233,11 @@ def train(
     if compare is None:
         compare = (STATIC, *FAIR) if granularity == "parameter" else (STATIC, *FAIR[:2])
     others = named_comparisons(compare, cell, steps)
+
+    def program():
+        drawn_from = None if optimizer is not None else schedule
+        return _program(task, inner, drawn_from, barrier, others, batch_size, (init_key, data_key, hop_key))
+
     opt = learning_in_memory(inner, cell, barrier, hops=hops, key=hop_key, granularity=granularity, compare=others)
     params = task.init(init_key)
     if storage is not None:
@@ -237,12 +276,15 @@ def train(
         newest = store.latest() if store is not None and resume else None
         notes: dict[str, Any] = {"history": [], "loss_sum": 0.0, "settings": {}}
         if store is not None and newest is not None:
-            notes = store.notes(newest)
+            notes = _checked_notes(store.notes(newest), lambda cause: store.unreadable(newest, cause))
         if mesh is not None:
             wanted = notes["settings"].get("microbatches") if microbatches is None else microbatches
             settings["microbatches"] = parallel.check_microbatches(wanted, mesh.devices.size)
         if store is not None and newest is not None:
             store.check_same_run(notes["settings"], settings)
+            same_versions = notes.get("versions") == versions()
+            given = {k: v for k, v in program().items() if same_versions or k not in _TRACED}
+            store.check_same_program(notes.get("fingerprints", {}), given, fingerprints.UNKNOWN)
         if mesh is None:
             state = opt.init(params)
         else:
@@ -252,10 +294,80 @@ def train(
         loop = _Loop(task, opt, batch_size, data_key, mesh, settings["microbatches"], levels_of)
         carry = (params if storage is None else to_levels(params, cell, storage)), state
         initial_loss = loop.training_loss(carry[0])
-        if store is not None and newest is not None:
-            carry = store.restore(newest, carry)
-            _check_same_memory(carry[1], state)
+        if store is not None:
+            if newest is None:
+                store.check_room(carry)
+            else:
+                carry = store.restore(newest, carry, notes.get("checksums"))
+                _check_same_memory(carry[1], state)
+            notes["fingerprints"] = notes.get("fingerprints") or program()
+            notes["versions"] = notes.get("versions") or versions()
         return _run(loop, carry, notes, cell, steps, store, checkpoint_seconds, on_progress, settings, initial_loss)
+
+
+# Fingerprints of traced programs, which are the same only under the same versions of JAX and its kin.
+_TRACED = ("optimizer", "loss", "schedule", "barrier", "list of comparisons")
+
+
+def _program(task: Task, inner, schedule, barrier, others, batch_size: int, keys) -> dict[str, str]:
+    """Fingerprints of all that numbers in the settings do not say."""
+    params = jax.eval_shape(task.init, keys[0])
+    inner = optax.with_extra_args_support(inner)
+
+    def update(gradient, params, loss):
+        return inner.update(gradient, inner.init(params), params, value=loss)
+
+    def batch_of(x):
+        return jax.ShapeDtypeStruct((batch_size, *np.shape(x)[1:]), jnp.asarray(x[:1]).dtype)
+
+    def policy(tree):
+        scheduled = [b for b in jax.tree.leaves(tree, is_leaf=_is_scheduled) if _is_scheduled(b)]
+        drawn = [fingerprints.of_function(b.schedule, jax.ShapeDtypeStruct((), jnp.int32)) for b in scheduled]
+        return fingerprints.combined(fingerprints.of_structure(tree), *drawn)
+
+    step = jax.ShapeDtypeStruct((), jnp.int32)
+    found = {
+        "random key": fingerprints.of_key(*keys),
+        "training data": fingerprints.of_arrays(task.train),
+        "test data": fingerprints.of_arrays(task.test),
+        "loss": fingerprints.of_function(task.loss, params, jax.tree.map(batch_of, task.train)),
+        "optimizer": fingerprints.of_function(update, params, params, jax.ShapeDtypeStruct((), jnp.result_type(float))),
+        "barrier": policy(barrier),
+        "list of comparisons": fingerprints.combined(policy(others), fingerprints.of_arrays(others)),
+    }
+    if schedule is not None:
+        found["schedule"] = fingerprints.of_function(schedule, step)
+    return found
+
+
+def _is_scheduled(x: Any) -> bool:
+    return isinstance(x, ScheduledBarrier)
+
+
+def _checked_notes(notes: dict[str, Any], damaged: Callable[[str], ValueError]) -> dict[str, Any]:
+    """The notes of a checkpoint, or an error that names what is wrong with them."""
+    kinds = {
+        "history": list,
+        "loss_sum": int | float,
+        "settings": dict,
+        "fingerprints": dict,
+        "versions": dict,
+        "checksums": dict,
+    }
+    for name, kind in kinds.items():
+        value = notes.get(name)
+        if name not in notes:
+            if name in ("history", "settings"):
+                raise damaged(f"notes/metadata has no {name!r}")
+        elif not isinstance(value, kind) or isinstance(value, bool):
+            raise damaged(f"{name!r} in notes/metadata is {str(value)[:40]}")
+    for i, row in enumerate(notes["history"]):
+        is_row = isinstance(row, list) and len(row) == len(HistoryRow._fields) and is_whole(row[0])
+        if not is_row or not all(v is None or (isinstance(v, int | float) and not isinstance(v, bool)) for v in row):
+            raise damaged(
+                f"row {i} of 'history' in notes/metadata is {str(row)[:40]}, not {len(HistoryRow._fields)} numbers"
+            )
+    return notes
 
 
 @contextlib.contextmanager
@@ -425,15 +537,25 @@ def _run(
     started = saved = time.monotonic()
     timed = None
 
+    unsaved: list[str] = []
+
     def save():
-        if store is not None:
-            rows = [[None if isinstance(v, float) and not math.isfinite(v) else v for v in row] for row in history]
-            now = {"history": rows, "loss_sum": loss_sum, "settings": settings}
+        if store is None:
+            return
+        rows = [[None if isinstance(v, float) and not math.isfinite(v) else v for v in row] for row in history]
+        kept = {name: notes[name] for name in ("fingerprints", "versions")}
+        now = {"history": rows, "loss_sum": loss_sum, "settings": settings, **kept}
+        try:
             store.save(int(get_ledger(carry[1]).steps), carry, now)
+            unsaved.clear()
+        except OSError as error:  # the training goes on: its numbers can still be kept
+            unsaved[:] = [str(error)]
 
     try:
         with parallel.interrupts_noted() as interrupted:
-            while taken < steps:
+            if any(parallel.any_process(interrupted())):
+                result = Result.interrupted
+            while taken < steps and result is Result.completed:
                 # Chunks end at whole multiples, so that a resumed run evaluates where the other would have.
                 count = min(piece, chunk - taken % chunk, steps - taken)
                 called = time.monotonic()
@@ -462,13 +584,14 @@ def _run(
                     save()
                     saved = time.monotonic()
     except KeyboardInterrupt:
-        if jax.process_count() > 1:  # the second one: the others cannot be asked to save any more
+        if jax.process_count() > 1:  # the third one: the others cannot be asked to save any more
             raise
         result = Result.interrupted
         history = [row for row in history if row.step <= int(get_ledger(carry[1]).steps)]
-    save()
+    with parallel.interrupts_noted():
+        save()
     wall_seconds = before + time.monotonic() - started
-    return _result(loop, carry, cell, steps, history, result, settings, wall_seconds, initial_loss)
+    return _result(loop, carry, cell, steps, history, result, settings, wall_seconds, initial_loss, unsaved)
 
 
 def _history_row(loop: _Loop, carry, step: int, loss: float, seconds: float) -> HistoryRow:
@@ -491,13 +614,16 @@ def _history_row(loop: _Loop, carry, step: int, loss: float, seconds: float) -> 
     )
 
 
-def _result(loop, carry, cell, steps, history, result, settings, wall_seconds, initial_loss) -> TrainResult:
+def _result(loop, carry, cell, steps, history, result, settings, wall_seconds, initial_loss, unsaved) -> TrainResult:
     params, state = carry
     test_loss, test_accuracy = loop.evaluate(params, loop.test_data)
     train_loss = loop.training_loss(params)
     params, state = jax.tree.map(whole, (loop.weights(params), state))
     ledger = get_ledger(state)
     table = report(ledger, params, cell, loss_ratio=_loss_ratio(initial_loss, train_loss))
+    if unsaved:
+        said = f"{UNSAVED}: {unsaved[0]} The run cannot be resumed from there; its numbers are whole"
+        table = dataclasses.replace(table, warnings=(*table.warnings, said))
     total = table.total
     retention = cell.retention_barrier(10 * YEAR_S)
     summary = {
@@ -570,9 +696,3 @@ def _parameter_count(params: PyTree) -> int:
 
 def _finite_or_none(x: float) -> float | None:
     return x if math.isfinite(x) else None
-
-
-def _positive_int(value, name: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}.")
-    return value

@@ -78,7 +78,13 @@ def barrier_from_json(content: Any, where: str = "The barrier") -> AbstractBarri
     Raises:
         ValueError: if it is not a description of a barrier.
     """
-    if not isinstance(content, dict) or content.get("format") != FORMAT or content.get("barrier") not in _CLASSES:
+    name = content.get("barrier") if isinstance(content, dict) else None
+    if (
+        not isinstance(content, dict)
+        or content.get("format") != FORMAT
+        or not isinstance(name, str)
+        or name not in _CLASSES
+    ):
         raise ValueError(
             f'{where} is not a limjax barrier: expected JSON with "format": "{FORMAT}" and "barrier" one of '
             f"{', '.join(_CLASSES)}. `limjax tune` writes such a file as barrier.json."
@@ -103,7 +109,7 @@ def save_barrier(barrier: AbstractBarrier, path: str | os.PathLike[str]) -> None
     Raises:
         ValueError: for a barrier that cannot be saved.
     """
-    pathlib.Path(path).write_text(json.dumps(barrier_to_json(barrier), indent=2) + "\n")
+    pathlib.Path(path).write_text(json.dumps(barrier_to_json(barrier), indent=2) + "\n", encoding="utf-8")
 
 
 def load_barrier(path: str | os.PathLike[str], steps: int | None = None) -> AbstractBarrier:
@@ -121,10 +127,10 @@ def load_barrier(path: str | os.PathLike[str], steps: int | None = None) -> Abst
     """
     path = pathlib.Path(path)
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ValueError(f"The barrier file {path} cannot be read: {error.strerror}.") from None
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, or nested without end
         raise ValueError(f"The barrier file {path} is not JSON: {error}.") from None
     barrier = barrier_from_json(content, f"The file {path}")
     return barrier if steps is None else for_run(barrier, steps)

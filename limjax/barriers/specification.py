@@ -20,6 +20,8 @@ from limjax.barriers.static import StaticBarrier
 from limjax.physics.cell import ArrheniusCell
 from limjax.physics.numerics import safe_log
 
+_MOST_KNOTS = 10_000
+
 
 def barrier_names() -> tuple[str, ...]:
     """Names that `barrier_from_name` knows."""
@@ -114,6 +116,8 @@ def _fowler_nordheim(cell, total_steps, learning_rate, start=9.0, time_constant=
 
 
 def _spline(cell, total_steps, learning_rate, start=9.0, stop=16.0, knots=8):
+    if not (2 <= knots <= _MOST_KNOTS and knots == int(knots)):
+        raise ValueError(f"knots of barrier 'spline' must be a whole number from 2 to {_MOST_KNOTS}, got {knots:g}.")
     return SplineBarrier(jnp.linspace(start, stop, int(knots)), total_steps)
 
 

@@ -1,8 +1,11 @@
 """The command line. Thin: every command is one call of a public function; heavy imports wait until it runs."""
 
 import importlib
+import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import typer
 
@@ -50,11 +53,100 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Raises:
         SystemExit: always, with the exit code.
     """
+    output = None
     if arguments is None:  # the process is ours, not that of a caller
         keep_freed_memory()
+        output = _own_process()
+    code: Any = 0
     try:
         # Typer itself ends wrong options with a usage message and exit code 2, and everything else with SystemExit.
         build_app()(arguments)
+    except SystemExit as end:
+        code = end.code
+    except KeyboardInterrupt:
+        _say("stopped.")
+        code = 130
     except ValueError as error:
-        typer.echo(f"limjax: {error}", err=True)
-        sys.exit(2)
+        _say(str(error))
+        code = 2
+    except OSError as error:
+        where = "" if error.filename is None else f": {error.filename}"
+        _say(f"{error.strerror or error}{where}. Nothing that was written before is lost.")
+        code = 1
+    except (AssertionError, RuntimeError):
+        problem = _no_device()
+        if problem is None:
+            raise
+        _say(problem)
+        code = 2
+    if output is not None:
+        problem = output.finish()
+        if problem is not None:
+            _say(f"not everything could be printed ({problem}); what was written to files is whole.")
+            code = code or 1
+    sys.exit(code)
+
+
+class _Output:
+    """Stdout that loses what it cannot print instead of ending the program: a run in a closed pipe goes on and is saved."""
+
+    def __init__(self, stream: Any):
+        self._stream, self._problem = stream, None
+
+    def write(self, text: str) -> int:
+        self._attempt(lambda: self._stream.write(text))
+        return len(text)
+
+    def flush(self) -> None:
+        self._attempt(self._stream.flush)
+
+    def finish(self) -> str | None:
+        """Prints what is left; says what went wrong, if anything did."""
+        self.flush()
+        return self._problem
+
+    def _attempt(self, action: Callable[[], Any]) -> None:
+        try:
+            action()
+        except OSError as error:
+            self._problem = self._problem or error.strerror
+            # What is still in the stream's buffer must go somewhere, or Python complains when it ends.
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())
+            os.close(nowhere)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def _own_process() -> _Output:
+    """What a program sets for itself, and a library does not."""
+    # Figures are drawn without a window or a notebook, whatever the shell that started this one asked for.
+    os.environ["MPLBACKEND"] = "agg"
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, signal.default_int_handler)
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed before the program began: the next file that is opened must not take its place
+            stream = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # θ is printed as ? where the terminal cannot show it
+        setattr(sys, name, _Output(stream))
+    return sys.stdout  # pyright: ignore[reportReturnType]
+
+
+def _say(problem: str) -> None:
+    typer.echo(f"limjax: {problem}", err=True)
+
+
+def _no_device() -> str | None:
+    """Why JAX has no device, if that is what is wrong."""
+    from limjax.parallel import devices_here
+
+    try:
+        devices_here()
+    except ValueError as error:
+        return str(error)
+    return None

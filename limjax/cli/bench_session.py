@@ -17,6 +17,7 @@ from limjax.benchmarks import (
     measure_steps,
     measure_training,
 )
+from limjax.files import local_path
 from limjax.tasks import get_task
 from limjax.training import versions
 
@@ -37,7 +38,7 @@ def run_bench(*, sizes: str, rounds: int, task: str, only: str | None, out: str 
     Raises:
         ValueError: for wrong input; nothing was measured or written then.
     """
-    console = Console(stderr=json_output)
+    console = Console(stderr=json_output, markup=False)
     counts = _sizes(sizes)
     parts = _PARTS if only is None else tuple(only.split(","))
     if not set(parts) <= set(_PARTS):
@@ -46,8 +47,12 @@ def run_bench(*, sizes: str, rounds: int, task: str, only: str | None, out: str 
         raise ValueError(f"--rounds must be at least 1, got {rounds}.")
     if get_task(task).train is None:
         raise ValueError(f"--task must be a task with training data, got {task!r}; for example digits-mlp.")
-    if out is not None and not pathlib.Path(out).absolute().parent.is_dir():
-        raise ValueError(f"The folder of --out {out} does not exist; make it first.")
+    if out is not None:
+        path = local_path(out, "--out")
+        if not path.absolute().parent.is_dir():
+            raise ValueError(f"The folder of --out {out} does not exist; make it first.")
+        if path.is_dir() or not os.access(path if path.exists() else path.absolute().parent, os.W_OK):
+            raise ValueError(f"--out {out} cannot be written to; name a JSON file in a folder of yours.")
     content = machine()
     measure = {
         "steps": lambda: measure_steps(counts, rounds),
@@ -70,7 +75,7 @@ def run_bench(*, sizes: str, rounds: int, task: str, only: str | None, out: str 
     except KeyboardInterrupt:
         console.print("Interrupted; the parts above are complete.")
     if out is not None:
-        pathlib.Path(out).write_text(json.dumps(content, indent=1) + "\n")
+        pathlib.Path(out).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
         console.print(f"Wrote {out}", soft_wrap=True)
     if json_output:
         print(json.dumps(content, indent=1))

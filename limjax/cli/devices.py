@@ -7,7 +7,9 @@ def devices() -> None:
     """List the devices that jax sees here."""
     import jax
 
-    for device in jax.devices():
+    from limjax.parallel import devices_here
+
+    for device in devices_here():
         typer.echo(f"{device.id}  {device.platform}  {device.device_kind}  process {device.process_index}")
     typer.echo(
         f"default backend: {jax.default_backend()}, 64-bit floats: {'on' if jax.numpy.zeros(()).dtype == 'float64' else 'off'}"

@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.table import Table
 
 from limjax import runs
+from limjax.cli.console import drawn
+from limjax.files import write_json
 from limjax.simulate import SYSTEMS, CellComparison, OptimiseCode, SystemRun, compare_cell, simulate_system
 
 _LINE_SECONDS = 2.0
@@ -37,7 +39,7 @@ def run_simulation(system: str, options: dict[str, Any], *, out: str | None, jso
     Raises:
         ValueError: for wrong input; nothing was written then.
     """
-    console = Console(stderr=json_output)
+    console = Console(stderr=json_output, markup=False)
     if system not in SYSTEMS:
         raise ValueError(f"Unknown system {system!r}; there are {', '.join(SYSTEMS)}.")
     folder = runs.new_folder(out, f"simulate-{system}")
@@ -49,13 +51,12 @@ def run_simulation(system: str, options: dict[str, Any], *, out: str | None, jso
             console.print("The same cell by the closed form, by jumps and by trajectories ...")
             rows = compare_cell(_BARRIERS, _TILTS, jax.random.key(options["seed"]), trajectories=_LANGEVIN)
     except (ValueError, KeyboardInterrupt):
-        if not any(folder.iterdir()):
-            folder.rmdir()
+        runs.remove_if_empty(folder)
         raise
     summary = run.to_dict()
     if rows:
         summary["ledger"] = [row._asdict() for row in rows]
-    runs.write_json(folder / "simulation.json", summary)
+    write_json(folder / "simulation.json", summary)
     written = ["simulation.json", "trajectories.npz"]
     np.savez_compressed(
         folder / "trajectories.npz",
@@ -68,7 +69,7 @@ def run_simulation(system: str, options: dict[str, Any], *, out: str | None, jso
     if figures:
         from limjax.plots.simulation import save_simulation_figures
 
-        written += save_simulation_figures(run, folder, rows)
+        written += drawn(lambda: save_simulation_figures(run, folder, rows))
     _print_table(console, run)
     if rows:
         console.print(_comparison_table(rows))

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import pathlib
 import sys
 import time
@@ -10,10 +11,13 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from limjax import runs
 from limjax.barriers.specification import barrier_from_name
 from limjax.barriers.spline import SplineBarrier
+from limjax.cli.console import drawn
+from limjax.files import local_path, sole_use
 from limjax.physics.cell import ArrheniusCell
 from limjax.tasks import Task
 from limjax.tuning import ParetoCode, TuneCode, Weights, evaluate_hand_made, held_out_seeds, pareto_front, tune
@@ -102,16 +106,17 @@ def run_tuning(
     Raises:
         ValueError: for wrong input; nothing was written then.
     """
-    console = Console(stderr=json_output)
+    console = Console(stderr=json_output, markup=False)
     options = {**options, "weights": Weights(*options["weights"])}
     if isinstance(barrier, str):  # a wrong name is said before a folder is made
         barrier_from_name(barrier, cell, options["steps"] or task.defaults.steps, task.defaults.learning_rate)
     folder = runs.new_folder(out, f"tune-{task.name}")
     console.print(f"limjax tune: {task.name}, {options['outer_steps']} outer steps (Ctrl-C keeps the best so far)")
     try:
-        result = tune(task, cell, barrier, **options, on_progress=_Lines(console, options["outer_steps"]))
-    except ValueError:
-        _remove_if_empty(folder)
+        with sole_use(folder):
+            result = tune(task, cell, barrier, **options, on_progress=_Lines(console, options["outer_steps"]))
+    except (ValueError, KeyboardInterrupt):
+        runs.remove_if_empty(folder)
         raise
     policies = []
     if hand_made and result.result is not TuneCode.interrupted:
@@ -123,7 +128,7 @@ def run_tuning(
     if figures:
         from limjax.plots.tuning import save_tune_figures
 
-        written += save_tune_figures(result, policies, folder)
+        written += drawn(lambda: save_tune_figures(result, policies, folder))
     console.print(_tune_table(summary))
     console.print(f"Outcome: {result.result}. {result.result.help}", highlight=False)
     console.print(f"Wrote {folder}/: {', '.join(written)}", highlight=False, soft_wrap=True)
@@ -150,12 +155,10 @@ def run_pareto(
     Raises:
         ValueError: for wrong input.
     """
-    console = Console(stderr=json_output)
+    console = Console(stderr=json_output, markup=False)
     if isinstance(barrier, str):
         barrier_from_name(barrier, cell, options["steps"] or task.defaults.steps, task.defaults.learning_rate)
-    folder = pathlib.Path(out) if out is not None else runs.new_folder(None, f"pareto-{task.name}")
-    if folder.exists() and any(folder.iterdir()) and not (folder / "sweep.json").exists():
-        raise ValueError(f"--out {folder} holds other files; nothing was overwritten. Choose a new folder.")
+    folder = _sweep_folder(out, f"pareto-{task.name}")
     console.print(f"limjax pareto: {task.name} (Ctrl-C keeps the finished points; the same --out goes on)")
 
     def progress(done, count, point):
@@ -166,13 +169,18 @@ def run_pareto(
             flush=True,
         )
 
-    result = pareto_front(task, cell, barrier, **options, folder=folder, on_progress=progress)
+    try:
+        with sole_use(folder):
+            result = pareto_front(task, cell, barrier, **options, folder=folder, on_progress=progress)
+    except (ValueError, KeyboardInterrupt):
+        runs.remove_if_empty(folder)
+        raise
     summary = save_pareto(result, folder)
     written = [PARETO, "pareto.npz"]
     if figures and result.points:
         from limjax.plots.tuning import save_pareto_figure
 
-        written += save_pareto_figure(result, folder)
+        written += drawn(lambda: save_pareto_figure(result, folder))
     table = Table(title="Front", title_justify="left")
     for name in ("loss", "± s.e.", "kT/parameter", "± s.e.", "seconds", "on the front"):
         table.add_column(name, justify="right")
@@ -189,19 +197,30 @@ def run_pareto(
     return 0 if result.result is ParetoCode.completed else 130
 
 
-def _remove_if_empty(folder: pathlib.Path) -> None:
-    if not any(folder.iterdir()):
-        folder.rmdir()
+def _sweep_folder(out: str | None, default_name: str) -> pathlib.Path:
+    """A new folder, or that of a sweep to go on with."""
+    if out is not None:
+        folder = local_path(out, "--out")
+        if folder.is_dir() and os.path.lexists(folder / "sweep.json"):
+            for path in folder.iterdir():
+                if path.is_symlink() or (path.suffix in (".json", ".npz") and not path.is_file()):
+                    raise ValueError(
+                        f"{path} is no file of a sweep: move it away, or choose a new folder. Nothing was overwritten."
+                    )
+            return folder
+    return runs.new_folder(out, default_name)
 
 
 def _tune_table(summary: dict[str, Any]) -> Table:
-    table = Table(title=f"Tuned barrier of {summary['task']}, {summary['seeds']} held-out seeds", title_justify="left")
+    table = Table(
+        title=Text(f"Tuned barrier of {summary['task']}, {summary['seeds']} held-out seeds"), title_justify="left"
+    )
     for name in ("", "test loss", "± s.e.", "heat [kT/parameter]", "barrier work [kT/parameter]"):
         table.add_column(name, justify="left" if not name else "right")
 
     def row(name, e):
         numbers = ("test_loss", "test_loss_error", "heat_kt_per_parameter", "actuation_kt_per_parameter")
-        table.add_row(name, *(f"{e[key]:.4g}" for key in numbers))
+        table.add_row(Text(name), *(f"{e[key]:.4g}" for key in numbers))
 
     table.add_row(
         "plain optimizer", f"{summary['plain_test_loss']:.4g}", f"{summary['plain_test_loss_error']:.4g}", "", ""

@@ -16,7 +16,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float
 
 from limjax.physics import actuation, numerics
 from limjax.physics.units import BOLTZMANN_J_PER_K
-from limjax.physics.validation import checked_leaf, compute_dtype
+from limjax.physics.validation import checked_leaf, compute_dtype, whole_number
 
 KRAMERS_REFERENCE_BARRIER = 10.0
 """Barrier [kT] at which the ladder's k0 e^-B equals Kramers' D π B e^-B; it fixes D from the attempt rate."""
@@ -94,10 +94,7 @@ class ArrheniusCell(eqx.Module):
         if bits is not None:
             if levels is not None:
                 raise ValueError(f"Give levels or bits, not both; got levels={levels!r} and bits={bits!r}.")
-            if not (isinstance(bits, int) and 1 <= bits <= 24):
-                raise ValueError(
-                    f"bits must be a whole number from 1 to 24 (what float32 counts exactly), got {bits!r}."
-                )
+            bits = whole_number(bits, "bits", 1, 24, said="from 1 to 24 (what float32 counts exactly)")
             levels = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
         if levels is not None and not levels[0] < levels[1]:
             raise ValueError(f"levels must be (lowest, highest) with lowest < highest, got {levels!r}.")

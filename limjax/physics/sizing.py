@@ -7,7 +7,7 @@ import jax
 
 from limjax.physics.cell import ArrheniusCell
 from limjax.physics.units import YEAR_S
-from limjax.physics.validation import checked_leaf
+from limjax.physics.validation import checked_leaf, whole_number
 
 
 class CellSizing(NamedTuple):
@@ -74,8 +74,7 @@ def size_cell(
         >>> f"{size_cell(bits=8).retention_barrier_kt:.2f} kT"
         '49.50 kT'
     """
-    if isinstance(bits, bool) or not isinstance(bits, int) or not 1 <= bits <= 24:
-        raise ValueError(f"bits must be a whole number from 1 to 24, got {bits!r}.")
+    bits = whole_number(bits, "bits", 1, 24, said="from 1 to 24")
     for value, name, low, high, remedy in (
         (weight_range, "range", 1e-30, 1e30, "It is the largest minus the smallest weight."),
         (retention_years, "retention", 1e-20, 1e20, "It is in years, for example 10."),

@@ -1,6 +1,8 @@
 """One way to turn a user's number into a leaf, and to say what is wrong with it."""
 
 import math
+import operator
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -89,3 +91,47 @@ def is_real(value) -> bool:
         return False
     # Whole numbers beyond 64 bits are objects to NumPy.
     return jnp.issubdtype(dtype, jnp.floating) or dtype.kind in "iu" or (isinstance(value, int) and value is not True)
+
+
+INT32_MAX = 2**31 - 1
+"""Largest number of steps that the counters of a run can hold."""
+
+
+def is_whole(value: Any) -> bool:
+    """Whether it is a whole number: Python's, NumPy's or an array of one; no boolean, no float."""
+    if isinstance(value, bool | np.bool_) or getattr(value, "dtype", None) == np.bool_:
+        return False
+    try:
+        operator.index(value)
+    except TypeError:
+        return False
+    return True
+
+
+def whole_number(value: Any, name: str, low: int = 1, high: int | None = None, *, said: str | None = None) -> int:
+    """The value as Python's int, whichever library it comes from.
+
+    Args:
+        value: what the user gave.
+        name: what the user calls it.
+        low: smallest value allowed.
+        high: largest value allowed, or None.
+        said: the bounds in words; None writes them.
+
+    Returns:
+        The number.
+
+    Raises:
+        ValueError: for anything else.
+
+    Example:
+        >>> whole_number(np.int64(3), "steps")
+        3
+    """
+    if is_whole(value):
+        number = operator.index(value)
+        if number >= low and (high is None or number <= high):
+            return number
+    if said is None:
+        said = f"of at least {low}" if high is None or (is_whole(value) and value < low) else f"from {low} to {high}"
+    raise ValueError(f"{name} must be a whole number {said}, got {value!r}.")

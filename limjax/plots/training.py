@@ -87,7 +87,13 @@ def heat_per_layer(report: Report) -> Figure:
     ax.bar_label(bars, fmt=_short, padding=3)
     if report.compared_with is not None:
         other = np.array([row.compared_kt for row in rows]) / count
-        bars = ax.barh(position - 0.2, other, 0.36, color=OTHER, label=f"same updates: {report.compared_with}")
+        bars = ax.barh(
+            position - 0.2,
+            other,
+            0.36,
+            color=OTHER,
+            label=f"same updates: {_elided(report.compared_with)}".replace("$", r"\$"),
+        )
         ax.bar_label(bars, fmt=_short, padding=3)
     ax.axvline(
         report.landauer_kt / max(report.total.parameters, 1), color=FLOOR, linestyle=":", label="ln 2 per update"
@@ -95,7 +101,7 @@ def heat_per_layer(report: Report) -> Figure:
     ax.set_xscale("log")
     low, high = ax.get_xlim()
     ax.set_xlim(10.0 ** math.floor(math.log10(low)), high * 4)
-    ax.set_yticks(position, [row.name for row in rows])
+    ax.set_yticks(position, [_elided(row.name) for row in rows], parse_math=False)
     ax.invert_yaxis()
     ax.set_xlabel("cost of the whole run per parameter [kT]")
     ax.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, fontsize="small")
@@ -125,10 +131,15 @@ def heat_map(heat, name: str) -> Figure:
     else:
         image = ax.imshow(heat, aspect="auto", cmap="viridis")
     fig.colorbar(image, ax=ax, label="heat of the whole run [kT]")
-    ax.set_title(f"{name} (white: never moved)", fontsize="medium")
+    ax.set_title(f"{_elided(name)} (white: never moved)", fontsize="medium", parse_math=False)
     ax.set_xlabel("column")
     ax.set_ylabel("row")
     return fig
+
+
+def _elided(name: str, width: int = 40) -> str:
+    """A name that leaves room for the figure."""
+    return name if len(name) <= width else f"{name[: width // 3]}…{name[-(width - width // 3 - 1) :]}"
 
 
 def _short(x: float) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from limjax.physics.checkpointing import checkpointed_loop
-from limjax.physics.validation import checked_leaf
+from limjax.physics.validation import checked_leaf, is_whole, whole_number
 from limjax.simulate.langevin import Potential, check_protocol
 from limjax.simulate.protocols import ControlProtocol
 
@@ -46,7 +46,7 @@ class Grid(eqx.Module):
     def __check_init__(self):
         if not (np.isfinite(self.low) and np.isfinite(self.high) and self.low < self.high):
             raise ValueError(f"A grid's ends must be finite numbers in order, got {self.low!r} and {self.high!r}.")
-        if isinstance(self.cells, bool) or not isinstance(self.cells, int) or self.cells < 3:
+        if not is_whole(self.cells) or self.cells < 3:
             raise ValueError(f"A grid needs at least 3 cells, got {self.cells!r}.")
 
     @property
@@ -141,8 +141,7 @@ def fokker_planck(
         raise ValueError(f'scheme must be "sdirk" or "euler", got {scheme!r}.')
     if grid.is_periodic:
         raise ValueError("fokker_planck needs a grid with walls, got a periodic one; `transport` takes periodic grids.")
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-        raise ValueError(f"steps must be a whole number of at least 1, got {steps!r}.")
+    steps = whole_number(steps, "steps")
     if start is not None and start.shape != (grid.cells,):
         raise ValueError(f"start must hold one probability per cell, shape ({grid.cells},), got {start.shape}.")
     check_protocol(protocol)

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Integer
 
 from limjax.physics.checkpointing import checkpointed_loop
-from limjax.physics.validation import checked_leaf
+from limjax.physics.validation import checked_leaf, is_whole, whole_number
 from limjax.simulate.fokker_planck import entropy_of
 from limjax.simulate.langevin import check_protocol
 from limjax.simulate.protocols import ControlProtocol
@@ -96,7 +96,7 @@ def ladder(states: int = 5) -> JumpNetwork:
     Raises:
         ValueError: if there are fewer than three states.
     """
-    if isinstance(states, bool) or not isinstance(states, int) or states < 3:
+    if not is_whole(states) or states < 3:
         raise ValueError(f"A ring needs at least 3 states, got {states!r}.")
     return JumpNetwork(_RingRates(states))
 
@@ -481,8 +481,7 @@ def _start(network, protocol, start):
 
 
 def _check_steps(value, name="steps"):
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}.")
+    whole_number(value, name)
 
 
 def _check_network(network, protocol):

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
+from limjax.physics.validation import whole_number
 from limjax.simulate.protocols import LinearProtocol, SplineProtocol
 
 Protocol = LinearProtocol | SplineProtocol
@@ -118,10 +119,7 @@ def optimise_protocol(
 
     Source: Engel, Smith & Brenner, Phys. Rev. X 13, 041032 (2023), for pathwise gradients of protocols.
     """
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-        raise ValueError(f"steps must be a whole number of at least 1, got {steps!r}.")
-    if isinstance(seeds, bool) or not isinstance(seeds, int) or seeds < 1:
-        raise ValueError(f"seeds must be a whole number of at least 1, got {seeds!r}.")
+    steps, seeds = whole_number(steps, "steps"), whole_number(seeds, "seeds")
     if not (math.isfinite(rate) and rate > 0):
         raise ValueError(f"rate must be a positive number, got {rate!r}.")
     if not (math.isfinite(tolerance) and tolerance >= 0):

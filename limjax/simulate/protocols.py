@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
 from limjax.physics.interpolation import hermite_curve
-from limjax.physics.validation import checked_leaf
+from limjax.physics.validation import checked_leaf, is_whole
 
 
 @runtime_checkable
@@ -40,7 +40,7 @@ def _ends_and_knots(initial, final, knots, duration):
         raise ValueError(
             f"The initial and the final control must have one shape, () or (m,); got {initial.shape} and {final.shape}."
         )
-    if isinstance(knots, int):
+    if is_whole(knots):
         if knots < 2:
             raise ValueError(f"A protocol needs at least 2 knots, got {knots}.")
         share = jnp.linspace(0.0, 1.0, knots, dtype=initial.dtype).reshape((knots,) + (1,) * initial.ndim)

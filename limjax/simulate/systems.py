@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from limjax.physics.validation import whole_number
 from limjax.simulate.checks import Check, jarzynski, mean_with_error
 from limjax.simulate.fokker_planck import FokkerPlanckResult, Grid, boltzmann, fokker_planck
 from limjax.simulate.langevin import Snapshot, Trajectories, equilibrium, overdamped, underdamped
@@ -139,10 +140,7 @@ def simulate_system(
     """
     if name not in SYSTEMS:
         raise ValueError(f"Unknown system {name!r}; there are {', '.join(SYSTEMS)}.")
-    if isinstance(trajectories, bool) or not isinstance(trajectories, int) or trajectories < 2:
-        raise ValueError(f"trajectories must be a whole number of at least 2, got {trajectories!r}.")
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise ValueError(f"seed must be a whole number of at least 0, got {seed!r}.")
+    trajectories, seed = whole_number(trajectories, "trajectories", 2), whole_number(seed, "seed", 0)
     system = SYSTEMS[name]
     chosen, label = system.reference()
     if protocol is not None:

@@ -4,6 +4,7 @@ import functools
 
 import numpy as np
 
+from limjax.physics.validation import whole_number
 from limjax.tasks import networks
 from limjax.tasks.task import Task, TaskDefaults
 
@@ -36,8 +37,7 @@ def digits_mlp(width: int = 64, depth: int = 2) -> Task:
         ValueError: if a size is not a positive whole number.
     """
     for name, value in (("width", width), ("depth", depth)):
-        if not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}.")
+        whole_number(value, name)
     train, test = _digits()
     sizes = (64, *([width] * depth), 10)
     return Task(

@@ -13,6 +13,7 @@ import optax
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from limjax.physics.interpolation import hermite_curve
+from limjax.physics.validation import whole_number
 
 Schedule = Literal["cosine", "constant"]
 Optimizer = Literal["adam", "sgd"]
@@ -241,8 +242,7 @@ def log_rate_factor(factor: Sequence[float] | None) -> Float[Array, "knots"] | N
 
 
 def _check_count(value: Any, name: str) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}.")
+    whole_number(value, name)
 
 
 def _check_data(name: str, field: str, data: PyTree | None) -> None:

@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float
 from limjax.barriers.base import AbstractBarrier
 from limjax.barriers.files import barrier_from_json, barrier_to_json
 from limjax.barriers.static import StaticBarrier
+from limjax.files import read_json, reason
 from limjax.physics.cell import ArrheniusCell
 from limjax.tasks import Task, get_task
 from limjax.tuning.descent import TuneCode
@@ -25,6 +26,9 @@ from limjax.tuning.held_out import Evaluation, HandMade, evaluate, evaluate_hand
 from limjax.tuning.objective import Weights
 from limjax.tuning.problem import Design, Problem
 from limjax.tuning.tune import tune
+
+_NEW_SWEEP = "Put back the file as the sweep wrote it, or choose a new folder; nothing was changed."
+_POINT_AGAIN = "Delete that file to tune its point again; nothing was changed."
 
 
 class ParetoCode(enum.StrEnum):
@@ -317,24 +321,37 @@ class _Store:
         self._folder = None if folder is None else pathlib.Path(folder)
         if self._folder is None:
             return
-        self._folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ValueError(f"There can be no folder {self._folder}: {reason(error)}. Choose another one.") from None
         path = self._folder / "sweep.json"
-        if path.exists() and json.loads(path.read_text()) != settings:
+        if path.exists() and read_json(path, _NEW_SWEEP) != json.loads(json.dumps(settings)):
             raise ValueError(
                 f"{self._folder} holds another sweep; choose a new folder, or repeat the call it was made by."
             )
-        write_json(path, settings)
+        try:
+            write_json(path, settings)
+        except OSError as error:
+            raise ValueError(f"{path} cannot be written: {reason(error)}. Choose another folder.") from None
 
     def load(self, index: int, setting: dict[str, float]) -> ParetoPoint | None:
         if self._folder is None or not (path := self._folder / f"point-{index:03d}.json").exists():
             return None
-        content = json.loads(path.read_text())
-        design = Design(
-            barrier_from_json(content["barrier"], str(path)), np.float32(content["log_step_time"]) + jax.numpy.zeros(()),
-            jax.numpy.asarray(content["log_rate"], jax.numpy.result_type(float)),
-        )  # fmt: skip
-        numbers = {name: content[name] for name in ("loss", "loss_error", "energy_kt", "energy_error", "seconds")}
-        return ParetoPoint(setting, content["result"], design, **numbers, is_front=False)
+        content = read_json(path, _POINT_AGAIN)
+        try:
+            design = Design(
+                barrier_from_json(content["barrier"], str(path)), np.float32(content["log_step_time"]) + jax.numpy.zeros(()),
+                jax.numpy.asarray(content["log_rate"], jax.numpy.result_type(float)),
+            )  # fmt: skip
+            numbers = {
+                name: float(content[name]) for name in ("loss", "loss_error", "energy_kt", "energy_error", "seconds")
+            }
+            return ParetoPoint(setting, str(content["result"]), design, **numbers, is_front=False)
+        except KeyError as error:
+            raise ValueError(f"{path} is damaged: it has no {error}. {_POINT_AGAIN}") from None
+        except (TypeError, OverflowError) as error:
+            raise ValueError(f"{path} is damaged ({reason(error)}). {_POINT_AGAIN}") from None
 
     def save(self, index: int, point: ParetoPoint) -> None:
         if self._folder is not None:

@@ -1,0 +1,143 @@
+"""Files that are never half written, never through a link, and folders that one process has for itself."""
+
+import contextlib
+import json
+import os
+import pathlib
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+try:
+    import fcntl
+except ImportError:  # Windows: a folder that was made by one process is its own all the same
+    fcntl = None
+
+
+def local_path(path: str | os.PathLike[str], option: str) -> pathlib.Path:
+    """A path of this machine.
+
+    Args:
+        path: what the user gave.
+        option: what the user calls it.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: for the address of a bucket or a server, an empty name, or one that no file can have.
+
+    Example:
+        >>> local_path("runs/one", "--out").name
+        'one'
+    """
+    text = os.fspath(path)
+    scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):/", text)
+    if scheme:
+        raise ValueError(
+            f"{option} {text} is an address ({scheme[1]}), not a folder of this machine: write to a local folder and copy it "
+            "when the run is done, or mount the bucket and give the folder it is mounted on. Nothing was started."
+        )
+    if not text.strip() or "\0" in text:
+        raise ValueError(f"{option} must name a folder, got {text!r}.")
+    return pathlib.Path(text)
+
+
+def reason(error: BaseException) -> str:
+    """Why something failed, in a few words on one line."""
+    said = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return " ".join(str(said).split())[:200]
+
+
+def write_whole(path: pathlib.Path, write: Callable[[Any], Any], mode: str = "wb") -> None:
+    """Writes a file in one piece: to a temporary file beside it that is then renamed, so that a link is replaced, not followed.
+
+    Args:
+        path: the file.
+        write: is given the open temporary file.
+        mode: "wb", or "w" for text in UTF-8.
+
+    Raises:
+        OSError: if it cannot be written; the file that was there before is as it was.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with contextlib.suppress(OSError):
+        temporary.unlink()
+    try:
+        text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
+        with open(temporary, mode.replace("w", "x"), **text) as file:
+            write(file)
+            file.flush()
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+
+
+def write_text(path: pathlib.Path, text: str) -> None:
+    """Writes UTF-8 text in one piece, see `write_whole`."""
+    write_whole(path, lambda file: file.write(text), "w")
+
+
+def write_json(path: pathlib.Path, content: dict[str, Any]) -> None:
+    """Writes JSON in one piece, see `write_whole`."""
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def read_json(path: pathlib.Path, remedy: str) -> dict[str, Any]:
+    """Reads a JSON file that holds an object.
+
+    Args:
+        path: the file.
+        remedy: what to do about a damaged one, one sentence.
+
+    Returns:
+        Its content.
+
+    Raises:
+        ValueError: if it cannot be read or holds something else; the message names it.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {reason(error)}. {remedy}") from None
+    except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, or nested without end
+        raise ValueError(f"{path} is damaged ({reason(error)}). {remedy}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} is damaged: it holds {_kind(content)} where an object with keys belongs. {remedy}")
+    return content
+
+
+def _kind(content: Any) -> str:
+    kinds = {list: "a list", str: "a string", bool: "a truth value", int: "a number", float: "a number"}
+    return kinds.get(type(content), "null")
+
+
+@contextlib.contextmanager
+def sole_use(folder: pathlib.Path) -> Iterator[None]:
+    """Inside, no other process has this folder, as long as it asks here too. A killed process leaves nothing locked.
+
+    Args:
+        folder: an existing folder.
+
+    Raises:
+        ValueError: if another process has it.
+    """
+    handle = None
+    if fcntl is not None:
+        try:
+            handle = os.open(folder, os.O_RDONLY)
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(handle)  # pyright: ignore[reportArgumentType]  # it is open if locking failed
+            raise ValueError(
+                f"Another limjax process is using {folder}: wait for it to end, or choose another --out. Nothing was changed."
+            ) from None
+        except OSError:  # a file system without locks
+            pass
+    try:
+        yield
+    finally:
+        if handle is not None:
+            os.close(handle)
