@@ -12,7 +12,7 @@ from limjax.comparisons.base import AbstractComparison, StepRecord
 class BarrierComparison(AbstractComparison):
     """The same requests under another barrier: Q = 2d asinh(d/2g) of every step, and the work of moving that barrier.
 
-    Args:
+    Attributes:
         barrier: the barrier; `compare=` wraps one in this class by itself.
 
     Example:

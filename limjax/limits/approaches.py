@@ -128,7 +128,7 @@ class LossFollowing(AbstractApproach):
 class Knots(AbstractApproach):
     """A free curve: ln G between knots at equal distances in θ.
 
-    Args:
+    Attributes:
         log_exchange: ln G at the knots, at least two.
     """
 
