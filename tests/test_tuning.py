@@ -448,7 +448,10 @@ def test_hand_made_policies(problem):
     from limjax.tuning import hand_made_policies
 
     grid = hand_made_policies(problem)
-    assert len(grid) >= 6 and all(len(settings) >= 8 for settings in grid.values())
+    from limjax.tuning import LAW_FAMILIES
+
+    assert set(LAW_FAMILIES) < set(grid) and len(grid) == 9
+    assert all(len(settings) == 8 for family, settings in grid.items() if family != LAW_FAMILIES[0])
 
 
 # -- files and commands ------------------------------------------------------------------------------------------------

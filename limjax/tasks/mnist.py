@@ -42,5 +42,5 @@ def mnist_cnn() -> Task:
         ),
         train={"image": images[:boundary], "label": labels[:boundary]},
         test={"image": images[boundary:], "label": labels[boundary:]},
-        defaults=TaskDefaults(steps=2000, batch_size=128, learning_rate=2e-3),
+        defaults=TaskDefaults(steps=2000, batch_size=128, learning_rate=2e-3, barrier="moment"),
     )

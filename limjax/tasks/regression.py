@@ -35,5 +35,5 @@ def diabetes_regression() -> Task:
         loss=loss,
         train=part(split[0], split[2]),
         test=part(split[1], split[3]),
-        defaults=TaskDefaults(steps=600, batch_size=64, learning_rate=1e-3),
+        defaults=TaskDefaults(steps=600, batch_size=64, learning_rate=1e-3, barrier="moment"),
     )

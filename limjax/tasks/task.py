@@ -30,7 +30,7 @@ class TaskDefaults:
         lsb: one level in weight units.
         schedule: "cosine" falls to zero over the run, "constant" stays.
         optimizer: "adam" or "sgd".
-        barrier: barrier that suits it, by name.
+        barrier: barrier that suits it, by name; "moment" suits networks, the default a task of a few parameters as well.
 
     Raises:
         ValueError: if a number is not positive, or the schedule or the optimizer is not known.
@@ -42,7 +42,7 @@ class TaskDefaults:
     lsb: float = 2**-10
     schedule: Schedule = "cosine"
     optimizer: Optimizer = "adam"
-    barrier: str = "moment"
+    barrier: str = "lyapunov:start=11"
 
     def __post_init__(self):
         for name in ("steps", "batch_size"):
