@@ -22,6 +22,7 @@ from limjax.comparisons import (
     fair_comparisons,
     run_retention,
 )
+from limjax.flax_states import register_when_imported
 from limjax.ledger import Ledger, get_ledger, get_ledgers, leaf_totals, per_parameter, total
 from limjax.optimizer import get_barrier, gradient_tilt, learning_in_memory, snap
 from limjax.physics.cell import ArrheniusCell
@@ -44,8 +45,8 @@ __all__ = [
     "LearnedBarrier",
     "Ledger",
     "LyapunovBarrier",
-    "NoisyEventWrite",
     "MomentBarrier",
+    "NoisyEventWrite",
     "ParetoResult",
     "RateMatchedBarrier",
     "Report",
@@ -76,3 +77,6 @@ __all__ = [
     "train",
     "tune",
 ]
+
+register_when_imported()
+del register_when_imported

@@ -129,9 +129,9 @@ class Checkpoints:
             notes, cause = None, f"{type(error).__name__}: {reason(error)[:160]}"
         else:
             cause = "" if isinstance(notes, dict) else "notes/metadata holds no object with keys"
-        if not cause and "checksum" in notes and notes["checksum"] != _checksum_of_notes(notes):
+        if isinstance(notes, dict) and "checksum" in notes and notes["checksum"] != _checksum_of_notes(notes):
             cause = "notes/metadata was altered: its checksum differs"
-        if cause:
+        if cause or not isinstance(notes, dict):
             raise self.unreadable(step, cause)
         return notes
 
@@ -277,7 +277,7 @@ def checksum(x: Any) -> int:
         True
     """
     if isinstance(x, jax.Array):
-        if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
+        if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
             x = jax.random.key_data(x)
         if not (x.is_fully_addressable or x.is_fully_replicated):
             return int(_checksum_on_devices(x))

@@ -64,8 +64,10 @@ def write_whole(path: pathlib.Path, write: Callable[[Any], Any], mode: str = "wb
     with contextlib.suppress(OSError):
         temporary.unlink()
     try:
-        text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
-        with open(temporary, mode.replace("w", "x"), **text) as file:
+        is_text = "b" not in mode
+        with open(
+            temporary, mode.replace("w", "x"), encoding="utf-8" if is_text else None, newline="" if is_text else None
+        ) as file:
             write(file)
             file.flush()
         os.replace(temporary, path)

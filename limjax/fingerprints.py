@@ -95,7 +95,7 @@ def _add(hashed: Any, text: str) -> None:
 
 
 def _add_array(hashed: Any, leaf: Any) -> None:
-    if isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+    if isinstance(leaf, jax.Array) and jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         leaf = jax.random.key_data(leaf)
     array = np.asarray(leaf)
     _add(hashed, f"{array.dtype.name}{array.shape}")

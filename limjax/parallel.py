@@ -351,7 +351,7 @@ def interrupts_noted() -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
 
 
-def devices_here() -> list[jax.Device]:
+def devices_here() -> list[Any]:
     """The devices that JAX finds.
 
     Returns:

@@ -92,7 +92,7 @@ def sweep(
         ((2, 2), True)
     """
     task = get_task(task) if isinstance(task, str) else task
-    numbers = np.arange(seeds) if is_whole(seeds) else np.asarray(seeds)
+    numbers = np.arange(int(seeds)) if is_whole(seeds) else np.asarray(seeds)  # pyright: ignore[reportArgumentType]
     if not settings or numbers.size == 0 or at_once < 1:
         raise ValueError(
             f"A sweep needs settings, seeds and at least one run at once; got {len(settings)} settings, {numbers.size} seeds, "

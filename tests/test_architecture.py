@@ -40,7 +40,7 @@ ALLOWED = {
     "tasks": {"physics"},
     "files": set(),
     "fingerprints": set(),
-    "flax_states": {"barriers", "comparisons", "ledger", "physics"},
+    "flax_states": {"barriers", "comparisons", "ledger"},
     "checkpoints": {"files"},
     "parallel": {"physics", "blocks"},
     "levels": {"physics"},

@@ -6,6 +6,7 @@ comes back.
 """
 
 import builtins
+import dataclasses
 import importlib
 import io
 import marshal
@@ -47,7 +48,13 @@ class FunctionByValue:
 
     def __reduce__(self):
         file = io.BytesIO()
-        _Pickler(file).dump(self.function)
+        try:
+            _Pickler(file).dump(self.function)
+        except (TypeError, AttributeError, pickle.PicklingError) as error:
+            raise pickle.PicklingError(
+                f"The schedule {self!r} refers to something that cannot be pickled ({error}): put the barrier's values into a "
+                "SplineBarrier, which is numbers alone."
+            ) from None
         return _loaded, (sys.version_info[:2], file.getvalue())
 
 
@@ -119,6 +126,8 @@ def _same(a: Any, b: Any) -> bool:
     if isinstance(a, types.FunctionType):
         parts = [(f.__defaults__, f.__kwdefaults__, [c.cell_contents for c in f.__closure__ or ()]) for f in (a, b)]
         return a.__code__ == b.__code__ and a.__module__ == b.__module__ and _same(*parts)
+    if dataclasses.is_dataclass(a) and not isinstance(a, type):
+        return all(_same(getattr(a, field.name), getattr(b, field.name)) for field in dataclasses.fields(a))
     if isinstance(a, tuple | list):
         return len(a) == len(b) and all(map(_same, a, b))
     if isinstance(a, dict):

@@ -1,8 +1,10 @@
 """Barriers by name, as the CLI and `limjax.train` take them: `lyapunov`, `static:height=20`, `fisher:price=1e5`."""
 
+import dataclasses
 import difflib
 import inspect
 from collections.abc import Callable
+from typing import Any
 
 import jax.numpy as jnp
 
@@ -81,15 +83,23 @@ def _static(cell, total_steps, learning_rate, height=None):
 
 
 def _scheduled(cell, total_steps, learning_rate, start=9.0, power=2.0):
-    def rate(step):
-        value = learning_rate(step) if callable(learning_rate) else learning_rate
+    return ScheduledBarrier(_WithTheRate(start, power, learning_rate))
+
+
+@dataclasses.dataclass(frozen=True)
+class _WithTheRate:
+    """Γ* ∝ v · sqrt(1/p), both of which fall as the learning rate does: B rises by ln (lr0/lr)^power."""
+
+    start: float
+    power: float
+    learning_rate: Any
+
+    def __call__(self, step):
+        return self.start + self.power * (safe_log(self._rate(0)) - safe_log(self._rate(step)))
+
+    def _rate(self, step):
+        value = self.learning_rate(step) if callable(self.learning_rate) else self.learning_rate
         return jnp.asarray(value, jnp.result_type(float))
-
-    def schedule(step):
-        # Γ* ∝ v · sqrt(1/p), both of which fall as the learning rate does: B rises by ln (lr0/lr)^power.
-        return start + power * (safe_log(rate(0)) - safe_log(rate(step)))
-
-    return ScheduledBarrier(schedule)
 
 
 def _lyapunov(cell, total_steps, learning_rate, start=None, decay=0.98, floor=0.0):
