@@ -15,7 +15,14 @@ NOTEBOOKS = sorted((pathlib.Path(__file__).parents[1] / "notebooks").glob("*.ipy
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+# A minute each: the first and the newest in every run, the others with the slow tests.
+EVERY_TIME = ("01_ledger", "04_limits")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(p, marks=() if p.stem in EVERY_TIME else pytest.mark.slow, id=p.stem) for p in NOTEBOOKS],
+)
 def test_notebook_runs(path, tmp_path, monkeypatch):
     spec = tmp_path / "kernels" / "here"
     spec.mkdir(parents=True)

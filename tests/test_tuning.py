@@ -162,6 +162,7 @@ def test_checkpointed_loop_is_a_loop_and_remembers_the_square_root():
     assert temporary(plain, 256 * 16) > 8 * temporary(plain, 256)
 
 
+@pytest.mark.slow
 def test_evolution_points_the_same_way(x64):
     """On a quadratic function the expected estimate is the gradient itself; 400 pairs in 5 numbers scatter little."""
     matrix = jnp.diag(jnp.arange(1.0, 6.0))
@@ -507,6 +508,7 @@ QUICK = [
 ]
 
 
+@pytest.mark.slow
 def test_tune_command_and_the_barrier_it_writes(capsys, tmp_path):
     folder = tmp_path / "tuned"
     code, out, _ = run(capsys, "tune", *QUICK, "--tune-learning-rate", "--no-hand-made", "--json", "--out", folder)

@@ -60,6 +60,7 @@ def free_port():
         return s.getsockname()[1]
 
 
+@pytest.mark.slow
 def test_two_killed_processes_resume_as_one_bit_for_bit(tmp_path):
     """2 processes x 4 devices, `kill -9` after the first checkpoints, then 1 x 8 on another mesh."""
     script = str(HERE / "host_run.py")
