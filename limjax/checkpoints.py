@@ -322,8 +322,20 @@ def _quiet() -> Iterator[None]:
     def is_other(record: logging.LogRecord) -> bool:
         return f"{os.sep}orbax{os.sep}" not in record.pathname
 
+    usual = sys.unraisablehook
+
+    def hook(unraisable: Any) -> None:
+        if not (isinstance(unraisable.exc_value, RuntimeError) and "Event loop is closed" in str(unraisable.exc_value)):
+            usual(unraisable)
+
     logger.addFilter(is_other)
+    sys.unraisablehook = hook
     try:
         yield
+    except Exception:
+        # The other reads or writes of this checkpoint fail later, in threads, with nobody there to hear of it any more.
+        raise
+    else:
+        sys.unraisablehook = usual
     finally:
         logger.removeFilter(is_other)

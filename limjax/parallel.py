@@ -24,7 +24,7 @@ from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, PyTree
 
 from limjax.blocks import PACK_BELOW
-from limjax.physics.validation import compute_dtype, is_whole, whole_number
+from limjax.physics.validation import WholeNumber, compute_dtype, is_whole, whole_number
 
 AXES = ("data", "model")
 """Names of the axes of a mesh."""
@@ -215,7 +215,7 @@ def check_mesh(mesh: Mesh) -> Mesh:
     return mesh
 
 
-def check_microbatches(microbatches: int | None, devices: int) -> int:
+def check_microbatches(microbatches: WholeNumber | None, devices: int) -> int:
     """The number of micro-batches of a batch.
 
     Args:

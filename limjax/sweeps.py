@@ -14,7 +14,7 @@ from limjax.barriers.base import AbstractBarrier
 from limjax.ledger import get_ledger
 from limjax.optimizer import Hops, learning_in_memory, snap
 from limjax.physics.cell import ArrheniusCell
-from limjax.physics.validation import INT32_MAX, is_whole, whole_number
+from limjax.physics.validation import INT32_MAX, WholeNumber, is_whole, whole_number
 from limjax.tasks import Task, get_task
 from limjax.training import training_step
 
@@ -54,10 +54,10 @@ def sweep(
     task: Task | str,
     settings: Sequence[Setting],
     *,
-    seeds: int | np.integer | Sequence[int] = 4,
+    seeds: WholeNumber | Sequence[int] = 4,
     hops: Hops = "exact",
-    steps: int | None = None,
-    batch_size: int | None = None,
+    steps: WholeNumber | None = None,
+    batch_size: WholeNumber | None = None,
     at_once: int = 64,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> SweepResult:

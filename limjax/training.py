@@ -28,7 +28,7 @@ from limjax.optimizer import Hops, get_barrier, get_memory, learning_in_memory, 
 from limjax.physics.cell import ArrheniusCell
 from limjax.physics.hosts import whole
 from limjax.physics.units import YEAR_S
-from limjax.physics.validation import INT32_MAX, is_whole, whole_number
+from limjax.physics.validation import INT32_MAX, WholeNumber, is_whole, whole_number
 from limjax.report import Report, report
 from limjax.tasks import Task, get_task
 from limjax.tasks.task import log_rate_factor
@@ -122,11 +122,11 @@ def train(
     barrier: AbstractBarrier | str | None = None,
     optimizer: optax.GradientTransformation | None = None,
     hops: Hops = "exact",
-    steps: int | None = None,
-    batch_size: int | None = None,
+    steps: WholeNumber | None = None,
+    batch_size: WholeNumber | None = None,
     learning_rate: float | None = None,
     learning_rate_factor: Sequence[float] | None = None,
-    seed: int = 0,
+    seed: WholeNumber = 0,
     granularity: Granularity = "parameter",
     compare: Sequence[Comparable] | Mapping[str, Comparable] | None = None,
     checkpoints: str | None = None,
@@ -134,7 +134,7 @@ def train(
     checkpoint_seconds: float = 30.0,
     on_progress: Callable[[HistoryRow, float], None] | None = None,
     mesh: str | dict[str, int] | Mesh | None = None,
-    microbatches: int | None = None,
+    microbatches: WholeNumber | None = None,
     storage: str | None = None,
 ) -> TrainResult:
     """Trains a task with a heat ledger.

@@ -16,7 +16,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float
 
 from limjax.physics import actuation, numerics
 from limjax.physics.units import BOLTZMANN_J_PER_K
-from limjax.physics.validation import checked_leaf, compute_dtype, whole_number
+from limjax.physics.validation import WholeNumber, checked_leaf, compute_dtype, whole_number
 
 KRAMERS_REFERENCE_BARRIER = 10.0
 """Barrier [kT] at which the ladder's k0 e^-B equals Kramers' D π B e^-B; it fixes D from the attempt rate."""
@@ -74,7 +74,7 @@ class ArrheniusCell(eqx.Module):
         min_barrier: ArrayLike = 0.0,
         max_barrier: ArrayLike = 80.0,
         levels: tuple[int, int] | None = None,
-        bits: int | None = None,
+        bits: WholeNumber | None = None,
     ):
         def positive(value, name, remedy):
             return checked_leaf(value, name, low=0.0, open_low=True, remedy=remedy)

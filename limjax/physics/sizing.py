@@ -7,7 +7,7 @@ import jax
 
 from limjax.physics.cell import ArrheniusCell
 from limjax.physics.units import YEAR_S
-from limjax.physics.validation import checked_leaf, whole_number
+from limjax.physics.validation import WholeNumber, checked_leaf, whole_number
 
 
 class CellSizing(NamedTuple):
@@ -43,7 +43,7 @@ class CellSizing(NamedTuple):
 
 
 def size_cell(
-    bits: int = 8,
+    bits: WholeNumber = 8,
     weight_range: float = 2.0,
     retention_years: float = 10.0,
     failure: float = 1e-4,

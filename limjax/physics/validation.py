@@ -93,6 +93,9 @@ def is_real(value) -> bool:
     return jnp.issubdtype(dtype, jnp.floating) or dtype.kind in "iu" or (isinstance(value, int) and value is not True)
 
 
+WholeNumber = int | np.integer
+"""What a whole number may be: Python's or NumPy's."""
+
 INT32_MAX = 2**31 - 1
 """Largest number of steps that the counters of a run can hold."""
 
