@@ -157,7 +157,7 @@ def tuned_fields(barrier: AbstractBarrier) -> dict[str, Scale]:
             f"A {barrier.name!r} barrier has nothing to tune; use a SplineBarrier or a LearnedBarrier, or give your class "
             'an attribute `tuned`, for example {"height": limjax.tuning.Scale(1.0)}.'
         )
-    unset = [field for field in fields if getattr(barrier, field) is None]
+    unset = [field for field in fields if getattr(barrier, field, 0.0) is None]
     if unset:
         raise ValueError(
             f"A {barrier.name!r} barrier that leaves out {', '.join(unset)} has it set by the run, not tuned; give it a number."
