@@ -635,7 +635,7 @@ def test_scheduled_specification_follows_the_learning_rate():
         ("static:height=nan", ["nan", "kT"]),
         ("lyapunov:start=8;decay=0.5", ["start", "'8;decay=0.5'"]),
         ("rate-matched:granularity=layer", ["granularity", "'layer'"]),
-        ("spline:knots=1", ["two knots"]),
+        ("spline:knots=1", ["knots", "from 2", "got 1"]),
         ("lyapunov:cell=3", ["cell=3", "start"]),
     ],
 )
