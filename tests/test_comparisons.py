@@ -76,7 +76,7 @@ def test_best_request_is_that_of_the_least_cost(barrier, recovery):
 def gated_cost(requests, height):
     """What the comparison charges a step of these requests, heat and work apart, through the ledger."""
     opt = limjax.learning_in_memory(
-        optax.identity(), CELL, limjax.StaticBarrier(height), compare={"gated": GatedWrite(HOLD)}
+        optax.identity(), CELL, limjax.StaticBarrier(height), compare={"gated": GatedWrite(HOLD, CELL)}
     )
     requests = jnp.asarray(requests, jnp.float32) * CELL.lsb
     sums = limjax.get_ledger(opt.update(requests, opt.init(requests))[1]).compare["gated"]
@@ -93,7 +93,7 @@ def test_gated_write_is_near_the_least_of_all_write_barriers(height):
     for request in np.geomspace(1e-4, 10, 60):
         least = np.min(heat(request, writes) + work)
         excess.append(sum(gated_cost([request], height)) / least - 1)
-    assert min(excess) > -1e-4 and max(excess) < 0.11
+    assert min(excess) > -1e-4 and max(excess) < 0.06
     assert np.mean(excess) < 0.01
 
 
@@ -188,7 +188,7 @@ def test_ledger_against_an_account_kept_apart():
     expected = account(drifts, np.full(steps, 12.0), hold)
     for name, cost in expected.items():
         own = (sums[name].heat.float64() + sums[name].actuation.float64()).sum()
-        # The gated write has six write barriers, the account sixty; the noisy event's grid misses its least by a little.
+        # The gated write has sixteen write barriers, the account sixty; the noisy event's grid misses its least by a little.
         low, high = {"gated": (1 - 1e-3, 1.1), "noisy-event": (1 - 2e-3, 1 + 2e-3)}.get(name, (1 - 1e-4, 1 + 1e-4))
         assert low < own / cost < high, name
     assert abs(sums["run-static"].actuation.float64().sum()) < 1e-12  # it never moves
@@ -259,7 +259,7 @@ def test_names_at_the_door():
     [
         lambda: EventWrite(HOLD, 0.5),
         lambda: EventWrite(HOLD, 0.0),
-        lambda: GatedWrite(-1.0),
+        lambda: GatedWrite(-1.0, CELL),
         lambda: NoisyEventWrite(np.nan),
     ],
 )

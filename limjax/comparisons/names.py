@@ -75,7 +75,7 @@ def fair_comparisons(
     hold = run_retention(cell, steps, failure)
     fair: dict[str, AbstractComparison] = {
         RUN_STATIC: BarrierComparison(StaticBarrier(hold)),
-        GatedWrite.name: GatedWrite(hold),
+        GatedWrite.name: GatedWrite(hold, cell),
     }
     if registers:
         fair |= {EventWrite.name: EventWrite(hold, error), NoisyEventWrite.name: NoisyEventWrite(hold)}
