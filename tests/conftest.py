@@ -8,10 +8,15 @@ import pathlib
 # sharding is tested everywhere.
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
+import hypothesis
 import jax
 import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# The first example of a property compiles: no test may depend on how fast the machine is.
+hypothesis.settings.register_profile("limjax", deadline=None)
+hypothesis.settings.load_profile("limjax")
 
 REFERENCE = pathlib.Path(__file__).with_name("reference_values.json")
 

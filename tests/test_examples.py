@@ -65,14 +65,6 @@ def test_comparisons_writes_its_page(tmp_path):
     assert (tmp_path / "docs/figures/comparisons.png").exists()
 
 
-def test_comparisons_writes_its_page(tmp_path):
-    run("comparisons.py", "--bits", "10", "--steps", 5, "--seeds", 1, "--out", tmp_path)
-    assert "| 2^-10 |" in (tmp_path / "docs/results/comparisons.md").read_text()
-    (row,) = json.loads((tmp_path / "benchmarks/results/comparisons.json").read_text())["rows"]
-    assert set(row["seeds"][0]["ratios"]) == {"static", "run-static", "gated", "event", "noisy-event"}
-    assert (tmp_path / "docs/figures/comparisons.png").exists()
-
-
 @pytest.mark.slow
 def test_simulation_table_writes_its_page(tmp_path):
     run("simulation_table.py", "--quick", "--out", tmp_path)
