@@ -204,9 +204,9 @@ def _factors(text: str | None) -> list[float] | None:
         return None
     if text.endswith(".json"):
         try:
-            factors = read_json(pathlib.Path(text), "`limjax tune` writes such a file to tune.json.")[
-                "learning_rate_factor"
-            ]
+            factors = read_json(
+                pathlib.Path(text), "Give --learning-rate-factor the tune.json that `limjax tune` wrote."
+            )["learning_rate_factor"]
         except KeyError:
             raise ValueError(f"{text} has no learning_rate_factor; `limjax tune` writes one to tune.json.") from None
         if not isinstance(factors, list) or not all(isinstance(x, int | float) for x in factors):

@@ -208,7 +208,10 @@ def test_command_with_mesh_and_storage(tmp_path):
         (["--microbatches", "4"], "--microbatches needs a mesh"),
         (["--processes", "2"], "belong to --distributed or --coordinator"),
         (["--learning-rate-factor", "1,-2"], "at least two positive numbers, got [1.0, -2.0]"),
-        (["--learning-rate-factor", "missing.json"], "The file missing.json of --learning-rate-factor cannot be read"),
+        (
+            ["--learning-rate-factor", "missing.json"],
+            "missing.json cannot be read: No such file or directory. Give --learning-rate-factor the tune.json",
+        ),
         (["--mesh", "data=7"], "needs 7 devices, but 1 are here"),
         (["--mesh", "data=1", "--microbatches", "3"], "cannot be cut into 3 micro-batches"),
     ],
