@@ -158,7 +158,7 @@ def train(
         compare: other memories to charge for the same updates, as objects or names (`limjax.comparisons`). None takes a static
             barrier at ten years' retention and four that hold for the run only: `limjax.fair_comparisons`, of which the two
             event-driven ones keep a number per parameter each and are left out with `granularity="leaf"`. All together they
-            make a step of the digits task about a fifth longer; `()` for none.
+            make a step of the digits task about a quarter longer; `()` for none.
         checkpoints: folder for checkpoints, or None for none.
         resume: whether to continue from the newest checkpoint there, if there is one. Settings, optimizer, loss, data, schedule,
             comparisons and random keys have to be those it was saved with; only the mesh may be another one.
