@@ -236,7 +236,10 @@ def _train(
 
     def program():
         drawn_from = None if optimizer is not None else schedule
-        return _program(task, inner, drawn_from, barrier, others, batch_size, (init_key, data_key, hop_key))
+        # The numbers of a comparison by name follow from the cell and the length, which are compared themselves.
+        asked = compare.values() if isinstance(compare, Mapping) else compare
+        own = [item for item in asked or () if not isinstance(item, str)]
+        return _program(task, inner, drawn_from, barrier, others, own, batch_size, (init_key, data_key, hop_key))
 
     opt = learning_in_memory(inner, cell, barrier, hops=hops, key=hop_key, granularity=granularity, compare=others)
     params = task.init(init_key)
@@ -309,7 +312,7 @@ def _train(
 _TRACED = ("optimizer", "loss", "schedule", "barrier", "list of comparisons")
 
 
-def _program(task: Task, inner, schedule, barrier, others, batch_size: int, keys) -> dict[str, str]:
+def _program(task: Task, inner, schedule, barrier, others, own, batch_size: int, keys) -> dict[str, str]:
     """Fingerprints of all that numbers in the settings do not say."""
     params = jax.eval_shape(task.init, keys[0])
     inner = optax.with_extra_args_support(inner)
@@ -333,7 +336,7 @@ def _program(task: Task, inner, schedule, barrier, others, batch_size: int, keys
         "loss": fingerprints.of_function(task.loss, params, jax.tree.map(batch_of, task.train)),
         "optimizer": fingerprints.of_function(update, params, params, jax.ShapeDtypeStruct((), jnp.result_type(float))),
         "barrier": policy(barrier),
-        "list of comparisons": fingerprints.combined(policy(others), fingerprints.of_arrays(others)),
+        "list of comparisons": fingerprints.combined(policy(others), fingerprints.of_arrays(own)),
     }
     if schedule is not None:
         found["schedule"] = fingerprints.of_function(schedule, step)

@@ -201,7 +201,7 @@ def test_kill_minus_nine_in_the_middle_of_a_save(tmp_path):
 def test_another_runs_checkpoint_is_refused(small, tmp_path):
     folder = str(tmp_path / "checkpoints")
     limjax.train(small, steps=10, checkpoints=folder)
-    with pytest.raises(ValueError, match=r"cannot be read.*new run with another output folder"):
+    with pytest.raises(ValueError, match=r"of a run with another loss.*start a new run in another folder"):
         limjax.train(digits_mlp(width=9, depth=1), steps=10, checkpoints=folder, resume=True)
 
 
