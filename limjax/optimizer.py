@@ -38,7 +38,7 @@ from limjax.ledger import (
 from limjax.physics import hops as hop_sampling
 from limjax.physics import numerics
 from limjax.physics.cell import ArrheniusCell
-from limjax.physics.random import folded, key_words, step_words, told_apart
+from limjax.physics.random import folded, key_words, member_key, step_words, told_apart
 from limjax.physics.validation import checked_leaf, compute_dtype
 
 Hops = Literal["mean", "gaussian", "exact"]
@@ -389,8 +389,7 @@ def _own_key(words: UInt32[Array, "2"], params: PyTree) -> UInt32[Array, "2"]:
     part = part_of_tree(params)
     if part is not None:
         words = folded(words, part)
-    arrays = [leaf for leaf in jax.tree.leaves(params) if isinstance(leaf, jax.Array) and leaf.size]
-    return told_apart(words, arrays[0]) if arrays else words
+    return member_key(words, [leaf for leaf in jax.tree.leaves(params) if isinstance(leaf, jax.Array)])
 
 
 def _infos(state: LearningInMemoryState, params, made: Numbers, updates) -> Sequence[LeafInfo]:
@@ -454,8 +453,7 @@ def _step(
     if held is None:
         held = [cell.is_saturated(drift, height) for drift, height in zip(drifts, heights)]
 
-    key = None if state.key is None else told_apart(state.key, drifts[0])
-    moves = _draw(hops, key, ledger.steps, drifts, log_exchanges, activities)
+    moves = _draw(hops, state.key, ledger.steps, drifts, log_exchanges, activities)
     moves, ends = _inside(cell, moves, drifts, params, layout, hops)
     if moves is not None:
         moved = [_to_weight(move, cell, leaf) for move, leaf in zip(layout.unpack(moves), leaves)]
@@ -522,10 +520,11 @@ def _draw(hops, key, step: Int[Array, ""], drifts, log_exchanges, activities):
         return None
     moves = []
     for i, (drift, log_exchange, activity) in enumerate(zip(drifts, log_exchanges, activities)):
+        own = told_apart(key, drift)
         if hops == "exact":
-            moves.append(hop_sampling.exact_step(i, key, step, drift, log_exchange))
+            moves.append(hop_sampling.exact_step(i, own, step, drift, log_exchange))
         else:
-            moves.append(hop_sampling.gaussian_hops(*step_words(key, i, step, drift.shape), drift, activity))
+            moves.append(hop_sampling.gaussian_hops(*step_words(own, i, step, drift.shape), drift, activity))
     return moves
 
 

@@ -8,6 +8,7 @@ Threefry-2x32; 13 rounds are their fastest setting that passes every BigCrush te
 """
 
 import math
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -134,22 +135,35 @@ def step_words(
 def told_apart(key_words: UInt32[Array, "2"], like: Array) -> UInt32[Array, "2"]:
     """The key of one member of an ensemble, or of one shard: the same key, unless something else tells `like` apart.
 
-    Under `jax.vmap` over `like` with one key for all members, the member's number is folded into it; a key per member stays as it
-    is. Under `shard_map`, where `like` varies over mesh axes that the key does not, their indices are folded in. Elsewhere nothing
-    is done, so that a run draws the same hops as always.
+    Under `jax.vmap` as `member_key`. Under `shard_map`, where `like` varies over mesh axes that the key does not, their indices
+    are folded in; what is the same on all shards keeps the key. Elsewhere nothing is done, so that a run draws the same hops
+    as always.
 
     Args:
         key_words: from `key_words`.
-        like: what differs between members or shards, the requested updates.
+        like: the requested updates of the array that hops are drawn for: another array of the same step may vary otherwise.
 
     Returns:
         Key words.
     """
-    like = jax.lax.stop_gradient(like)
     for axis in sorted(_varying(like) - _varying(key_words)):
         key_words = folded(key_words, jax.lax.axis_index(axis))
-    # One number is enough to be mapped over; an empty array has none, and draws nothing.
-    return _member_key(key_words, like.reshape(-1)[0]) if like.size else key_words
+    return member_key(key_words, [like])
+
+
+def member_key(key_words: UInt32[Array, "2"], arrays: Sequence[Array]) -> UInt32[Array, "2"]:
+    """The key of one member of an ensemble: under `jax.vmap` over any of the arrays with one key for all, its number is folded in.
+
+    Args:
+        key_words: from `key_words`; a key per member stays as it is.
+        arrays: what may differ between members.
+
+    Returns:
+        Key words.
+    """
+    # One number of each is enough to be mapped over; an empty array has none, and draws nothing.
+    firsts = [jax.lax.stop_gradient(x).reshape(-1)[0].astype(jnp.float32) for x in arrays if x.size]
+    return _member_key(key_words, sum(firsts)) if firsts else key_words
 
 
 def _varying(x) -> frozenset:
