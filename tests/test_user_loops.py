@@ -35,20 +35,30 @@ TREE = {"a": jnp.ones((3, 2)), "none": None, "empty": jnp.zeros((0, 4)), "gain":
 
 @pytest.mark.parametrize("granularity", ["leaf", "parameter"])
 @pytest.mark.parametrize(
-    "barrier", [OPEN, limjax.RateMatchedBarrier(2.0), limjax.RateMatchedBarrier(2.0, granularity="leaf")]
+    "barrier",
+    [
+        OPEN,
+        limjax.RateMatchedBarrier(2.0),
+        limjax.RateMatchedBarrier(2.0, granularity="leaf"),
+        limjax.MomentBarrier(granularity="leaf"),
+    ],
+    ids=lambda b: b.name,
 )
 def test_a_leaf_without_a_gradient_is_charged_nothing_and_shifts_nothing(granularity, barrier):
     opt = exact(optax.sgd(0.01), barrier, granularity=granularity)
     state, step = opt.init(TREE), jax.jit(opt.update)
     gradient = {"a": None, "none": None, "empty": jnp.zeros((0, 4)), "gain": jnp.ones(()), "z": {"w": None}}
     for _ in range(3):
-        updates, state = step(gradient, state, TREE)
+        updates, state = step(gradient, state, TREE, value=1.0)
+    assert np.isfinite(limjax.get_barrier(state))
     assert jax.tree.structure(updates) == jax.tree.structure(gradient) and updates["a"] is None
     for name in ("heat", "path", "hops", "actuation", "realised_heat"):
         totals = dict(zip(("a", "empty", "gain", "z"), limjax.leaf_totals(ledger_of(state), name)))
         assert totals["a"] == totals["z"] == totals["empty"] == 0, name
     assert limjax.leaf_totals(ledger_of(state), "heat")[2] > 0
     # the leaf that learns moves as it does where the others learn too
+    if barrier.name == "moment":
+        return  # its exchange is shared out among all that learn
     full = jax.tree.map(jnp.ones_like, TREE)
     other, _ = opt.update(full, opt.init(TREE), TREE)
     first, _ = opt.update(gradient, opt.init(TREE), TREE)
@@ -160,7 +170,9 @@ def test_members_share_a_frozen_array_and_no_hop():
     assert (np.asarray(state.key[0]) != np.asarray(state.key[1])).any()
     one = opt.init({"a": jnp.zeros(size), "b": jnp.zeros(size)})
     for first in (None, jnp.zeros(size)):
-        moves = jax.vmap(lambda b, a=first: opt.update({"a": a, "b": b}, one)[0], out_axes={"a": None, "b": 0})(params["b"])
+        moves = jax.vmap(lambda b, a=first: opt.update({"a": a, "b": b}, one)[0], out_axes={"a": None, "b": 0})(
+            params["b"]
+        )
         assert correlation(moves["b"][0], moves["b"][1]) < 0.03
 
 
@@ -305,12 +317,26 @@ def test_a_loss_that_is_no_number_never_enters_a_mean(bad, when):
     assert float(limjax.get_barrier(state)) == pytest.approx(10.0, abs=1e-5)
 
 
-def test_losses_below_zero_say_what_to_do():
-    opt = limjax.learning_in_memory(optax.sgd(1e-2), CELL, limjax.LyapunovBarrier(10.0))
+@pytest.mark.parametrize(
+    "barrier",
+    [limjax.LyapunovBarrier(10.0), limjax.LyapunovBarrier(), limjax.MomentBarrier(), limjax.LearnedBarrier.from_law(9)],
+    ids=["lyapunov", "lyapunov by the law", "moment", "learned"],
+)
+def test_losses_below_zero_say_what_to_do(barrier):
+    opt = limjax.learning_in_memory(optax.sgd(1e-2), CELL, barrier)
     with pytest.raises(ValueError, match=r"follows the logarithm of the loss.*floor=.*RateMatchedBarrier.*Got -1"):
         opt.update(jnp.ones(2), opt.init(jnp.ones(2)), value=-1.0)
     with pytest.raises(Exception, match="follows the logarithm of the loss"):
         jax.block_until_ready(jax.jit(opt.update)(jnp.ones(2), opt.init(jnp.ones(2)), value=-1.0))
+
+
+def test_a_floor_below_the_loss_makes_it_a_lyapunov_function():
+    law = limjax.learning_in_memory(optax.sgd(1e-2), CELL, limjax.MomentBarrier(floor=-5.0))
+    plain = limjax.learning_in_memory(optax.sgd(1e-2), CELL, limjax.MomentBarrier())
+    states = law.init(jnp.ones(2)), plain.init(jnp.ones(2))
+    for loss in (-1.0, -3.0):
+        states = tuple(o.update(jnp.ones(2), s, value=v)[1] for o, s, v in zip((law, plain), states, (loss, loss + 5)))
+    assert float(limjax.get_barrier(states[0])) == pytest.approx(float(limjax.get_barrier(states[1])), abs=1e-4)
     floor = limjax.learning_in_memory(optax.sgd(1e-2), CELL, limjax.LyapunovBarrier(10.0, decay=0.0, floor=-5.0))
     state = floor.init(jnp.ones(2))
     for loss in (-1.0, -3.0):

@@ -180,3 +180,21 @@ def running_state(params: PyTree, granularity: str) -> PyTree:
     if granularity == "leaf":
         return [jnp.zeros((), compute_dtype(p.dtype)) for p in leaves]
     return [jnp.zeros_like(p, dtype=compute_dtype(p.dtype)) for p in leaves]
+
+
+def checked_granularity(granularity: str) -> None:
+    """Refuses anything but "parameter" and "leaf"."""
+    if granularity not in ("parameter", "leaf"):
+        raise ValueError(f'granularity must be "parameter" or "leaf", got {granularity!r}.')
+
+
+def mean_square(x: Float[Array, "..."], granularity: str) -> Float[Array, "..."]:
+    """The squares of an array, or one number for all of it: their mean, 0 for an array without elements."""
+    return jnp.square(x) if granularity == "parameter" else jnp.sum(jnp.square(x)) / max(x.size, 1)
+
+
+def in_scope(
+    barrier: list[Float[Array, "..."]], granularity: str
+) -> list[Float[Array, "..."]] | Float[Array, "leaves"]:
+    """One barrier per array as `AbstractBarrier.scope` wants it: a list of arrays, or one array of shape (leaves,)."""
+    return barrier if granularity == "parameter" else jnp.stack(barrier)

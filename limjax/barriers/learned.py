@@ -11,7 +11,10 @@ from limjax.barriers.base import (
     AbstractBarrier,
     BarrierInputs,
     Scope,
+    checked_granularity,
     checked_loss,
+    in_scope,
+    mean_square,
     required_drift,
     required_loss,
     running_mean,
@@ -115,8 +118,7 @@ class LearnedBarrier(AbstractBarrier):
         for field, shape in expected.items():
             if getattr(self, field).shape != shape:
                 raise ValueError(f"{field} must have shape {shape}, got {getattr(self, field).shape}.")
-        if granularity not in ("parameter", "leaf"):
-            raise ValueError(f'granularity must be "parameter" or "leaf", got {granularity!r}.')
+        checked_granularity(granularity)
         if law is not None and law.granularity != granularity:
             raise ValueError(f"granularity must be that of law, {law.granularity!r}, got {granularity!r}.")
         self.granularity = granularity
@@ -193,9 +195,7 @@ class LearnedBarrier(AbstractBarrier):
         drift, loss = required_drift(inputs, self), required_loss(inputs, self)
 
         def follow(old, new):
-            new = new.astype(old.dtype)
-            square = new * new if self.granularity == "parameter" else jnp.mean(new * new)
-            return running_mean(old, square, self.decay, inputs.step)
+            return running_mean(old, mean_square(new.astype(old.dtype), self.granularity), self.decay, inputs.step)
 
         if self.law is None:
             law_state, corrected = None, None
@@ -223,8 +223,7 @@ class LearnedBarrier(AbstractBarrier):
             barrier = [inputs.cell.barrier(log_exchange) for log_exchange in barrier]
         else:
             barrier = [height - log_exchange for height, log_exchange in zip(corrected, barrier)]
-        height = barrier if self.granularity == "parameter" else jnp.stack(barrier)
-        return height, LearnedState(*kept, smoothed, first, law_state)
+        return in_scope(barrier, self.granularity), LearnedState(*kept, smoothed, first, law_state)
 
     def log_exchange(self, features: tuple[Float[Array, "..."], ...]) -> Float[Array, "..."]:
         """The rule itself.

@@ -10,6 +10,10 @@ from limjax.barriers.base import (
     AbstractBarrier,
     BarrierInputs,
     Scope,
+    checked_granularity,
+    checked_loss,
+    in_scope,
+    mean_square,
     promised_fall,
     required_drift,
     required_loss,
@@ -69,7 +73,8 @@ class MomentBarrier(AbstractBarrier):
         granularity: "parameter" for one barrier per parameter (two arrays of memory), "leaf" for one per array.
 
     Raises:
-        ValueError: if a number is out of its range; on update, if no loss was passed or with `gradient_tilt`.
+        ValueError: if a number is out of its range; on update, if no loss was passed, with `gradient_tilt`, or for a mean loss below
+            a floor of 0 or less (a log-likelihood, an ELBO).
 
     Cost: two running means per parameter and one scalar product of requests and gradients per step.
 
@@ -95,8 +100,7 @@ class MomentBarrier(AbstractBarrier):
         self.scale = checked_leaf(scale, "scale", low=0.0, open_low=True, remedy="1 is the law; less is dearer.")
         self.decay = checked_leaf(decay, "decay", low=0.0, high=1.0, remedy="0 follows every step, 0.95 averages 20.")
         self.floor = checked_leaf(floor, "floor", remedy="It is the loss that gradient noise leaves, often 0.")
-        if granularity not in ("parameter", "leaf"):
-            raise ValueError(f'granularity must be "parameter" or "leaf", got {granularity!r}.')
+        checked_granularity(granularity)
         self.granularity = granularity
 
     @property
@@ -114,9 +118,7 @@ class MomentBarrier(AbstractBarrier):
         sizes = [1 if self.granularity == "parameter" else d.size for d in drift]
 
         def follow(old, new):
-            new = new.astype(old.dtype)
-            square = new * new if self.granularity == "parameter" else jnp.mean(new * new)
-            return running_mean(old, square, self.decay, inputs.step)
+            return running_mean(old, mean_square(new.astype(old.dtype), self.granularity), self.decay, inputs.step)
 
         def total(values):
             """Sum over all parameters."""
@@ -126,6 +128,7 @@ class MomentBarrier(AbstractBarrier):
         requests = [follow(old, d) for old, d in zip(state.requests, drift)]
         gradients = [follow(old, g) for old, g in zip(state.gradients, inputs.gradient)]
         mean = running_mean(state.loss, loss.astype(state.loss.dtype), self.decay, inputs.step)
+        mean = checked_loss(mean, self.floor.astype(mean.dtype), self)
         fall = running_mean(state.fall, promised_fall(inputs, drift), self.decay, inputs.step)
 
         slopes = [jnp.exp(0.5 * safe_log(v)) for v in gradients]
@@ -147,5 +150,4 @@ class MomentBarrier(AbstractBarrier):
         )
         log_level = jnp.log(scale) - log_relaxation + safe_log(promised) - safe_log(disturbed)
         barrier = [inputs.cell.barrier(log_level.astype(share.dtype) + share) for share in log_shares]
-        height = barrier if self.granularity == "parameter" else jnp.stack(barrier)
-        return height, MomentState(requests, gradients, mean, fall, peak)
+        return in_scope(barrier, self.granularity), MomentState(requests, gradients, mean, fall, peak)

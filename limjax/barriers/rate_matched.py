@@ -10,6 +10,9 @@ from limjax.barriers.base import (
     AbstractBarrier,
     BarrierInputs,
     Scope,
+    checked_granularity,
+    in_scope,
+    mean_square,
     required_drift,
     running_mean,
     running_state,
@@ -47,8 +50,7 @@ class RateMatchedBarrier(AbstractBarrier):
     ):
         self.ratio = checked_leaf(ratio, "ratio", low=0.0, open_low=True, remedy="It is exchange hops per level moved.")
         self.decay = checked_leaf(decay, "decay", low=0.0, high=1.0, remedy="0 follows every step, 0.98 averages 50.")
-        if granularity not in ("parameter", "leaf"):
-            raise ValueError(f'granularity must be "parameter" or "leaf", got {granularity!r}.')
+        checked_granularity(granularity)
         self.granularity = granularity
 
     @property
@@ -60,16 +62,7 @@ class RateMatchedBarrier(AbstractBarrier):
 
     def evaluate(self, inputs: BarrierInputs, state: list[Float[Array, "..."]]) -> tuple[Any, Any]:
         drift = required_drift(inputs, self)
-        squares = [_square(d, self.granularity) for d in drift]
+        squares = [mean_square(d, self.granularity) for d in drift]
         means = [running_mean(old, new.astype(old.dtype), self.decay, inputs.step) for old, new in zip(state, squares)]
         barrier = [inputs.cell.barrier(0.5 * safe_log(mean) + jnp.log(self.ratio).astype(mean.dtype)) for mean in means]
-        return _pack(barrier, self.granularity), means
-
-
-def _square(drift, granularity):
-    # An array without elements has no mean.
-    return jnp.square(drift) if granularity == "parameter" else jnp.sum(jnp.square(drift)) / max(drift.size, 1)
-
-
-def _pack(barrier, granularity):
-    return barrier if granularity == "parameter" else jnp.stack(barrier)
+        return in_scope(barrier, self.granularity), means
