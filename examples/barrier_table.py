@@ -31,8 +31,8 @@ from limjax.tuning import (
     evaluate,
     evaluate_hand_made,
     hand_made_policies,
-    held_out_seeds,
 )
+from limjax.tuning.held_out import HELD_OUT_FROM
 
 TASKS = {
     # Held-out seeds, seeds to screen with, loss beyond which a barrier is of no interest and how much lower another's loss
@@ -73,9 +73,10 @@ def survivors(screened: list[dict], plain: float, window: float, slack: float) -
 def measure(name: str, schedule: str, earlier: dict, kept_rows: dict | None, options) -> dict:
     problem = scheduled_problem(name, schedule, options.steps)
     count, few, window, slack = TASKS[name]
-    count = min(count, options.held_out)
+    count = count if options.held_out is None else options.held_out
+    few = count if options.all else min(few, count)
     began = time.monotonic()
-    seeds = held_out_seeds(count)
+    seeds = np.arange(options.first, options.first + count, dtype=np.uint32)
     plain = evaluate(problem, limjax.StaticBarrier(9.0), seeds, hops="mean")
     print(f"{name}, {schedule}: plain loss {plain.mean_loss:.4f} ± {plain.loss_error:.4f}", flush=True)
     policies = hand_made_policies(problem)
@@ -88,9 +89,10 @@ def measure(name: str, schedule: str, earlier: dict, kept_rows: dict | None, opt
         print(f"  {r.family}, {r.setting}: {r.evaluation.energy_kt:.2f} kT at {r.evaluation.mean_loss:.4f}", flush=True)
     if kept_rows is not None:
         old, best, tried = kept_rows["hand_made"], kept_rows["best_hand_made"], kept_rows["tried"]
-        assert kept_rows["held_out"] == count, "other seeds than before"
-        return record(problem, plain, law_results, old, best, tried, count, time.monotonic() - began)
-    known = earlier.get(name) if schedule == "cosine" and options.steps is None else None
+        assert (kept_rows["first"], kept_rows["held_out"]) == (options.first, count), "other seeds than before"
+        return record(problem, plain, law_results, old, best, tried, seeds, time.monotonic() - began)
+    reusable = schedule == "cosine" and options.steps is None and options.first == HELD_OUT_FROM
+    known = earlier.get(name) if reusable else None
     if known is not None and known["held_out"] >= count:
         # The same seeds, settings and steps.
         old, plain_row = known["hand_made"], known["plain"]
@@ -102,19 +104,21 @@ def measure(name: str, schedule: str, earlier: dict, kept_rows: dict | None, opt
         reference = evaluate(problem, limjax.StaticBarrier(9.0), seeds[:few], hops="mean").mean_loss
         kept = survivors(screened, known["plain"]["test_loss"] if known else reference, window, slack)
         few_policies = {f: {s: b for s, b in p.items() if (f, s) in kept} for f, p in policies.items()}
-        old = entries(evaluate_hand_made(problem, seeds, policies=few_policies))
+        complete = known is None and few == count
+        old = screened if complete else entries(evaluate_hand_made(problem, seeds, policies=few_policies))
         limit = plain.mean_loss + plain.loss_error
     good = [e for e in old if e["test_loss"] <= limit]
     best = min(good, key=lambda e: e["energy_kt"], default=None)
     print(f"  best of {tried} hand-made: {best}", flush=True)
-    return record(problem, plain, law_results, old, best, tried, count, time.monotonic() - began)
+    return record(problem, plain, law_results, old, best, tried, seeds, time.monotonic() - began)
 
 
-def record(problem, plain, law_results, old, best, tried, count, seconds) -> dict:
+def record(problem, plain, law_results, old, best, tried, seeds, seconds) -> dict:
     best_law = best_hand_made(law_results, plain)
     return {
         "steps": problem.steps, "batch_size": problem.batch_size, "learning_rate": problem.learning_rate,
-        "lsb": float(problem.cell.lsb), "parameters": problem.parameters, "held_out": count,
+        "lsb": float(problem.cell.lsb), "parameters": problem.parameters,
+        "first": int(seeds[0]), "held_out": len(seeds), "device": str(jax.devices()[0].device_kind),
         "plain": {"test_loss": plain.mean_loss, "test_loss_error": plain.loss_error},
         "tried": tried, "hand_made": old, "best_hand_made": best, "law": entries(law_results),
         "best_law": None if best_law is None else entries([best_law])[0], "seconds": seconds,
@@ -244,7 +248,9 @@ def main() -> None:
     parser.add_argument("--schedules", default=",".join(SCHEDULES))
     parser.add_argument("--keep", action="store_true", help="keep the hand-made barriers that were measured before")
     parser.add_argument("--steps", type=int, help="shorter runs, to try the script")
-    parser.add_argument("--held-out", type=int, default=32, help="at most so many held-out seeds")
+    parser.add_argument("--first", type=int, default=HELD_OUT_FROM, help="first of the held-out seeds")
+    parser.add_argument("--held-out", type=int, help="so many held-out seeds for every task")
+    parser.add_argument("--all", action="store_true", help="all hand-made barriers on all seeds: quick on a GPU")
     parser.add_argument("--out", type=pathlib.Path, default=ROOT)
     options = parser.parse_args()
     keep_freed_memory()

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from jaxtyping import ArrayLike, Float
+from jaxtyping import Array, ArrayLike, Float
 
 from limjax.barriers.base import AbstractBarrier
 from limjax.barriers.static import StaticBarrier
@@ -29,7 +29,7 @@ Comparable = AbstractBarrier | AbstractComparison | str
 """What `compare=` takes: a barrier, a comparison, or the name of one."""
 
 
-def run_retention(cell: ArrheniusCell, steps: ArrayLike, failure: ArrayLike = 1e-4) -> Float[ArrayLike, "*s"]:
+def run_retention(cell: ArrheniusCell, steps: ArrayLike, failure: ArrayLike = 1e-4) -> Float[Array, "*s"]:
     """Barrier that holds one cell for a run and no longer: ln(k0 · steps · τ / -ln(1 - P)).
 
     Args:

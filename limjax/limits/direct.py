@@ -15,6 +15,7 @@ from jaxtyping import Float
 
 from limjax.limits import approaches
 from limjax.limits.approaches import Knots, LossFollowing
+from limjax.physics.validation import whole_number
 
 
 class DirectOptimum(NamedTuple):
@@ -62,21 +63,19 @@ def optimum(
 
     Cost: some ten milliseconds an iteration on one CPU core, after some seconds of compilation.
     """
-    if isinstance(knots, bool) or not isinstance(knots, int | np.integer) or not 3 <= knots <= 200:
-        raise ValueError(f"knots must be a whole number from 3 to 200, got {knots!r}.")
-    if isinstance(iterations, bool) or not isinstance(iterations, int | np.integer) or iterations < 1:
-        raise ValueError(f"iterations must be a whole number of at least 1, got {iterations!r}.")
+    knots = whole_number(knots, "knots", 3, 200, said="from 3 to 200")
+    iterations = whole_number(iterations, "iterations")
     first = approaches.heat(LossFollowing(), distance, contraction, final_loss)
     m0, theta, last = (jnp.asarray(x, first.dtype) for x in (distance, contraction, final_loss))
     # The open optimum falls as the loss does, from L0 to LT.
     fall = 2 * np.log(distance) - np.log(final_loss)
     start = jnp.asarray(-fall * np.linspace(0, 1, knots), first.dtype)
-    curve, history = _search(start, m0, theta, last, int(iterations))
+    curve, history = _search(start, m0, theta, last, iterations)
     best, log_scale, _, _ = approaches.solve(Knots(curve), m0, theta, last, None)
     _, losses = approaches.integrate(Knots(curve), m0, theta, log_scale, None)
     along = np.concatenate([[distance**2], np.asarray(losses, np.float64)])
     log_loss = np.interp(np.linspace(0, 1, knots), np.linspace(0, 1, along.size), np.log(along))
-    gained = float(history[-min(10, int(iterations))] - history[-1])
+    gained = float(history[-min(10, iterations)] - history[-1])
     return DirectOptimum(
         float(best), np.asarray(curve + log_scale, np.float64), log_loss, bool(gained < 1e-5 * float(best))
     )

@@ -72,8 +72,10 @@ def contraction_argument(value: object) -> Argument:
     return Argument(value, "contraction", "It is training time over relaxation time, uT, for example ln(loss_ratio).")
 
 
-def _rate(value: object, high: float = 1.0) -> Argument:
-    return Argument(value, "rate", "It is learning rate times curvature, for example 0.01.", high=high)
+def _rate(value: object, open_low: bool = True) -> Argument:
+    return Argument(
+        value, "rate", "It is learning rate times curvature, for example 0.01.", high=1.0, open_low=open_low
+    )
 
 
 def _scatter(value: object) -> Argument:
@@ -353,8 +355,9 @@ def optimum(
 
     Cost: a time needs 14 (float32) or 20 quadratures of 64 nodes; derivatives cost one.
     """
-    slow = Argument(rate, "rate", "It is learning rate times curvature, from 0 to 1.", high=1.0, open_low=False)
-    first, last, s, u = broadcast(*read(_loss(start, "start"), _loss(stop, "stop"), _scatter(scatter), slow))
+    first, last, s, u = broadcast(
+        *read(_loss(start, "start"), _loss(stop, "stop"), _scatter(scatter), _rate(rate, open_low=False))
+    )
     floor = 0.5 * u * s
     is_falling = (last < first) & (last > floor)
     if is_known(first, last, floor) and not bool(np.all(is_falling)):

@@ -159,7 +159,7 @@ def master_equation(
 
     Source: Esposito, Harbola & Mukamel, Rev. Mod. Phys. 81, 1665 (2009), section II; physics.md section 6.
     """
-    _check_steps(steps)
+    whole_number(steps, "steps")
     check_protocol(protocol)
     _check_network(network, protocol)
     start = _start(network, protocol, start)
@@ -289,8 +289,8 @@ def gillespie(
 
     Source: Gillespie, J. Phys. Chem. 81, 2340 (1977); Seifert, Phys. Rev. Lett. 95, 040602 (2005) for the entropy.
     """
-    _check_steps(steps)
-    _check_steps(trajectories, "trajectories")
+    whole_number(steps, "steps")
+    whole_number(trajectories, "trajectories")
     check_protocol(protocol)
     _check_network(network, protocol)
     start = _start(network, protocol, start)
@@ -398,7 +398,7 @@ def tau_leaping(
 
     Source: Tian & Burrage, J. Chem. Phys. 121, 10356 (2004); Chatterjee, Vlachos & Katsoulakis, J. Chem. Phys. 122, 024112.
     """
-    _check_steps(steps)
+    whole_number(steps, "steps")
     check_protocol(protocol)
     states = _check_network(network, protocol)
     if counts.ndim != 2 or counts.shape[1] != states:
@@ -478,10 +478,6 @@ def _start(network, protocol, start):
     if start.shape != (states,):
         raise ValueError(f"start must hold one probability per state, shape ({states},), got {start.shape}.")
     return start
-
-
-def _check_steps(value, name="steps"):
-    whole_number(value, name)
 
 
 def _check_network(network, protocol):

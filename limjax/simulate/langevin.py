@@ -17,7 +17,7 @@ from jaxtyping import Array, ArrayLike, Float, PyTree
 from limjax.physics.checkpointing import checkpointed_loop
 from limjax.physics.hops import normal_quantile
 from limjax.physics.random import key_words, step_words
-from limjax.physics.validation import checked_leaf
+from limjax.physics.validation import checked_leaf, whole_number
 from limjax.simulate.potentials import force
 from limjax.simulate.protocols import ControlProtocol
 
@@ -313,7 +313,7 @@ def equilibrium(
     """
     if not (np.isfinite(low) and np.isfinite(high) and low < high):
         raise ValueError(f"The grid's ends must be finite numbers in order, got {low!r} and {high!r}.")
-    _count(count, "count")
+    whole_number(count, "count")
     dtype = jnp.result_type(float)
     edges = jnp.linspace(low, high, cells + 1, dtype=dtype)
     middle = 0.5 * (edges[1:] + edges[:-1])
@@ -333,14 +333,9 @@ def moments(snapshot: Snapshot) -> tuple[Float[Array, "*d"], Float[Array, "*d"]]
     return jnp.mean(snapshot.position, axis=0), jnp.var(snapshot.position, axis=0, ddof=1)
 
 
-def _count(value, name):
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}.")
-
-
 def _check_run(potential, protocol, start, steps, frames, observer):
-    _count(steps, "steps")
-    _count(frames, "frames")
+    whole_number(steps, "steps")
+    whole_number(frames, "frames")
     if not callable(potential):
         raise ValueError(f"potential must be a function U(x, control), got {potential!r}.")
     if start.ndim not in (1, 2) or start.shape[0] == 0:

@@ -46,7 +46,7 @@ class TaskDefaults:
 
     def __post_init__(self):
         for name in ("steps", "batch_size"):
-            _check_count(getattr(self, name), name)
+            whole_number(getattr(self, name), name)
         for name in ("learning_rate", "lsb"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
@@ -199,7 +199,7 @@ class Task:
         Raises:
             ValueError: if the data have fewer examples, or `batch_size` is not a whole number of at least 1.
         """
-        _check_count(batch_size, "batch_size")
+        whole_number(batch_size, "batch_size")
         if self.train is not None and batch_size > self.train_size:
             raise ValueError(
                 f"batch_size {batch_size} is larger than the {self.train_size} training examples of {self.name}; use "
@@ -239,10 +239,6 @@ def log_rate_factor(factor: Sequence[float] | None) -> Float[Array, "knots"] | N
             f"learning_rate_factor must be at least two positive numbers, got {factor!r}; leave it out for the task's schedule."
         )
     return jnp.asarray(np.log(values), jnp.result_type(float))
-
-
-def _check_count(value: Any, name: str) -> None:
-    whole_number(value, name)
 
 
 def _check_data(name: str, field: str, data: PyTree | None) -> None:

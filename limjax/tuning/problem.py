@@ -15,6 +15,7 @@ from limjax.ledger import Ledger, get_ledger
 from limjax.optimizer import Hops, LearningInMemoryState, learning_in_memory, snap
 from limjax.physics.cell import ArrheniusCell
 from limjax.physics.checkpointing import checkpointed_loop
+from limjax.physics.validation import INT32_MAX, whole_number
 from limjax.tasks import Task
 from limjax.training import training_step
 
@@ -94,13 +95,9 @@ class Problem:
         defaults = task.defaults
         self.task = task
         self.cell = ArrheniusCell(lsb=defaults.lsb) if cell is None else cell
-        self.steps = defaults.steps if steps is None else steps
-        self.batch_size = defaults.batch_size if batch_size is None else batch_size
+        self.steps = whole_number(defaults.steps if steps is None else steps, "steps", 1, INT32_MAX)
+        self.batch_size = whole_number(defaults.batch_size if batch_size is None else batch_size, "batch_size")
         self.learning_rate = defaults.learning_rate if learning_rate is None else learning_rate
-        for name in ("steps", "batch_size"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}.")
         if not (np.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise ValueError(f"learning_rate must be a positive number, got {self.learning_rate!r}.")
         if not 0 <= validation < 1:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from limjax.barriers.specification import barrier_from_name
 from limjax.barriers.spline import SplineBarrier
 from limjax.optimizer import Hops
 from limjax.physics.cell import ArrheniusCell
+from limjax.physics.validation import whole_number
 from limjax.tasks import Task, get_task
 from limjax.tuning.descent import Member, OuterRow, TuneCode, descend, plain_validation_loss
 from limjax.tuning.held_out import Evaluation, evaluate, held_out_seeds
@@ -132,7 +133,7 @@ def tune(
 
     Source: docs/tuning.md; checkpointing after Griewank & Walther, ACM TOMS 26, 19 (2000).
     """
-    outer_steps = _count(outer_steps, "outer_steps")
+    outer_steps = whole_number(outer_steps, "outer_steps")
     if not (math.isfinite(outer_rate) and outer_rate > 0):
         raise ValueError(f"outer_rate must be a positive number, got {outer_rate!r}.")
     if problem is None:
@@ -147,13 +148,14 @@ def tune(
     if start is None:
         start = problem.design(_barrier(barrier, problem))
     tuning_seeds = _seeds(seeds)
-    if not 1 <= _count(selection, "selection") <= 500:
+    selection = whole_number(selection, "selection")
+    if selection > 500:
         raise ValueError(f"selection must be from 1 to 500, so as not to touch the held-out seeds; got {selection}.")
-    test_seeds = held_out_seeds(held_out) if isinstance(held_out, int) else np.asarray(held_out)
+    test_seeds = held_out_seeds(whole_number(held_out, "held_out")) if np.ndim(held_out) == 0 else np.asarray(held_out)
     if set(test_seeds.tolist()) & set(tuning_seeds.tolist()):
         raise ValueError("held_out must not contain tuning seeds: an evaluation on them would flatter the result.")
     if gradient == "truncated":
-        window = max(1, problem.steps // 10) if window is None else _count(window, "window")
+        window = max(1, problem.steps // 10) if window is None else whole_number(window, "window")
     elif window is not None:
         raise ValueError(f'window is for gradient="truncated", got window={window!r} with gradient={gradient!r}.')
     if max_loss == "plain":
@@ -199,13 +201,7 @@ def _barrier(barrier: AbstractBarrier | str | None, problem: Problem) -> Abstrac
 
 
 def _seeds(seeds: int | Sequence[int]) -> np.ndarray:
-    values = np.arange(_count(seeds, "seeds")) if isinstance(seeds, int) else np.asarray(seeds)
+    values = np.arange(whole_number(seeds, "seeds")) if np.ndim(seeds) == 0 else np.asarray(seeds)
     if values.ndim != 1 or values.size == 0 or values.min() < 0:
         raise ValueError(f"seeds must be a positive number, or a list of whole numbers of at least 0; got {seeds!r}.")
     return values.astype(np.uint32)
-
-
-def _count(value: Any, name: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}.")
-    return value
