@@ -18,16 +18,21 @@ from limjax.tasks import task_names
 ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+# A block of text right below a program is what it prints.
 BLOCKS = [
-    pytest.param(block, id=f"{page.stem}-{i}")
+    pytest.param(block, shown, id=f"{page.stem}-{i}")
     for page in PAGES
-    for i, block in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL))
+    for i, (block, shown) in enumerate(
+        re.findall(r"```python\n(.*?)```(?:\s*```text\n(.*?)```)?", page.read_text(), re.DOTALL)
+    )
 ]
+DECIMAL = re.compile(r"-?\d+\.\d+")
 COMMANDS = [line.split("#")[0].strip() for line in README.splitlines() if line.startswith("limjax ")]
 
 
-@pytest.mark.parametrize("block", BLOCKS)
-def test_python_block_runs(block, tmp_path):
+@pytest.mark.parametrize(("block", "shown"), BLOCKS)
+def test_python_block_runs_and_prints_what_is_shown(block, shown, tmp_path):
+    """Words and whole numbers are those shown; decimals within 1 %, as other processors round and hop otherwise."""
     environment = dict(os.environ)
     if "make_mesh" in block:
         environment["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
@@ -35,6 +40,10 @@ def test_python_block_runs(block, tmp_path):
         [sys.executable, "-c", block], capture_output=True, text=True, cwd=tmp_path, timeout=300, env=environment
     )
     assert run.returncode == 0, run.stderr
+    if shown:
+        assert DECIMAL.sub("#", run.stdout) == DECIMAL.sub("#", shown)
+        numbers = [list(map(float, DECIMAL.findall(text))) for text in (run.stdout, shown)]
+        assert numbers[0] == pytest.approx(numbers[1], rel=0.01)
 
 
 def test_the_two_commands_are_there():
