@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import enum
+import importlib
 import math
 import platform
 import time
@@ -674,7 +675,12 @@ def _row_from_json(row: list[Any]) -> HistoryRow:
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that determine a run's numbers."""
     packages = ("limjax", "jax", "jaxlib", "equinox", "optax", "numpy")
-    return {"python": platform.python_version(), **{name: metadata.version(name) for name in packages}}
+    return {"python": platform.python_version(), **{name: _version(name) for name in packages}}
+
+
+def _version(name: str) -> str:
+    """That of the module which runs, whether it was installed or lies in a folder on the path."""
+    return getattr(importlib.import_module(name), "__version__", None) or metadata.version(name)
 
 
 def _device() -> str:

@@ -9,6 +9,9 @@ from importlib import metadata
 import pytest
 from lowest_versions import lowest
 
+import limjax
+from limjax.training import versions
+
 ROOT = pathlib.Path(__file__).parents[1]
 
 
@@ -28,3 +31,14 @@ def test_the_list_of_lowest_versions_is_a_program():
     assert done.stdout.splitlines() == lowest() and "jax==" in done.stdout and "pytest" not in done.stdout
     with pytest.raises(ValueError, match="no extra 'tests'"):
         lowest("tests")
+
+
+def test_versions_of_what_is_installed_and_of_a_source_folder(monkeypatch):
+    def missing(name):
+        raise metadata.PackageNotFoundError(name)
+
+    installed = versions()
+    assert installed["limjax"] == limjax.__version__ == metadata.version("limjax")
+    assert installed["jax"] == metadata.version("jax") and installed["numpy"] == metadata.version("numpy")
+    monkeypatch.setattr(metadata, "version", missing)
+    assert versions() == installed
