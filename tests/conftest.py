@@ -26,6 +26,7 @@ LONG = (
     "test_tuning",
     "test_parallel",
     "test_notebooks",
+    "test_readme",
     "test_examples",
     "test_benchmarks",
     "test_simulate",
