@@ -107,11 +107,10 @@ def _add_array(hashed: Any, leaf: Any) -> None:
 
 def _constants(program: Any) -> Iterator[Any]:
     """Arrays and numbers that are written into a program, in its order."""
-    if isinstance(program, core.ClosedJaxpr):
-        yield from program.consts
-        yield from _constants(program.jaxpr)
-    elif isinstance(program, core.Jaxpr):
-        for equation in program.eqns:
+    if isinstance(program, core.ClosedJaxpr | core.Jaxpr):
+        # One class in JAX 0.12, where a program is its own `jaxpr`; before, constants lay in a ClosedJaxpr around it.
+        yield from getattr(program, "consts", ())
+        for equation in getattr(program, "jaxpr", program).eqns:
             for variable in equation.invars:
                 if isinstance(variable, core.Literal):
                     yield variable.val
