@@ -116,6 +116,13 @@ def _kind(content: Any) -> str:
     return kinds.get(type(content), "null")
 
 
+def _is_at(handle: int, path: pathlib.Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle), os.stat(path))
+    except OSError:
+        return False
+
+
 @contextlib.contextmanager
 def sole_use(folder: pathlib.Path) -> Iterator[None]:
     """Inside, no other process has this folder, as long as it asks here too. A killed process leaves nothing locked.
@@ -124,7 +131,7 @@ def sole_use(folder: pathlib.Path) -> Iterator[None]:
         folder: an existing folder.
 
     Raises:
-        ValueError: if another process has it.
+        ValueError: if another process has it, or had it and took it away.
     """
     handle = None
     if fcntl is not None:
@@ -138,6 +145,9 @@ def sole_use(folder: pathlib.Path) -> Iterator[None]:
             ) from None
         except OSError:  # a file system without locks
             pass
+        if handle is not None and not _is_at(handle, folder):
+            os.close(handle)
+            raise ValueError(f"Another limjax process was using {folder} and has just removed it: start again.")
     try:
         yield
     finally:

@@ -7,13 +7,13 @@ import html
 import os
 import pathlib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from limjax.files import local_path, reason, write_json, write_text, write_whole
+from limjax.files import local_path, reason, sole_use, write_json, write_text, write_whole
 from limjax.ledger import per_parameter
 from limjax.physics.units import LN2, YEAR_S
 from limjax.report import leaf_names
@@ -58,13 +58,75 @@ def new_folder(wanted: str | None, default_name: str) -> pathlib.Path:
                 break
             number += 1
     try:
-        write_whole(folder / "probe", lambda file: file.write(bytes(4096)))
-        (folder / "probe").unlink()
+        try_writing(folder)
     except OSError as error:
         remove_if_empty(folder)
         raise ValueError(
             f"The output folder {folder} cannot be written to: {reason(error)}. Choose another --out."
         ) from None
+    return folder
+
+
+def try_writing(folder: pathlib.Path) -> None:
+    """Writes a small file of a name that nobody else has, and removes it again.
+
+    Args:
+        folder: an existing folder, which may hold files.
+
+    Raises:
+        OSError: if it cannot be written to.
+    """
+    path = folder / f".limjax-probe-{os.getpid()}"
+    write_whole(path, lambda file: file.write(bytes(4096)))
+    path.unlink()
+
+
+@contextlib.contextmanager
+def held(folder: pathlib.Path, *, is_new: bool = True) -> Iterator[None]:
+    """Inside, this process has the folder for itself; if nothing was written when it fails, the folder goes.
+
+    Args:
+        folder: of `new_folder`, or of work that goes on.
+        is_new: whether it has to be empty.
+
+    Raises:
+        ValueError: if another process has it, or wrote to it before it was locked.
+    """
+    with sole_use(folder):
+        if is_new:
+            check_free(folder)
+        try:
+            yield
+        except BaseException:
+            remove_if_empty(folder)
+            raise
+
+
+def check_figures_folder(wanted: str) -> pathlib.Path:
+    """A place that figures can be written to; nothing is left there.
+
+    Args:
+        wanted: path of a folder, which may exist and hold other files.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: if it is no path of this machine, is a file, or cannot be made or written to.
+    """
+    folder = local_path(wanted, "--figures")
+    problem = f"The figures cannot be written to {folder}"
+    if os.path.lexists(folder) and not folder.is_dir():
+        raise ValueError(f"{problem}: it is no folder. Choose another --figures.")
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        try_writing(folder)
+    except OSError as error:
+        raise ValueError(f"{problem}: {reason(error)}. Choose another --figures.") from None
+    finally:
+        for path in missing:
+            remove_if_empty(path)
     return folder
 
 
@@ -83,9 +145,8 @@ def check_free(folder: pathlib.Path) -> None:
         kind = "another run" if (folder / SETTINGS).exists() else "other files" if folder.is_dir() else "a file"
     except OSError as error:
         raise _cannot_be_made(folder, error) from None
-    raise ValueError(
-        f"--out {folder} holds {kind}; nothing was overwritten. Choose a new folder, or continue that run with --resume."
-    )
+    remedy = ", or continue that run with `limjax train --resume`" if kind == "another run" else ""
+    raise ValueError(f"--out {folder} holds {kind}; nothing was overwritten. Choose a new folder{remedy}.")
 
 
 def check_kinds(folder: pathlib.Path) -> None:

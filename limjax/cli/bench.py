@@ -21,4 +21,4 @@ def bench(
     """Measure what limjax costs on this machine, as ratios to named references in the same run."""
     from limjax.cli.bench_session import run_bench
 
-    run_bench(sizes=sizes, rounds=rounds, task=task, only=only, out=out, json_output=json)
+    raise typer.Exit(run_bench(sizes=sizes, rounds=rounds, task=task, only=only, out=out, json_output=json))

@@ -3,12 +3,14 @@
 import json
 import os
 import pathlib
+import sys
 from typing import Any
 
 import jax
 from rich.console import Console
 from rich.table import Table
 
+from limjax import runs
 from limjax.benchmarks import (
     measure_activities,
     measure_memory,
@@ -17,14 +19,15 @@ from limjax.benchmarks import (
     measure_steps,
     measure_training,
 )
-from limjax.files import local_path
+from limjax.cli.console import attempted
+from limjax.files import local_path, read_json, reason, write_text
 from limjax.tasks import get_task
 from limjax.training import versions
 
 _PARTS = ("steps", "activities", "samplers", "training", "memory", "startup")
 
 
-def run_bench(*, sizes: str, rounds: int, task: str, only: str | None, out: str | None, json_output: bool) -> None:
+def run_bench(*, sizes: str, rounds: int, task: str, only: str | None, out: str | None, json_output: bool) -> int:
     """Runs the benchmarks, prints a table for each part as soon as it is there, writes JSON.
 
     Args:
@@ -34,6 +37,9 @@ def run_bench(*, sizes: str, rounds: int, task: str, only: str | None, out: str 
         only: parts, with commas, or None for all.
         out: JSON file, or None.
         json_output: whether stdout carries the JSON and nothing else.
+
+    Returns:
+        The exit code: 0, or 1 if the file could not be written.
 
     Raises:
         ValueError: for wrong input; nothing was measured or written then.
@@ -47,12 +53,7 @@ def run_bench(*, sizes: str, rounds: int, task: str, only: str | None, out: str 
         raise ValueError(f"--rounds must be at least 1, got {rounds}.")
     if get_task(task).train is None:
         raise ValueError(f"--task must be a task with training data, got {task!r}; for example digits-mlp.")
-    if out is not None:
-        path = local_path(out, "--out")
-        if not path.absolute().parent.is_dir():
-            raise ValueError(f"The folder of --out {out} does not exist; make it first.")
-        if path.is_dir() or not os.access(path if path.exists() else path.absolute().parent, os.W_OK):
-            raise ValueError(f"--out {out} cannot be written to; name a JSON file in a folder of yours.")
+    path = None if out is None else _checked_file(out)
     content = machine()
     measure = {
         "steps": lambda: measure_steps(counts, rounds),
@@ -74,11 +75,40 @@ def run_bench(*, sizes: str, rounds: int, task: str, only: str | None, out: str 
             console.print(show[part](content[part]))
     except KeyboardInterrupt:
         console.print("Interrupted; the parts above are complete.")
-    if out is not None:
-        pathlib.Path(out).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        console.print(f"Wrote {out}", soft_wrap=True)
-    if json_output:
+    problem = None
+    if path is not None:
+        problem = attempted(lambda: write_text(path, json.dumps(content, indent=1) + "\n"), str(out))
+        if problem is None:
+            console.print(f"Wrote {out}", soft_wrap=True)
+    if json_output or problem is not None:
         print(json.dumps(content, indent=1))
+    if problem is not None:
+        print(f"limjax: {problem}; the numbers were printed.", file=sys.stderr)
+    return 0 if problem is None else 1
+
+
+def _checked_file(out: str) -> pathlib.Path:
+    """A file to write to, which may hold an earlier benchmark and nothing else."""
+    path = local_path(out, "--out")
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise ValueError(f"The folder of --out {out} does not exist; make it first.")
+    if os.path.lexists(path):
+        if path.is_symlink() or not path.is_file() or not os.access(path, os.W_OK):
+            raise ValueError(f"--out {out} cannot be written to; name a JSON file in a folder of yours.")
+        try:
+            earlier = read_json(path, "")
+        except ValueError:
+            earlier = {}
+        if not {"device", "versions"} <= set(earlier):
+            raise ValueError(
+                f"--out {out} holds something else than a benchmark; nothing was overwritten. Name a new file."
+            )
+    try:
+        runs.try_writing(folder)
+    except OSError as error:
+        raise ValueError(f"--out {out} cannot be written to: {reason(error)}. Name a file in another folder.") from None
+    return path
 
 
 def machine() -> dict[str, Any]:

@@ -1,16 +1,66 @@
 """What several commands say in the same way."""
 
+import json
+import pathlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from rich.console import Console
 
 from limjax.files import reason
 
 
-def drawn(draw: Callable[[], list[str]]) -> list[str]:
-    """Draws figures after the numbers are saved; one that fails is said and takes nothing with it.
+def attempted(write: Callable[[], Any], names: str) -> str | None:
+    """Writes files and says what went wrong, instead of taking everything else with it.
+
+    Args:
+        write: writes them.
+        names: what they are called.
+
+    Returns:
+        One sentence without its full stop, or None.
+    """
+    try:
+        write()
+    except (OSError, ValueError) as error:  # a full disk, a folder that went away, a tree that JSON cannot hold
+        return f"{names} could not be written: {reason(error)}"
+    return None
+
+
+def say_lost(
+    console: Console, folder: pathlib.Path, problems: list[str], unsaved: Mapping[str, Mapping[str, Any]]
+) -> int:
+    """Prints numbers that no file holds, and one line about it on stderr.
+
+    Args:
+        console: where the numbers go.
+        folder: of the command.
+        problems: what could not be written, or nothing.
+        unsaved: numbers by the name of the file that should hold them.
+
+    Returns:
+        The exit code: 1 if there was a problem.
+    """
+    if not problems:
+        return 0
+    for name, content in unsaved.items():
+        console.print(f"{name}: {json.dumps(content)}", highlight=False, soft_wrap=True)
+    try:
+        kept = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
+    except OSError:
+        kept = "nothing"
+    printed = f" {' and '.join(unsaved)} stands above." if unsaved else ""
+    print(f"limjax: {'; '.join(problems)}. In {folder} there is {kept}.{printed}", file=sys.stderr)
+    return 1
+
+
+def drawn(draw: Callable[[], list[str]], numbers: str = "saved") -> list[str]:
+    """Draws figures after the numbers are out; one that fails is said and takes nothing with it.
 
     Args:
         draw: draws and returns the names of the files.
+        numbers: what became of the numbers.
 
     Returns:
         The names, none if drawing failed.
@@ -18,5 +68,5 @@ def drawn(draw: Callable[[], list[str]]) -> list[str]:
     try:
         return draw()
     except Exception as error:  # a broken matplotlib, a full disk, a name that it cannot draw, ...
-        print(f"limjax: the figures could not be drawn: {reason(error)}; the numbers are saved.", file=sys.stderr)
+        print(f"limjax: the figures could not be drawn: {reason(error)}; the numbers are {numbers}.", file=sys.stderr)
         return []

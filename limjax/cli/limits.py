@@ -28,6 +28,11 @@ def limits(
     """Print the stack of energy limits of a training under several conventions, with their assumptions."""
     from limjax.limits import Conditions, energy_limits, load_catalogue
 
+    folder = None
+    if figures is not None:
+        from limjax.runs import check_figures_folder
+
+        folder = check_figures_folder(figures)
     records = load_catalogue(*(catalogue or []))
     result = energy_limits(
         parameters,
@@ -43,19 +48,25 @@ def limits(
         conditions=Conditions(temperature=temperature, loss_ratio=loss_ratio),
         catalogue=records,
     )
-    written = []
-    if figures is not None:
-        from limjax.limits.figures import figure_data
-        from limjax.plots.limits import limit_figures, save_figures
-
-        written = save_figures(limit_figures(figure_data(result, records)), figures)
     if json:
         from json import dumps
 
         typer.echo(dumps(result.as_dict(), indent=2, allow_nan=False))
-        return
-    from rich.console import Console
+    else:
+        from rich.console import Console
 
-    typer.echo(result.text(min(Console().width, 100)))
-    if written:
-        typer.echo("\nFigures: " + ", ".join(str(path) for path in written))
+        typer.echo(result.text(min(Console().width, 100)))
+    if folder is None:
+        return
+    # The numbers are out before the figures are begun.
+    from limjax.cli.console import drawn
+    from limjax.limits.figures import figure_data
+    from limjax.plots.limits import limit_figures, save_figures
+
+    written = drawn(
+        lambda: [str(path) for path in save_figures(limit_figures(figure_data(result, records)), folder)], "printed"
+    )
+    if not written:
+        raise typer.Exit(1)
+    if not json:
+        typer.echo("\nFigures: " + ", ".join(written))

@@ -13,10 +13,11 @@ from rich.console import Console
 from rich.table import Table
 
 from limjax import runs
-from limjax.cli.console import drawn
-from limjax.files import write_json
+from limjax.cli.console import attempted, drawn, say_lost
+from limjax.files import write_json, write_whole
 from limjax.simulate import SYSTEMS, CellComparison, OptimiseCode, SystemRun, compare_cell, simulate_system
 
+_NUMBERS, _ARRAYS = "simulation.json", "trajectories.npz"
 _LINE_SECONDS = 2.0
 # With fewer than that, the mean of exp(-work) and its error mean little.
 _FEW = 100
@@ -43,42 +44,48 @@ def run_simulation(system: str, options: dict[str, Any], *, out: str | None, jso
     if system not in SYSTEMS:
         raise ValueError(f"Unknown system {system!r}; there are {', '.join(SYSTEMS)}.")
     folder = runs.new_folder(out, f"simulate-{system}")
-    console.print(f"limjax simulate {system}: {SYSTEMS[system].help}", highlight=False)
-    try:
+    with runs.held(folder):
+        console.print(f"limjax simulate {system}: {SYSTEMS[system].help}", highlight=False)
         run = simulate_system(system, **options, on_progress=_Lines(console))
         rows: list[CellComparison] = []
         if system == "cell":
             console.print("The same cell by the closed form, by jumps and by trajectories ...")
             rows = compare_cell(_BARRIERS, _TILTS, jax.random.key(options["seed"]), trajectories=_LANGEVIN)
-    except (ValueError, KeyboardInterrupt):
-        runs.remove_if_empty(folder)
-        raise
-    summary = run.to_dict()
+        summary = run.to_dict()
+        if rows:
+            summary["ledger"] = [row._asdict() for row in rows]
+        writes = {
+            _NUMBERS: lambda: write_json(folder / _NUMBERS, summary),
+            _ARRAYS: lambda: write_whole(folder / _ARRAYS, lambda file: _write_arrays(file, run)),
+        }
+        lost = {name: problem for name, write in writes.items() if (problem := attempted(write, name)) is not None}
+        written = [name for name in writes if name not in lost]
+        if figures:
+            from limjax.plots.simulation import save_simulation_figures
+
+            written += drawn(lambda: save_simulation_figures(run, folder, rows))
+    _print_table(console, run)
     if rows:
-        summary["ledger"] = [row._asdict() for row in rows]
-    write_json(folder / "simulation.json", summary)
-    written = ["simulation.json", "trajectories.npz"]
+        console.print(_comparison_table(rows))
+    if run.optimised is not None:
+        console.print(f"Outcome: {run.optimised.result}. {run.optimised.result.help}", highlight=False)
+    if json_output:
+        print(json.dumps(summary, indent=2))
+    if lost:
+        return say_lost(console, folder, list(lost.values()), {_NUMBERS: summary} if _NUMBERS in lost else {})
+    console.print(f"Wrote {folder}/: {', '.join(written)}", highlight=False, soft_wrap=True)
+    return 130 if run.optimised is not None and run.optimised.result is OptimiseCode.interrupted else 0
+
+
+def _write_arrays(file: Any, run: SystemRun) -> None:
     np.savez_compressed(
-        folder / "trajectories.npz",
+        file,
         work_kt=np.asarray(run.trajectories.work),
         heat_kt=np.asarray(run.trajectories.heat),
         position=np.asarray(run.trajectories.position),
         times=np.asarray(run.trajectories.times),
         frames=np.asarray(run.trajectories.frames),
     )
-    if figures:
-        from limjax.plots.simulation import save_simulation_figures
-
-        written += drawn(lambda: save_simulation_figures(run, folder, rows))
-    _print_table(console, run)
-    if rows:
-        console.print(_comparison_table(rows))
-    if run.optimised is not None:
-        console.print(f"Outcome: {run.optimised.result}. {run.optimised.result.help}", highlight=False)
-    console.print(f"Wrote {folder}/: {', '.join(written)}", highlight=False, soft_wrap=True)
-    if json_output:
-        print(json.dumps(summary, indent=2))
-    return 130 if run.optimised is not None and run.optimised.result is OptimiseCode.interrupted else 0
 
 
 def _print_table(console: Console, run: SystemRun) -> None:

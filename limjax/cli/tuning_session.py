@@ -1,11 +1,13 @@
 """What `limjax tune` and `limjax pareto` do around the library: settings, progress, the output folder."""
 
+import contextlib
 import json
 import math
 import os
 import pathlib
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,14 +16,15 @@ from rich.table import Table
 from rich.text import Text
 
 from limjax import runs
+from limjax.barriers.files import barrier_to_json
 from limjax.barriers.specification import barrier_from_name
 from limjax.barriers.spline import SplineBarrier
-from limjax.cli.console import drawn
-from limjax.files import local_path, sole_use
+from limjax.cli.console import attempted, drawn, say_lost
+from limjax.files import local_path
 from limjax.physics.cell import ArrheniusCell
 from limjax.tasks import Task
 from limjax.tuning import ParetoCode, TuneCode, Weights, evaluate_hand_made, held_out_seeds, pareto_front, tune
-from limjax.tuning.saving import PARETO, TUNE, save_pareto, save_tune
+from limjax.tuning.saving import BARRIER, PARETO, TUNE, pareto_summary, save_pareto, save_tune, tune_summary
 
 _LINE_SECONDS = 2.0
 
@@ -111,30 +114,35 @@ def run_tuning(
     if isinstance(barrier, str):  # a wrong name is said before a folder is made
         barrier_from_name(barrier, cell, options["steps"] or task.defaults.steps, task.defaults.learning_rate)
     folder = runs.new_folder(out, f"tune-{task.name}")
-    console.print(f"limjax tune: {task.name}, {options['outer_steps']} outer steps (Ctrl-C keeps the best so far)")
-    try:
-        with sole_use(folder):
-            result = tune(task, cell, barrier, **options, on_progress=_Lines(console, options["outer_steps"]))
-    except (ValueError, KeyboardInterrupt):
-        runs.remove_if_empty(folder)
-        raise
-    policies = []
-    if hand_made and result.result is not TuneCode.interrupted:
-        console.print("Evaluating hand-made barriers on the held-out seeds ...")
-        seeds = held_out_seeds(options["held_out"])
-        policies = evaluate_hand_made(result.problem, seeds, on_progress=_Dots(console))
-    summary = save_tune(result, folder, policies)
-    written = [TUNE, "barrier.json", "tune.npz"]
-    if figures:
-        from limjax.plots.tuning import save_tune_figures
+    with runs.held(folder):
+        console.print(f"limjax tune: {task.name}, {options['outer_steps']} outer steps (Ctrl-C keeps the best so far)")
+        result = tune(task, cell, barrier, **options, on_progress=_Lines(console, options["outer_steps"]))
+        code = {TuneCode.completed: 0, TuneCode.interrupted: 130}.get(result.result, 1)
+        policies = []
+        if hand_made and result.result is not TuneCode.interrupted:
+            console.print("Evaluating hand-made barriers on the held-out seeds ...")
+            seeds = held_out_seeds(options["held_out"])
+            try:
+                policies = evaluate_hand_made(result.problem, seeds, on_progress=_Dots(console))
+            except KeyboardInterrupt:
+                console.print("Interrupted; the tuned barrier is saved without that comparison.")
+                code = 130
+        summary, files = tune_summary(result, policies), [TUNE, BARRIER, "tune.npz"]
+        problem = _saved(lambda: save_tune(result, folder, policies), folder, files)
+        if figures:
+            from limjax.plots.tuning import save_tune_figures
 
-        written += drawn(lambda: save_tune_figures(result, policies, folder))
-    console.print(_tune_table(summary))
-    console.print(f"Outcome: {result.result}. {result.result.help}", highlight=False)
-    console.print(f"Wrote {folder}/: {', '.join(written)}", highlight=False, soft_wrap=True)
-    if json_output:
-        print(json.dumps(summary, indent=2))
-    return {TuneCode.completed: 0, TuneCode.interrupted: 130}.get(result.result, 1)
+            files += drawn(lambda: save_tune_figures(result, policies, folder))
+        console.print(_tune_table(summary))
+        console.print(f"Outcome: {result.result}. {result.result.help}", highlight=False)
+        if json_output:
+            print(json.dumps(summary, indent=2))
+        if problem is None:
+            console.print(f"Wrote {folder}/: {', '.join(files)}", highlight=False, soft_wrap=True)
+            return code
+        unsaved = {TUNE: summary, BARRIER: barrier_to_json(result.barrier)}
+        unsaved = {name: content for name, content in unsaved.items() if not (folder / name).exists()}
+        return say_lost(console, folder, [problem], unsaved)
 
 
 def run_pareto(
@@ -158,8 +166,7 @@ def run_pareto(
     console = Console(stderr=json_output, markup=False)
     if isinstance(barrier, str):
         barrier_from_name(barrier, cell, options["steps"] or task.defaults.steps, task.defaults.learning_rate)
-    folder = _sweep_folder(out, f"pareto-{task.name}")
-    console.print(f"limjax pareto: {task.name} (Ctrl-C keeps the finished points; the same --out goes on)")
+    folder, is_new = _sweep_folder(out, f"pareto-{task.name}")
 
     def progress(done, count, point):
         print(
@@ -169,18 +176,15 @@ def run_pareto(
             flush=True,
         )
 
-    try:
-        with sole_use(folder):
-            result = pareto_front(task, cell, barrier, **options, folder=folder, on_progress=progress)
-    except (ValueError, KeyboardInterrupt):
-        runs.remove_if_empty(folder)
-        raise
-    summary = save_pareto(result, folder)
-    written = [PARETO, "pareto.npz"]
-    if figures and result.points:
-        from limjax.plots.tuning import save_pareto_figure
+    with runs.held(folder, is_new=is_new):
+        console.print(f"limjax pareto: {task.name} (Ctrl-C keeps the finished points; the same --out goes on)")
+        result = pareto_front(task, cell, barrier, **options, folder=folder, on_progress=progress)
+        summary, files = pareto_summary(result), [PARETO, "pareto.npz"]
+        problem = _saved(lambda: save_pareto(result, folder), folder, files)
+        if figures and result.points:
+            from limjax.plots.tuning import save_pareto_figure
 
-        written += drawn(lambda: save_pareto_figure(result, folder))
+            files += drawn(lambda: save_pareto_figure(result, folder))
     table = Table(title="Front", title_justify="left")
     for name in ("loss", "± s.e.", "kT/parameter", "± s.e.", "seconds", "on the front"):
         table.add_column(name, justify="right")
@@ -191,14 +195,27 @@ def run_pareto(
     console.print(
         f"Hypervolume {result.hypervolume:.4g}. Outcome: {result.result}. {result.result.help}", highlight=False
     )
-    console.print(f"Wrote {folder}/: {', '.join(written)}", highlight=False, soft_wrap=True)
     if json_output:
         print(json.dumps(summary, indent=2))
+    if problem is not None:
+        return say_lost(console, folder, [problem], {} if (folder / PARETO).exists() else {PARETO: summary})
+    console.print(f"Wrote {folder}/: {', '.join(files)}", highlight=False, soft_wrap=True)
     return 0 if result.result is ParetoCode.completed else 130
 
 
-def _sweep_folder(out: str | None, default_name: str) -> pathlib.Path:
-    """A new folder, or that of a sweep to go on with."""
+def _saved(save: Callable[[], Any], folder: pathlib.Path, files: list[str]) -> str | None:
+    """Saves, arrays last; says what went wrong, and leaves no half of a file."""
+    problem = attempted(save, ", ".join(files))
+    if problem is not None:
+        for name in files:
+            if name.endswith(".npz"):
+                with contextlib.suppress(OSError):
+                    (folder / name).unlink()
+    return problem
+
+
+def _sweep_folder(out: str | None, default_name: str) -> tuple[pathlib.Path, bool]:
+    """A new folder, or that of a sweep to go on with; and whether it is new."""
     if out is not None:
         folder = local_path(out, "--out")
         if folder.is_dir() and os.path.lexists(folder / "sweep.json"):
@@ -207,8 +224,8 @@ def _sweep_folder(out: str | None, default_name: str) -> pathlib.Path:
                     raise ValueError(
                         f"{path} is no file of a sweep: move it away, or choose a new folder. Nothing was overwritten."
                     )
-            return folder
-    return runs.new_folder(out, default_name)
+            return folder, False
+    return runs.new_folder(out, default_name), True
 
 
 def _tune_table(summary: dict[str, Any]) -> Table:
