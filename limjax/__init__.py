@@ -24,7 +24,8 @@ from limjax.comparisons import (
 )
 from limjax.flax_states import register_when_imported
 from limjax.ledger import Ledger, get_ledger, get_ledgers, leaf_totals, per_parameter, total
-from limjax.optimizer import get_barrier, gradient_tilt, learning_in_memory, snap
+from limjax.levels import lsb_for_bits, snap
+from limjax.optimizer import get_barrier, gradient_tilt, learning_in_memory
 from limjax.physics.cell import ArrheniusCell
 from limjax.report import LayerReport, Report, report
 from limjax.tasks import Task, TaskDefaults
@@ -67,6 +68,7 @@ __all__ = [
     "leaf_totals",
     "learning_in_memory",
     "load_barrier",
+    "lsb_for_bits",
     "pareto_front",
     "per_parameter",
     "report",

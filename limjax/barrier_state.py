@@ -28,21 +28,23 @@ class ChargedBarrier(NamedTuple):
     height: BarrierValue
 
 
-def init_barrier(policy: AbstractBarrier, params: PyTree) -> ChargedBarrier:
+def init_barrier(policy: AbstractBarrier, params: PyTree, layout: Blocks) -> ChargedBarrier:
     """A barrier before its first step.
 
     Args:
         policy: the barrier.
         params: parameters, or `jax.ShapeDtypeStruct`s of them.
+        layout: which of them share a block, and whether cells differ within a leaf.
 
     Returns:
         The barrier with its state.
     """
     leaves = jax.tree.leaves(params)
     dtype = jnp.result_type(float)
-    if policy.scope == "parameter":
-        blocks = blocks_or_placeholder(params, Blocks(leaves).zeros(leaves))
-        return ChargedBarrier(policy, policy.init(blocks), jax.tree.map(jnp.zeros_like, blocks))
+    if policy.scope == "parameter" or layout.varied:
+        blocks = blocks_or_placeholder(params, layout.zeros(leaves))
+        seen = blocks if policy.scope == "parameter" else params
+        return ChargedBarrier(policy, policy.init(seen), jax.tree.map(jnp.zeros_like, blocks))
     height = jnp.zeros(() if policy.scope == "global" else (len(leaves),), dtype)
     return ChargedBarrier(policy, policy.init(params), height)
 
@@ -66,6 +68,11 @@ def move_barrier(
         drift = None if inputs.drift is None else layout.pack(inputs.drift)
         inputs = inputs._replace(drift=drift, gradient=layout.pack(inputs.gradient))
     wanted, state = charged.policy.evaluate(inputs, charged.state)
+    if isinstance(charged.height, list) and not isinstance(wanted, list):
+        per_leaf = list(wanted) if charged.policy.scope == "leaf" else [wanted] * len(charged.height)
+        wanted = [jnp.zeros_like(h) + b.astype(h.dtype) for b, h in zip(per_leaf, charged.height)]
+    elif isinstance(charged.height, list):
+        wanted = [jnp.zeros_like(h) + b.astype(h.dtype) for b, h in zip(wanted, charged.height)]
 
     def clip(b, old):
         b = b.astype(old.dtype)
@@ -84,7 +91,7 @@ def move_barrier(
         known = jnp.isfinite(inputs.loss)
 
         def unless_unknown(new, old):
-            shut = jnp.broadcast_to(cell.max_barrier.astype(new.dtype), new.shape)
+            shut = jnp.zeros_like(new) + cell.max_barrier.astype(new.dtype)
             return jnp.where(known, new, jnp.where(inputs.step == 0, shut, old))
 
         height = map_value(height, unless_unknown, charged.height)

@@ -23,16 +23,21 @@ class Blocks:
 
     Args:
         leaves: arrays or `jax.ShapeDtypeStruct`s, in `jax.tree.leaves` order.
+        packed: whether small leaves share an array. Without, every leaf is a block of its own shape.
+        varied: whether cells differ within a leaf. Then nothing is packed, so that their numbers broadcast against the leaves, and
+            every parameter has a barrier of its own.
     """
 
-    def __init__(self, leaves: list[Any]):
+    def __init__(self, leaves: list[Any], packed: bool = True, varied: bool = False):
+        packed = packed and not varied
+        self.packed, self.varied = packed, varied
         self.shapes = [tuple(leaf.shape) for leaf in leaves]
         self.sizes = [int(np.prod(shape)) for shape in self.shapes]
         self.dtypes = [compute_dtype(leaf.dtype) for leaf in leaves]
         small: dict[Any, list[int]] = {}
         self.groups: list[list[int]] = []
         for i, size in enumerate(self.sizes):
-            if size >= PACK_BELOW:
+            if size >= PACK_BELOW or not packed:
                 self.groups.append([i])
             elif self.dtypes[i] in small:
                 small[self.dtypes[i]].append(i)

@@ -52,6 +52,31 @@ def check_parameters(params: PyTree) -> None:
         raise TypeError(f"The parameter {name!r} must be a float array to be held in memory cells, got {got}. {remedy}")
 
 
+def check_variation(params: PyTree, varied: dict[str, Any]) -> None:
+    """Refuses arrays of cell and barrier numbers that do not fit the parameters.
+
+    Args:
+        params: parameters, or `jax.ShapeDtypeStruct`s of them.
+        varied: the arrays, by what the user calls them.
+
+    Raises:
+        ValueError: if one of them does not broadcast to the shape of a parameter array; the message names both.
+    """
+    for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]:
+        for name, value in varied.items():
+            shape = tuple(np.shape(value))
+            try:
+                fits = np.broadcast_shapes(shape, leaf.shape) == tuple(leaf.shape)
+            except ValueError:
+                fits = False
+            if not fits:
+                raise ValueError(
+                    f"{name} of shape {shape} does not broadcast to the parameter {leaf_name(path)!r} of shape "
+                    f"{tuple(leaf.shape)}. Give one number, or each array its own cell and barrier: "
+                    f"learning_in_memory(optimizer, {{{leaf_name(path)!r}: (cell, barrier), ...}})."
+                )
+
+
 class LeafInfo(NamedTuple):
     """One leaf of the parameters an optimizer was initialised with.
 
@@ -180,9 +205,9 @@ def frozen_leaves(frozen: Frozen | None, infos: Sequence[LeafInfo]) -> tuple[boo
     flags = jax.tree.leaves(frozen)
     if flags and all(isinstance(flag, str) for flag in flags):
         for prefix in flags:
-            if not any(_is_under(name, prefix) for name in names):
+            if not any(is_under(name, prefix) for name in names):
                 raise ValueError(f"frozen={prefix!r} fits no parameter; there are {', '.join(names)}.")
-        return tuple(any(_is_under(name, prefix) for prefix in flags) for name in names)
+        return tuple(any(is_under(name, prefix) for prefix in flags) for name in names)
     if len(flags) != len(names) or not all(isinstance(flag, bool | np.bool_) for flag in flags):
         raise ValueError(
             "frozen must be a function of a parameter's path, path prefixes, or a tree of booleans like the parameters "
@@ -191,7 +216,8 @@ def frozen_leaves(frozen: Frozen | None, infos: Sequence[LeafInfo]) -> tuple[boo
     return tuple(bool(flag) for flag in flags)
 
 
-def _is_under(name: str, prefix: str) -> bool:
+def is_under(name: str, prefix: str) -> bool:
+    """Whether a path lies under a prefix of whole words."""
     return name == prefix or name.startswith(prefix.rstrip("/") + "/")
 
 

@@ -50,6 +50,7 @@ class Ledger(eqx.Module):
         blocks: the parameter entries by name, each a `CompensatedSum` of a list of blocks.
         per_leaf: all leaf entries, a `CompensatedSum` of shape (rows, leaves).
         rows: what the rows of `per_leaf` are called.
+        packed: whether small leaves share a block.
         optimizer_heat: heat of the optimizer's own state [kT], shape (state leaves,), or None if not charged.
         start: the parameters at the start, or None with `granularity="leaf"`.
     """
@@ -60,6 +61,11 @@ class Ledger(eqx.Module):
     optimizer_heat: CompensatedSum | None
     start: PyTree | None
     rows: tuple[str, ...] = eqx.field(static=True)
+    packed: bool = eqx.field(static=True, default=True)
+
+    def layout(self) -> Blocks:
+        """How the parameter entries lie in memory; for a ledger that keeps its start."""
+        return Blocks(jax.tree.leaves(self.start), self.packed)
 
     def entry(self, name: str) -> CompensatedSum | None:
         """One of the sums by name, or None if this ledger does not keep it."""
@@ -94,6 +100,11 @@ class Ledger(eqx.Module):
     def hops(self) -> CompensatedSum:
         """Mean number of hops ΣA, also the variance the hops injected [levels²]; leaf."""
         return self._kept("hops")
+
+    @property
+    def heat_kelvin(self) -> CompensatedSum:
+        """Update heat times the temperature of its step [kT K], so that k_B times it is joules; leaf."""
+        return self._kept("heat_kelvin")
 
     @property
     def barrier_clipped(self) -> CompensatedSum:
@@ -149,6 +160,7 @@ class Ledger(eqx.Module):
             optimizer_heat=None if self.optimizer_heat is None else self.optimizer_heat.add(optimizer_heat),
             start=self.start,
             rows=self.rows,
+            packed=self.packed,
         )
 
     def _kept(self, name: str) -> CompensatedSum:
@@ -167,6 +179,7 @@ def init_ledger(
     has_range: bool,
     compare: tuple[str, ...],
     optimizer_leaves: int | None,
+    packed: bool = True,
 ) -> Ledger:
     """An empty ledger for parameters of this structure.
 
@@ -179,6 +192,7 @@ def init_ledger(
         has_range: whether the cell has a lowest and highest level.
         compare: names of the comparisons.
         optimizer_leaves: number of charged arrays in the optimizer's state, or None.
+        packed: whether small leaves share a block.
 
     Returns:
         The ledger.
@@ -188,13 +202,13 @@ def init_ledger(
     # Where one barrier serves a leaf, its work is known per leaf.
     possible = [name for name in TRACKED if actuation_per_parameter or name != "actuation"]
     in_blocks = [name for name in possible if name in (track or ())]
-    rows = ["hops", "barrier_clipped", "shallow"] + [name for name in TRACKED if name not in in_blocks]
+    rows = ["hops", "heat_kelvin", "barrier_clipped", "shallow"] + [name for name in TRACKED if name not in in_blocks]
     rows += ["realised_heat"] * noisy + ["range_clipped"] * has_range
     rows += [f"compare/{name}/{what}" for name in compare for what in ("heat", "actuation")]
 
     def block_sum(name):
         # Saturations are whole numbers: a plain float32 sum of ones is exact up to 16.7 million steps.
-        zeros = blocks_or_placeholder(params, Blocks(leaves).zeros(leaves))
+        zeros = blocks_or_placeholder(params, Blocks(leaves, packed).zeros(leaves))
         return CompensatedSum.zeros(zeros, compensated and name != "saturated")
 
     optimizer_heat = None
@@ -207,6 +221,7 @@ def init_ledger(
         optimizer_heat=optimizer_heat,
         start=None if track is None else jax.tree.map(_copy, params),
         rows=tuple(rows),
+        packed=packed,
     )
 
 
@@ -272,8 +287,8 @@ def leaf_totals(ledger: Ledger, name: str) -> Float[np.ndarray, "leaves"]:
 
     Args:
         ledger: the ledger.
-        name: `heat`, `path`, `saturated`, `actuation`, `hops`, `realised_heat`, `range_clipped`, `barrier_clipped` or
-            `shallow`.
+        name: `heat`, `path`, `saturated`, `actuation`, `hops`, `heat_kelvin`, `realised_heat`, `range_clipped`,
+            `barrier_clipped` or `shallow`.
 
     Returns:
         One number per leaf: sums over its parameters.
@@ -291,7 +306,7 @@ def leaf_totals(ledger: Ledger, name: str) -> Float[np.ndarray, "leaves"]:
         return entry.float64()
     # Summed where it lies, but for the last step: that is all a host sees of arrays on other hosts' devices.
     summed = jax.tree.map(_partly_summed, entry)
-    layout = Blocks(jax.tree.leaves(ledger.start))
+    layout = ledger.layout()
     totals = np.zeros(len(layout.sizes))
     for group, block in zip(layout.groups, summed.float64()):
         if len(group) == 1:
@@ -336,8 +351,8 @@ def per_parameter(ledger: Ledger, name: str = "heat") -> PyTree:
             f'This ledger keeps {name} per leaf, not per parameter; use leaf_totals(ledger, "{name}"), or make the '
             'optimizer with granularity="parameter" and it among `track`.'
         )
-    leaves, treedef = jax.tree.flatten(ledger.start)
-    return treedef.unflatten(Blocks(leaves).unpack(ledger.blocks[name].float64()))
+    treedef = jax.tree.structure(ledger.start)
+    return treedef.unflatten(ledger.layout().unpack(ledger.blocks[name].float64()))
 
 
 def total(ledger: Ledger, name: str = "heat") -> float:

@@ -16,9 +16,10 @@ from jaxtyping import PyTree
 
 from limjax.comparisons.names import STATIC, comparison_words
 from limjax.ledger import Ledger, leaf_totals, one_member
+from limjax.optimizer import get_memories
 from limjax.physics.cell import ArrheniusCell
 from limjax.physics.numerics import CompensatedSum
-from limjax.physics.units import LN2
+from limjax.physics.units import BOLTZMANN_J_PER_K, LN2
 
 # A run with more than this share of saturated or stopped parameter-steps is not what the model describes.
 _TOLERATED_SHARE = 1e-3
@@ -45,6 +46,7 @@ class LayerReport:
         compared_kt: heat and barrier work of the cheapest comparison of the whole run [kT], or None without one.
         saturated_fraction: share of parameter-steps whose tilt exceeded the barrier.
         range_fraction: share of parameter-steps stopped at the end of the cell's range.
+        temperature: mean temperature at which the heat went, weighted with it [K].
     """
 
     name: str
@@ -58,6 +60,12 @@ class LayerReport:
     compared_kt: float | None
     saturated_fraction: float
     range_fraction: float
+    temperature: float
+
+    @property
+    def heat_joules(self) -> float:
+        """Update heat [J]."""
+        return self.heat_kt * BOLTZMANN_J_PER_K * self.temperature
 
     @property
     def useful_fraction(self) -> float | None:
@@ -83,7 +91,7 @@ class Report:
         layers: one entry per layer.
         total: the sums over all layers.
         steps: number of steps.
-        temperature: temperature of the cells [K].
+        temperature: temperature of the cells [K]; where it differs, the mean weighted with the heat.
         joules_per_kt: k_B T [J].
         compared_with: name of the cheapest comparison, or None without one.
         comparisons: heat and barrier work of every comparison by name, the dearest first [kT].
@@ -142,7 +150,7 @@ class Report:
             return {
                 **dataclasses.asdict(row),
                 "heat_kt_per_parameter": row.heat_kt / max(row.parameters, 1),
-                "heat_joules": row.heat_kt * self.joules_per_kt,
+                "heat_joules": row.heat_joules,
                 "useful_fraction": row.useful_fraction,
                 "ratio": row.ratio,
             }
@@ -249,7 +257,8 @@ class Report:
                 pieces, used = [*pieces, []], narrow + 2
             pieces[-1].append(i)
             used += size + 1
-        title: Text | None = Text(f"Heat ledger after {self.steps:,} steps at {self.temperature:g} K", "table.title")
+        kelvin = _span([row.temperature for row in self.layers] or [self.temperature], "g")
+        title: Text | None = Text(f"Heat ledger after {self.steps:,} steps at {kelvin} K", "table.title")
         for piece in pieces:
             table = Table(title=title, title_justify="left", show_footer=False, padding=(0, 0), collapse_padding=True)
             title = None
@@ -282,7 +291,7 @@ class Report:
             "-" if row.net_levels is None else _short(row.net_levels / n),
             "-" if useful is None else f"{100 * useful:.3g}%",
             _short(row.heat_kt / n),
-            f"{row.heat_kt * self.joules_per_kt:.2e}",
+            f"{row.heat_joules:.2e}",
             _short(row.actuation_kt / n),
         ]
         if self.compared_with is not None:
@@ -299,9 +308,9 @@ class Report:
 
 
 def report(
-    ledger: Ledger,
+    ledger: Ledger | PyTree,
     params: PyTree,
-    cell: ArrheniusCell,
+    cell: ArrheniusCell | None = None,
     *,
     start: PyTree | None = None,
     loss_ratio: float | None = None,
@@ -309,19 +318,20 @@ def report(
     """A table of the ledger per layer, with warnings where a run cannot be what it should.
 
     Args:
-        ledger: from `get_ledger(state)`.
+        ledger: from `get_ledger(state)`; or the whole state of the optimizer, which knows its cells, for a joint table of all the
+            memories in it (a cell and barrier for each layer, `optax.multi_transform`).
         params: the parameters at the end, of the structure the optimizer was initialised with.
-        cell: the memory cell.
+        cell: the memory cell; needed for a ledger alone.
         start: the parameters at the start, for the net displacement; the ledger keeps them itself unless its
             granularity is "leaf".
         loss_ratio: loss at the start over loss at the end, L0/LT, both over the same examples; it prints the least heat of a bowl
             whose loss falls as much, 2 ln(L0/LT) per parameter.
 
     Returns:
-        A `Report`; print it or call `.to_dict()` or `.save(path)`.
+        A `Report`; print it or call `.to_dict()` or `.save(path)`. Heat in joules is that of each step at its own temperature.
 
     Raises:
-        ValueError: if the parameters do not fit the ledger.
+        ValueError: if the parameters do not fit the ledger, or a ledger comes without its cell.
 
     Example:
         >>> import jax.numpy as jnp, optax, limjax
@@ -332,68 +342,123 @@ def report(
         >>> limjax.report(limjax.get_ledger(state), optax.apply_updates(params, updates), cell).layers[0].name
         'dense'
     """
-    one_member(ledger)
-    start = ledger.start if start is None else start
-    leaves = _matching_leaves(ledger, params)
-    steps = max(int(ledger.steps), 1)
-    sizes = np.array([np.size(leaf) for _, leaf in leaves], np.float64)
-    sums = {
-        name: leaf_totals(ledger, name)
-        for name in ("path", "hops", "heat", "actuation", "saturated", "barrier_clipped", "shallow")
-    }
-    ends = np.zeros_like(sizes) if ledger.range_clipped is None else leaf_totals(ledger, "range_clipped")
-    lsb = float(cell.lsb)
-    net = None
-    if start is not None:
-        first = dict(_flatten(start))
-        net = np.array([np.abs(_wide(leaf) - _wide(first[path])).sum() / lsb for path, leaf in leaves])
-    others = {name: _vector(sums.heat) + _vector(sums.actuation) for name, sums in ledger.compare.items()}
-    dearest_first = sorted(others, key=lambda name: -float(others[name].sum()))
-    comparisons = {name: float(others[name].sum()) for name in dearest_first}
+    parts = [_Part(*memory, params, start) for memory in _memories(ledger, cell)]
+    order = {path: i for i, (path, _) in enumerate(_flatten(params))}
+    rows = sorted(
+        (order[path], part, i) for part in range(len(parts)) for i, (path, _) in enumerate(parts[part].leaves)
+    )
+    leaves = [parts[part].leaves[i] for _, part, i in rows]
+    names = [name for name in parts[0].columns if all(name in part.columns for part in parts)]
+    column = {name: np.array([parts[part].columns[name][i] for _, part, i in rows]) for name in names}
+    compared = [name.removeprefix("compare/") for name in names if name.startswith("compare/")]
+    dearest_first = sorted(compared, key=lambda name: -float(column[f"compare/{name}"].sum()))
+    comparisons = {name: float(column[f"compare/{name}"].sum()) for name in dearest_first}
     compared_with = min(comparisons, key=lambda name: comparisons[name], default=None)
 
     def row(name: str, index: np.ndarray) -> LayerReport:
-        parameter_steps = max(sizes[index].sum() * steps, 1)
+        at = {name: float(values[index].sum()) for name, values in column.items()}
+        parameter_steps = max(at["parameter_steps"], 1)
         return LayerReport(
             name=name,
-            parameters=int(sizes[index].sum()),
-            path_levels=float(sums["path"][index].sum()),
-            net_levels=None if net is None else float(net[index].sum()),
-            hops=float(sums["hops"][index].sum()),
-            heat_kt=float(sums["heat"][index].sum()),
-            actuation_kt=float(sums["actuation"][index].sum()),
-            static_kt=float(others[STATIC][index].sum()) if STATIC in others else None,
-            compared_kt=None if compared_with is None else float(others[compared_with][index].sum()),
-            saturated_fraction=float(sums["saturated"][index].sum() / parameter_steps),
-            range_fraction=float(ends[index].sum() / parameter_steps),
+            parameters=int(at["parameters"]),
+            path_levels=at["path"],
+            net_levels=at.get("net"),
+            hops=at["hops"],
+            heat_kt=at["heat"],
+            actuation_kt=at["actuation"],
+            static_kt=at.get(f"compare/{STATIC}"),
+            compared_kt=None if compared_with is None else at[f"compare/{compared_with}"],
+            saturated_fraction=at["saturated"] / parameter_steps,
+            range_fraction=at["range_clipped"] / parameter_steps,
+            temperature=_temperature(at),
         )
 
     groups: dict[Any, list[int]] = {}
     for i, (path, _) in enumerate(leaves):
         groups.setdefault(layer_path(path), []).append(i)
-    names = [name or "parameters" for name in leaf_names(list(groups))]
-    layers = tuple(row(name, np.array(index)) for name, index in zip(names, groups.values()))
+    layer_names = [name or "parameters" for name in leaf_names(list(groups))]
+    layers = tuple(row(name, np.array(index)) for name, index in zip(layer_names, groups.values()))
     total = row("total", np.arange(len(leaves)))
-    parameter_steps = max(sizes.sum() * steps, 1)
-    optimizer_kt = None if ledger.optimizer_heat is None else float(np.sum(ledger.optimizer_heat.float64()))
+    parameter_steps = max(float(column["parameter_steps"].sum()), 1)
+    charged = [part.ledger.optimizer_heat for part in parts if part.ledger.optimizer_heat is not None]
+    clipped, shallow = float(column["barrier_clipped"].sum()), float(column["shallow"].sum())
     return Report(
         layers=layers,
         total=total,
-        steps=int(ledger.steps),
-        temperature=float(cell.temperature),
-        joules_per_kt=cell.joules(1.0),
+        steps=max(part.steps for part in parts),
+        temperature=total.temperature,
+        joules_per_kt=BOLTZMANN_J_PER_K * total.temperature,
         compared_with=compared_with,
         comparisons=comparisons,
-        optimizer_kt=optimizer_kt,
-        realised_kt=None if ledger.realised_heat is None else float(leaf_totals(ledger, "realised_heat").sum()),
-        has_range=ledger.range_clipped is not None,
-        barrier_clipped_fraction=float(sums["barrier_clipped"].sum() / parameter_steps),
-        shallow_fraction=float(sums["shallow"].sum() / parameter_steps),
+        optimizer_kt=sum(float(np.sum(heat.float64())) for heat in charged) if charged else None,
+        realised_kt=float(column["realised_heat"].sum()) if "realised_heat" in column else None,
+        has_range=any(part.ledger.range_clipped is not None for part in parts),
+        barrier_clipped_fraction=clipped / parameter_steps,
+        shallow_fraction=shallow / parameter_steps,
         loss_ratio=None if loss_ratio is None else float(loss_ratio),
-        warnings=tuple(
-            _warnings(layers, total, steps, cell, leaves, sums["barrier_clipped"].sum(), sums["shallow"].sum(), ledger)
-        ),
+        warnings=tuple(_warnings(layers, total, parts, clipped, shallow)),
     )
+
+
+def _temperature(sums: dict[str, float]) -> float:
+    """Mean temperature, weighted with the heat; of a layer that dissipated nothing the mean over its cells [K]."""
+    mean = sums["kelvin"] / max(sums["parameters"], 1)
+    weighted = sums["heat_kelvin"] / sums["heat"] if sums["heat"] > 0 else mean
+    # Two float32 sums know their ratio to some 1e-6: cells that never changed have the temperature they say.
+    return mean if abs(weighted - mean) < 1e-5 * mean else weighted
+
+
+class _Part:
+    """One memory of a run: its ledger's sums, one number for each of its parameter arrays.
+
+    Args:
+        ledger: its ledger.
+        cell: its cell.
+        params: the parameters at the end, of this and perhaps of other memories.
+        start: the parameters at the start, or None if the ledger keeps them.
+    """
+
+    def __init__(self, ledger: Ledger, cell: ArrheniusCell, params: PyTree, start: PyTree | None):
+        one_member(ledger)
+        self.ledger, self.cell, self.steps = ledger, cell, int(ledger.steps)
+        self.leaves = _matching_leaves(ledger, params)
+        sizes = np.array([np.size(leaf) for _, leaf in self.leaves], np.float64)
+        kept = ("path", "hops", "heat", "heat_kelvin", "actuation", "saturated", "barrier_clipped", "shallow")
+        self.columns = {name: leaf_totals(ledger, name) for name in kept}
+        self.columns |= {"parameters": sizes, "parameter_steps": sizes * self.steps}
+        self.columns["kelvin"] = sizes * np.mean(np.asarray(cell.temperature, np.float64))
+        stopped = ledger.range_clipped is not None
+        self.columns["range_clipped"] = leaf_totals(ledger, "range_clipped") if stopped else np.zeros_like(sizes)
+        if ledger.realised_heat is not None:
+            self.columns["realised_heat"] = leaf_totals(ledger, "realised_heat")
+        start = ledger.start if start is None else start
+        if start is not None:
+            first = dict(_flatten(start))
+            lsb = np.asarray(cell.lsb, np.float64)
+            moved = [(np.abs(_wide(leaf) - _wide(first[path])) / lsb).sum() for path, leaf in self.leaves]
+            self.columns["net"] = np.array(moved)
+        for name, sums in ledger.compare.items():
+            self.columns[f"compare/{name}"] = _vector(sums.heat) + _vector(sums.actuation)
+
+
+def _memories(ledger: Ledger | PyTree, cell: ArrheniusCell | None) -> list[tuple[Ledger, ArrheniusCell]]:
+    """Ledgers and their cells, from a ledger and a cell or from a state."""
+    if isinstance(ledger, Ledger):
+        if cell is None:
+            raise ValueError(
+                "A ledger alone does not know its cell: report(ledger, params, cell), or report(state, params) with the whole "
+                "state of the optimizer."
+            )
+        return [(ledger, cell)]
+    found = list(get_memories(ledger).values())
+    if not found:
+        raise ValueError(
+            "There is no limjax state in this: pass the state that `optimizer.init` or `optimizer.update` returned, or a ledger and "
+            "its cell."
+        )
+    if cell is not None and len(found) > 1:
+        raise ValueError(f"This state holds {len(found)} memories, which know their own cells: report(state, params).")
+    return [(memory.ledger, memory.cell if cell is None else cell) for memory in found]
 
 
 def layer_path(path: Any) -> Any:
@@ -452,16 +517,18 @@ def _vector(entry: CompensatedSum) -> np.ndarray:
     return np.asarray(entry.float64(), np.float64)
 
 
-def _warnings(layers, total, steps, cell, leaves, clipped, shallow, ledger):
+def _warnings(layers, total, parts: list[_Part], clipped: float, shallow: float):
     n = max(total.parameters, 1)
+    steps = max(*(part.steps for part in parts), 1)
     mean_request = total.path_levels / (n * steps)
     if total.path_levels == 0:
         yield "no parameter was asked to move: the updates were all zero."
     elif mean_request < _FEW_LEVELS:
+        lsb = np.concatenate([np.ravel(np.asarray(part.cell.lsb, np.float64)) for part in parts])
         yield (
             f"the mean request is {mean_request:.1e} levels per step, far below one level, so most steps move nothing and "
-            f"the hop noise dominates. Use a finer ladder (lsb below {float(cell.lsb) * mean_request:.1e}, now "
-            f"{float(cell.lsb):.1e}) or larger steps."
+            f"the hop noise dominates. Use a finer ladder (lsb below {lsb.min() * mean_request:.1e}, now {_span(lsb, '.1e')}) or "
+            "larger steps."
         )
     walking = [
         row for row in layers if row.path_levels == 0 < total.path_levels and row.hops > _WALKED * row.parameters
@@ -493,7 +560,7 @@ def _warnings(layers, total, steps, cell, leaves, clipped, shallow, ledger):
             f"{_names(stopped)}: up to {100 * max(row.range_fraction for row in stopped):.3g} % of the updates ended at "
             "the end of the cell's range. Use more bits or a coarser lsb."
         )
-    if ledger.realised_heat is not None:
+    if any(part.ledger.realised_heat is not None for part in parts):
         noisy = [row for row in layers if np.sqrt(row.hops / max(row.parameters, 1)) > _mean_path(row) > 0]
         if noisy:
             worst = max(noisy, key=lambda row: np.sqrt(row.hops / row.parameters) / _mean_path(row))
@@ -511,12 +578,12 @@ def _warnings(layers, total, steps, cell, leaves, clipped, shallow, ledger):
     share = clipped / (n * steps)
     if share > 0.01:
         yield (
-            f"the barrier was clipped to the cell's range ({float(cell.min_barrier):g} to {float(cell.max_barrier):g} kT) "
-            f"in {100 * share:.3g} % of the parameter-steps."
+            f"the barrier was clipped to the cell's range ({_barriers(parts)} kT) in {100 * share:.3g} % of the parameter-steps."
         )
-    for path, leaf in leaves:
+    weights = [(path, leaf, np.asarray(part.cell.lsb, np.float64)) for part in parts for path, leaf in part.leaves]
+    for path, leaf, lsb in weights:
         exact = 2.0 ** (jnp.finfo(leaf.dtype).nmant + 1)
-        top = float(np.max(np.abs(_wide(leaf)), initial=0.0)) / float(cell.lsb)
+        top = float(np.max(np.abs(_wide(leaf)) / lsb, initial=0.0))
         if top > exact:
             yield (
                 f"{jax.tree_util.keystr(path, simple=True, separator='/')}: {leaf.dtype} holds whole levels only up to "
@@ -524,6 +591,17 @@ def _warnings(layers, total, steps, cell, leaves, clipped, shallow, ledger):
                 "a coarser lsb."
             )
             break
+
+
+def _span(values, form: str) -> str:
+    """One number, or the least and the greatest of several."""
+    least, greatest = float(np.min(values)), float(np.max(values))
+    return f"{least:{form}}" if least == greatest else f"{least:{form}} to {greatest:{form}}"
+
+
+def _barriers(parts: list[_Part]) -> str:
+    lowest = min(float(np.min(part.cell.min_barrier)) for part in parts)
+    return f"{lowest:g} to {max(float(np.max(part.cell.max_barrier)) for part in parts):g}"
 
 
 def _names(rows: list[LayerReport]) -> str:

@@ -12,7 +12,8 @@ from jaxtyping import Array, Float
 from limjax import parallel
 from limjax.barriers.base import AbstractBarrier
 from limjax.ledger import get_ledger
-from limjax.optimizer import Hops, learning_in_memory, snap
+from limjax.levels import snap
+from limjax.optimizer import Hops, learning_in_memory
 from limjax.physics.cell import ArrheniusCell
 from limjax.physics.validation import INT32_MAX, WholeNumber, is_whole, whole_number
 from limjax.tasks import Task, get_task

@@ -23,9 +23,10 @@ from limjax.barriers.base import AbstractBarrier
 from limjax.barriers.scheduled import ScheduledBarrier
 from limjax.barriers.specification import barrier_from_name
 from limjax.comparisons.names import FAIR, STATIC, Comparable, named_comparisons
+from limjax.comparisons.noisy_event import NoisyEventWrite
 from limjax.ledger import Comparison, Granularity, Ledger, get_ledger, leaf_totals
-from limjax.levels import apply_updates, to_levels, to_weights
-from limjax.optimizer import Hops, get_barrier, get_memory, learning_in_memory, snap
+from limjax.levels import apply_updates, snap, to_levels, to_weights
+from limjax.optimizer import Hops, get_barrier, get_memory, learning_in_memory
 from limjax.physics.cell import ArrheniusCell
 from limjax.physics.hosts import whole
 from limjax.physics.units import YEAR_S
@@ -232,7 +233,8 @@ def _train(
     inner = task.defaults.make_optimizer(schedule) if optimizer is None else optimizer
     init_key, data_key, hop_key = jax.random.split(jax.random.key(seed), 3)
     if compare is None:
-        compare = (STATIC, *FAIR) if granularity == "parameter" else (STATIC, *FAIR[:2])
+        fair = FAIR if granularity == "parameter" else FAIR[:2]
+        compare = (STATIC, *(name for name in fair if not cell.varied or name != NoisyEventWrite.name))
     others = named_comparisons(compare, cell, steps)
 
     def program():
@@ -268,10 +270,7 @@ def _train(
         "batch_size": batch_size,
         "learning_rate": rate,
         "learning_rate_factor": None if learning_rate_factor is None else [float(x) for x in learning_rate_factor],
-        "lsb": float(cell.lsb),
-        "attempt_rate": float(cell.attempt_rate),
-        "step_time": float(cell.step_time),
-        "temperature": float(cell.temperature),
+        **{name: _recorded(getattr(cell, name)) for name in ("lsb", "attempt_rate", "step_time", "temperature")},
         "mesh": None if mesh is None else dict(mesh.shape),
         "microbatches": microbatches,
         "storage": storage,
@@ -641,10 +640,10 @@ def _result(loop, carry, cell, steps, history, result, settings, wall_seconds, i
         "test_accuracy": _finite_or_none(test_accuracy),
         "heat_kt": total.heat_kt,
         "heat_kt_per_parameter": total.heat_kt / total.parameters,
-        "heat_joules": cell.joules(total.heat_kt),
+        "heat_joules": total.heat_joules,
         "realised_heat_kt": table.realised_kt,
         "actuation_kt": total.actuation_kt,
-        "consolidation_kt": total.parameters * float(cell.actuation(get_barrier(state), retention)),
+        "consolidation_kt": total.parameters * float(jnp.mean(cell.actuation(get_barrier(state), retention))),
         "path_levels": total.path_levels,
         "net_levels": total.net_levels,
         "hops_mean": total.hops,
@@ -670,6 +669,15 @@ def _result(loop, carry, cell, steps, history, result, settings, wall_seconds, i
 def _row_from_json(row: list[Any]) -> HistoryRow:
     """A history row from a checkpoint, where JSON has no NaN."""
     return HistoryRow(int(row[0]), *(math.nan if value is None else float(value) for value in row[1:]))
+
+
+def _recorded(value: Any) -> float | dict[str, Any]:
+    """A cell's number for the settings of a run; of numbers that vary from device to device shape, mean and range."""
+    numbers = np.asarray(value, np.float64)
+    if numbers.ndim == 0:
+        return float(numbers)
+    least, mean, greatest = float(numbers.min()), float(numbers.mean()), float(numbers.max())
+    return {"shape": list(numbers.shape), "least": least, "mean": mean, "greatest": greatest}
 
 
 def versions() -> dict[str, str]:

@@ -14,7 +14,8 @@ from limjax.barriers import AbstractBarrier
 PACKAGE = pathlib.Path(limjax.__file__).parent
 
 # What each room may import, besides itself.
-_LEDGER = {"physics", "barriers", "blocks", "ledger", "barrier_state", "comparisons", "optimizer", "report"}
+_LEDGER = {"physics", "barriers", "blocks", "ledger", "barrier_state", "comparisons", "step", "optimizer", "report"}
+_STEP = {"physics", "barriers", "blocks", "ledger", "barrier_state", "comparisons"}
 ALLOWED = {
     "physics": set(),
     "barriers": {"physics"},
@@ -26,29 +27,24 @@ ALLOWED = {
     "leaves": set(),
     "hyperparameters": {"leaves"},
     "comparisons": {"physics", "barriers", "blocks", "ledger", "barrier_state"},
-    "optimizer": {
-        "physics",
-        "barriers",
-        "blocks",
-        "ledger",
-        "barrier_state",
-        "comparisons",
-        "leaves",
-        "hyperparameters",
-    },
-    "report": {"physics", "blocks", "ledger", "comparisons", "limits"},
+    "step": _STEP,
+    "optimizer_state": _STEP | {"leaves", "step"},
+    "memory": _STEP | {"leaves", "step", "hyperparameters", "optimizer_state"},
+    "groups": {"physics", "barriers", "leaves"},
+    "optimizer": {"physics", "barriers", "leaves", "ledger", "step", "memory", "groups"},
+    "report": {"physics", "blocks", "ledger", "comparisons", "limits", "optimizer"},
     "tasks": {"physics"},
     "files": set(),
     "fingerprints": set(),
     "flax_states": {"barriers", "comparisons", "ledger"},
     "checkpoints": {"files"},
     "parallel": {"physics", "blocks"},
-    "levels": {"physics"},
+    "levels": {"physics", "groups", "leaves", "step"},
     "allocator": set(),
     "training": _LEDGER | {"tasks", "checkpoints", "parallel", "levels", "fingerprints"},
-    "sweeps": _LEDGER | {"tasks", "training", "parallel"},
+    "sweeps": _LEDGER | {"tasks", "training", "parallel", "levels"},
     "benchmarks": _LEDGER | {"tasks", "training"},
-    "tuning": _LEDGER | {"tasks", "training", "files"},
+    "tuning": _LEDGER | {"tasks", "training", "files", "levels"},
     "runs": _LEDGER | {"tasks", "training", "plots", "files"},
     "plots": _LEDGER | {"tasks", "training", "tuning", "limits", "simulate"},
 }

@@ -241,6 +241,32 @@ def test_shards_draw_hops_of_their_own_and_replicas_the_same():
 # Numbers that change.
 
 
+EXPLICIT = """
+import contextlib, jax, jax.numpy as jnp, numpy as np, optax, limjax
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+mesh = jax.make_mesh((2,), ("model",), axis_types=(AxisType.Explicit,))
+plain = {"w": jnp.ones((64, 4)), "b": jnp.ones(3)}
+split = {"w": jax.device_put(plain["w"], NamedSharding(mesh, PartitionSpec("model"))), "b": plain["b"]}
+for barrier in (limjax.StaticBarrier(9.0), limjax.LyapunovBarrier(), limjax.MomentBarrier()):
+    opt = limjax.learning_in_memory(optax.adam(1e-3), limjax.ArrheniusCell(), barrier, hops="exact", key=jax.random.key(0))
+    want = limjax.total(limjax.get_ledger(jax.jit(opt.update)(plain, opt.init(plain), plain, value=1.0)[1]))
+    for where in (contextlib.nullcontext(), jax.set_mesh(mesh)):
+        with where:
+            moves, state = jax.jit(opt.update)(split, opt.init(split), split, value=1.0)
+            heat = limjax.total(limjax.get_ledger(state))
+            print(abs(heat / want - 1) < 1e-5, moves["w"].sharding.spec[0] == "model")
+"""
+
+
+def test_meshes_with_explicit_axes():
+    """What `jax.make_mesh` gives by default in newer JAX: split arrays cannot be made flat, and stay split."""
+    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    process = subprocess.run(
+        [sys.executable, "-c", EXPLICIT], env=os.environ | flags, capture_output=True, text=True, timeout=300
+    )
+    assert process.stdout.split() == ["True"] * 12, process.stderr
+
+
 def test_injected_numbers_take_effect_without_recompiling():
     @optax.inject_hyperparams
     def make(height, lsb, coupling_free=1.0):

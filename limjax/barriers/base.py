@@ -39,10 +39,18 @@ class AbstractBarrier(eqx.Module):
 
     `name` is how the CLI, tables and JSON call it. `scope` says what `evaluate` returns: one number for all
     parameters ("global"), one per leaf as an array of shape (leaves,) ("leaf"), or one array per leaf of that leaf's
-    shape ("parameter").
+    shape ("parameter"). `per_cell` names the numbers that may be arrays: they broadcast against every parameter array, so that each
+    cell has its own, as real devices do; the barrier is then an array that broadcasts likewise.
     """
 
     name: ClassVar[str]
+    per_cell: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def varied(self) -> dict[str, Array]:
+        """The numbers that differ between the cells of one array, by name; none for a barrier that is the same for all."""
+        values = {name: getattr(self, name) for name in self.per_cell}
+        return {name: value for name, value in values.items() if value is not None and value.ndim}
 
     @property
     def scope(self) -> Scope:
@@ -142,9 +150,11 @@ def promised_fall(inputs: BarrierInputs, drift: list[Float[Array, "..."]]) -> Fl
     Returns:
         P [loss units], negative where the requests go uphill.
     """
-    dtype = jnp.result_type(float)
+    dtype, lsb = jnp.result_type(float), inputs.cell.lsb
+    if lsb.ndim:
+        drift, lsb = [d * lsb.astype(d.dtype) for d in drift], jnp.ones(())
     products = [jnp.sum(g.astype(d.dtype) * d).astype(dtype) for g, d in zip(inputs.gradient, drift)]
-    return -inputs.cell.lsb.astype(dtype) * sum(products, jnp.zeros((), dtype))
+    return -lsb.astype(dtype) * sum(products, jnp.zeros((), dtype))
 
 
 def running_mean(
@@ -196,5 +206,8 @@ def mean_square(x: Float[Array, "..."], granularity: str) -> Float[Array, "..."]
 def in_scope(
     barrier: list[Float[Array, "..."]], granularity: str
 ) -> list[Float[Array, "..."]] | Float[Array, "leaves"]:
-    """One barrier per array as `AbstractBarrier.scope` wants it: a list of arrays, or one array of shape (leaves,)."""
-    return barrier if granularity == "parameter" else jnp.stack(barrier)
+    """One barrier per array as `AbstractBarrier.scope` wants it: a list of arrays, or one array of shape (leaves,).
+
+    Where cells differ within an array, so do their barriers, and it is a list.
+    """
+    return barrier if granularity == "parameter" or any(b.ndim for b in barrier) else jnp.stack(barrier)

@@ -39,13 +39,16 @@ class FisherBarrier(AbstractBarrier):
     """
 
     name: ClassVar[str] = "fisher"
-    price: Float[Array, "*s"]
+    per_cell: ClassVar[tuple[str, ...]] = ("price",)
+    price: Float[Array, "..."]
     decay: Float[Array, "*s"]
     smooth_speed: bool = eqx.field(static=True)
 
     def __init__(self, price: ArrayLike = 1e4, decay: ArrayLike = 0.98, smooth_speed: bool = True):
         self.price = checked_leaf(price, "price", low=0.0, open_low=True, remedy="It is in kT per unit of loss.")
-        self.decay = checked_leaf(decay, "decay", low=0.0, high=1.0, remedy="0 follows every step, 0.98 averages 50.")
+        self.decay = checked_leaf(
+            decay, "decay", low=0.0, high=1.0, remedy="0 follows every step, 0.98 averages 50.", single=True
+        )
         self.smooth_speed = smooth_speed
 
     @property

@@ -34,8 +34,9 @@ class FowlerNordheimBarrier(AbstractBarrier):
     """
 
     name: ClassVar[str] = "fowler-nordheim"
-    start: Float[Array, "*s"]
-    time_constant: Float[Array, "*s"]
+    per_cell: ClassVar[tuple[str, ...]] = ("start", "time_constant")
+    start: Float[Array, "..."]
+    time_constant: Float[Array, "..."]
 
     def __init__(self, start: ArrayLike = 10.0, time_constant: ArrayLike = 1.0):
         self.start = checked_leaf(start, "start", low=0.0, remedy="It is the barrier at time 0 in kT.")

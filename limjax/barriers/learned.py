@@ -111,8 +111,12 @@ class LearnedBarrier(AbstractBarrier):
         self.hidden = checked_leaf(hidden, "every hidden weight", remedy=remedy)
         self.hidden_bias = checked_leaf(hidden_bias, "every hidden bias", remedy=remedy)
         self.output = checked_leaf(output, "every output weight", remedy=remedy)
-        self.decay = checked_leaf(decay, "decay", low=0.0, high=1.0, remedy="0 follows every step, 0.98 averages 50.")
-        self.steps = checked_leaf(steps, "steps", low=0.0, open_low=True, remedy="It is the length of the run.")
+        self.decay = checked_leaf(
+            decay, "decay", low=0.0, high=1.0, remedy="0 follows every step, 0.98 averages 50.", single=True
+        )
+        self.steps = checked_leaf(
+            steps, "steps", low=0.0, open_low=True, remedy="It is the length of the run.", single=True
+        )
         units = self.output.shape
         expected = {"slopes": (4,), "hidden": (4, *units), "hidden_bias": units}
         for field, shape in expected.items():

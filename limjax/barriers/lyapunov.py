@@ -66,7 +66,8 @@ class LyapunovBarrier(AbstractBarrier):
     """
 
     name: ClassVar[str] = "lyapunov"
-    start: Float[Array, "*s"] | None
+    per_cell: ClassVar[tuple[str, ...]] = ("start",)
+    start: Float[Array, "..."] | None
     decay: Float[Array, "*s"]
     floor: Float[Array, "*s"]
 
@@ -79,10 +80,15 @@ class LyapunovBarrier(AbstractBarrier):
             )
         )
         self.decay = checked_leaf(
-            decay, "decay", low=0.0, high=1.0, remedy="0 follows every batch, 0.98 averages about 50 steps."
+            decay,
+            "decay",
+            low=0.0,
+            high=1.0,
+            remedy="0 follows every batch, 0.98 averages about 50 steps.",
+            single=True,
         )
         self.floor = checked_leaf(
-            floor, "floor", remedy="It is the loss that the noise of stochastic gradients leaves, often 0."
+            floor, "floor", remedy="It is the loss that the noise of stochastic gradients leaves, often 0.", single=True
         )
 
     def init(self, params: PyTree) -> LyapunovState:

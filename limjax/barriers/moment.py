@@ -97,9 +97,15 @@ class MomentBarrier(AbstractBarrier):
         floor: ArrayLike = 0.0,
         granularity: Literal["parameter", "leaf"] = "parameter",
     ):
-        self.scale = checked_leaf(scale, "scale", low=0.0, open_low=True, remedy="1 is the law; less is dearer.")
-        self.decay = checked_leaf(decay, "decay", low=0.0, high=1.0, remedy="0 follows every step, 0.95 averages 20.")
-        self.floor = checked_leaf(floor, "floor", remedy="It is the loss that gradient noise leaves, often 0.")
+        self.scale = checked_leaf(
+            scale, "scale", low=0.0, open_low=True, remedy="1 is the law; less is dearer.", single=True
+        )
+        self.decay = checked_leaf(
+            decay, "decay", low=0.0, high=1.0, remedy="0 follows every step, 0.95 averages 20.", single=True
+        )
+        self.floor = checked_leaf(
+            floor, "floor", remedy="It is the loss that gradient noise leaves, often 0.", single=True
+        )
         checked_granularity(granularity)
         self.granularity = granularity
 
@@ -138,7 +144,9 @@ class MomentBarrier(AbstractBarrier):
         disturbed = total([q * jnp.exp(share) for q, share in zip(slopes, log_shares)])
         # Requests that go uphill on average, as momentum at a turn, say nothing about relaxation: a small part of what they
         # would promise straight downhill keeps the exchange finite.
-        straight = inputs.cell.lsb.astype(mean.dtype) * jnp.sqrt(total(requests) * total(gradients))
+        lsb = inputs.cell.lsb.astype(mean.dtype)
+        lsb = jnp.sqrt(jnp.mean(jnp.square(lsb))) if lsb.ndim else lsb
+        straight = lsb * jnp.sqrt(total(requests) * total(gradients))
         promise = jnp.maximum(fall, _LEAST_ALIGNMENT * straight)
         peak = jnp.maximum(state.peak, promise)
         scale, steps = self.scale.astype(mean.dtype), (inputs.step + 1).astype(mean.dtype)

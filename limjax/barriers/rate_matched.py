@@ -38,7 +38,8 @@ class RateMatchedBarrier(AbstractBarrier):
     """
 
     name: ClassVar[str] = "rate-matched"
-    ratio: Float[Array, "*s"]
+    per_cell: ClassVar[tuple[str, ...]] = ("ratio",)
+    ratio: Float[Array, "..."]
     decay: Float[Array, "*s"]
     granularity: Literal["parameter", "leaf"] = eqx.field(static=True)
 
@@ -49,7 +50,9 @@ class RateMatchedBarrier(AbstractBarrier):
         granularity: Literal["parameter", "leaf"] = "parameter",
     ):
         self.ratio = checked_leaf(ratio, "ratio", low=0.0, open_low=True, remedy="It is exchange hops per level moved.")
-        self.decay = checked_leaf(decay, "decay", low=0.0, high=1.0, remedy="0 follows every step, 0.98 averages 50.")
+        self.decay = checked_leaf(
+            decay, "decay", low=0.0, high=1.0, remedy="0 follows every step, 0.98 averages 50.", single=True
+        )
         checked_granularity(granularity)
         self.granularity = granularity
 

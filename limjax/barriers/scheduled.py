@@ -30,8 +30,9 @@ class ScheduledBarrier(AbstractBarrier):
     """
 
     name: ClassVar[str] = "scheduled"
+    per_cell: ClassVar[tuple[str, ...]] = ("offset",)
     schedule: Any
-    offset: Float[Array, "*s"]
+    offset: Float[Array, "..."]
 
     def __init__(self, schedule: Callable[[Any], Any], offset: ArrayLike = 0.0):
         if not callable(schedule):

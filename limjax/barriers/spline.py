@@ -38,7 +38,9 @@ class SplineBarrier(AbstractBarrier):
             raise ValueError(
                 f"A SplineBarrier needs at least two knots, as (knots,) or (leaves, knots); got shape {self.knots.shape}."
             )
-        self.steps = checked_leaf(steps, "steps", low=0.0, open_low=True, remedy="It is the length of the run.")
+        self.steps = checked_leaf(
+            steps, "steps", low=0.0, open_low=True, remedy="It is the length of the run.", single=True
+        )
 
     @property
     def scope(self) -> Scope:

@@ -26,7 +26,8 @@ class StaticBarrier(AbstractBarrier):
     """
 
     name: ClassVar[str] = "static"
-    height: Float[Array, "*s"]
+    per_cell: ClassVar[tuple[str, ...]] = ("height",)
+    height: Float[Array, "..."]
 
     def __init__(self, height: ArrayLike = 49.5):
         self.height = checked_leaf(

@@ -2,10 +2,11 @@
 
 from typing import Any, ClassVar
 
-from jaxtyping import PyTree
+from jaxtyping import Array, PyTree
 
 from limjax.barrier_state import BarrierValue, ChargedBarrier, init_barrier, move_barrier, per_block
 from limjax.barriers.base import AbstractBarrier
+from limjax.blocks import Blocks
 from limjax.comparisons.base import AbstractComparison, StepRecord
 
 
@@ -25,8 +26,12 @@ class BarrierComparison(AbstractComparison):
     words: ClassVar[str] = "another barrier, written every step"
     barrier: AbstractBarrier
 
-    def init(self, params: PyTree) -> Any:
-        _, state, height = init_barrier(self.barrier, params)
+    @property
+    def varied(self) -> dict[str, Array]:
+        return self.barrier.varied
+
+    def init(self, params: PyTree, layout: Blocks) -> Any:
+        _, state, height = init_barrier(self.barrier, params, layout)
         return state, height
 
     def charge(self, step: StepRecord, state: tuple[Any, BarrierValue]) -> tuple[BarrierValue, BarrierValue, Any]:

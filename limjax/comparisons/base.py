@@ -42,16 +42,22 @@ class AbstractComparison(eqx.Module):
     name: ClassVar[str]
     words: ClassVar[str]
 
-    def init(self, params: PyTree) -> Any:
+    @property
+    def varied(self) -> dict[str, Array]:
+        """The numbers that differ between the cells of one array, by name; none by default."""
+        return {}
+
+    def init(self, params: PyTree, layout: Blocks) -> Any:
         """State for parameters of this structure; none by default.
 
         Args:
             params: parameters, or `jax.ShapeDtypeStruct`s of them.
+            layout: which of them share a block.
 
         Returns:
             A pytree of arrays.
         """
-        del params
+        del params, layout
         return ()
 
     @abc.abstractmethod
@@ -80,7 +86,7 @@ class ChargedComparison(NamedTuple):
     state: Any
 
 
-def checked_hold(hold) -> Float[Array, "*s"]:
+def checked_hold(hold) -> Float[Array, "..."]:
     """The barrier at which a memory keeps its weights between writes, checked."""
     return checked_leaf(
         hold,
@@ -99,7 +105,6 @@ def gate_work(cell: ArrheniusCell, hold: Float[Array, "..."], write: Float[Array
     return (1 - cell.recovery.astype(dtype)) * raised + 2 * length * length / cell.diffusion_per_step(dtype)
 
 
-def init_register(params: PyTree) -> PyTree:
+def init_register(params: PyTree, layout: Blocks) -> PyTree:
     """Zeros for what was requested and not yet written, per parameter, as blocks."""
-    leaves = jax.tree.leaves(params)
-    return blocks_or_placeholder(params, Blocks(leaves).zeros(leaves))
+    return blocks_or_placeholder(params, layout.zeros(jax.tree.leaves(params)))

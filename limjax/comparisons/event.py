@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from limjax.barrier_state import BarrierValue
+from limjax.blocks import Blocks
 from limjax.comparisons.base import AbstractComparison, StepRecord, checked_hold, gate_work, init_register
 from limjax.comparisons.register import whole_levels
 from limjax.ledger import VALID_FROM_BARRIER
@@ -43,7 +44,7 @@ class EventWrite(AbstractComparison):
 
     name: ClassVar[str] = "event"
     words: ClassVar[str] = "event-driven: one sure hop when a whole level is due; the register before it is free"
-    hold: Float[Array, "*s"]
+    hold: Float[Array, "..."]
     error: Float[Array, "*s"]
 
     def __init__(self, hold: ArrayLike, error: ArrayLike = 0.01):
@@ -55,10 +56,15 @@ class EventWrite(AbstractComparison):
             open_low=True,
             high=0.5 - 1e-7,
             remedy="It is the probability that a hop goes the wrong way, for example 0.01.",
+            single=True,
         )
 
-    def init(self, params: PyTree) -> PyTree:
-        return init_register(params)
+    @property
+    def varied(self) -> dict[str, Array]:
+        return {"hold": self.hold} if self.hold.ndim else {}
+
+    def init(self, params: PyTree, layout: Blocks) -> PyTree:
+        return init_register(params, layout)
 
     def charge(self, step: StepRecord, state: PyTree) -> tuple[BarrierValue, BarrierValue, Any]:
         due, register = whole_levels(state, step.drifts)
@@ -66,7 +72,7 @@ class EventWrite(AbstractComparison):
         levels = [jnp.abs(n) for n in due]
         return [n * heat.astype(n.dtype) for n in levels], [n * work.astype(n.dtype) for n in levels], register
 
-    def costs(self, cell: ArrheniusCell) -> tuple[Float[Array, "*s"], Float[Array, "*s"]]:
+    def costs(self, cell: ArrheniusCell) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
         """Mean heat, and work at the gate, of one level written.
 
         Args:
@@ -78,7 +84,7 @@ class EventWrite(AbstractComparison):
         tilt = jnp.log1p(-self.error) - jnp.log(self.error)
         return (1 - 2 * self.error) * tilt, gate_work(cell, self.hold, self.write_barrier(cell))
 
-    def write_barrier(self, cell: ArrheniusCell) -> Float[Array, "*s"]:
+    def write_barrier(self, cell: ArrheniusCell) -> Float[Array, "..."]:
         """The barrier of a write: the highest at which a hop comes within one step but for a share ε.
 
         Args:

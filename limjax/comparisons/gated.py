@@ -10,6 +10,7 @@ from limjax.comparisons.base import AbstractComparison, StepRecord, checked_hold
 from limjax.ledger import VALID_FROM_BARRIER
 from limjax.physics.actuation import free_energy_slope
 from limjax.physics.cell import ArrheniusCell
+from limjax.physics.validation import broadcasting
 
 # Write barriers of the table, from the lowest with levels to `hold`: about 2 kT apart.
 _WRITES = 16
@@ -50,15 +51,24 @@ class GatedWrite(AbstractComparison):
     name: ClassVar[str] = "gated"
     words: ClassVar[str] = "gated write: a cell's barrier is lowered, the cell moved, the barrier raised, every step"
     hold: Float[Array, "*s"]
-    writes: Float[Array, "writes"]
-    works: Float[Array, "writes"]
-    limits: Float[Array, "limits"]
+    writes: Float[Array, "writes *s"]
+    works: Float[Array, "writes *s"]
+    limits: Float[Array, "limits *s"]
 
     def __init__(self, hold: ArrayLike, cell: ArrheniusCell):
-        self.hold = checked_hold(hold)
+        hold = checked_hold(hold)
+        # One table for each cell where they differ.
+        self.hold = jnp.broadcast_to(
+            hold, jnp.broadcast_shapes(hold.shape, cell.attempt_rate.shape, cell.recovery.shape)
+        )
         self.writes = jnp.linspace(jnp.minimum(VALID_FROM_BARRIER, self.hold), self.hold, _WRITES)
-        self.works = gate_work(cell, self.hold, self.writes)
-        self.limits = best_request(cell, 0.5 * (self.writes[:-1] + self.writes[1:]))
+        with broadcasting():
+            self.works = gate_work(cell, self.hold, self.writes)
+            self.limits = best_request(cell, 0.5 * (self.writes[:-1] + self.writes[1:]))
+
+    @property
+    def varied(self) -> dict[str, Array]:
+        return {"hold": self.hold} if self.hold.ndim else {}
 
     def charge(self, step: StepRecord, state: Any) -> tuple[BarrierValue, BarrierValue, Any]:
         cell, layout = step.inputs.cell, step.layout
@@ -80,7 +90,7 @@ class GatedWrite(AbstractComparison):
         write = jnp.broadcast_to(self.writes[0].astype(dtype), drift.shape)
         work = jnp.broadcast_to(self.works[0].astype(dtype), drift.shape)
         # Sums, not a chain of choices, with which XLA on a CPU takes several times as long.
-        for limit, up, more in zip(self.limits, jnp.diff(self.writes), jnp.diff(self.works)):
+        for limit, up, more in zip(self.limits, jnp.diff(self.writes, axis=0), jnp.diff(self.works, axis=0)):
             is_small = (request < limit.astype(dtype)).astype(dtype)
             write = write + up.astype(dtype) * is_small
             work = work + more.astype(dtype) * is_small

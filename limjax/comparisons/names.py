@@ -1,6 +1,7 @@
 """Comparisons at the door: by name, as objects, and the set that a run is compared with."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from jaxtyping import Array, ArrayLike, Float
 
@@ -10,7 +11,7 @@ from limjax.comparisons.barrier import BarrierComparison
 from limjax.comparisons.base import AbstractComparison
 from limjax.comparisons.event import EventWrite
 from limjax.comparisons.gated import GatedWrite
-from limjax.comparisons.noisy_event import NoisyEventWrite
+from limjax.comparisons.noisy_event import ALIKE, NoisyEventWrite
 from limjax.physics.cell import ArrheniusCell
 
 STATIC, RUN_STATIC = "static", "run-static"
@@ -63,7 +64,8 @@ def fair_comparisons(
         registers: whether to include the event-driven ones, which keep one number per parameter each.
 
     Returns:
-        Comparisons by name: `run-static`, `gated`, `event`, `noisy-event`.
+        Comparisons by name: `run-static`, `gated`, `event`, `noisy-event`; without the last, which is for cells that are alike, where
+        the cell's numbers vary.
 
     Raises:
         ValueError: if an argument is out of its range.
@@ -78,18 +80,22 @@ def fair_comparisons(
         GatedWrite.name: GatedWrite(hold, cell),
     }
     if registers:
-        fair |= {EventWrite.name: EventWrite(hold, error), NoisyEventWrite.name: NoisyEventWrite(hold)}
+        fair[EventWrite.name] = EventWrite(hold, error)
+    if registers and not cell.varied:
+        fair[NoisyEventWrite.name] = NoisyEventWrite(hold)
     return fair
 
 
 def named_comparisons(
-    compare: Sequence[Comparable] | Mapping[str, Comparable] | None, cell: ArrheniusCell, steps: int | None = None
+    compare: Sequence[Comparable] | Mapping[str, Comparable] | Callable[[ArrheniusCell], Any] | None,
+    cell: ArrheniusCell,
+    steps: int | None = None,
 ) -> dict[str, AbstractComparison]:
     """Comparisons by name, from whatever `compare=` was given.
 
     Args:
         compare: barriers, comparisons or names, in a sequence (called by their own names) or a dict by name; None for a
-            static barrier at ten years' retention.
+            static barrier at ten years' retention; a function of the cell that returns one of these.
         cell: the memory cell.
         steps: number of steps of the run, which the names of memories that hold for it need.
 
@@ -99,6 +105,8 @@ def named_comparisons(
     Raises:
         ValueError: for an unknown name, a name that needs `steps`, or two comparisons of one name.
     """
+    if callable(compare):
+        return named_comparisons(compare(cell), cell, steps)
     if compare is None:
         compare = (STATIC,)
     if isinstance(compare, str):
@@ -130,4 +138,7 @@ def _comparison(one: Comparable, cell: ArrheniusCell, steps: int | None) -> Abst
             f'"{one}" holds for the run only, so the length of the run must be known: pass '
             "compare=limjax.fair_comparisons(cell, steps=...), or one of its entries."
         )
-    return fair_comparisons(cell, steps)[one]
+    fair = fair_comparisons(cell, steps)
+    if one not in fair:
+        raise ValueError(ALIKE)
+    return fair[one]

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from limjax.barrier_state import BarrierValue
+from limjax.blocks import Blocks
 from limjax.comparisons.base import AbstractComparison, StepRecord, checked_hold, gate_work, init_register
 from limjax.comparisons.register import whole_levels
 from limjax.ledger import VALID_FROM_BARRIER
@@ -13,6 +14,12 @@ from limjax.physics.actuation import free_energy_slope
 from limjax.physics.cell import ArrheniusCell
 
 _ITERATIONS = 6
+
+ALIKE = (
+    'The comparison "noisy-event" is for cells that are alike, and these differ within an array: compare with the others, '
+    "limjax.fair_comparisons(cell, steps)."
+)
+"""What is said where its cells are not."""
 
 
 class NoisyEventWrite(AbstractComparison):
@@ -34,7 +41,7 @@ class NoisyEventWrite(AbstractComparison):
         hold: barrier between writes, B_h [kT].
 
     Raises:
-        ValueError: if `hold` is not a positive number.
+        ValueError: if `hold` is not one positive number; in `learning_in_memory`, for cells that differ within an array.
 
     Example:
         >>> from limjax import ArrheniusCell
@@ -52,9 +59,11 @@ class NoisyEventWrite(AbstractComparison):
 
     def __init__(self, hold: ArrayLike):
         self.hold = checked_hold(hold)
+        if self.hold.ndim:
+            raise ValueError(f"hold must be one number: the writes to an array share a barrier. {ALIKE}")
 
-    def init(self, params: PyTree) -> PyTree:
-        return init_register(params)
+    def init(self, params: PyTree, layout: Blocks) -> PyTree:
+        return init_register(params, layout)
 
     def charge(self, step: StepRecord, state: PyTree) -> tuple[BarrierValue, BarrierValue, Any]:
         cell, layout = step.inputs.cell, step.layout

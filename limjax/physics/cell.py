@@ -29,7 +29,9 @@ class ArrheniusCell(eqx.Module):
     each way. A request of $d$ levels needs the affinity $F = 2\,\mathrm{asinh}(d/2g)$, dissipates $Q = dF$ and
     scatters by the activity $A = \sqrt{d^2 + 4g^2}$.
 
-    All numbers are leaves: they can be differentiated, mapped over and changed without recompiling.
+    All numbers are leaves: they can be differentiated, mapped over and changed without recompiling. All but the step time may vary
+    from device to device: an array broadcasts against every parameter array the cell serves (one number per parameter, per column, or
+    per row with shape (rows, 1)); `limjax.learning_in_memory` takes a cell for each layer.
 
     Args:
         lsb: one level in weight units; a power of two keeps weights exactly on the ladder. [weight/level]
@@ -54,13 +56,13 @@ class ArrheniusCell(eqx.Module):
     $QA/d^2 \ge 2$.
     """
 
-    lsb: Float[Array, "*s"]
-    attempt_rate: Float[Array, "*s"]
+    lsb: Float[Array, "..."]
+    attempt_rate: Float[Array, "..."]
     step_time: Float[Array, "*s"]
-    temperature: Float[Array, "*s"]
-    recovery: Float[Array, "*s"]
-    min_barrier: Float[Array, "*s"]
-    max_barrier: Float[Array, "*s"]
+    temperature: Float[Array, "..."]
+    recovery: Float[Array, "..."]
+    min_barrier: Float[Array, "..."]
+    max_barrier: Float[Array, "..."]
     levels: Float[Array, "2"] | None
 
     def __init__(
@@ -76,12 +78,14 @@ class ArrheniusCell(eqx.Module):
         levels: tuple[int, int] | None = None,
         bits: WholeNumber | None = None,
     ):
-        def positive(value, name, remedy):
-            return checked_leaf(value, name, low=0.0, open_low=True, remedy=remedy)
+        def positive(value, name, remedy, single=False):
+            return checked_leaf(value, name, low=0.0, open_low=True, remedy=remedy, single=single)
 
         self.lsb = positive(lsb, "lsb", "It is the weight of one level, for example 2**-10.")
         self.attempt_rate = positive(attempt_rate, "attempt_rate", "It is k0 in 1/s, for example 1e9.")
-        self.step_time = positive(step_time, "step_time", "It is the duration of one step in s, for example 1e-3.")
+        self.step_time = positive(
+            step_time, "step_time", "It is the duration of one step in s, for example 1e-3.", True
+        )
         self.temperature = positive(temperature, "temperature", "Room temperature is 300.0 K.")
         self.recovery = checked_leaf(
             recovery, "recovery", low=0.0, high=1.0, remedy="0 means every raise is paid, 1 a reversible driver."
@@ -89,17 +93,22 @@ class ArrheniusCell(eqx.Module):
         barrier_remedy = "Barriers are in kT; 10 is open for training and 50 holds a bit for ten years."
         self.min_barrier = checked_leaf(min_barrier, "min_barrier", low=0.0, remedy=barrier_remedy)
         self.max_barrier = checked_leaf(max_barrier, "max_barrier", low=0.0, open_low=True, remedy=barrier_remedy)
-        if isinstance(min_barrier, int | float) and isinstance(max_barrier, int | float) and min_barrier >= max_barrier:
+        if not isinstance(self.min_barrier + self.max_barrier, jax.core.Tracer) and bool(
+            jnp.any(self.min_barrier >= self.max_barrier)
+        ):
             raise ValueError(f"min_barrier must be below max_barrier, got {min_barrier} and {max_barrier} kT.")
         if bits is not None:
             if levels is not None:
                 raise ValueError(f"Give levels or bits, not both; got levels={levels!r} and bits={bits!r}.")
             bits = whole_number(bits, "bits", 1, 24, said="from 1 to 24 (what float32 counts exactly)")
             levels = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
-        if levels is not None and not levels[0] < levels[1]:
-            raise ValueError(f"levels must be (lowest, highest) with lowest < highest, got {levels!r}.")
-        remedy = "They are level numbers, for example levels=(-128, 127)."
-        self.levels = None if levels is None else checked_leaf(list(levels), "levels", remedy=remedy)
+        self.levels = None if levels is None else _checked_range(levels)
+
+    @property
+    def varied(self) -> dict[str, Float[Array, "..."]]:
+        """The numbers that differ between the cells of one array, by name; none for cells that are all alike."""
+        names = ("lsb", "attempt_rate", "temperature", "recovery", "min_barrier", "max_barrier")
+        return {name: value for name in names if (value := getattr(self, name)).ndim}
 
     def clip_levels(self, level: Float[Array, "..."]) -> Float[Array, "..."]:
         """The nearest position the cell can hold; the same position for a cell without a range.
@@ -347,6 +356,18 @@ class ArrheniusCell(eqx.Module):
     def _operands(self, drift, barrier):
         drift = _floating(drift)
         return drift, self.log_exchange(jnp.asarray(barrier, drift.dtype))
+
+
+def _checked_range(levels) -> Float[Array, "2"]:
+    """Lowest and highest level."""
+    try:
+        lowest, highest = levels
+        is_range = bool(lowest < highest)
+    except (TypeError, ValueError):
+        is_range = False
+    if not is_range:
+        raise ValueError(f"levels must be (lowest, highest) with lowest < highest, got {levels!r}.")
+    return checked_leaf(list(levels), "levels", remedy="They are level numbers, for example levels=(-128, 127).")
 
 
 def _floating(value: ArrayLike) -> Float[Array, "..."]:

@@ -161,9 +161,7 @@ def member_key(key_words: UInt32[Array, "2"], arrays: Sequence[Array]) -> UInt32
     Returns:
         Key words.
     """
-    # One number of each is enough to be mapped over; an empty array has none, and draws nothing.
-    firsts = [jax.lax.stop_gradient(x).reshape(-1)[0].astype(jnp.float32) for x in arrays if x.size]
-    return _member_key(key_words, sum(firsts)) if firsts else key_words
+    return _member_key(key_words, jax.lax.stop_gradient(list(arrays)))
 
 
 def _varying(x) -> frozenset:
@@ -181,19 +179,19 @@ def folded(key_words: UInt32[Array, "2"], number: Integer[Array, ""] | int) -> U
 
 
 @jax.custom_batching.custom_vmap
-def _member_key(key_words, like):
-    del like
+def _member_key(key_words, arrays):
+    del arrays
     return key_words
 
 
 @_member_key.def_vmap
-def _member_key_rule(axis_size, is_mapped, key_words, like):
+def _member_key_rule(axis_size, is_mapped, key_words, arrays):
     if is_mapped[0]:
         return key_words, True
-    if not is_mapped[1]:
+    if not any(is_mapped[1]):
         return key_words, False
     # Outer maps first: they see this call, and their members' keys are folded once more here.
-    key_words = _member_key(key_words, like[0])
+    key_words = _member_key(key_words, [x[0] if mapped else x for x, mapped in zip(arrays, is_mapped[1])])
     return jax.vmap(folded, (None, 0))(key_words, jnp.arange(axis_size)), True
 
 

@@ -17,6 +17,11 @@ def compute_dtype(dtype) -> jnp.dtype:
     return jnp.dtype("float64") if jnp.dtype(dtype) == jnp.dtype("float64") else jnp.dtype("float32")
 
 
+def broadcasting() -> Any:
+    """Where numbers of single devices meet arrays of them: meant, also for users who have JAX refuse it (`jax_numpy_rank_promotion`)."""
+    return jax.numpy_rank_promotion("allow")
+
+
 def as_leaf(value) -> Float[Array, "..."]:
     """The value as a strongly typed float array, so that it can be differentiated and changed without recompiling."""
     if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jnp.floating):
@@ -33,6 +38,7 @@ def checked_leaf(
     low: float = -math.inf,
     high: float = math.inf,
     open_low: bool = False,
+    single: bool = False,
 ) -> Float[Array, "..."]:
     """`as_leaf` with a range check: at once for a known value, at run time for a traced one.
 
@@ -43,6 +49,7 @@ def checked_leaf(
         low: smallest value allowed.
         high: largest value allowed.
         open_low: whether `low` itself is refused.
+        single: whether an array is refused, as a number that all cells share.
 
     Returns:
         The value as an array.
@@ -68,6 +75,8 @@ def checked_leaf(
         leaf = as_leaf(value)
     except (TypeError, ValueError, OverflowError):
         raise ValueError(message(repr(value))) from None
+    if single and leaf.ndim:
+        raise ValueError(f"{name} must be one number for all cells, got an array of shape {leaf.shape}. {remedy}")
     if isinstance(leaf, jax.core.Tracer):
         return eqx.error_if(leaf, is_wrong(leaf, jnp), message("a traced value outside that"))
     # Checked in float64 as the user wrote it: float32 would already have turned 1e-50 into 0 and 1e40 into inf.

@@ -12,7 +12,8 @@ from jaxtyping import Array, Float, Integer, PyTree
 
 from limjax.barriers.base import AbstractBarrier
 from limjax.ledger import Ledger, get_ledger
-from limjax.optimizer import Hops, LearningInMemoryState, learning_in_memory, snap
+from limjax.levels import snap
+from limjax.optimizer import Hops, LearningInMemoryState, learning_in_memory
 from limjax.physics.cell import ArrheniusCell
 from limjax.physics.checkpointing import checkpointed_loop
 from limjax.physics.validation import INT32_MAX, whole_number

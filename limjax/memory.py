@@ -1,0 +1,263 @@
+"""One memory: cells under one barrier, their ledger and what they are compared with; what wraps an optimizer is outside."""
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, ArrayLike, Float, PyTree, UInt32
+
+from limjax.barrier_state import init_barrier
+from limjax.barriers.base import AbstractBarrier, BarrierInputs
+from limjax.blocks import Blocks
+from limjax.comparisons.base import AbstractComparison, ChargedComparison
+from limjax.comparisons.names import Comparable, named_comparisons
+from limjax.comparisons.noisy_event import ALIKE, NoisyEventWrite
+from limjax.hyperparameters import Numbers, copied
+from limjax.leaves import (
+    Frozen,
+    LeafInfo,
+    check_parameters,
+    check_variation,
+    flatten_updates,
+    frozen_leaves,
+    known_leaves,
+    leaf_infos,
+    part_of_tree,
+    skipped_step,
+)
+from limjax.ledger import TRACKED, init_ledger
+from limjax.optimizer_state import charge_optimizer, stored_arrays
+from limjax.physics.cell import ArrheniusCell
+from limjax.physics.random import folded, key_words, member_key
+from limjax.physics.validation import broadcasting, compute_dtype
+from limjax.step import Hops, LearningInMemoryState, memory_step, to_levels, wide
+
+Compare = Sequence[Comparable] | Mapping[str, Comparable] | Callable[[ArrheniusCell], Any] | None
+"""What a run is compared with: see `limjax.learning_in_memory`."""
+
+
+class Memory:
+    """Cells under one barrier, with a ledger: `init` makes their state, `request` and `tilt` take a step.
+
+    The arguments are those of `limjax.learning_in_memory` and `limjax.gradient_tilt`.
+    """
+
+    def __init__(
+        self,
+        cell: ArrheniusCell,
+        barrier: AbstractBarrier,
+        *,
+        hops: Hops,
+        key: Array | None,
+        granularity: str,
+        compare: Compare,
+        compensated: bool,
+        track: Sequence[str],
+        frozen: Frozen | None,
+        optimizer: optax.GradientTransformation | None = None,
+        optimizer_memory: tuple[ArrheniusCell, AbstractBarrier] | None = None,
+        coupling: ArrayLike | None = None,
+    ):
+        named = named_comparisons(compare, cell)
+        self._tracked = _tracked(granularity, track)
+        self._words = _words(hops, key)
+        self._made = Numbers((cell, barrier, named) if coupling is None else (cell, barrier, named, coupling))
+        self._varied = _varied(cell, barrier, named)
+        if coupling is not None and jnp.ndim(coupling):
+            self._varied["coupling"] = jnp.asarray(coupling)
+        self._hops: Hops = hops
+        self._compensated, self._frozen = compensated, frozen
+        self._optimizer, self._optimizer_memory = optimizer, optimizer_memory
+        if optimizer_memory is not None and (different := _varied(*optimizer_memory, {})):
+            raise ValueError(
+                f"The optimizer's own state is kept in cells that are alike: {', '.join(different)} of optimizer_memory must be "
+                "one number."
+            )
+
+    def init(self, params: PyTree, inner_state: Any) -> LearningInMemoryState:
+        """The state before the first step.
+
+        Args:
+            params: parameters, masked where another memory holds them.
+            inner_state: state of the wrapped optimizer; without one the coupling takes its place.
+
+        Returns:
+            The state.
+
+        Raises:
+            TypeError: for a parameter that is no float array.
+            ValueError: for numbers of cells that do not fit the parameters.
+        """
+        check_parameters(params)
+        check_variation(params, self._varied)
+        self._made.used_for(params)
+        cell, barrier, named, *coupling = self._made.copies()
+        leaves = jax.tree.leaves(params)
+        layout = Blocks(leaves, not any(map(_is_split, leaves)), bool(self._varied))
+        memory, memory_leaves = None, None
+        if self._optimizer_memory is not None:
+            assert self._optimizer is not None
+            state_leaves = stored_arrays(self._optimizer, inner_state, leaf_infos(params))
+            memory_cell, memory_barrier = self._optimizer_memory
+            memory = copied((memory_cell, init_barrier(memory_barrier, state_leaves, Blocks(state_leaves))))
+            memory_leaves = len(state_leaves)
+        ledger = init_ledger(
+            params,
+            track=self._tracked,
+            compensated=self._compensated,
+            actuation_per_parameter=barrier.scope == "parameter" or layout.varied,
+            noisy=self._hops != "mean",
+            has_range=cell.levels is not None,
+            compare=tuple(named),
+            optimizer_leaves=memory_leaves,
+            packed=layout.packed,
+        )
+        return LearningInMemoryState(
+            ledger=ledger,
+            cell=cell,
+            # Copied: an array that stands in two places of a state could not be donated.
+            barrier=copied(init_barrier(barrier, params, layout)),
+            compare={
+                name: copied(ChargedComparison(policy, policy.init(params, layout))) for name, policy in named.items()
+            },
+            optimizer_memory=memory,
+            key=None if self._words is None else _own_key(self._words, params),
+            inner=coupling[0] if coupling else inner_state,
+            given=self._made.flat(),
+        )
+
+    def request(
+        self,
+        state: LearningInMemoryState,
+        gradient: PyTree,
+        updates: PyTree,
+        params: PyTree | None,
+        value: Any,
+        inner_states: tuple[Any, Any],
+    ) -> tuple[PyTree, LearningInMemoryState]:
+        """A step in which every cell is asked for the update that an optimizer computed.
+
+        Args:
+            state: the state.
+            gradient: what the optimizer was given.
+            updates: what it asks for.
+            params: the parameters, or None.
+            value: the loss, or None.
+            inner_states: the optimizer's state before and after.
+
+        Returns:
+            What the cells deliver, and the new state.
+        """
+        after = inner_states[1]
+        state = self._made.into(state)
+        cell, infos = state.cell, self._infos(state, params, updates)
+        given, unflatten = flatten_updates(updates, infos)
+        still = frozen_leaves(self._frozen, infos)
+        leaves = [_or_zeros(u, i) if not f else _or_zeros(None, i) for u, i, f in zip(given, infos, still)]
+        still = tuple(f or u is None for u, f in zip(given, still))
+        with broadcasting():
+            drift = [to_levels(u, cell) for u in leaves]
+        gradients = [_or_zeros(g, i) for g, i in zip(flatten_updates(gradient, infos)[0], infos)]
+        inputs = BarrierInputs(state.ledger.steps, _loss(value), drift, gradients, cell)
+        memory, memory_heat = state.optimizer_memory, None
+        if memory is not None:
+            assert self._optimizer is not None
+            old, now = (stored_arrays(self._optimizer, inner, infos) for inner in inner_states)
+            memory, memory_heat = charge_optimizer(memory, old, now, inputs)
+        moved, new = self._step(state, inputs, None, leaves, params, still, memory_heat)
+        new = new._replace(inner=after, optimizer_memory=memory)
+        skipped = skipped_step(after)
+        if skipped is not None:
+            moved = [jnp.where(skipped, jnp.zeros_like(m), m) for m in moved]
+            new = jax.tree.map(lambda old, now: jnp.where(skipped, old, now), state._replace(inner=after), new)
+        return unflatten([None if u is None else m for u, m in zip(given, moved)]), new
+
+    def tilt(
+        self, state: LearningInMemoryState, gradient: PyTree, params: PyTree | None, value: Any
+    ) -> tuple[PyTree, LearningInMemoryState]:
+        """A step in which the gradient tilts the cells.
+
+        Args:
+            state: the state.
+            gradient: gradient of the loss.
+            params: the parameters, or None.
+            value: the loss, or None.
+
+        Returns:
+            What the cells deliver, and the new state.
+        """
+        state = self._made.into(state)
+        cell, coupling, infos = state.cell, state.inner, self._infos(state, params, gradient)
+        given, unflatten = flatten_updates(gradient, infos)
+        leaves = [_or_zeros(g, i) for g, i in zip(given, infos)]
+        still = tuple(f or g is None for g, f in zip(given, frozen_leaves(self._frozen, infos)))
+        with broadcasting():
+            scale = coupling * cell.lsb
+            half_tilts = [-0.5 * wide(g) * scale.astype(compute_dtype(g.dtype)) for g in leaves]
+        half_tilts = [jnp.zeros_like(tilt) if f else tilt for tilt, f in zip(half_tilts, still)]
+        inputs = BarrierInputs(state.ledger.steps, _loss(value), None, leaves, cell)
+        moved, new = self._step(state, inputs, half_tilts, leaves, params, still)
+        return unflatten([None if g is None else m for g, m in zip(given, moved)]), new
+
+    def _step(self, state, inputs, half_tilts, leaves, params, still, optimizer_heat=None):
+        with broadcasting() if self._varied else contextlib.nullcontext():
+            return memory_step(state, inputs, half_tilts, leaves, params, self._hops, still, optimizer_heat)
+
+    def _infos(self, state: LearningInMemoryState, params, updates) -> Sequence[LeafInfo]:
+        ledger = state.ledger
+        return known_leaves(ledger.per_leaf.total.shape[-1], ledger.start, params, self._made.leaves, updates)
+
+
+def _varied(cell: ArrheniusCell, barrier: AbstractBarrier, named: Mapping[str, AbstractComparison]) -> dict[str, Array]:
+    """The numbers that differ between the cells of one parameter array, by what the user calls them."""
+    varied = dict(cell.varied) | {f"{name} of {type(barrier).__name__}": v for name, v in barrier.varied.items()}
+    for label, comparison in named.items():
+        varied |= {f"{name} of the comparison {label!r}": v for name, v in comparison.varied.items()}
+    if cell.varied and any(isinstance(comparison, NoisyEventWrite) for comparison in named.values()):
+        raise ValueError(ALIKE)
+    return varied
+
+
+def _words(hops: Hops, key: Array | None) -> UInt32[Array, "2"] | None:
+    if hops not in ("mean", "gaussian", "exact"):
+        raise ValueError(f'hops must be "mean", "gaussian" or "exact", got {hops!r}.')
+    if hops == "mean":
+        return None
+    if key is None:
+        raise ValueError(f'hops="{hops}" draws random hops: pass key=jax.random.key(0), or use hops="mean".')
+    return key_words(key)
+
+
+def _tracked(granularity: str, track: Sequence[str]) -> tuple[str, ...] | None:
+    """What is kept per parameter; None for nothing at all, not even the start."""
+    if granularity not in ("parameter", "leaf"):
+        raise ValueError(f'granularity must be "parameter" or "leaf", got {granularity!r}.')
+    if isinstance(track, str) or not set(track) <= set(TRACKED):
+        raise ValueError(f'track must name some of {", ".join(TRACKED)}, got {track!r}; for example track=("heat",).')
+    return None if granularity == "leaf" else tuple(name for name in TRACKED if name in track)
+
+
+def _own_key(words: UInt32[Array, "2"], params: PyTree) -> UInt32[Array, "2"]:
+    """A copy of the key, told apart between the parts of a masked tree and the members of a `jax.vmap`."""
+    words = jnp.array(words, copy=True)
+    part = part_of_tree(params)
+    if part is not None:
+        words = folded(words, part)
+    return member_key(words, [leaf for leaf in jax.tree.leaves(params) if isinstance(leaf, jax.Array)])
+
+
+def _is_split(leaf: Any) -> bool:
+    """Whether an array's type says that it is split over devices: on a mesh with explicit axes, where it cannot be made flat."""
+    spec = jax.typeof(leaf).sharding.spec if isinstance(leaf, jax.Array) else ()
+    return any(axis is not None for axis in spec)
+
+
+def _or_zeros(leaf, info: LeafInfo):
+    return jnp.zeros(info.shape, info.dtype) if leaf is None else leaf
+
+
+def _loss(value) -> Float[Array, ""] | None:
+    return None if value is None else jnp.asarray(value, jnp.result_type(float))
