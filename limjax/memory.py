@@ -157,6 +157,8 @@ class Memory:
         given, unflatten = flatten_updates(updates, infos)
         still = frozen_leaves(self._frozen, infos)
         leaves = [_or_zeros(u, i) if not f else _or_zeros(None, i) for u, i, f in zip(given, infos, still)]
+        # A half-precision update is one array for whom it is handed to and for the ledger: fused apart, XLA rounds it twice.
+        leaves = [jax.lax.optimization_barrier(u) if jnp.finfo(u.dtype).bits == 16 else u for u in leaves]
         still = tuple(f or u is None for u, f in zip(given, still))
         with broadcasting():
             drift = [to_levels(u, cell) for u in leaves]

@@ -185,10 +185,10 @@ def leaf_sums(entries: dict[str, BarrierValue], layout: Blocks) -> dict[str, Flo
 
 def wide(x: Array) -> Float[Array, "..."]:
     """The array in the dtype in which heat is computed."""
-    kind, same = jnp.finfo(x.dtype), x.astype(compute_dtype(x.dtype))
-    # XLA keeps more digits of a half-precision result than it has, where it is widened again: what is charged would not be what is
-    # handed out.
-    return same if kind.bits > 16 else jax.lax.reduce_precision(same, kind.nexp, kind.nmant)
+    same = x.astype(compute_dtype(x.dtype))
+    # XLA keeps more digits of a bfloat16 than it has, where it is widened again: what is charged would not be what is handed out. Not
+    # for float16, whose subnormal numbers this would drop.
+    return jax.lax.reduce_precision(same, 8, 7) if x.dtype == jnp.bfloat16 else same
 
 
 def to_levels(update: Array, cell: ArrheniusCell) -> Float[Array, "..."]:
