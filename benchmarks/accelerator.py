@@ -15,7 +15,7 @@ import pathlib
 import jax
 
 from limjax.benchmarks import measure_activities, measure_memory, measure_samplers, measure_steps, measure_training
-from limjax.benchmarks.steps import compiled_step, step_modes
+from limjax.benchmarks.steps import compiled_step, step_modes, steps_per_wait
 from limjax.cli.bench_session import machine
 from limjax.tasks.char_transformer import char_transformer
 
@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("--context", type=int, default=256)
     parser.add_argument("--out", type=pathlib.Path)
     options = parser.parse_args()
-    content = machine()
+    content = machine() | {"steps_per_wait": steps_per_wait()}
     path = options.out or RESULTS / f"bench_{jax.devices()[0].platform}.json"
 
     def save(part, rows):

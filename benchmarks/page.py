@@ -44,8 +44,14 @@ def steps(bench: dict) -> list[str]:
     modes = list(dict.fromkeys(r["mode"] for r in rows))
     at = {(r["mode"], r["parameters"]): r for r in rows}
     lines = ["Nanoseconds per parameter of one step on one array, and the ratio to bare Adam of the same size:", ""]
+    if not bench["device"].startswith("cpu") and bench.get("steps_per_wait", 1) == 1:
+        lines.insert(
+            1,
+            "Every step is waited for before the next is started, which adds some tenths of a millisecond to each time.",
+        )
+    digits = 2 if bench["device"].startswith("cpu") else 4
     cells = [
-        [mode, *(f"{at[mode, n]['nanoseconds_per_parameter']:.2f} ({at[mode, n]['ratio']:.2f}x)" for n in sizes)]
+        [mode, *(f"{at[mode, n]['nanoseconds_per_parameter']:.{digits}f} ({at[mode, n]['ratio']:.2f}x)" for n in sizes)]
         for mode in modes
     ]
     lines += table(["mode", *(f"{n:,}" for n in sizes)], cells)
