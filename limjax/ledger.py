@@ -207,9 +207,11 @@ def init_ledger(
     rows += [f"compare/{name}/{what}" for name in compare for what in ("heat", "actuation")]
 
     def block_sum(name):
-        # Saturations are whole numbers: a plain float32 sum of ones is exact up to 16.7 million steps.
-        zeros = blocks_or_placeholder(params, Blocks(leaves, packed).zeros(leaves))
-        return CompensatedSum.zeros(zeros, compensated and name != "saturated")
+        zeros = Blocks(leaves, packed).zeros(leaves)
+        if name == "saturated":
+            # A number of steps, and counted as they are: a float32 sum of ones stops at 16.7 million.
+            zeros = [jnp.zeros_like(block, dtype=jnp.int32) for block in zeros]
+        return CompensatedSum.zeros(blocks_or_placeholder(params, zeros), compensated and name != "saturated")
 
     optimizer_heat = None
     if optimizer_leaves is not None:

@@ -402,6 +402,18 @@ def test_mixed_precision_and_nothing_at_all():
         assert jax.tree.structure(updates) == jax.tree.structure(empty)
 
 
+def test_saturations_are_counted_beyond_what_float32_counts():
+    opt = limjax.learning_in_memory(optax.sgd(1.0), limjax.ArrheniusCell(attempt_rate=1e3), OPEN, compare=())
+    state = opt.init(jnp.ones(3))
+    count = state.ledger.blocks["saturated"]
+    many = count._replace(total=[jnp.full_like(x, 2**24) for x in count.total])
+    blocks = state.ledger.blocks | {"saturated": many}
+    state = state._replace(ledger=eqx.tree_at(lambda ledger: ledger.blocks, state.ledger, blocks))
+    for _ in range(3):
+        _, state = opt.update(jnp.ones(3), state)
+    assert limjax.per_parameter(ledger_of(state), "saturated").tolist() == [2**24 + 3] * 3
+
+
 # Donated buffers.
 
 

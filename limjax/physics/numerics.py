@@ -246,7 +246,7 @@ class CompensatedSum(NamedTuple):
     def add(self, value: PyTree) -> "CompensatedSum":
         """The sums with `value`, of the same structure, added; the order of the operations is the algorithm."""
         if self.residual is None:
-            return CompensatedSum(jax.tree.map(jnp.add, self.total, value), None)
+            return CompensatedSum(jax.tree.map(lambda old, x: old + x.astype(old.dtype), self.total, value), None)
         corrected = jax.tree.map(jnp.add, value, self.residual)
         total = jax.tree.map(jnp.add, self.total, corrected)
         residual = jax.tree.map(lambda new, increment, old: increment - (new - old), total, corrected, self.total)
