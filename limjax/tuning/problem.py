@@ -141,7 +141,7 @@ class Problem:
             design: what may be changed.
             seed: whole number.
             data: of `data`.
-            hops: "gaussian" for pathwise gradients through the noise; "mean" has none, "exact" no derivative of it.
+            hops: "gaussian" or "exact" for gradients through the noise; "mean" has none.
             window: None differentiates through the whole run; a number cuts the derivative of the weights every so
                 many steps, and the loss is then the mean over the ends of the windows.
 
