@@ -60,6 +60,7 @@ class Memory:
         optimizer: optax.GradientTransformation | None = None,
         optimizer_memory: tuple[ArrheniusCell, AbstractBarrier] | None = None,
         coupling: ArrayLike | None = None,
+        max_move: float | None = None,
     ):
         named = named_comparisons(compare, cell)
         self._tracked = _tracked(granularity, track)
@@ -69,7 +70,7 @@ class Memory:
         if coupling is not None and jnp.ndim(coupling):
             self._varied["coupling"] = jnp.asarray(coupling)
         self._hops: Hops = hops
-        self._compensated, self._frozen = compensated, frozen
+        self._compensated, self._frozen, self._max_move = compensated, frozen, max_move
         self._optimizer, self._optimizer_memory = optimizer, optimizer_memory
         if optimizer_memory is not None and (different := _varied(*optimizer_memory, {})):
             raise ValueError(
@@ -206,7 +207,9 @@ class Memory:
 
     def _step(self, state, inputs, half_tilts, leaves, params, still, optimizer_heat=None):
         with broadcasting() if self._varied else contextlib.nullcontext():
-            return memory_step(state, inputs, half_tilts, leaves, params, self._hops, still, optimizer_heat)
+            return memory_step(
+                state, inputs, half_tilts, leaves, params, self._hops, still, optimizer_heat, self._max_move
+            )
 
     def _infos(self, state: LearningInMemoryState, params, updates) -> Sequence[LeafInfo]:
         ledger = state.ledger

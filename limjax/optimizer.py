@@ -178,6 +178,7 @@ def gradient_tilt(
     compensated: bool = True,
     track: Sequence[str] = TRACKED,
     frozen: Frozen | None = None,
+    max_move: float | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     r"""The memory array as the optimizer: the gradient tilts the cells and the barrier is the learning rate.
 
@@ -186,6 +187,9 @@ def gradient_tilt(
     noise, about lr L'' kT per parameter and step, at rest too. The stationary state is $e^{-sL}$ while lr L'' << 1; in a
     bowl its variance is 1/(1 - lr L''/2) times larger. Where the tilt exceeds the barrier, $|F|/2 > B$, the hop
     rate is held at the attempt rate k0 (there is no barrier left to lower) and the ledger counts the step as saturated.
+
+    The gradient is that of the step's start. Where the tilt is large and the loss curved, a cell would feel it turn on its way; frozen
+    over the step it is thrown far past the minimum once lr L'' cosh(F/2) exceeds 2. `max_move` bounds the mean move.
 
     Args:
         cell: the memory cell of each parameter.
@@ -198,12 +202,14 @@ def gradient_tilt(
         compensated: as in `learning_in_memory`.
         track: as in `learning_in_memory`.
         frozen: as in `learning_in_memory`.
+        max_move: largest mean move of a cell in a step [levels], above 0: a driver that holds the tilt below 2 asinh(max_move/2g).
+            The heat is that of the tilt applied, and the ledger counts such steps as saturated. None leaves only the barrier.
 
     Returns:
         An optax transformation that needs no optimizer and no learning rate.
 
     Raises:
-        ValueError: for a coupling that is not positive, an unknown mode, or a missing key.
+        ValueError: for a coupling or `max_move` that is not positive, an unknown mode, or a missing key.
 
     Example:
         >>> import jax.numpy as jnp, limjax
@@ -218,9 +224,12 @@ def gradient_tilt(
     coupling = checked_leaf(
         coupling, "coupling", low=0.0, open_low=True, remedy="It is kT of tilt per unit of loss, for example 100.0."
     )
+    if max_move is not None:
+        remedy = "It is the largest mean move in a step in levels, for example 10.0."
+        max_move = float(checked_leaf(max_move, "max_move", low=0.0, open_low=True, remedy=remedy, single=True))
     memory = Memory(
         cell, barrier, hops=hops, key=key, granularity=granularity, compare=compare, compensated=compensated, track=track,
-        frozen=frozen, coupling=coupling,
+        frozen=frozen, coupling=coupling, max_move=max_move,
     )  # fmt: skip
 
     def init(params: PyTree) -> LearningInMemoryState:

@@ -55,6 +55,7 @@ def memory_step(
     hops: Hops,
     still: tuple[bool, ...],
     optimizer_heat: Float[Array, "state_leaves"] | None = None,
+    max_move: float | None = None,
 ) -> tuple[list[Array], LearningInMemoryState]:
     """One step of the memory: move the barrier, charge every cell, draw the hops."""
     cell, ledger = state.cell, state.ledger
@@ -68,7 +69,7 @@ def memory_step(
         assert inputs.drift is not None
         drifts, held = layout.pack(inputs.drift), None
     else:
-        tilted = [_tilted_drift(*item) for item in zip(layout.pack(half_tilts), heights, log_exchanges)]
+        tilted = [_tilted_drift(*item, max_move) for item in zip(layout.pack(half_tilts), heights, log_exchanges)]
         drifts, held = [drift for drift, _ in tilted], [is_held for _, is_held in tilted]
     responses = [numerics.cell_response(*item) for item in zip(drifts, log_exchanges)]
     affinities = [affinity for affinity, _ in responses]
@@ -125,8 +126,11 @@ def memory_step(
     return moved, state._replace(ledger=ledger, barrier=barrier, compare=compare)
 
 
-def _tilted_drift(half_tilt, barrier, log_exchange):
-    """Mean move 2g sinh(F/2) of a tilted cell [levels], and where the tilt was held at the barrier."""
+def _tilted_drift(half_tilt, barrier, log_exchange, max_move=None):
+    """Mean move 2g sinh(F/2) of a tilted cell [levels], and where the tilt was held: at the barrier, or at the largest move."""
+    if max_move is not None:
+        move = jnp.full(jnp.shape(log_exchange), max_move, log_exchange.dtype)
+        barrier = jnp.minimum(barrier, 0.5 * numerics.cell_response(move, log_exchange)[0])
     held = jnp.clip(half_tilt, -barrier, barrier)
     is_small = jnp.abs(held) < 1
     direct = 2 * jnp.exp(log_exchange) * jnp.sinh(jnp.where(is_small, held, 1.0))

@@ -243,3 +243,38 @@ def test_range_is_kept():
     updates, state = opt.update(jnp.asarray([-5.0, -5.0, 5.0]), opt.init(params), params)
     np.testing.assert_array_equal(params + updates, [0.5, 0.5, -0.5])
     assert limjax.total(limjax.get_ledger(state), "range_clipped") == 3
+
+
+@pytest.mark.parametrize("hops", ["mean", "exact"])
+def test_largest_move_keeps_a_curved_loss_from_throwing_cells_off(hops):
+    """A bowl with lr L'' of 5: 32 levels from its minimum a cell is thrown a million; with a bound it settles within it."""
+    cell, barrier = limjax.ArrheniusCell(lsb=2**-6), limjax.StaticBarrier(13.0)
+    curvature = 2.0
+    coupling = 5.0 / (float(cell.exchange(13.0)) * 2**-12 * curvature)
+
+    def run(max_move, steps=40):
+        opt = limjax.gradient_tilt(
+            cell, barrier, coupling, hops=hops, key=jax.random.key(0), max_move=max_move, compare=()
+        )
+        w = jnp.full(50, 0.5)
+        state, seen = opt.init(w), []
+        for _ in range(steps):
+            moves, state = jax.jit(opt.update)(curvature * w, state)
+            w = w + moves
+            seen.append(float(jnp.abs(w).mean()) * 2**6)
+        return seen, state
+
+    free, _ = run(None, steps=1)
+    assert free[0] > 1e5
+    bounded, state = run(4.0)
+    assert bounded[-1] < 8 and max(bounded) <= 32
+    assert limjax.total(limjax.get_ledger(state), "saturated") > 0
+    heat, path = (limjax.total(limjax.get_ledger(state), name) for name in ("heat", "path"))
+    assert path <= 40 * 50 * 4.0 * (1 + 1e-5)
+    assert heat <= path * float(cell.affinity(4.0, 13.0)) * (1 + 1e-5)
+
+
+@pytest.mark.parametrize("bad", [0.0, -1.0, float("nan")])
+def test_largest_move_is_positive(bad):
+    with pytest.raises(ValueError, match="max_move must be a finite number above 0"):
+        limjax.gradient_tilt(limjax.ArrheniusCell(), limjax.StaticBarrier(10.0), 1.0, max_move=bad)
