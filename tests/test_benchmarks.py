@@ -62,6 +62,10 @@ def test_times_are_measured():
     assert all(r["seconds"] > 0 for r in steps)
     assert all(r["ratio"] == 1 for r in steps if r["mode"] == "Adam")
     assert all(r["ratio"] > 0 for r in measure_samplers(1000, rounds=1))
+
+
+@pytest.mark.slow
+def test_training_steps_are_measured():
     training = measure_training(rounds=1, steps=2)
     assert training[0]["variant"] == "bare optimizer" and training[0]["ratio"] == 1
 
