@@ -96,11 +96,7 @@ def starts(problem: Problem) -> dict[str, tuple[limjax.AbstractBarrier, bool, fl
     leaves = len(jax.tree.leaves(jax.eval_shape(problem.task.init, jax.random.key(0))))
 
     def rule(granularity):
-        barrier = limjax.LearnedBarrier.from_theory(1.0, problem.steps, granularity=granularity)
-        # The theory's rule with two changes: the price of noise rises over the run, because what is injected late stays, and
-        # it goes with the root of the second moment, which is the curvature as Adam takes it.
-        values = (jnp.asarray(-3.0), jnp.asarray([-3.0, 1.2, -0.25, 0.0]))
-        return eqx.tree_at(lambda b: (b.offset, b.slopes), barrier, values)
+        return limjax.LearnedBarrier.from_law(problem.steps, law=limjax.MomentBarrier(granularity=granularity))
 
     return {
         "spline": (limjax.SplineBarrier(13.5 + fall, problem.steps), False, 0.15),

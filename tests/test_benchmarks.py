@@ -83,6 +83,7 @@ def test_median_of_ratios_and_not_ratio_of_medians():
     assert median_ratio([2.0, 20.0, 6.0], [1.0, 10.0, 1.0]) == 2.0
 
 
+@pytest.mark.slow
 def test_the_command_writes_json(tmp_path, capsys):
     path = tmp_path / "bench.json"
     with pytest.raises(SystemExit) as end:

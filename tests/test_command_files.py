@@ -250,13 +250,13 @@ def test_bench_prints_what_it_cannot_save(capsys, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "files", "is_full"),
     [
-        pytest.param(["cell"], [], False, id="cell"),
+        pytest.param(["cell"], [], False, id="cell", marks=pytest.mark.slow),
         pytest.param(["cell", "--json"], [], True, id="cell as JSON"),
         pytest.param(["--help"], [], True, id="help"),
-        pytest.param(LIMITS, [], False, id="limits"),
-        pytest.param(SIMULATE, ["simulation.json", "trajectories.npz"], False, id="simulate"),
+        pytest.param(LIMITS, [], False, id="limits", marks=pytest.mark.slow),
+        pytest.param(SIMULATE, ["simulation.json", "trajectories.npz"], False, id="simulate", marks=pytest.mark.slow),
         pytest.param(TUNE, ["tune.json", "barrier.json", "tune.npz"], True, id="tune"),
-        pytest.param(PARETO, ["pareto.json", "pareto.npz"], False, id="pareto"),
+        pytest.param(PARETO, ["pareto.json", "pareto.npz"], False, id="pareto", marks=pytest.mark.slow),
     ],
 )
 def test_stdout_that_cannot_be_written_to(tmp_path, words, files, is_full):

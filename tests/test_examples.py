@@ -45,6 +45,7 @@ def test_gradient_tilt_keeps_its_two_laws():
     assert abs(loss - 1.002 * expected) < 4.9 * spread
 
 
+@pytest.mark.slow
 def test_digits_table_writes_its_page(tmp_path):
     run("digits_table.py", "--steps", 3, "--seeds", 2, "--barriers", "", "--out", tmp_path)
     page = (tmp_path / "docs/results/digits.md").read_text()
@@ -57,6 +58,7 @@ def test_digits_table_writes_its_page(tmp_path):
     assert default["options"]["hops"] == "exact"
 
 
+@pytest.mark.slow
 def test_comparisons_writes_its_page(tmp_path):
     run("comparisons.py", "--bits", "10", "--steps", 5, "--seeds", 1, "--out", tmp_path)
     assert "| 2^-10 |" in (tmp_path / "docs/results/comparisons.md").read_text()
@@ -90,6 +92,7 @@ def test_tuned_table_writes_its_page_and_adds_to_it(tmp_path):
     assert "| spline and learning rate: only the barrier |" in page
 
 
+@pytest.mark.slow
 def test_time_front_shows_both_laws(tmp_path):
     run("time_front.py", "--steps", 20, "--held-out", 1, "--points", 9, "--out", tmp_path)
     content = json.loads((tmp_path / "benchmarks/results/time_front.json").read_text())

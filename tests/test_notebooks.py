@@ -15,8 +15,8 @@ NOTEBOOKS = sorted((pathlib.Path(__file__).parents[1] / "notebooks").glob("*.ipy
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 
 
-# A minute each: the first and the newest in every run, the others with the slow tests.
-EVERY_TIME = ("01_ledger", "04_limits")
+# A minute each: the first in every run, the others with the slow tests.
+EVERY_TIME = ("01_ledger",)
 
 
 @pytest.mark.parametrize(

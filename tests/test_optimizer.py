@@ -564,7 +564,8 @@ def test_exact_hops_stay_on_the_ladder_and_inside_the_range():
     opt = limjax.learning_in_memory(
         optax.sgd(0.5), cell, limjax.StaticBarrier(12.0), hops="exact", key=jax.random.key(0)
     )
-    start = limjax.snap({"w": jnp.linspace(-2.0, 2.0, 301)}, cell)
+    with pytest.warns(UserWarning, match="snap clipped"):
+        start = limjax.snap({"w": jnp.linspace(-2.0, 2.0, 301)}, cell)
     params, state = start, opt.init(start)
     update = jax.jit(opt.update)
     for _ in range(6):
@@ -596,9 +597,10 @@ def test_range_clips_the_other_modes_too(hops):
 
 def test_snap():
     cell = limjax.ArrheniusCell(lsb=0.25, levels=(-2, 3))
-    snapped = limjax.snap({"w": jnp.asarray([0.3, -9.0, 9.0, 0.0])}, cell)
+    with pytest.warns(UserWarning, match=r"snap clipped 50 % of the weights"):
+        snapped = limjax.snap({"w": jnp.asarray([0.3, -9.0, 9.0, 0.0])}, cell)
     np.testing.assert_array_equal(snapped["w"], [0.25, -0.5, 0.75, 0.0])
-    assert limjax.snap(jnp.ones(2, jnp.bfloat16), cell).dtype == jnp.bfloat16
+    assert limjax.snap(jnp.full(2, 0.5, jnp.bfloat16), cell).dtype == jnp.bfloat16
     with pytest.raises(ValueError, match=r"bfloat16.*256.*2048"):
         limjax.snap(jnp.ones(2, jnp.bfloat16), limjax.ArrheniusCell(bits=12))
     np.testing.assert_array_equal(jax.jit(limjax.snap)({"w": jnp.asarray([0.3])}, cell)["w"], [0.25])

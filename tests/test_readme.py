@@ -18,9 +18,13 @@ from limjax.tasks import task_names
 ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+# A whole tuning, which takes a minute.
+SLOW_BLOCKS = ("tuning-0",)
 # A block of text right below a program is what it prints.
 BLOCKS = [
-    pytest.param(block, shown, id=f"{page.stem}-{i}")
+    pytest.param(
+        block, shown, id=f"{page.stem}-{i}", marks=pytest.mark.slow if f"{page.stem}-{i}" in SLOW_BLOCKS else ()
+    )
     for page in PAGES
     for i, (block, shown) in enumerate(
         re.findall(r"```python\n(.*?)```(?:\s*```text\n(.*?)```)?", page.read_text(), re.DOTALL)

@@ -1,6 +1,7 @@
 """The command line. Thin: every command is one call of a public function; heavy imports wait until it runs."""
 
 import importlib
+import logging
 import os
 import signal
 import sys
@@ -123,6 +124,8 @@ def _own_process() -> _Output:
     """What a program sets for itself, and a library does not."""
     # Figures are drawn without a window or a notebook, whatever the shell that started this one asked for.
     os.environ["MPLBACKEND"] = "agg"
+    # A checkpoint that cannot be written is said in one line; asyncio would add the traceback of each of its arrays.
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     for name in ("SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) == signal.SIG_DFL:
