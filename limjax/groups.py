@@ -63,8 +63,11 @@ def grouping(tree: PyTree, groups: Groups) -> Grouping:
     names = [leaf_name(path) for path, _ in jax.tree_util.tree_flatten_with_path(tree)[0]]
     if len(set(names)) != len(names):
         raise ValueError(f"Two parameters have one path, {', '.join(names)}: no path tells which cell they are on.")
-    labels = _by_prefix(names, list(groups)) if isinstance(groups, Mapping) else _by_function(names, groups)
-    members = {label: groups[label] if isinstance(groups, Mapping) else groups(label) for label in labels.values()}
+    if isinstance(groups, Mapping):
+        labels = _by_prefix(names, list(groups))
+        members = {label: groups[label] for label in labels.values()}
+    else:
+        labels, members = _by_function(names, groups)
     for label, pair in members.items():
         if not (
             isinstance(pair, tuple | list)
@@ -102,13 +105,13 @@ def _by_prefix(names: list[str], prefixes: list[str]) -> dict[str, str]:
     return labels
 
 
-def _by_function(names: list[str], function: Callable[[str], CellAndBarrier]) -> dict[str, str]:
+def _by_function(names: list[str], function: Callable[[str], CellAndBarrier]) -> tuple[dict[str, str], dict[str, Any]]:
     """Leaves for which the function gives the same two objects are one group, called by the first of them."""
     given: dict[tuple[int, int], str] = {}
-    kept, labels = [], {}
-    for name in names:
-        pair = function(name)
-        kept.append(pair)  # alive, or another object could get its number
+    # All that it gave is kept until the end, or another object could get the number of one that is gone.
+    pairs = {name: function(name) for name in names}
+    labels = {}
+    for name, pair in pairs.items():
         cell, barrier = pair if isinstance(pair, tuple | list) and len(pair) == 2 else (pair, None)
         labels[name] = given.setdefault((id(cell), id(barrier)), name)
-    return labels
+    return labels, {label: pairs[label] for label in labels.values()}

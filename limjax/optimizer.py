@@ -147,7 +147,8 @@ def _on_groups(inner, groups: Groups, barrier, make, optimizer_memory, frozen) -
         memories = made.get(tuple(found.labels), memories)
         if not set(memories) <= set(state.memories):
             raise ValueError(
-                f"The state has memories for {', '.join(state.memories)}, these parameters ask for {', '.join(memories)}."
+                f"The state has memories for {', '.join(state.memories)}, these parameters ask for {', '.join(memories)}: pass "
+                "optimizer.update(updates, state, params), so that it is known which leaves there are, with the groups of init."
             )
         moved, states = [], dict(state.memories)
         for label, memory in memories.items():

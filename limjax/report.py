@@ -551,7 +551,7 @@ def _warnings(layers, total, parts: list[_Part], clipped: float, shallow: float)
     if saturated:
         yield (
             f"{_names(saturated)}: in up to {100 * max(row.saturated_fraction for row in saturated):.3g} % of the updates "
-            "the tilt exceeded the barrier, where the Arrhenius law ends. Raise attempt_rate or step_time, coarsen lsb, or "
+            "the tilt exceeded the barrier, where the Arrhenius law ends, or was held by max_move. Raise attempt_rate or step_time, coarsen lsb, or "
             "lower the learning rate."
         )
     stopped = [row for row in layers if row.range_fraction > _TOLERATED_SHARE]

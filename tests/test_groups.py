@@ -1,5 +1,8 @@
 """A cell and a barrier for each layer of one model."""
 
+import pickle
+
+import flax.serialization
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -75,6 +78,35 @@ def test_a_function_of_the_path_and_nested_prefixes():
         "enc/w": 1,
         "": 2,
     }
+
+
+def test_a_function_that_draws_its_cells_is_asked_once():
+    rng = np.random.default_rng(0)
+    opt = limjax.learning_in_memory(
+        optax.sgd(0.1), lambda path: (limjax.ArrheniusCell(attempt_rate=1e9 * rng.uniform(0.5, 2.0)), HOT[1])
+    )
+    state = opt.init(PARAMS)
+    rates = [float(memory.cell.attempt_rate) for memory in state.memories.values()]
+    _, state = opt.update(GRADIENT, state, PARAMS)
+    assert rates == [float(memory.cell.attempt_rate) for memory in state.memories.values()] and len(set(rates)) == 4
+
+
+def test_groups_in_injected_hyperparameters_and_through_files():
+    def make(height):
+        return limjax.learning_in_memory(optax.sgd(0.1), {"enc": (HOT[0], limjax.StaticBarrier(height)), "": HOT})
+
+    opt = optax.inject_hyperparams(make)(height=12.0)
+    state = opt.init(PARAMS)
+    for height in (12.0, 30.0):
+        state.hyperparams["height"] = jnp.asarray(height)
+        _, state = opt.update(GRADIENT, state, PARAMS)
+        assert float(limjax.get_barrier(state)) == pytest.approx((15 * height + 7 * 10) / 22)
+    back = (
+        pickle.loads(pickle.dumps(state)),
+        flax.serialization.from_bytes(opt.init(PARAMS), flax.serialization.to_bytes(state)),
+    )
+    for other in back:
+        jax.tree.map(np.testing.assert_array_equal, other, state)
 
 
 def test_one_key_serves_all_groups_with_hops_of_their_own():
