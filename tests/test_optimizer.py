@@ -416,7 +416,10 @@ def test_bfloat16_parameters_keep_a_float32_ledger(hops):
     assert all(x.dtype == jnp.bfloat16 for x in jax.tree.leaves((history, end)))
     ledger = limjax.get_ledger(state)
     sums = jax.tree.leaves((ledger.blocks, ledger.per_leaf))
-    assert sums and all(x.dtype == jnp.float32 for x in sums)
+    counts = jax.tree.leaves(ledger.blocks["saturated"])
+    assert counts and all(x.dtype == jnp.int32 for x in counts)
+    assert all(x.dtype == jnp.float32 for x in sums if not any(x is count for count in counts))
+    assert len(sums) > len(counts)
     if hops == "mean":
         path = sum(np.abs(np.asarray(u, np.float64)).sum() for step in history for u in jax.tree.leaves(step)) * 2**10
         assert limjax.total(ledger, "path") == pytest.approx(path, rel=1e-5)
