@@ -68,11 +68,12 @@ def move_barrier(
         drift = None if inputs.drift is None else layout.pack(inputs.drift)
         inputs = inputs._replace(drift=drift, gradient=layout.pack(inputs.gradient))
     wanted, state = charged.policy.evaluate(inputs, charged.state)
-    if isinstance(charged.height, list) and not isinstance(wanted, list):
-        per_leaf = list(wanted) if charged.policy.scope == "leaf" else [wanted] * len(charged.height)
-        wanted = [jnp.zeros_like(h) + b.astype(h.dtype) for b, h in zip(per_leaf, charged.height)]
-    elif isinstance(charged.height, list):
-        wanted = [jnp.zeros_like(h) + b.astype(h.dtype) for b, h in zip(wanted, charged.height)]
+    if isinstance(charged.height, list):
+        if not isinstance(wanted, list):
+            wanted = list(wanted) if charged.policy.scope == "leaf" else [wanted] * len(charged.height)
+        wanted = [
+            b if b.shape == h.shape else jnp.zeros_like(h) + b.astype(h.dtype) for b, h in zip(wanted, charged.height)
+        ]
 
     def clip(b, old):
         b = b.astype(old.dtype)

@@ -120,31 +120,27 @@ def _on_groups(inner, groups: Groups, barrier, make, optimizer_memory, frozen) -
             "optimizer_memory is one cell for the optimizer's whole state: it goes with one cell for the parameters."
         )
 
-    def parts(tree: PyTree) -> tuple[Grouping, dict[str, Memory]]:
-        found = grouping(tree, groups)
+    made: dict[tuple[str, ...], dict[str, Memory]] = {}
+
+    def memories_of(found: Grouping) -> dict[str, Memory]:
         infos = [LeafInfo(name, (), "") for name in found.labels]
         still = dict(zip(found.labels, frozen_leaves(frozen, infos)))
         # Flags by path: a prefix or a tree of all parameters fits no part.
-        memories = {
-            label: make(*pair, frozen=lambda name: still.get(name, False)) for label, pair in found.members.items()
-        }
-        return found, memories
-
-    made: dict[tuple[str, ...], dict[str, Memory]] = {}
+        return {label: make(*pair, frozen=lambda name: still.get(name, False)) for label, pair in found.members.items()}
 
     def init(params: PyTree) -> GroupedState:
         check_parameters(params)
         check_prefixes(params, groups)
-        found, memories = parts(params)
-        made[tuple(found.labels)] = memories
+        found = grouping(params, groups)
+        memories = made[tuple(found.labels)] = memories_of(found)
         states = {label: memories[label].init(found.part(params, label), ()) for label in memories}
         return GroupedState(states, inner.init(params))
 
     def update(updates, state, params=None, *, value=None, **extra_args):
         extra_args = _with_value(extra_args, value)
         wanted, after = inner.update(updates, state.inner, params, **extra_args)
-        found, memories = parts(updates if params is None else params)
-        memories = made.get(tuple(found.labels), memories)
+        found = grouping(updates if params is None else params, groups)
+        memories = made.get(tuple(found.labels)) or memories_of(found)
         if not set(memories) <= set(state.memories):
             raise ValueError(
                 f"The state has memories for {', '.join(state.memories)}, these parameters ask for {', '.join(memories)}: pass "

@@ -16,10 +16,6 @@ from limjax.physics.cell import ArrheniusCell
 
 # Barrier [kT] at which a hop happens about six times a step either way: the request is one level.
 _BARRIER = 12.0
-# Steps that are started before the last of them is waited for: a CPU is at work at once, other devices answer late.
-_STEPS_PER_WAIT = {"cpu": 1}
-_STEPS_PER_WAIT_ELSEWHERE = 8
-
 # Barriers [kT] and requests [levels]: from many hops to hardly any.
 _ACTIVITIES = ((9.0, 1.0), (12.0, 1.0), (15.0, 1.0), (15.0, 0.1), (20.0, 0.1), (30.0, 0.01))
 
@@ -176,8 +172,8 @@ def _steppers(steps: dict[str, Any]):
 
 
 def steps_per_wait() -> int:
-    """How many steps are started before the last of them is waited for."""
-    return _STEPS_PER_WAIT.get(jax.default_backend(), _STEPS_PER_WAIT_ELSEWHERE)
+    """How many steps are started before the last of them is waited for: a CPU is at work at once, other devices answer late."""
+    return 1 if jax.default_backend() == "cpu" else 8
 
 
 def _per_step(seconds: dict[str, list[float]]) -> dict[str, list[float]]:
