@@ -177,9 +177,10 @@ def main() -> None:
         for part in (steps, largest, activities, samplers, training, memory, startup):
             if part.__name__ in bench:
                 lines += part(bench)
-        name = f"step_cost_{path.stem.removeprefix('bench_')}.png"
-        draw(bench).savefig(ROOT / "docs/figures" / name)
-        lines += [f"![Time of a step against the number of parameters](../figures/{name})", ""]
+        if len({row["parameters"] for row in bench["steps"]}) > 1:  # one size makes no curve
+            name = f"step_cost_{path.stem.removeprefix('bench_')}.png"
+            draw(bench).savefig(ROOT / "docs/figures" / name)
+            lines += [f"![Time of a step against the number of parameters](../figures/{name})", ""]
     for content in read("allocator_*.json"):
         lines += [f"## Keeping freed memory: {named(content)}", "", *allocator(content)]
     for content in read("random_numbers_*.json"):
