@@ -17,8 +17,8 @@ from rich.table import Table
 
 from limjax.benchmarks.timing import interleaved, median_ratio
 from limjax.cli.bench_session import machine
-from limjax.physics.hops import normal_quantile
-from limjax.physics.random import threefry_words
+from limjax.numerics.counters import threefry_words
+from limjax.numerics.poisson import normal_quantile
 
 RESULTS = pathlib.Path(__file__).parent / "results"
 

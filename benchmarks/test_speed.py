@@ -10,8 +10,8 @@ import pytest
 
 from limjax.benchmarks.steps import compiled_step, step_modes
 from limjax.benchmarks.training import compiled_run, training_variants
+from limjax.numerics.counters import key_words, step_words
 from limjax.physics.hops import exact_step, gaussian_hops
-from limjax.physics.random import key_words, step_words
 from limjax.tasks import get_task
 
 

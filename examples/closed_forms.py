@@ -38,9 +38,9 @@ from bowl import (
 
 import limjax
 from limjax.limits import approaches, bounds, law, mean_path
-from limjax.physics import numerics
+from limjax.numerics.counters import key_words, step_words
 from limjax.physics.hops import exact_hops, exact_step
-from limjax.physics.random import key_words, step_words
+from limjax.physics.response import hop_rates
 
 BLOCKS = 64
 
@@ -101,7 +101,7 @@ def hops(drift: float, exchange: float, cells: int, seed: int = 0) -> Hops:
     shape = (BLOCKS, cells // BLOCKS)
     d, log_g = jnp.full(shape, drift, jnp.float32), jnp.log(jnp.float32(exchange))
     moved = np.asarray(exact_step(0, key_words(jax.random.key(seed)), jnp.int32(0), d, log_g), np.float64)
-    up, down = numerics.hop_rates(jnp.float32(drift), log_g)
+    up, down = hop_rates(jnp.float32(drift), log_g)
     return Hops(moved, *counts(float(up), float(down), shape, seed), 2 * math.asinh(drift / (2 * exchange)))
 
 

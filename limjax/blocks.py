@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from limjax.physics.validation import compute_dtype
+from limjax.numerics.checks import compute_dtype
 
 PACK_BELOW = 2**15
 """Leaves with fewer parameters than this are packed together."""

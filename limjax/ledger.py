@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
 from limjax.blocks import Blocks, blocks_or_placeholder
-from limjax.physics.numerics import CompensatedSum
+from limjax.numerics.sums import CompensatedSum
 
 Granularity = Literal["parameter", "leaf"]
 

@@ -16,8 +16,8 @@ from jaxtyping import PyTree
 
 from limjax.groups import Groups, grouping, merged
 from limjax.leaves import check_parameters, leaf_name
+from limjax.numerics.checks import WholeNumber, broadcasting, compute_dtype, whole_number
 from limjax.physics.cell import ArrheniusCell
-from limjax.physics.validation import WholeNumber, broadcasting, compute_dtype, whole_number
 from limjax.step import wide
 
 

@@ -29,10 +29,10 @@ from limjax.leaves import (
     skipped_step,
 )
 from limjax.ledger import TRACKED, init_ledger
+from limjax.numerics.checks import broadcasting, compute_dtype
+from limjax.numerics.counters import folded, key_words, member_key
 from limjax.optimizer_state import charge_optimizer, stored_arrays
 from limjax.physics.cell import ArrheniusCell
-from limjax.physics.random import folded, key_words, member_key
-from limjax.physics.validation import broadcasting, compute_dtype
 from limjax.step import Hops, LearningInMemoryState, memory_step, to_levels, wide
 
 Compare = Sequence[Comparable] | Mapping[str, Comparable] | Callable[[ArrheniusCell], Any] | None

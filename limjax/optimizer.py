@@ -13,8 +13,8 @@ from limjax.groups import GroupedState, Grouping, Groups, check_prefixes, groupi
 from limjax.leaves import Frozen, LeafInfo, check_parameters, frozen_leaves
 from limjax.ledger import TRACKED, Granularity, get_ledger, one_member
 from limjax.memory import Compare, Memory
+from limjax.numerics.checks import checked_leaf
 from limjax.physics.cell import ArrheniusCell
-from limjax.physics.validation import checked_leaf
 from limjax.step import Hops, LearningInMemoryState
 
 

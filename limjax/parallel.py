@@ -24,7 +24,7 @@ from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, PyTree
 
 from limjax.blocks import PACK_BELOW
-from limjax.physics.validation import WholeNumber, compute_dtype, is_whole, whole_number
+from limjax.numerics.checks import WholeNumber, compute_dtype, is_whole, whole_number
 
 AXES = ("data", "model")
 """Names of the axes of a mesh."""

@@ -16,9 +16,9 @@ from jaxtyping import PyTree
 
 from limjax.comparisons.names import STATIC, comparison_words
 from limjax.ledger import Ledger, leaf_totals, one_member
+from limjax.numerics.sums import CompensatedSum
 from limjax.optimizer import get_memories
 from limjax.physics.cell import ArrheniusCell
-from limjax.physics.numerics import CompensatedSum
 from limjax.physics.units import BOLTZMANN_J_PER_K, LN2
 
 # A run with more than this share of saturated or stopped parameter-steps is not what the model describes.

@@ -12,11 +12,11 @@ from limjax.barriers.base import BarrierInputs
 from limjax.blocks import Blocks
 from limjax.comparisons.base import ChargedComparison, StepRecord
 from limjax.ledger import VALID_FROM_BARRIER, Ledger
+from limjax.numerics.checks import compute_dtype
+from limjax.numerics.counters import step_words, told_apart
 from limjax.physics import hops as hop_sampling
-from limjax.physics import numerics
 from limjax.physics.cell import ArrheniusCell
-from limjax.physics.random import step_words, told_apart
-from limjax.physics.validation import compute_dtype
+from limjax.physics.response import cell_response
 
 Hops = Literal["mean", "gaussian", "exact"]
 
@@ -71,7 +71,7 @@ def memory_step(
     else:
         tilted = [_tilted_drift(*item, max_move) for item in zip(layout.pack(half_tilts), heights, log_exchanges)]
         drifts, held = [drift for drift, _ in tilted], [is_held for _, is_held in tilted]
-    responses = [numerics.cell_response(*item) for item in zip(drifts, log_exchanges)]
+    responses = [cell_response(*item) for item in zip(drifts, log_exchanges)]
     affinities = [affinity for affinity, _ in responses]
     activities = [activity for _, activity in responses]
     if held is None:
@@ -130,7 +130,7 @@ def _tilted_drift(half_tilt, barrier, log_exchange, max_move=None):
     """Mean move 2g sinh(F/2) of a tilted cell [levels], and where the tilt was held: at the barrier, or at the largest move."""
     if max_move is not None:
         move = jnp.full(jnp.shape(log_exchange), max_move, log_exchange.dtype)
-        barrier = jnp.minimum(barrier, 0.5 * numerics.cell_response(move, log_exchange)[0])
+        barrier = jnp.minimum(barrier, 0.5 * cell_response(move, log_exchange)[0])
     held = jnp.clip(half_tilt, -barrier, barrier)
     is_small = jnp.abs(held) < 1
     direct = 2 * jnp.exp(log_exchange) * jnp.sinh(jnp.where(is_small, held, 1.0))

@@ -13,9 +13,9 @@ from limjax import parallel
 from limjax.barriers.base import AbstractBarrier
 from limjax.ledger import get_ledger
 from limjax.levels import snap
+from limjax.numerics.checks import INT32_MAX, WholeNumber, is_whole, positive_number, whole_number
 from limjax.optimizer import Hops, learning_in_memory
 from limjax.physics.cell import ArrheniusCell
-from limjax.physics.validation import INT32_MAX, WholeNumber, is_whole, whole_number
 from limjax.tasks import Task, get_task
 from limjax.training import training_step
 
@@ -133,9 +133,7 @@ def sweep(
 def _point(task: Task, setting: Setting) -> tuple[AbstractBarrier, ArrheniusCell, Array]:
     cell = ArrheniusCell(lsb=task.defaults.lsb) if setting.cell is None else setting.cell
     rate = task.defaults.learning_rate if setting.learning_rate is None else setting.learning_rate
-    if not (np.isfinite(rate) and rate > 0):
-        raise ValueError(f"learning_rate must be a positive number, got {rate!r}.")
-    return setting.barrier, cell, jnp.asarray(rate, jnp.result_type(float))
+    return setting.barrier, cell, jnp.asarray(positive_number(rate, "learning_rate"), jnp.result_type(float))
 
 
 def _compiled(task: Task, hops: Hops, steps: int, batch_size: int):

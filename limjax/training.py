@@ -26,11 +26,11 @@ from limjax.comparisons.names import FAIR, STATIC, Comparable, named_comparisons
 from limjax.comparisons.noisy_event import NoisyEventWrite
 from limjax.ledger import Comparison, Granularity, Ledger, get_ledger, leaf_totals
 from limjax.levels import apply_updates, snap, to_levels, to_weights
+from limjax.numerics.checks import INT32_MAX, WholeNumber, is_whole, positive_number, whole_number
+from limjax.numerics.hosts import whole
 from limjax.optimizer import Hops, get_barrier, get_memory, learning_in_memory
 from limjax.physics.cell import ArrheniusCell
-from limjax.physics.hosts import whole
 from limjax.physics.units import YEAR_S
-from limjax.physics.validation import INT32_MAX, WholeNumber, is_whole, whole_number
 from limjax.report import Report, report
 from limjax.tasks import Task, get_task
 from limjax.tasks.task import log_rate_factor
@@ -220,8 +220,7 @@ def _train(
     steps = whole_number(task.defaults.steps if steps is None else steps, "steps", 1, INT32_MAX)
     batch_size = whole_number(task.defaults.batch_size if batch_size is None else batch_size, "batch_size")
     rate = task.defaults.learning_rate if learning_rate is None else learning_rate
-    if not (math.isfinite(rate) and rate > 0):
-        raise ValueError(f"learning_rate must be a positive number, got {rate!r}.")
+    rate = positive_number(rate, "learning_rate")
     seed = whole_number(seed, "seed", 0, 2**32 - 1, said="from 0 to 2**32 - 1")
     if task.train is not None:
         task.check_batch_size(batch_size)

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 import limjax
 from limjax import ArrheniusCell
+from limjax.numerics.checks import checked_leaf
 from limjax.physics.actuation import finite_time_excess, free_energy
 from limjax.physics.sizing import size_cell
 from limjax.physics.units import YEAR_S, kt_to_electronvolts, kt_to_joules, thermal_energy_joules
-from limjax.physics.validation import checked_leaf
 
 # k0 τ = 1e6, in numbers float32 holds exactly.
 CELL = ArrheniusCell(attempt_rate=1e9, step_time=2.0**-10)

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import scipy.stats as st
 
+from limjax.numerics import poisson as inversion
+from limjax.numerics.counters import key_words, step_words
 from limjax.physics import hops
-from limjax.physics.numerics import hop_rates
-from limjax.physics.random import key_words, step_words
+from limjax.physics.response import hop_rates
 
-poisson = jax.jit(hops.poisson_inverse_cdf)
+poisson = jax.jit(inversion.poisson_inverse_cdf)
 exact = jax.jit(hops.exact_hops)
 gaussian = jax.jit(hops.gaussian_hops)
 draw = jax.jit(step_words, static_argnums=(1, 3))
@@ -48,7 +49,7 @@ def _many_survival(rate, dtype):
             low, high = bounds
             middle = (low + high) // jnp.uint32(2)
             word = (middle << jnp.uint32(8)) | rest
-            fires = (hops.poisson_inverse_cdf(word, word, rates) > counts) & (middle < jnp.uint32(2**24))
+            fires = (inversion.poisson_inverse_cdf(word, word, rates) > counts) & (middle < jnp.uint32(2**24))
             return jnp.where(fires, middle + jnp.uint32(1), low), jnp.where(fires, high, middle)
 
         shape = (256, len(n))
@@ -178,13 +179,13 @@ def test_rare_hops_fire_without_bias():
         assert float(poisson(jnp.uint32(boundary + 1), jnp.uint32(0), jnp.float32(rate))) == 0
 
 
-def test_uniform_pair_stays_inside_and_resolves_small_values():
+def test_unit_uniform_stays_inside_and_resolves_small_values():
     ends = jnp.asarray([0, 2**32 - 1], jnp.uint32)
-    for first in hops.uniform_pair(jnp.repeat(ends, 2), jnp.tile(ends, 2)):
-        assert float(first.min()) >= 2.0**-66 and float(first.max()) < 1
-    up, down = hops.uniform_pair(jnp.uint32(0), jnp.uint32(12345))
-    assert float(up) == pytest.approx(12345.5 * 2.0**-64, rel=1e-6)
-    assert float(down) == pytest.approx(12345 * 2.0**-32, rel=1e-6)
+    ends = inversion.unit_uniform(jnp.repeat(ends, 2), jnp.tile(ends, 2), jnp.float32)
+    assert float(ends.min()) >= 2.0**-66 and float(ends.max()) < 1
+    zero, some = jnp.uint32(0), jnp.uint32(12345)
+    assert float(inversion.unit_uniform(zero, some, jnp.float32)) == pytest.approx(12345.5 * 2.0**-64, rel=1e-6)
+    assert float(inversion.unit_uniform(some, zero, jnp.float32)) == pytest.approx(12345 * 2.0**-32, rel=1e-6)
 
 
 def _test_words():
@@ -196,16 +197,16 @@ def _test_words():
 
 def test_normal_quantile_in_float32():
     words = _test_words()
-    got = np.asarray(jax.jit(hops.normal_quantile)(jnp.asarray(words)), np.float64)
+    got = np.asarray(jax.jit(inversion.normal_quantile)(jnp.asarray(words)), np.float64)
     expected = st.norm.isf((words + 0.5) / 2.0**32)
     np.testing.assert_allclose(got, expected, atol=5e-7, rtol=5e-7)
-    opposite = np.asarray(jax.jit(hops.normal_quantile)(jnp.asarray(~words)), np.float64)
+    opposite = np.asarray(jax.jit(inversion.normal_quantile)(jnp.asarray(~words)), np.float64)
     np.testing.assert_allclose(opposite, -got, atol=5e-7, rtol=5e-7)
 
 
 def test_normal_quantile_in_float64(x64):
     words = _test_words()
-    got = np.asarray(jax.jit(lambda w: hops.normal_quantile(w, jnp.float64))(jnp.asarray(words)))
+    got = np.asarray(jax.jit(lambda w: inversion.normal_quantile(w, jnp.float64))(jnp.asarray(words)))
     np.testing.assert_allclose(got, st.norm.isf((words + 0.5) / 2.0**32), atol=1e-7, rtol=0)
 
 

@@ -12,7 +12,7 @@ import pytest
 import scipy.stats as st
 from jax.extend.random import threefry_2x32
 
-from limjax.physics.random import key_words, step_words, threefry_words
+from limjax.numerics.counters import key_words, step_words, threefry_words
 
 # Known answers of the Random123 distribution: rounds, counters, key, words.
 KNOWN_ANSWERS = [
@@ -115,7 +115,7 @@ def test_same_words_on_eight_devices():
         import jax, jax.numpy as jnp, numpy as np
         from jax.sharding import Mesh, NamedSharding, PartitionSpec
         from limjax.physics.hops import exact_hops
-        from limjax.physics.random import key_words, step_words
+        from limjax.numerics.counters import key_words, step_words
 
         assert jax.device_count() == 8
         mesh = Mesh(np.array(jax.devices()).reshape(4, 2), ("x", "y"))

@@ -13,7 +13,7 @@ import pytest
 import limjax
 from limjax.barriers.files import barrier_from_json, barrier_to_json, for_run, load_barrier, save_barrier
 from limjax.cli import main
-from limjax.physics.checkpointing import checkpointed_loop
+from limjax.numerics.loops import checkpointed_loop
 from limjax.tasks import Task, quadratic
 from limjax.tuning import (
     Problem,

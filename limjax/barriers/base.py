@@ -9,8 +9,8 @@ import jax.core
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
+from limjax.numerics.checks import compute_dtype
 from limjax.physics.cell import ArrheniusCell
-from limjax.physics.validation import compute_dtype
 
 Scope = Literal["global", "leaf", "parameter"]
 

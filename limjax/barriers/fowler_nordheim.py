@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
 from limjax.barriers.base import AbstractBarrier, BarrierInputs
-from limjax.physics.numerics import safe_log
-from limjax.physics.validation import as_leaf, checked_leaf
+from limjax.numerics.checks import as_leaf, checked_leaf
+from limjax.numerics.elementary import safe_log
 
 
 class FowlerNordheimBarrier(AbstractBarrier):

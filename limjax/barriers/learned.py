@@ -21,8 +21,8 @@ from limjax.barriers.base import (
     running_state,
 )
 from limjax.barriers.moment import MomentBarrier, MomentState
-from limjax.physics.numerics import safe_log
-from limjax.physics.validation import checked_leaf
+from limjax.numerics.checks import checked_leaf
+from limjax.numerics.elementary import safe_log
 
 FEATURES = ("progress", "ln speed", "ln moment", "ln loss")
 # Middle and half-width of what the features usually span; the network sees (x - middle) / width.

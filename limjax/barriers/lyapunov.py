@@ -13,8 +13,8 @@ from limjax.barriers.base import (
     required_loss,
     running_mean,
 )
-from limjax.physics.numerics import safe_log
-from limjax.physics.validation import checked_leaf, compute_dtype
+from limjax.numerics.checks import checked_leaf, compute_dtype
+from limjax.numerics.elementary import safe_log
 
 SETTLING_STEPS = 10
 """Steps over which a start that was left out is measured: about the memory of Adam's momentum."""

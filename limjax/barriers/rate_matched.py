@@ -17,8 +17,8 @@ from limjax.barriers.base import (
     running_mean,
     running_state,
 )
-from limjax.physics.numerics import safe_log
-from limjax.physics.validation import checked_leaf
+from limjax.numerics.checks import checked_leaf
+from limjax.numerics.elementary import safe_log
 
 
 class RateMatchedBarrier(AbstractBarrier):

@@ -10,7 +10,7 @@ from jaxtyping import Array, ArrayLike, Float
 
 from limjax.barriers.base import AbstractBarrier, BarrierInputs
 from limjax.barriers.functions import FunctionByValue
-from limjax.physics.validation import as_leaf, checked_leaf
+from limjax.numerics.checks import as_leaf, checked_leaf
 
 
 class ScheduledBarrier(AbstractBarrier):

@@ -19,8 +19,8 @@ from limjax.barriers.rate_matched import RateMatchedBarrier
 from limjax.barriers.scheduled import ScheduledBarrier
 from limjax.barriers.spline import SplineBarrier
 from limjax.barriers.static import StaticBarrier
+from limjax.numerics.elementary import safe_log
 from limjax.physics.cell import ArrheniusCell
-from limjax.physics.numerics import safe_log
 
 _MOST_KNOTS = 10_000
 

@@ -6,8 +6,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
 from limjax.barriers.base import AbstractBarrier, BarrierInputs, Scope
-from limjax.physics.interpolation import hermite_curve
-from limjax.physics.validation import checked_leaf
+from limjax.numerics.checks import checked_leaf
+from limjax.numerics.curves import hermite_curve
 
 
 class SplineBarrier(AbstractBarrier):

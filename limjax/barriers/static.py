@@ -6,9 +6,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
 from limjax.barriers.base import AbstractBarrier, BarrierInputs
+from limjax.numerics.checks import checked_leaf
 from limjax.physics.cell import ArrheniusCell
 from limjax.physics.units import YEAR_S
-from limjax.physics.validation import checked_leaf
 
 
 class StaticBarrier(AbstractBarrier):

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from limjax.benchmarks.timing import interleaved, median_ratio
+from limjax.numerics.counters import key_words, step_words
 from limjax.physics.hops import exact_step, gaussian_hops
-from limjax.physics.random import key_words, step_words
 
 
 def measure_samplers(elements: int = 1_000_000, rounds: int = 10) -> list[dict[str, Any]]:

@@ -14,9 +14,9 @@ from limjax import runs
 from limjax.barriers.specification import barrier_from_name
 from limjax.files import local_path, read_json, sole_use, write_json
 from limjax.levels import to_levels
+from limjax.numerics.checks import INT32_MAX, whole_number
 from limjax.parallel import any_process, check_batch, check_microbatches, devices_here, interrupts_noted, make_mesh
 from limjax.physics.cell import ArrheniusCell
-from limjax.physics.validation import INT32_MAX, whole_number
 from limjax.tasks import get_task, task_names
 from limjax.tasks.task import log_rate_factor
 from limjax.training import UNSAVED, HistoryRow, Result, TrainResult, train

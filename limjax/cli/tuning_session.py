@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import math
 import os
 import pathlib
 import sys
@@ -21,6 +20,7 @@ from limjax.barriers.specification import barrier_from_name
 from limjax.barriers.spline import SplineBarrier
 from limjax.cli.console import attempted, drawn, say_lost
 from limjax.files import local_path
+from limjax.numerics.checks import positive_number
 from limjax.physics.cell import ArrheniusCell
 from limjax.tasks import Task
 from limjax.tuning import ParetoCode, TuneCode, Weights, evaluate_hand_made, held_out_seeds, pareto_front, tune
@@ -70,9 +70,7 @@ def _numbers(text: str, option: str) -> list[float]:
         values = [float(x) for x in text.split(",")]
     except ValueError:
         raise ValueError(f"{option} must be numbers with commas between them, got {text!r}.") from None
-    if any(not (math.isfinite(x) and x > 0) for x in values):
-        raise ValueError(f"{option} must be positive numbers, got {text!r}.")
-    return values
+    return [positive_number(x, option) for x in values]
 
 
 def spline_per_layer(task: Task, barrier: str | None, steps: int | None) -> SplineBarrier:

@@ -10,9 +10,9 @@ from jaxtyping import Array, Float, PyTree
 from limjax.barrier_state import BarrierValue
 from limjax.barriers.base import BarrierInputs
 from limjax.blocks import Blocks, blocks_or_placeholder
+from limjax.numerics.checks import checked_leaf
 from limjax.physics import actuation
 from limjax.physics.cell import ArrheniusCell
-from limjax.physics.validation import checked_leaf
 
 
 class StepRecord(NamedTuple):

@@ -10,8 +10,8 @@ from limjax.blocks import Blocks
 from limjax.comparisons.base import AbstractComparison, StepRecord, checked_hold, gate_work, init_register
 from limjax.comparisons.register import whole_levels
 from limjax.ledger import VALID_FROM_BARRIER
+from limjax.numerics.checks import checked_leaf
 from limjax.physics.cell import ArrheniusCell
-from limjax.physics.validation import checked_leaf
 
 
 class EventWrite(AbstractComparison):

@@ -8,9 +8,9 @@ from jaxtyping import Array, ArrayLike, Float
 from limjax.barrier_state import BarrierValue
 from limjax.comparisons.base import AbstractComparison, StepRecord, checked_hold, gate_work
 from limjax.ledger import VALID_FROM_BARRIER
+from limjax.numerics.checks import broadcasting
 from limjax.physics.actuation import free_energy_slope
 from limjax.physics.cell import ArrheniusCell
-from limjax.physics.validation import broadcasting
 
 # Write barriers of the table, from the lowest with levels to `hold`: about 2 kT apart.
 _WRITES = 16

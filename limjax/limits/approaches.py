@@ -22,17 +22,18 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float
 
-from limjax.limits.inputs import Argument, broadcast, is_known, read, worst
-from limjax.limits.roots import monotone_root
-from limjax.physics.numerics import cell_response, safe_log
+from limjax.numerics.checks import Argument, broadcast, is_known, read, worst
+from limjax.numerics.elementary import safe_log
+from limjax.numerics.quadrature import gauss_hermite
+from limjax.numerics.roots import monotone_root
+from limjax.physics.response import cell_response
 
 MAX_CONTRACTION = 60.0
 """Largest uT: beyond it the Runge-Kutta steps are too long."""
 
 _STEPS = 128
 _ITERATIONS = {"float32": 24, "float64": 34}
-_NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(32)
-_WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
+_NODES, _WEIGHTS = gauss_hermite(32)
 # An exchange of e^-45 per relaxation time is as good as none: hops are then those of the requests alone.
 _SHUT = -45.0
 

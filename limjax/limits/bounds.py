@@ -14,11 +14,12 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from limjax.limits import law
-from limjax.limits.inputs import Argument, broadcast, is_known, read, worst
-from limjax.limits.roots import monotone_root
+from limjax.numerics.checks import Argument, broadcast, is_known, read, worst
+from limjax.numerics.elementary import asinh, asinh_exp
+from limjax.numerics.roots import monotone_root
 from limjax.physics.actuation import free_energy
+from limjax.physics.units import LN2
 
-_LN2 = float(np.log(2.0))
 _ITERATIONS = {"float32": 12, "float64": 16}
 _PROBABILITY = "It is a probability above 0 and below 1, for example 1e-3."
 
@@ -104,7 +105,7 @@ def erasure(error: ArrayLike = 0.0, bits: ArrayLike = 1.0) -> Float[Array, "..."
     near = small * jnp.arctanh(small) + 0.5 * jnp.log1p(-small * small)
     is_zero = eps <= 0
     inside = jnp.where(is_near_half | is_zero, 0.1, eps)
-    far = _LN2 - jnp.where(is_zero, 0.0, _entropy(inside))
+    far = LN2 - jnp.where(is_zero, 0.0, _entropy(inside))
     return b * jnp.where(is_near_half, near, far)
 
 
@@ -128,7 +129,7 @@ def isothermal_lift(error: ArrayLike) -> tuple[Float[Array, "..."], Float[Array,
         '6.9068 0.692147'
     """
     (eps,) = read(_probability(error, "error", high=0.5))
-    return _logit(eps), _LN2 + jnp.log1p(-eps)
+    return _logit(eps), LN2 + jnp.log1p(-eps)
 
 
 def _logit(eps):
@@ -254,9 +255,7 @@ def drive(net_rate: ArrayLike, attempt_rate: ArrayLike, barrier: ArrayLike) -> F
         Argument(attempt_rate, "attempt_rate", "It is k0 in 1/s, for example 1e9."),
         Argument(barrier, "barrier", "Barriers are in kT.", open_low=False),
     )
-    w = jnp.log(rate) - jnp.log(attempts) + height - _LN2
-    is_large = w > 15.0
-    return 2 * jnp.where(is_large, w + _LN2, jnp.arcsinh(jnp.exp(jnp.where(is_large, 0.0, w))))
+    return 2 * asinh_exp(jnp.log(rate) - jnp.log(attempts) + height - LN2)
 
 
 def transport(distance_squared: ArrayLike, diffusion: ArrayLike, time: ArrayLike) -> Float[Array, "..."]:
@@ -459,7 +458,7 @@ def _two_level_production(log_k, p):
     k, q, spread, _, angle = _two_level_parts(log_k, p)
     ratio = jnp.sqrt(k / spread)
     # asinh(q √(K / (1-q²)(1+K))) is atanh(q√K/r).
-    return jnp.sqrt(k) * angle + q * jnp.arcsinh(ratio) - jnp.arcsinh(q * ratio / jnp.sqrt(1 + k))
+    return jnp.sqrt(k) * angle + q * asinh(ratio) - asinh(q * ratio / jnp.sqrt(1 + k))
 
 
 def slow_two_level_erasure(rate_time: ArrayLike, start: ArrayLike, stop: ArrayLike) -> Float[Array, "..."]:

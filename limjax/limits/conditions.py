@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 from limjax.limits import bounds
-from limjax.limits.scaling import positive
+from limjax.numerics.checks import positive_number
 from limjax.physics.units import YEAR_S
 
 DEFAULT_TIME_S = 90 * 86400.0
@@ -65,7 +65,7 @@ class Conditions:
             ("retention_failure", "It is a probability, for example 1e-4."),
         ):
             low, high = _RANGES.get(name, (0.0, math.inf))
-            object.__setattr__(self, name, positive(getattr(self, name), name, remedy, low, high))
+            object.__setattr__(self, name, positive_number(getattr(self, name), name, remedy, low, high))
         for name, end in (("error", 0.5), ("retention_failure", 1.0)):
             if getattr(self, name) >= end:
                 raise ValueError(f"{name} must be below {end:g}, got {getattr(self, name):g}. It is a probability.")
@@ -76,7 +76,7 @@ class Conditions:
             )
         if self.loss_ratio is not None:
             remedy = "It is first loss over last, for example 65536."
-            ratio = positive(self.loss_ratio, "loss_ratio", remedy, high=1e25)
+            ratio = positive_number(self.loss_ratio, "loss_ratio", remedy, high=1e25)
             if not ratio > 1:
                 raise ValueError(f"loss_ratio must be above 1, got {ratio:g}. {remedy}")
             object.__setattr__(self, "loss_ratio", ratio)

@@ -15,7 +15,7 @@ from jaxtyping import Float
 
 from limjax.limits import approaches
 from limjax.limits.approaches import Knots, LossFollowing
-from limjax.physics.validation import whole_number
+from limjax.numerics.checks import whole_number
 
 
 class DirectOptimum(NamedTuple):

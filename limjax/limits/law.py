@@ -25,13 +25,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from limjax.limits.inputs import Argument, broadcast, is_known, read, worst
-from limjax.limits.roots import monotone_root
+from limjax.numerics.checks import Argument, broadcast, is_known, read, worst
+from limjax.numerics.quadrature import gauss_legendre
+from limjax.numerics.roots import monotone_root
 
 _ITERATIONS = {"float32": 14, "float64": 20}
 # Below the reach of the quadrature: 1 - C/Cmax = e^-40 is not told from 0 in float64.
 _SLOWEST = {"float32": 14.0, "float64": 30.0}
-_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(64)
+_NODES, _WEIGHTS = gauss_legendre(64)
 
 
 class Convergence(NamedTuple):
@@ -418,8 +419,8 @@ def _quadrature(w, first, s, floor, span):
     """uT and heat for C = Cmax (1 - e^-w), where Cmax is the price at which the loss stands still at its start."""
     # y = ln(L - f) from its end down, in √: q has a root at the start as C nears Cmax.
     axis = (1,) * w.ndim + (-1,)
-    x = jnp.asarray(0.5 * (_NODES + 1), w.dtype).reshape(axis)
-    weight = jnp.asarray(_WEIGHTS, w.dtype).reshape(axis) * x * span[..., None]
+    x = jnp.asarray(_NODES, w.dtype).reshape(axis)
+    weight = jnp.asarray(2 * _WEIGHTS, w.dtype).reshape(axis) * x * span[..., None]
     above = (first - floor)[..., None] * jnp.exp(-span[..., None] * x * x)
     value = above + floor[..., None]
     # (L-f)/(L+s) over its value at the start, and what that lacks to 1, without cancellation: nothing for s = 0.

@@ -23,14 +23,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from limjax.limits.inputs import Argument, broadcast, read
+from limjax.numerics.checks import Argument, broadcast, read
+from limjax.numerics.elementary import asinh, asinh_exp
+from limjax.physics.units import LN2
 
 MAX_CONTRACTION = 40.0
 """Largest aT: beyond it e^{2aT} leaves float32."""
-
-_LN2 = float(np.log(2.0))
-# Above this x, asinh(x) = ln 2x to the dtype, and x² may overflow.
-_LARGE = {"float32": 1e4, "float64": 1e8}
 
 
 class HeatAndVariance(NamedTuple):
@@ -60,22 +58,6 @@ def _hypot(a, b):
     return larger * jnp.sqrt(1 + ratio * ratio)
 
 
-def _asinh(x):
-    is_large = x > _LARGE[x.dtype.name]
-    bounded = jnp.where(is_large, 1.0, x)
-    square = bounded * bounded
-    small = jnp.log1p(bounded + square / (1 + jnp.sqrt(1 + square)))
-    return jnp.where(is_large, _LN2 + jnp.log(jnp.where(is_large, x, 1.0)), small)
-
-
-def _asinh_exp(w):
-    """asinh(e^w), also where e^w is beyond the dtype."""
-    is_large = w > 9.0
-    return jnp.where(
-        is_large, w + _LN2 + 0.25 * jnp.exp(-2 * jnp.where(is_large, w, 9.0)), _asinh(jnp.exp(jnp.minimum(w, 9.0)))
-    )
-
-
 class _Path(NamedTuple):
     """x = e^{-aT}, 1/x, 1 - x and 1 - x², each to full precision."""
 
@@ -103,8 +85,8 @@ class _Path(NamedTuple):
         root_spread = self.moved_squared * (shrink / (one + end))
         return _Roots(
             root_spread=root_spread,
-            spread=_asinh(capped * (self.moved_squared * self.growth / (one + end))),
-            affinity_spread=_asinh(shrink * (self.moved_squared * self.growth / (grown + one))),
+            spread=asinh(capped * (self.moved_squared * self.growth / (one + end))),
+            affinity_spread=asinh(shrink * (self.moved_squared * self.growth / (grown + one))),
             correction=capped
             * shrink
             * (self.growth * (self.moved + root_spread) / ((shrink + grown) * (shrink + one))),
@@ -152,7 +134,7 @@ def _lyapunov_heat(path, log_kappa):
     """Q / 2 m0 as a function of ln κ."""
     roots = path.roots(log_kappa)
     c = path.x * jnp.exp(-log_kappa)
-    return path.moved * _asinh(c) + c * roots.spread - path.x * roots.affinity_spread
+    return path.moved * asinh(c) + c * roots.spread - path.x * roots.affinity_spread
 
 
 def lyapunov(distance: ArrayLike, contraction: ArrayLike, price: ArrayLike) -> HeatAndVariance:
@@ -182,7 +164,7 @@ def lyapunov(distance: ArrayLike, contraction: ArrayLike, price: ArrayLike) -> H
 @jax.jit
 def _lyapunov_at(m0, theta, mu):
     path = _Path.of(theta)
-    log_kappa = 0.5 * (_LN2 - jnp.log(mu))
+    log_kappa = 0.5 * (LN2 - jnp.log(mu))
     variance = m0 * path.x * (path.moved + _lyapunov_excess(path, log_kappa))
     return HeatAndVariance(2 * m0 * _lyapunov_heat(path, log_kappa), variance)
 
@@ -211,7 +193,7 @@ def rate_matched(distance: ArrayLike, contraction: ArrayLike, ratio: ArrayLike) 
         *read(_distance(distance), _contraction(contraction), Argument(ratio, "ratio", remedy))
     )
     path = _Path.of(theta)
-    heat = 2 * m0 * path.moved * _asinh(0.5 / kappa)
+    heat = 2 * m0 * path.moved * asinh(0.5 / kappa)
     return HeatAndVariance(heat, _hypot(jnp.ones_like(kappa), 2 * kappa) * m0 * path.x * path.moved)
 
 
@@ -244,7 +226,7 @@ def _constant_heat(path, theta, log_kappa):
     """Q / 2 m0 for constant exchange; κ may be e^{-1000}."""
     # The roots see κ only beside x; far below it they no longer depend on it.
     roots = path.roots(jnp.maximum(log_kappa, _MIN_LOG_KAPPA))
-    last_affinity = _asinh_exp(-theta - log_kappa)
+    last_affinity = asinh_exp(-theta - log_kappa)
     return roots.affinity_spread + path.moved * last_affinity - roots.root_spread
 
 
@@ -281,7 +263,7 @@ def constant(distance: ArrayLike, contraction: ArrayLike, log_hops: ArrayLike) -
 @jax.jit
 def _constant_at(m0, theta, log_hops):
     path = _Path.of(theta)
-    log_kappa = _LN2 + log_hops - jnp.log(theta) - jnp.log(m0)
+    log_kappa = LN2 + log_hops - jnp.log(theta) - jnp.log(m0)
     heat = 2 * m0 * _constant_heat(path, theta, log_kappa)
     excess = _constant_excess(path, theta, jnp.maximum(log_kappa, _MIN_LOG_KAPPA))
     variance = m0 * path.x * (path.moved + excess)

@@ -11,8 +11,8 @@ import math
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
-from limjax.limits.inputs import Argument, read
 from limjax.limits.law import loss_ratio_argument
+from limjax.numerics.checks import Argument, read
 
 
 def training_set_energy(parameters: ArrayLike, tokens: ArrayLike) -> Float[Array, "..."]:

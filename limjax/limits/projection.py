@@ -5,7 +5,6 @@ a property of the cells and their barriers; the path per parameter and step is a
 with its width. The second is fitted as a power law over measured widths, the first taken from the run.
 """
 
-import functools
 import json
 import math
 import os
@@ -14,9 +13,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
+from scipy.special import stdtrit
 
-from limjax.limits.scaling import positive
 from limjax.limits.workload import Workload
+from limjax.numerics.checks import positive_number
 from limjax.physics.units import LN2, thermal_energy_joules
 
 SUMMARY_KEYS = ("parameters", "steps", "heat_kt", "actuation_kt", "path_levels", "static_heat_kt")
@@ -67,7 +67,7 @@ class PowerLawFit:
         Raises:
             ValueError: if x is not positive.
         """
-        distance = math.log(positive(x, "x", "It is a size, for example 1e15.")) - self.mean_log_x
+        distance = math.log(positive_number(x, "x", "It is a size, for example 1e15.")) - self.mean_log_x
         centre = self.intercept + self.exponent * (distance + self.mean_log_x)
         half = self.quantile * self.scatter * math.sqrt(1 / self.points + distance**2 / self.spread)
         return math.exp(centre), math.exp(min(centre - half, 700.0)), math.exp(min(centre + half, 700.0))
@@ -78,7 +78,7 @@ class PowerLawFit:
 
 
 def student_t_quantile(confidence: float, freedom: int) -> float:
-    """The t with P(|T| < t) = confidence, from ∫ cos^(ν-1) φ dφ, which is the distribution of arctan(T/√ν).
+    """The t with P(|T| < t) = confidence for Student's T.
 
     Args:
         confidence: between 0 and 1.
@@ -98,22 +98,7 @@ def student_t_quantile(confidence: float, freedom: int) -> float:
         raise ValueError(f"confidence must be between 0 and 1, got {confidence!r}.")
     if freedom < 1:
         raise ValueError(f"freedom must be at least 1, got {freedom!r}: there are too few points.")
-    return _student_t_quantile(confidence, freedom)
-
-
-@functools.lru_cache
-def _student_t_quantile(confidence, freedom):
-    nodes, weights = np.polynomial.legendre.leggauss(200)
-
-    def mass(end):
-        angles = 0.5 * end * (nodes + 1)
-        return 0.5 * end * float(weights @ np.cos(angles) ** (freedom - 1))
-
-    whole, low, high = mass(math.pi / 2), 0.0, math.pi / 2
-    for _ in range(80):
-        middle = 0.5 * (low + high)
-        low, high = (middle, high) if mass(middle) < confidence * whole else (low, middle)
-    return math.sqrt(freedom) * math.tan(0.5 * (low + high))
+    return float(stdtrit(freedom, 0.5 * (1 + confidence)))
 
 
 def fit_power_law(x: Sequence[float | int], y: Sequence[float | int], confidence: float = 0.95) -> PowerLawFit:

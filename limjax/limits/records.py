@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from limjax.numerics.checks import positive_number, whole_number
+
 UNITS = {
     "J/FLOP": 1.0,
     "pJ/FLOP": 1e-12,
@@ -261,13 +263,7 @@ def _record(path, kind, table):
     if unknown:
         raise ValueError(f"{where} has unknown entries: {', '.join(unknown)}. Known: {', '.join(sorted(allowed))}.")
     for key in ("value", "low", "high", *required, *(key for key in optional if key in table)):
-        number = table[key]
-        if (
-            isinstance(number, bool)
-            or not isinstance(number, int | float)
-            or not (math.isfinite(number) and number > 0)
-        ):
-            raise ValueError(f"{where}: {key} must be a positive number, got {number!r}.")
+        positive_number(table[key], f"{where}: {key}")
     for key in ("name", "source", "unit", "how", *(key for key in ("note",) if key in table)):
         if not isinstance(table[key], str) or not table[key].strip():
             raise ValueError(f"{where}: {key} must be text, got {table[key]!r}.")
@@ -281,8 +277,7 @@ def _record(path, kind, table):
         raise ValueError(f"{where}: value {table['value']} is outside its range {table['low']} to {table['high']}.")
     if table["how"] not in HOW:
         raise ValueError(f"{where}: how must be one of {', '.join(HOW)}, got {table['how']!r}.")
-    if isinstance(table["year"], bool) or not isinstance(table["year"], int) or not 1900 <= table["year"] <= 2100:
-        raise ValueError(f"{where}: year must be a year, got {table['year']!r}.")
+    whole_number(table["year"], f"{where}: year", 1900, 2100)
     details = {key: float(table[key]) for key in (*required, *optional) if key in table}
     record = Record(
         kind=kind,

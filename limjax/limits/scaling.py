@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
-from limjax.physics.validation import is_real
+from limjax.numerics.checks import positive_number
 
 _PETAFLOP_DAY = 8.64e19
 
@@ -184,7 +184,7 @@ def compute_optimal(parameters: float, law: str = "kaplan") -> ComputeOptimal:
         '9.9909e+27 FLOP, 3.007e+12 tokens, True'
     """
     chosen = get_law(law)
-    size = positive(parameters, "parameters", "It is the number of trained weights, for example 1e15.")
+    size = positive_number(parameters, "parameters", "It is the number of trained weights, for example 1e15.")
     low, high = chosen.fitted
     return ComputeOptimal(
         law=chosen,
@@ -210,39 +210,3 @@ def get_law(name: str) -> ScalingLaw:
     if name not in LAWS:
         raise ValueError(f"scaling must be one of {', '.join(LAWS)}, got {name!r}.")
     return LAWS[name]
-
-
-def positive(value: object, name: str, remedy: str, low: float = 0.0, high: float = math.inf) -> float:
-    """The value as a positive, finite Python float.
-
-    Args:
-        value: what the user gave.
-        name: what the user calls it.
-        remedy: what to do about a wrong one.
-        low: smallest number that makes sense, where that is not any positive one.
-        high: largest.
-
-    Returns:
-        The number.
-
-    Raises:
-        ValueError: if it is none.
-    """
-    if not is_real(value):
-        number = math.nan
-    else:
-        try:
-            number = float(value)  # pyright: ignore[reportArgumentType]
-        except (TypeError, OverflowError):
-            number = math.nan
-    wanted = "a positive, finite number"
-    if math.isfinite(number) and number > 0:
-        if low <= number <= high:
-            return number
-        wanted += f" from {low:g} to {high:g}" if high < math.inf else f" of at least {low:g}"
-    got = (
-        f"{value:g}"
-        if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
-        else repr(value)
-    )
-    raise ValueError(f"{name} must be {wanted}, got {got}. {remedy}")

@@ -17,8 +17,8 @@ Source: the walls are those of arXiv:2402.14878; the bookkeeping is this project
 from dataclasses import asdict, dataclass
 
 from limjax.limits.records import Catalogue, load_catalogue
-from limjax.limits.scaling import positive
 from limjax.limits.workload import Workload
+from limjax.numerics.checks import positive_number
 from limjax.physics.units import LN2, thermal_energy_joules
 
 COMPONENTS = ("compute", "memory", "update", "consolidation")
@@ -103,11 +103,13 @@ def walls(
         records.get("memory_cell", write),
         records.get("memory_cell", storage),
     )
-    reads = positive(reads, "reads", "It is how often a weight is read per step, for example 2.")
-    transfers = positive(transfers, "transfers", "It is how often the model is stored, for example 1.")
+    reads = positive_number(reads, "reads", "It is how often a weight is read per step, for example 2.")
+    transfers = positive_number(transfers, "transfers", "It is how often the model is stored, for example 1.")
     law = 4 * workload.bits * LN2
-    heat = law if lim_heat_kt is None else positive(lim_heat_kt, "lim_heat_kt", "It is heat per parameter in kT.")
-    raising = positive(lim_actuation_kt, "lim_actuation_kt", "It is work per parameter in kT.")
+    heat = (
+        law if lim_heat_kt is None else positive_number(lim_heat_kt, "lim_heat_kt", "It is heat per parameter in kT.")
+    )
+    raising = positive_number(lim_actuation_kt, "lim_actuation_kt", "It is work per parameter in kT.")
     stored_bits = workload.parameters * workload.bits
     compute = workload.total_flops * chip.joules_per_flop
     memory = workload.total_steps * reads * stored_bits * link.si

@@ -2,7 +2,8 @@
 
 from dataclasses import asdict, dataclass
 
-from limjax.limits.scaling import ComputeOptimal, compute_optimal, get_law, positive
+from limjax.limits.scaling import ComputeOptimal, compute_optimal, get_law
+from limjax.numerics.checks import positive_number, whole_number
 
 UPDATES: dict[str, str] = {
     "flop": "every FLOP",
@@ -73,15 +74,11 @@ class Workload:
         for name, remedy in remedies.items():
             value = getattr(self, name)
             if value is not None:
-                object.__setattr__(self, name, positive(value, name, remedy, *_RANGES[name]))
+                object.__setattr__(self, name, positive_number(value, name, remedy, *_RANGES[name]))
             elif name in ("parameters", "batch"):
                 raise ValueError(f"{name} must be given. {remedy}")
-        is_whole = isinstance(self.bits, int) or (isinstance(self.bits, float) and self.bits.is_integer())
-        if isinstance(self.bits, bool) or not is_whole or not 1 <= self.bits <= MAX_BITS:
-            raise ValueError(
-                f"bits must be a whole number from 1 to {MAX_BITS}, got {self.bits!r}. It is the precision of a stored weight."
-            )
-        object.__setattr__(self, "bits", int(self.bits))
+        bits = int(self.bits) if isinstance(self.bits, float) and self.bits.is_integer() else self.bits
+        object.__setattr__(self, "bits", whole_number(bits, "bits", 1, MAX_BITS))
         if self.updates not in UPDATES:
             raise ValueError(f"updates must be one of {', '.join(UPDATES)}, got {self.updates!r}.")
         get_law(self.scaling)

@@ -8,10 +8,10 @@ from jaxtyping import Array, ArrayLike, Float
 from limjax.limits import approaches, bounds
 from limjax.limits.approaches import ConstantExchange, LossFollowing, RateMatched
 from limjax.limits.conditions import DEFAULT_TIME_S
-from limjax.limits.inputs import Argument, read
 from limjax.limits.law import loss_ratio_argument
 from limjax.limits.scaling import get_law
 from limjax.limits.workload import UPDATES
+from limjax.numerics.checks import Argument, read
 from limjax.physics.units import LN2, thermal_energy_joules
 
 KT_PER_UPDATE = 2.0

@@ -14,9 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float
 
-from limjax.physics import actuation, numerics
+from limjax.numerics.checks import WholeNumber, checked_leaf, compute_dtype, whole_number
+from limjax.physics import actuation
+from limjax.physics.response import cell_response, hop_rates
 from limjax.physics.units import BOLTZMANN_J_PER_K
-from limjax.physics.validation import WholeNumber, checked_leaf, compute_dtype, whole_number
 
 KRAMERS_REFERENCE_BARRIER = 10.0
 """Barrier [kT] at which the ladder's k0 e^-B equals Kramers' D π B e^-B; it fixes D from the attempt rate."""
@@ -186,7 +187,7 @@ class ArrheniusCell(eqx.Module):
             F [kT].
         """
         drift, log_exchange = self._operands(drift, barrier)
-        return numerics.cell_response(drift, log_exchange)[0]
+        return cell_response(drift, log_exchange)[0]
 
     def heat(self, drift: ArrayLike, barrier: ArrayLike) -> Float[Array, "..."]:
         """Q = d F: mean heat of one step, equal to its entropy production.
@@ -199,7 +200,7 @@ class ArrheniusCell(eqx.Module):
             Q [kT], never negative. Cost: one logarithm, one root and a few products per element.
         """
         drift, log_exchange = self._operands(drift, barrier)
-        return drift * numerics.cell_response(drift, log_exchange)[0]
+        return drift * cell_response(drift, log_exchange)[0]
 
     def activity(self, drift: ArrayLike, barrier: ArrayLike) -> Float[Array, "..."]:
         """A = sqrt(d² + 4g²): mean number of hops of one step, and variance of its displacement.
@@ -211,7 +212,7 @@ class ArrheniusCell(eqx.Module):
         Returns:
             A [hops] = [levels²].
         """
-        return numerics.cell_response(*self._operands(drift, barrier))[1]
+        return cell_response(*self._operands(drift, barrier))[1]
 
     def hop_rates(self, drift: ArrayLike, barrier: ArrayLike) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
         """Poisson rates (A ± d)/2 of the up and down hop counts of one step.
@@ -223,7 +224,7 @@ class ArrheniusCell(eqx.Module):
         Returns:
             `(up, down)` [hops per step].
         """
-        return numerics.hop_rates(*self._operands(drift, barrier))
+        return hop_rates(*self._operands(drift, barrier))
 
     def is_saturated(self, drift: ArrayLike, barrier: ArrayLike) -> Bool[Array, "..."]:
         """Whether the tilt has eaten the barrier: F/2 > B, that is |d| > k0 τ (1 - e^-2B).

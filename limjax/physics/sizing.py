@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 import jax
 
+from limjax.numerics.checks import WholeNumber, checked_leaf, whole_number
 from limjax.physics.cell import ArrheniusCell
 from limjax.physics.units import YEAR_S
-from limjax.physics.validation import WholeNumber, checked_leaf, whole_number
 
 
 class CellSizing(NamedTuple):

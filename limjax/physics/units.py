@@ -1,10 +1,13 @@
-"""Constants and the conversion between kT, joules and electronvolts.
+"""Constants and the conversion between kT, joules and electronvolts.from limjax.numerics.checks import positive_number
+
 
 Inside the library every energy is in kT: 1 kT at 300 K is 4.14e-21 J, which is zero in float16 and whose square is
 zero in float32. Joules appear only where a number leaves the library, and there in Python floats (float64).
 """
 
 import math
+
+from limjax.numerics.checks import positive_number
 
 BOLTZMANN_J_PER_K = 1.380649e-23
 """Boltzmann constant [J/K], exact in the SI of 2019."""
@@ -35,11 +38,9 @@ def thermal_energy_joules(temperature: float) -> float:
         >>> f"{thermal_energy_joules(300.0):.6e}"
         '4.141947e-21'
     """
-    if not (math.isfinite(temperature) and temperature > 0):
-        raise ValueError(
-            f"temperature must be a positive number of kelvin, got {temperature!r}; room temperature is 300.0."
-        )
-    return BOLTZMANN_J_PER_K * temperature
+    return BOLTZMANN_J_PER_K * positive_number(
+        temperature, "temperature", "It is in kelvin; room temperature is 300.0."
+    )
 
 
 def kt_to_joules(energy_kt: float, temperature: float) -> float:

@@ -18,12 +18,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from limjax.numerics.elementary import asinh_exp
+from limjax.numerics.quadrature import gauss_legendre
 from limjax.physics.actuation import free_energy
 
 _PI = math.pi
 # Gauss-Legendre on [0, 1]; 96 nodes resolve a peak of width 1/(π sqrt(B)) up to B = 200 and more.
-_NODES, _WEIGHTS = (array / 2 for array in np.polynomial.legendre.leggauss(96))
-_NODES = _NODES + 0.5
+_NODES, _WEIGHTS = gauss_legendre(96)
 # Trapezoid rule over one period, where convergence is exponential.
 _PERIOD_POINTS = 128
 # Exponents this far below the maximum are outside every dtype used here.
@@ -271,13 +272,6 @@ def diffusion(barrier: Float[Array, "..."], affinity: Float[Array, "..."]) -> Fl
     return jnp.exp(numerator - 3 * denominator)
 
 
-def _asinh_exp(log_x):
-    """asinh(e^y), without overflow for large y."""
-    above = jnp.maximum(log_x, 0.0)
-    large = above + jnp.log1p(jnp.sqrt(1 + jnp.exp(-2 * above)))
-    return jnp.where(log_x > 0, large, jnp.arcsinh(jnp.exp(jnp.minimum(log_x, 0.0))))
-
-
 def _log_drift_ratio(barrier, affinity):
     return 0.5 * affinity + _log_integral(barrier, affinity) + log_effective_diffusion(barrier)
 
@@ -348,7 +342,7 @@ def ladder_heat_validity(barrier: Float[Array, "..."], tilt_fraction: Float[Arra
     bounded = jnp.where(is_zero, 1.0, affinity)
     # ln(d/g) = ln(2 sinh(F/2)) - ln(ratio)
     log_drift = 0.5 * bounded + jnp.log(-jnp.expm1(-bounded)) - _log_drift_ratio(barrier, bounded)
-    believed = 2 * _asinh_exp(log_drift - math.log(2))
+    believed = 2 * asinh_exp(log_drift - math.log(2))
     return jnp.where(is_zero, 1.0, believed / bounded)
 
 

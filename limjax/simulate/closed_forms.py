@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import ArrayLike
 from scipy.linalg import solveh_banded
 
-from limjax.physics.validation import checked_leaf
+from limjax.numerics.checks import checked_leaf, positive_number
 from limjax.simulate.protocols import LinearProtocol
 
 _NEWTON_STEPS = 500
@@ -19,11 +19,7 @@ def _distance(value) -> float:
     return float(value)
 
 
-def _positive(value, name: str) -> float:
-    checked_leaf(
-        value, name, low=0.0, open_low=True, remedy="Times are in relaxation times, stiffnesses in kT per length²."
-    )
-    return float(value)
+_UNITS = "Times are in relaxation times, stiffnesses in kT per length²."
 
 
 def moving_trap_linear_work(distance: float, time: float) -> float:
@@ -41,7 +37,7 @@ def moving_trap_linear_work(distance: float, time: float) -> float:
 
     Source: Mazonka & Jarzynski, arXiv:cond-mat/9912121.
     """
-    distance, time = _distance(distance), _positive(time, "time")
+    distance, time = _distance(distance), positive_number(time, "time", _UNITS)
     if time < 1e-3:  # t + e^-t - 1 loses its digits
         return distance**2 * (0.5 - time * (1 / 6 - time / 24))
     return distance**2 / time**2 * (time + np.expm1(-time))
@@ -67,7 +63,7 @@ def moving_trap_optimum(distance: float, time: float) -> tuple[float, LinearProt
 
     Source: Schmiedl & Seifert, Phys. Rev. Lett. 98, 108301 (2007), eq. 9.
     """
-    distance, time = _distance(distance), _positive(time, "time")
+    distance, time = _distance(distance), positive_number(time, "time", _UNITS)
     jump = distance / (time + 2)
     return distance**2 / (time + 2), LinearProtocol(0.0, distance, time, [jump, distance - jump])
 
@@ -95,7 +91,9 @@ def stiffness_optimum(start: float, stop: float, time: float) -> float:
 
     Source: Schmiedl & Seifert, Phys. Rev. Lett. 98, 108301 (2007), case II.
     """
-    start, stop, time = (_positive(x, name) for x, name in ((start, "start"), (stop, "stop"), (time, "time")))
+    start, stop, time = (
+        positive_number(x, name, _UNITS) for x, name in ((start, "start"), (stop, "stop"), (time, "time"))
+    )
     # (√(1 + 2λi t + λf λi t²) - 1 - λf t) / (2 + λf t) without its cancellation: the root's square less that of 1 + λf t.
     root = np.sqrt(1 + 2 * start * time + stop * start * time**2)
     ct = time * (start - stop) / (1 + stop * time + root)
@@ -152,8 +150,8 @@ def full_control_erasure(
 
     Source: Proesmans, Ehrich & Bechhoefer, Phys. Rev. Lett. 125, 100602 and Phys. Rev. E 102, 032105 (2020).
     """
-    if not time > 0 or not diffusion > 0:
-        raise ValueError(f"time and diffusion must be positive, got {time!r} and {diffusion!r}.")
+    positive_number(time, "time")
+    positive_number(diffusion, "diffusion")
     control = jnp.asarray(control, jnp.result_type(float))
 
     def batched(function):

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from limjax.numerics.checks import positive_number
 from limjax.physics.washboard import drift as washboard_drift
 from limjax.physics.washboard import effective_diffusion
 from limjax.simulate.checks import mean_with_error
@@ -74,8 +75,7 @@ def compare_cell(
 
     Cost: Langevin steps in proportion to the highest barrier; about a second per row on one CPU core.
     """
-    if not time > 0:
-        raise ValueError(f"time must be positive, got {time!r}.")
+    positive_number(time, "time")
     rows = []
     for i, barrier in enumerate(barriers):
         for j, tilt in enumerate(tilts):

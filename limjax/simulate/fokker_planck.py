@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from limjax.physics.checkpointing import checkpointed_loop
-from limjax.physics.validation import checked_leaf, is_whole, whole_number
+from limjax.numerics.checks import checked_leaf, is_whole, whole_number
+from limjax.numerics.loops import checkpointed_loop
 from limjax.simulate.langevin import Potential, check_protocol
 from limjax.simulate.protocols import ControlProtocol
 

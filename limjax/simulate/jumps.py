@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Integer
 
-from limjax.physics.checkpointing import checkpointed_loop
-from limjax.physics.validation import checked_leaf, is_whole, whole_number
+from limjax.numerics.checks import checked_leaf, is_whole, whole_number
+from limjax.numerics.loops import checkpointed_loop
 from limjax.simulate.fokker_planck import entropy_of
 from limjax.simulate.langevin import check_protocol
 from limjax.simulate.protocols import ControlProtocol

@@ -14,10 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
-from limjax.physics.checkpointing import checkpointed_loop
-from limjax.physics.hops import normal_quantile
-from limjax.physics.random import key_words, step_words
-from limjax.physics.validation import checked_leaf, whole_number
+from limjax.numerics.checks import checked_leaf, whole_number
+from limjax.numerics.counters import key_words, step_words
+from limjax.numerics.loops import checkpointed_loop
+from limjax.numerics.poisson import normal_quantile
 from limjax.simulate.potentials import force
 from limjax.simulate.protocols import ControlProtocol
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
-from limjax.physics.validation import whole_number
+from limjax.numerics.checks import positive_number, whole_number
 from limjax.simulate.protocols import LinearProtocol, SplineProtocol
 
 Protocol = LinearProtocol | SplineProtocol
@@ -120,8 +120,7 @@ def optimise_protocol(
     Source: Engel, Smith & Brenner, Phys. Rev. X 13, 041032 (2023), for pathwise gradients of protocols.
     """
     steps, seeds = whole_number(steps, "steps"), whole_number(seeds, "seeds")
-    if not (math.isfinite(rate) and rate > 0):
-        raise ValueError(f"rate must be a positive number, got {rate!r}.")
+    rate = positive_number(rate, "rate")
     if not (math.isfinite(tolerance) and tolerance >= 0):
         raise ValueError(f"tolerance must be a share of at least 0, got {tolerance!r}.")
     is_noisy = key is not None

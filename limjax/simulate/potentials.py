@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
-from limjax.physics.validation import checked_leaf
+from limjax.numerics.checks import checked_leaf
 
 _LENGTH = "It is a length in units of the landscape."
 

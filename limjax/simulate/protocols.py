@@ -7,8 +7,8 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
-from limjax.physics.interpolation import hermite_curve
-from limjax.physics.validation import checked_leaf, is_whole
+from limjax.numerics.checks import checked_leaf, is_whole
+from limjax.numerics.curves import hermite_curve
 
 
 @runtime_checkable

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from limjax.physics.validation import whole_number
+from limjax.numerics.checks import whole_number
 from limjax.simulate.checks import Check, jarzynski, mean_with_error
 from limjax.simulate.fokker_planck import FokkerPlanckResult, Grid, boltzmann, fokker_planck
 from limjax.simulate.langevin import Snapshot, Trajectories, equilibrium, overdamped, underdamped

@@ -4,7 +4,7 @@ import functools
 
 import numpy as np
 
-from limjax.physics.validation import whole_number
+from limjax.numerics.checks import whole_number
 from limjax.tasks import networks
 from limjax.tasks.task import Task, TaskDefaults
 

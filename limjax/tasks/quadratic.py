@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 
+from limjax.numerics.checks import positive_number
 from limjax.tasks.task import Task, TaskDefaults
 
 
@@ -24,8 +25,7 @@ def quadratic(cells: int = 4096, start_levels: float = 100.0, lsb: float = 2**-1
         ValueError: if a number is not positive.
     """
     for name, value in (("cells", cells), ("start_levels", start_levels), ("lsb", lsb), ("rate", rate)):
-        if not value > 0:
-            raise ValueError(f"{name} must be positive, got {value!r}.")
+        positive_number(value, name)
     steps = 2000
     return Task(
         name="quadratic",

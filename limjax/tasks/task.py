@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
 
@@ -12,8 +11,8 @@ import numpy as np
 import optax
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
-from limjax.physics.interpolation import hermite_curve
-from limjax.physics.validation import whole_number
+from limjax.numerics.checks import positive_number, whole_number
+from limjax.numerics.curves import hermite_curve
 
 Schedule = Literal["cosine", "constant"]
 Optimizer = Literal["adam", "sgd"]
@@ -48,9 +47,7 @@ class TaskDefaults:
         for name in ("steps", "batch_size"):
             whole_number(getattr(self, name), name)
         for name in ("learning_rate", "lsb"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-                raise ValueError(f"{name} must be a positive finite number, got {value!r}.")
+            positive_number(getattr(self, name), name)
         for name, known in (("schedule", get_args(Schedule)), ("optimizer", get_args(Optimizer))):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}.")

@@ -7,7 +7,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from limjax.physics.validation import as_leaf
+from limjax.numerics.checks import as_leaf, positive_number
 from limjax.tuning.problem import Outcome
 
 
@@ -61,8 +61,8 @@ class Objective(eqx.Module):
             if not (math.isfinite(value) and value >= 0):
                 raise ValueError(f"The {name} weight must be a finite number of at least 0, got {value!r}.")
         for name, value in budget._asdict().items():
-            if value is not None and not (math.isfinite(value) and value > 0):
-                raise ValueError(f"{name} must be a positive number, got {value!r}.")
+            if value is not None:
+                positive_number(value, name)
         if budget.max_loss is not None and budget.max_energy_kt is not None:
             raise ValueError(
                 "Give max_loss (least energy at that loss) or max_energy_kt (least loss within that energy), not both."

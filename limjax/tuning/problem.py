@@ -7,16 +7,15 @@ from typing import Any, Literal, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Integer, PyTree
 
 from limjax.barriers.base import AbstractBarrier
 from limjax.ledger import Ledger, get_ledger
 from limjax.levels import snap
+from limjax.numerics.checks import INT32_MAX, positive_number, whole_number
+from limjax.numerics.loops import checkpointed_loop
 from limjax.optimizer import Hops, LearningInMemoryState, learning_in_memory
 from limjax.physics.cell import ArrheniusCell
-from limjax.physics.checkpointing import checkpointed_loop
-from limjax.physics.validation import INT32_MAX, whole_number
 from limjax.tasks import Task
 from limjax.training import training_step
 
@@ -98,9 +97,8 @@ class Problem:
         self.cell = ArrheniusCell(lsb=defaults.lsb) if cell is None else cell
         self.steps = whole_number(defaults.steps if steps is None else steps, "steps", 1, INT32_MAX)
         self.batch_size = whole_number(defaults.batch_size if batch_size is None else batch_size, "batch_size")
-        self.learning_rate = defaults.learning_rate if learning_rate is None else learning_rate
-        if not (np.isfinite(self.learning_rate) and self.learning_rate > 0):
-            raise ValueError(f"learning_rate must be a positive number, got {self.learning_rate!r}.")
+        rate = defaults.learning_rate if learning_rate is None else learning_rate
+        self.learning_rate = positive_number(rate, "learning_rate")
         if not 0 <= validation < 1:
             raise ValueError(f"validation must be a share from 0 to below 1, got {validation!r}.")
         self._data = _evaluation_data(task, evaluation_size)

@@ -1,6 +1,5 @@
 """Tuning a design: from a task and what is to be made small to a barrier, judged on held-out seeds."""
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
@@ -9,9 +8,9 @@ import numpy as np
 from limjax.barriers.base import AbstractBarrier
 from limjax.barriers.specification import barrier_from_name
 from limjax.barriers.spline import SplineBarrier
+from limjax.numerics.checks import positive_number, whole_number
 from limjax.optimizer import Hops
 from limjax.physics.cell import ArrheniusCell
-from limjax.physics.validation import whole_number
 from limjax.tasks import Task, get_task
 from limjax.tuning.descent import Member, OuterRow, TuneCode, descend, plain_validation_loss
 from limjax.tuning.held_out import Evaluation, evaluate, held_out_seeds
@@ -134,8 +133,7 @@ def tune(
     Source: docs/tuning.md; checkpointing after Griewank & Walther, ACM TOMS 26, 19 (2000).
     """
     outer_steps = whole_number(outer_steps, "outer_steps")
-    if not (math.isfinite(outer_rate) and outer_rate > 0):
-        raise ValueError(f"outer_rate must be a positive number, got {outer_rate!r}.")
+    outer_rate = positive_number(outer_rate, "outer_rate")
     if problem is None:
         problem = Problem(
             get_task(task) if isinstance(task, str) else task,

@@ -137,7 +137,7 @@ def test_a_users_file_adds_and_replaces(tmp_path):
             lambda t: t.replace('"measured"', '"guessed"'),
             ("how must be one of datasheet, measured, estimated", "guessed"),
         ),
-        (lambda t: t.replace("year = 2025", "year = 25"), ("year must be a year", "25")),
+        (lambda t: t.replace("year = 2025", "year = 25"), ("year must be a whole number from 1900 to 2100", "25")),
         (lambda t: t.replace("power_w = 500\n", ""), ("lacks power_w",)),
         (lambda t: t + "colour = 3\n", ("unknown entries: colour",)),
         (lambda t: t.replace("[[accelerator]]", "[[chip]]"), ("unknown table [[chip]]", "accelerator")),

@@ -1,22 +1,15 @@
-"""Stable elementary functions behind the cell's closed forms, in value and in every derivative.
+"""How a cell answers a request: affinity, activity and hop rates, stable in value and in every derivative.
 
 The exchange g spans e^-70 ... 1e6 hops per step, so it travels as its logarithm. Everything here works element by
 element in the dtype it is given, float32 included, without forming d² or g², which under- and overflow there.
 """
 
-import math
-from collections.abc import Sequence
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float
 
-from limjax.physics.hosts import whole
+from limjax.numerics.elementary import LARGE, normal_log
 
-# Above this x, asinh(x) = ln(2x) to float32 and float64 alike (the next term is 1/(4x²)), and x² may overflow.
-_LARGE = {"float32": 1e4, "float64": 1e8}
 # asinh(x)/x in powers of x² on 0 <= x <= 1/2: Chebyshev fit of degree 5, error 1.1e-9 before rounding.
 _ASINH_SERIES = (
     0.9999999988664692,
@@ -26,83 +19,8 @@ _ASINH_SERIES = (
     0.02807620787248294,
     -0.013099914529717229,
 )
-# ln(1+f)/f for f from sqrt(1/2)-1 to sqrt(2)-1, error times |f| 5e-9.
-_LOG = (
-    0.999999899,
-    -0.499999734,
-    0.333348799,
-    -0.250032168,
-    0.199414068,
-    -0.165350391,
-    0.150506207,
-    -0.145605333,
-    0.0871268739,
-)
 # exp of this times any request below 1e4 levels is finite.
 _MAX_LOG_SCALE = {"float32": 80.0, "float64": 690.0}
-
-
-def safe_log(x: Float[Array, "*s"]) -> Float[Array, "*s"]:
-    """ln(max(x, smallest normal number)): finite at zero, with zero slope there.
-
-    Args:
-        x: non-negative values.
-
-    Returns:
-        ln x, and ln(smallest normal number), about -87.3 in float32, where x is zero.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> float(safe_log(jnp.float32(1.0)))
-        0.0
-    """
-    return jnp.log(jnp.maximum(x, jnp.finfo(x.dtype).tiny))
-
-
-def polynomial(coefficients: Sequence[float], x: Float[Array, "..."]) -> Float[Array, "..."]:
-    """The polynomial with these two or more coefficients, lowest first, by Estrin's scheme: short chains of operations.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> float(polynomial((1.0, 2.0, 3.0), jnp.float32(2.0)))
-        17.0
-    """
-    terms = list(coefficients)
-    while len(terms) > 1:
-        pairs = [terms[i] + terms[i + 1] * x for i in range(0, len(terms) - 1, 2)]
-        terms = pairs + terms[len(pairs) * 2 :]
-        x = x * x
-    return jnp.asarray(terms[0])
-
-
-@jax.custom_jvp
-def normal_log(x: Float[Array, "..."]) -> Float[Array, "..."]:
-    """ln x for positive normal numbers; in float32 from exponent and mantissa, on a CPU in a third of the time of `jnp.log`.
-
-    Zero, subnormal numbers, infinity and NaN give some finite number in float32.
-
-    Args:
-        x: positive normal numbers.
-
-    Returns:
-        ln x, to 5e-9 of the mantissa's part before rounding.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> f"{normal_log(jnp.float32(10.0)):.6f}"
-        '2.302585'
-    """
-    if x.dtype != jnp.float32:
-        return jnp.log(x)
-    bits = jax.lax.bitcast_convert_type(x, jnp.int32)
-    exponent = (bits - jnp.int32(0x3F3504F3)) >> jnp.int32(23)
-    f = jax.lax.bitcast_convert_type(bits - (exponent << jnp.int32(23)), jnp.float32) - 1
-    return exponent.astype(jnp.float32) * math.log(2) + f * polynomial(_LOG, f)
-
-
-@normal_log.defjvp
-def _normal_log_jvp(primals, tangents):
-    return normal_log(*primals), tangents[0] / primals[0]
 
 
 @jax.custom_jvp
@@ -133,7 +51,7 @@ def cell_response(
     magnitude = jnp.abs(drift)
     scale = 0.5 * jnp.exp(jnp.minimum(-log_exchange, _MAX_LOG_SCALE[drift.dtype.name]))
     x = magnitude * scale
-    is_large = x > _LARGE[drift.dtype.name]
+    is_large = x > LARGE[drift.dtype.name]
     bounded = jnp.where(is_large, 0.0, x)
     square = bounded * bounded
     root = jnp.sqrt(1 + square)
@@ -218,43 +136,3 @@ def hop_rates(
     larger = 0.5 * total
     smaller = exchange * (2 * exchange / jnp.maximum(total, jnp.finfo(drift.dtype).tiny))
     return jnp.where(drift < 0, smaller, larger), jnp.where(drift < 0, larger, smaller)
-
-
-class CompensatedSum(NamedTuple):
-    """Running sums with the low-order part that rounding would have dropped (Kahan, CACM 8, 40, 1965).
-
-    `total` alone is right to one ulp; `total + residual` in float64 is better still. With `residual` None the sum is a
-    plain one: faster, and wrong by about 1 % after 1e7 float32 additions.
-
-    Attributes:
-        total: the sums, any pytree of arrays.
-        residual: what is still missing from `total`, or None for plain sums.
-    """
-
-    total: PyTree
-    residual: PyTree | None
-
-    @staticmethod
-    def zeros(like: PyTree, compensated: bool = True) -> "CompensatedSum":
-        """Sums of zero with the shapes, dtypes and shardings of `like`."""
-
-        def zeros():
-            return jax.tree.map(jnp.zeros_like, like)
-
-        return CompensatedSum(zeros(), zeros() if compensated else None)
-
-    def add(self, value: PyTree) -> "CompensatedSum":
-        """The sums with `value`, of the same structure, added; the order of the operations is the algorithm."""
-        if self.residual is None:
-            return CompensatedSum(jax.tree.map(lambda old, x: old + x.astype(old.dtype), self.total, value), None)
-        corrected = jax.tree.map(jnp.add, value, self.residual)
-        total = jax.tree.map(jnp.add, self.total, corrected)
-        residual = jax.tree.map(lambda new, increment, old: increment - (new - old), total, corrected, self.total)
-        return CompensatedSum(total, residual)
-
-    def float64(self) -> PyTree:
-        """The sums in NumPy float64, residual included."""
-        total = jax.tree.map(lambda x: np.asarray(whole(x), np.float64), self.total)
-        if self.residual is None:
-            return total
-        return jax.tree.map(lambda x, r: np.asarray(x + np.asarray(whole(r), np.float64)), total, self.residual)

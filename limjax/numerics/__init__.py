@@ -1,0 +1,1 @@
+"""Numerical ground floor: imports nothing of limjax."""
