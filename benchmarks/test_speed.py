@@ -11,6 +11,7 @@ import pytest
 from limjax.benchmarks.steps import compiled_step, step_modes
 from limjax.benchmarks.training import compiled_run, training_variants
 from limjax.numerics.counters import key_words, step_words
+from limjax.physics.cell import ArrheniusCell
 from limjax.physics.hops import exact_step, gaussian_hops
 from limjax.tasks import get_task
 
@@ -35,7 +36,8 @@ def test_step(benchmark, mode, parameters):
 def test_sampler(benchmark, kind, rate, elements=1_000_000):
     words, rates = key_words(jax.random.key(0)), jnp.full(elements, rate, jnp.float32)
     if kind == "exact":
-        draw = jax.jit(lambda step: exact_step(0, words, step, jnp.zeros(elements), jnp.log(jnp.float32(rate))))
+        cell, drift = ArrheniusCell(attempt_rate=1.0, step_time=1.0), jnp.zeros(elements)
+        draw = jax.jit(lambda step: exact_step(0, words, step, cell, drift, -jnp.log(jnp.float32(rate))))
     else:
         draw = jax.jit(lambda step: gaussian_hops(*step_words(words, 0, step, (elements,)), rates, rates))
     jax.block_until_ready(draw(jnp.int32(0)))

@@ -39,10 +39,13 @@ from bowl import (
 import limjax
 from limjax.limits import approaches, bounds, law, mean_path
 from limjax.numerics.counters import key_words, step_words
+from limjax.physics.cell import ArrheniusCell
 from limjax.physics.hops import exact_hops, exact_step
 from limjax.physics.response import hop_rates
 
 BLOCKS = 64
+# One attempt in a step: the barrier is -ln g.
+UNIT = ArrheniusCell(attempt_rate=1.0, step_time=1.0)
 
 
 class Row(NamedTuple):
@@ -100,7 +103,7 @@ def hops(drift: float, exchange: float, cells: int, seed: int = 0) -> Hops:
     """One step of a request; hops up and down are counted in another draw at the cell's rates."""
     shape = (BLOCKS, cells // BLOCKS)
     d, log_g = jnp.full(shape, drift, jnp.float32), jnp.log(jnp.float32(exchange))
-    moved = np.asarray(exact_step(0, key_words(jax.random.key(seed)), jnp.int32(0), d, log_g), np.float64)
+    moved = np.asarray(exact_step(0, key_words(jax.random.key(seed)), jnp.int32(0), UNIT, d, -log_g), np.float64)
     up, down = hop_rates(jnp.float32(drift), log_g)
     return Hops(moved, *counts(float(up), float(down), shape, seed), 2 * math.asinh(drift / (2 * exchange)))
 
@@ -158,7 +161,7 @@ def retention(options) -> list[Row]:
     @jax.jit
     def escaped():
         def step(k, held):
-            moved = exact_step(0, key, k, jnp.zeros(shape), jnp.log(jnp.float32(g)))
+            moved = exact_step(0, key, k, UNIT, jnp.zeros(shape), -jnp.log(jnp.float32(g)))
             return held & (moved == 0)
 
         return jax.lax.fori_loop(0, steps, step, jnp.ones(shape, bool))

@@ -26,6 +26,8 @@ from limjax.flax_states import register_when_imported
 from limjax.ledger import Ledger, get_ledger, get_ledgers, leaf_totals, per_parameter, total
 from limjax.levels import lsb_for_bits, snap
 from limjax.optimizer import get_barrier, gradient_tilt, learning_in_memory
+from limjax.physics.abstract_cell import AbstractCell
+from limjax.physics.asymmetric import AsymmetricCell
 from limjax.physics.cell import ArrheniusCell
 from limjax.report import LayerReport, Report, report
 from limjax.tasks import Task, TaskDefaults
@@ -36,8 +38,10 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AbstractBarrier",
+    "AbstractCell",
     "AbstractComparison",
     "ArrheniusCell",
+    "AsymmetricCell",
     "EventWrite",
     "FisherBarrier",
     "FowlerNordheimBarrier",

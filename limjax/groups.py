@@ -9,9 +9,9 @@ from jaxtyping import PyTree
 
 from limjax.barriers.base import AbstractBarrier
 from limjax.leaves import is_under, leaf_name
-from limjax.physics.cell import ArrheniusCell
+from limjax.physics.abstract_cell import AbstractCell
 
-CellAndBarrier = tuple[ArrheniusCell, AbstractBarrier]
+CellAndBarrier = tuple[AbstractCell, AbstractBarrier]
 Groups = Mapping[str, Any] | Callable[[str], Any]
 """A cell and barrier for each layer: a dict from path prefix to both ("" is the rest), or a function of a leaf's path."""
 
@@ -72,7 +72,7 @@ def grouping(tree: PyTree, groups: Groups) -> Grouping:
         if not (
             isinstance(pair, tuple | list)
             and len(pair) == 2
-            and isinstance(pair[0], ArrheniusCell)
+            and isinstance(pair[0], AbstractCell)
             and isinstance(pair[1], AbstractBarrier)
         ):
             raise TypeError(f"The group {label!r} must be (cell, barrier), got {pair!r}.")

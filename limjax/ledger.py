@@ -4,6 +4,7 @@ Three kinds of energy never meet here: `heat` is the model's closed form, `reali
 dissipated, and joules measured on the machine that runs the program are not in the ledger at all.
 """
 
+import dataclasses
 from typing import Any, Literal, NamedTuple
 
 import equinox as eqx
@@ -13,15 +14,10 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
 from limjax.blocks import Blocks, blocks_or_placeholder
+from limjax.columns import COLUMNS, NAMES, Setup
 from limjax.numerics.sums import CompensatedSum
 
 Granularity = Literal["parameter", "leaf"]
-
-TRACKED = ("heat", "path", "saturated", "actuation")
-"""Sums that can be kept per parameter."""
-
-VALID_FROM_BARRIER = 2.0
-"""Barrier [kT] below which the ladder is no longer a good picture of a continuous landscape (docs/ladder.md)."""
 
 
 class Comparison(NamedTuple):
@@ -44,6 +40,9 @@ class Ledger(eqx.Module):
     the structure of the parameters. With `granularity="leaf"` they are leaf entries too.
 
     The leaf entries lie in one array, one row each, because a compiled step pays for every array it touches.
+
+    The columns of `limjax.columns` are read by name, `ledger.heat`, each a `CompensatedSum`, or None if it is not kept: `hops`,
+    `heat_kelvin`, `barrier_clipped`, `shallow`, `heat`, `path`, `saturated`, `actuation`, `realised_heat` and `range_clipped`.
 
     Attributes:
         steps: number of steps.
@@ -76,59 +75,11 @@ class Ledger(eqx.Module):
         row = self.rows.index(name)
         return jax.tree.map(lambda x: x[row], self.per_leaf)
 
-    @property
-    def heat(self) -> CompensatedSum:
-        """Update heat Σ d·F of the closed form [kT]; parameter."""
-        return self._kept("heat")
-
-    @property
-    def path(self) -> CompensatedSum:
-        """Requested path Σ|d| [levels]; parameter."""
-        return self._kept("path")
-
-    @property
-    def saturated(self) -> CompensatedSum:
-        """Steps in which the tilt exceeded the barrier; parameter."""
-        return self._kept("saturated")
-
-    @property
-    def actuation(self) -> CompensatedSum:
-        """Work to move the barrier [kT]; parameter if the barrier differs between parameters, else leaf."""
-        return self._kept("actuation")
-
-    @property
-    def hops(self) -> CompensatedSum:
-        """Mean number of hops ΣA, also the variance the hops injected [levels²]; leaf."""
-        return self._kept("hops")
-
-    @property
-    def heat_kelvin(self) -> CompensatedSum:
-        """Update heat times the temperature of its step [kT K], so that k_B times it is joules; leaf."""
-        return self._kept("heat_kelvin")
-
-    @property
-    def barrier_clipped(self) -> CompensatedSum:
-        """Parameter-steps whose barrier was clipped to the cell's range; leaf."""
-        return self._kept("barrier_clipped")
-
-    @property
-    def shallow(self) -> CompensatedSum:
-        """Parameter-steps with a barrier below 2 kT, where the ladder is a rough picture; leaf."""
-        return self._kept("shallow")
-
-    @property
-    def realised_heat(self) -> CompensatedSum | None:
-        """Σ F·Δn of the hops drawn [kT]; leaf; None without hop noise.
-
-        Its mean is `heat` for a cell without a range. Hops stopped at the end of a range are not in it, while `heat` charges
-        requests in full.
-        """
-        return self.entry("realised_heat")
-
-    @property
-    def range_clipped(self) -> CompensatedSum | None:
-        """Parameter-steps that ended at the end of the cell's range; leaf; None without a range."""
-        return self.entry("range_clipped")
+    def __getattr__(self, name: str) -> Any:
+        """A column of `limjax.columns` by its name: a `CompensatedSum`, or None if this ledger does not keep it."""
+        if name not in NAMES:
+            raise AttributeError(f"A ledger has no {name!r}. Its columns are {', '.join(NAMES)}.")
+        return self.entry(name)
 
     @property
     def compare(self) -> dict[str, Comparison]:
@@ -163,6 +114,10 @@ class Ledger(eqx.Module):
             packed=self.packed,
         )
 
+    def without_entries(self) -> "Ledger":
+        """The ledger with a step added in which there was nothing to charge."""
+        return dataclasses.replace(self, steps=self.steps + 1)
+
     def _kept(self, name: str) -> CompensatedSum:
         entry = self.entry(name)
         assert entry is not None
@@ -174,9 +129,7 @@ def init_ledger(
     *,
     track: tuple[str, ...] | None,
     compensated: bool,
-    actuation_per_parameter: bool,
-    noisy: bool,
-    has_range: bool,
+    setup: Setup,
     compare: tuple[str, ...],
     optimizer_leaves: int | None,
     packed: bool = True,
@@ -187,9 +140,7 @@ def init_ledger(
         params: parameters, or `jax.ShapeDtypeStruct`s of them.
         track: what is kept per parameter, or None for nothing, not even the start.
         compensated: whether the sums keep what rounding drops.
-        actuation_per_parameter: whether the barrier differs between parameters.
-        noisy: whether hops are drawn.
-        has_range: whether the cell has a lowest and highest level.
+        setup: what decides which columns there are.
         compare: names of the comparisons.
         optimizer_leaves: number of charged arrays in the optimizer's state, or None.
         packed: whether small leaves share a block.
@@ -199,19 +150,18 @@ def init_ledger(
     """
     leaves = jax.tree.leaves(params)
     dtype = jnp.result_type(float)
-    # Where one barrier serves a leaf, its work is known per leaf.
-    possible = [name for name in TRACKED if actuation_per_parameter or name != "actuation"]
-    in_blocks = [name for name in possible if name in (track or ())]
-    rows = ["hops", "heat_kelvin", "barrier_clipped", "shallow"] + [name for name in TRACKED if name not in in_blocks]
-    rows += ["realised_heat"] * noisy + ["range_clipped"] * has_range
+    columns = [column for column in COLUMNS if column.kept(setup)]
+    in_blocks = [column.name for column in columns if column.name in (track or ()) and column.tracked(setup)]
+    rows = [column.name for column in columns if column.name not in in_blocks]
     rows += [f"compare/{name}/{what}" for name in compare for what in ("heat", "actuation")]
 
     def block_sum(name):
         zeros = Blocks(leaves, packed).zeros(leaves)
-        if name == "saturated":
-            # A number of steps, and counted as they are: a float32 sum of ones stops at 16.7 million.
+        counts = NAMES[name].counts
+        if counts:
+            # A float32 sum of ones stops at 16.7 million.
             zeros = [jnp.zeros_like(block, dtype=jnp.int32) for block in zeros]
-        return CompensatedSum.zeros(blocks_or_placeholder(params, zeros), compensated and name != "saturated")
+        return CompensatedSum.zeros(blocks_or_placeholder(params, zeros), compensated and not counts)
 
     optimizer_heat = None
     if optimizer_leaves is not None:

@@ -17,11 +17,11 @@ from jaxtyping import PyTree
 from limjax.groups import Groups, grouping, merged
 from limjax.leaves import check_parameters, leaf_name
 from limjax.numerics.checks import WholeNumber, broadcasting, compute_dtype, whole_number
-from limjax.physics.cell import ArrheniusCell
+from limjax.physics.abstract_cell import AbstractCell
 from limjax.step import wide
 
 
-def snap(params: PyTree, cell: ArrheniusCell | Groups) -> PyTree:
+def snap(params: PyTree, cell: AbstractCell | Groups) -> PyTree:
     """Puts every weight on the nearest level of the cell's ladder, inside its range.
 
     Args:
@@ -45,7 +45,7 @@ def snap(params: PyTree, cell: ArrheniusCell | Groups) -> PyTree:
         0.25
     """
     check_parameters(params)
-    if not isinstance(cell, ArrheniusCell):
+    if not isinstance(cell, AbstractCell):
         found = grouping(params, cell)
         return merged(params, [snap(found.part(params, label), pair[0]) for label, pair in found.members.items()])
     levels = cell.levels
@@ -109,7 +109,7 @@ def lsb_for_bits(params: PyTree, bits: WholeNumber) -> dict[str, float]:
     return found
 
 
-def _warn_of_clipping(params: PyTree, cell: ArrheniusCell) -> None:
+def _warn_of_clipping(params: PyTree, cell: AbstractCell) -> None:
     """Says what share of the weights lies beyond the cell's range, if they are known and any does."""
     leaves = jax.tree_util.tree_flatten_with_path(params)[0]
     if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((params, cell))):
@@ -134,7 +134,7 @@ def _warn_of_clipping(params: PyTree, cell: ArrheniusCell) -> None:
         )
 
 
-def to_levels(params: PyTree, cell: ArrheniusCell, storage: str = "int16") -> PyTree:
+def to_levels(params: PyTree, cell: AbstractCell, storage: str = "int16") -> PyTree:
     """Levels of weights: the nearest ones, inside the cell's range.
 
     Args:
@@ -162,7 +162,7 @@ def to_levels(params: PyTree, cell: ArrheniusCell, storage: str = "int16") -> Py
         return jax.tree.map(leaf, params)
 
 
-def to_weights(levels: PyTree, cell: ArrheniusCell, dtypes: Any = jnp.float32) -> PyTree:
+def to_weights(levels: PyTree, cell: AbstractCell, dtypes: Any = jnp.float32) -> PyTree:
     """Weights at levels: `lsb` times the level number.
 
     Args:
@@ -184,7 +184,7 @@ def to_weights(levels: PyTree, cell: ArrheniusCell, dtypes: Any = jnp.float32) -
         return jax.tree.map(lambda n, dtype: (n.astype(jnp.float32) * lsb).astype(dtype), levels, dtypes)
 
 
-def apply_updates(levels: PyTree, updates: PyTree, cell: ArrheniusCell) -> PyTree:
+def apply_updates(levels: PyTree, updates: PyTree, cell: AbstractCell) -> PyTree:
     """The levels after a step: what `optax.apply_updates` is to float weights.
 
     Args:
@@ -211,7 +211,7 @@ def apply_updates(levels: PyTree, updates: PyTree, cell: ArrheniusCell) -> PyTre
         return jax.tree.map(leaf, levels, updates)
 
 
-def _checked(cell: ArrheniusCell, storage: str) -> np.dtype:
+def _checked(cell: AbstractCell, storage: str) -> np.dtype:
     if storage not in ("int8", "int16", "int32"):
         raise ValueError(f'Levels are stored as "int8", "int16" or "int32", got {storage!r}.')
     dtype = np.dtype(storage)

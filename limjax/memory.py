@@ -12,9 +12,11 @@ from jaxtyping import Array, ArrayLike, Float, PyTree, UInt32
 from limjax.barrier_state import init_barrier
 from limjax.barriers.base import AbstractBarrier, BarrierInputs
 from limjax.blocks import Blocks
+from limjax.columns import TRACKED, Setup
 from limjax.comparisons.base import AbstractComparison, ChargedComparison
 from limjax.comparisons.names import Comparable, named_comparisons
 from limjax.comparisons.noisy_event import ALIKE, NoisyEventWrite
+from limjax.hops import AbstractHops, HopsName, hops_of
 from limjax.hyperparameters import Numbers, copied
 from limjax.leaves import (
     Frozen,
@@ -28,14 +30,14 @@ from limjax.leaves import (
     part_of_tree,
     skipped_step,
 )
-from limjax.ledger import TRACKED, init_ledger
+from limjax.ledger import init_ledger
 from limjax.numerics.checks import broadcasting, compute_dtype
 from limjax.numerics.counters import folded, key_words, member_key
 from limjax.optimizer_state import charge_optimizer, stored_arrays
-from limjax.physics.cell import ArrheniusCell
-from limjax.step import Hops, LearningInMemoryState, memory_step, to_levels, wide
+from limjax.physics.abstract_cell import AbstractCell
+from limjax.step import LearningInMemoryState, Request, memory_step, to_levels, wide
 
-Compare = Sequence[Comparable] | Mapping[str, Comparable] | Callable[[ArrheniusCell], Any] | None
+Compare = Sequence[Comparable] | Mapping[str, Comparable] | Callable[[AbstractCell], Any] | None
 """What a run is compared with: see `limjax.learning_in_memory`."""
 
 
@@ -47,10 +49,10 @@ class Memory:
 
     def __init__(
         self,
-        cell: ArrheniusCell,
+        cell: AbstractCell,
         barrier: AbstractBarrier,
         *,
-        hops: Hops,
+        hops: HopsName | AbstractHops,
         key: Array | None,
         granularity: str,
         compare: Compare,
@@ -58,18 +60,18 @@ class Memory:
         track: Sequence[str],
         frozen: Frozen | None,
         optimizer: optax.GradientTransformation | None = None,
-        optimizer_memory: tuple[ArrheniusCell, AbstractBarrier] | None = None,
+        optimizer_memory: tuple[AbstractCell, AbstractBarrier] | None = None,
         coupling: ArrayLike | None = None,
         max_move: float | None = None,
     ):
         named = named_comparisons(compare, cell)
         self._tracked = _tracked(granularity, track)
-        self._words = _words(hops, key)
+        self._hops = hops_of(hops)
+        self._words = _words(self._hops, key)
         self._made = Numbers((cell, barrier, named) if coupling is None else (cell, barrier, named, coupling))
         self._varied = _varied(cell, barrier, named)
         if coupling is not None and jnp.ndim(coupling):
             self._varied["coupling"] = jnp.asarray(coupling)
-        self._hops: Hops = hops
         self._compensated, self._frozen, self._max_move = compensated, frozen, max_move
         self._optimizer, self._optimizer_memory = optimizer, optimizer_memory
         if optimizer_memory is not None and (different := _varied(*optimizer_memory, {})):
@@ -109,9 +111,11 @@ class Memory:
             params,
             track=self._tracked,
             compensated=self._compensated,
-            actuation_per_parameter=barrier.scope == "parameter" or layout.varied,
-            noisy=self._hops != "mean",
-            has_range=cell.levels is not None,
+            setup=Setup(
+                noisy=self._hops.is_noisy,
+                has_range=cell.levels is not None,
+                barrier_per_parameter=barrier.scope == "parameter" or layout.varied,
+            ),
             compare=tuple(named),
             optimizer_leaves=memory_leaves,
             packed=layout.packed,
@@ -170,7 +174,7 @@ class Memory:
             assert self._optimizer is not None
             old, now = (stored_arrays(self._optimizer, inner, infos) for inner in inner_states)
             memory, memory_heat = charge_optimizer(memory, old, now, inputs)
-        moved, new = self._step(state, inputs, None, leaves, params, still, memory_heat)
+        moved, new = self._step(state, Request(inputs, leaves, still), params, memory_heat)
         new = new._replace(inner=after, optimizer_memory=memory)
         skipped = skipped_step(after)
         if skipped is not None:
@@ -202,21 +206,19 @@ class Memory:
             half_tilts = [-0.5 * wide(g) * scale.astype(compute_dtype(g.dtype)) for g in leaves]
         half_tilts = [jnp.zeros_like(tilt) if f else tilt for tilt, f in zip(half_tilts, still)]
         inputs = BarrierInputs(state.ledger.steps, _loss(value), None, leaves, cell)
-        moved, new = self._step(state, inputs, half_tilts, leaves, params, still)
+        moved, new = self._step(state, Request(inputs, leaves, still, half_tilts), params)
         return unflatten([None if g is None else m for g, m in zip(given, moved)]), new
 
-    def _step(self, state, inputs, half_tilts, leaves, params, still, optimizer_heat=None):
+    def _step(self, state: LearningInMemoryState, request: Request, params, optimizer_heat=None):
         with broadcasting() if self._varied else contextlib.nullcontext():
-            return memory_step(
-                state, inputs, half_tilts, leaves, params, self._hops, still, optimizer_heat, self._max_move
-            )
+            return memory_step(state, request, params, self._hops, self._max_move, optimizer_heat)
 
     def _infos(self, state: LearningInMemoryState, params, updates) -> Sequence[LeafInfo]:
         ledger = state.ledger
         return known_leaves(ledger.per_leaf.total.shape[-1], ledger.start, params, self._made.leaves, updates)
 
 
-def _varied(cell: ArrheniusCell, barrier: AbstractBarrier, named: Mapping[str, AbstractComparison]) -> dict[str, Array]:
+def _varied(cell: AbstractCell, barrier: AbstractBarrier, named: Mapping[str, AbstractComparison]) -> dict[str, Array]:
     """The numbers that differ between the cells of one parameter array, by what the user calls them."""
     varied = dict(cell.varied) | {f"{name} of {type(barrier).__name__}": v for name, v in barrier.varied.items()}
     for label, comparison in named.items():
@@ -226,13 +228,11 @@ def _varied(cell: ArrheniusCell, barrier: AbstractBarrier, named: Mapping[str, A
     return varied
 
 
-def _words(hops: Hops, key: Array | None) -> UInt32[Array, "2"] | None:
-    if hops not in ("mean", "gaussian", "exact"):
-        raise ValueError(f'hops must be "mean", "gaussian" or "exact", got {hops!r}.')
-    if hops == "mean":
+def _words(hops: AbstractHops, key: Array | None) -> UInt32[Array, "2"] | None:
+    if not hops.is_noisy:
         return None
     if key is None:
-        raise ValueError(f'hops="{hops}" draws random hops: pass key=jax.random.key(0), or use hops="mean".')
+        raise ValueError(f'hops="{hops.name}" draws random hops: pass key=jax.random.key(0), or use hops="mean".')
     return key_words(key)
 
 

@@ -9,27 +9,29 @@ import optax
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from limjax.barriers.base import AbstractBarrier
+from limjax.columns import TRACKED
 from limjax.groups import GroupedState, Grouping, Groups, check_prefixes, grouping, merged
+from limjax.hops import AbstractHops, HopsName
 from limjax.leaves import Frozen, LeafInfo, check_parameters, frozen_leaves
-from limjax.ledger import TRACKED, Granularity, get_ledger, one_member
+from limjax.ledger import Granularity, get_ledger, one_member
 from limjax.memory import Compare, Memory
 from limjax.numerics.checks import checked_leaf
-from limjax.physics.cell import ArrheniusCell
-from limjax.step import Hops, LearningInMemoryState
+from limjax.physics.abstract_cell import AbstractCell
+from limjax.step import LearningInMemoryState
 
 
 def learning_in_memory(
     optimizer: optax.GradientTransformation,
-    cell: ArrheniusCell | Groups,
+    cell: AbstractCell | Groups,
     barrier: AbstractBarrier | None = None,
     *,
-    hops: Hops = "mean",
+    hops: HopsName | AbstractHops = "mean",
     key: Array | None = None,
     granularity: Granularity = "parameter",
     compare: Compare = None,
     compensated: bool = True,
     track: Sequence[str] = TRACKED,
-    optimizer_memory: tuple[ArrheniusCell, AbstractBarrier] | None = None,
+    optimizer_memory: tuple[AbstractCell, AbstractBarrier] | None = None,
     frozen: Frozen | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Any optax optimizer, with every parameter a physical memory cell and a ledger of what it dissipates.
@@ -45,7 +47,8 @@ def learning_in_memory(
             them, and the optimizer still sees all parameters.
         barrier: the policy that sets its barrier; left out where `cell` names it.
         hops: "mean" returns the optimizer's update unchanged; "gaussian" adds noise of variance A; "exact" moves by the
-            difference of two Poisson counts, so that weights stay on the ladder (put them there with `snap` first).
+            difference of two Poisson counts, so that weights stay on the ladder (put them there with `snap` first). Or an object of
+            `limjax.hops`.
         key: `jax.random.key(...)`, needed for "gaussian" and "exact".
         granularity: "parameter" keeps a ledger entry per parameter, "leaf" one per array and no per-parameter memory.
         compare: barriers and other memories (`limjax.comparisons`) that are charged for the same requests, per leaf: a sequence
@@ -89,7 +92,7 @@ def learning_in_memory(
     make = functools.partial(
         Memory, hops=hops, key=key, granularity=granularity, compare=compare, compensated=compensated, track=track
     )
-    if not isinstance(cell, ArrheniusCell):
+    if not isinstance(cell, AbstractCell):
         return _on_groups(inner, cell, barrier, make, optimizer_memory, frozen)
     if not isinstance(barrier, AbstractBarrier):
         raise TypeError(f"barrier must be a barrier such as limjax.StaticBarrier(10.0), got {barrier!r}.")
@@ -111,7 +114,7 @@ def _on_groups(inner, groups: Groups, barrier, make, optimizer_memory, frozen) -
     """The optimizer on several memories: it sees all parameters, each memory its own."""
     if not (callable(groups) or isinstance(groups, Mapping)):
         raise TypeError(
-            f"cell must be an ArrheniusCell, or a dict or function from a parameter's path to (cell, barrier); got {groups!r}."
+            f"cell must be a memory cell such as limjax.ArrheniusCell(), or a dict or function from a parameter's path to (cell, barrier); got {groups!r}."
         )
     if barrier is not None:
         raise TypeError("Where each layer has its own (cell, barrier), there is no other barrier: leave it out.")
@@ -164,11 +167,11 @@ def _with_value(extra_args: dict, value) -> dict:
 
 
 def gradient_tilt(
-    cell: ArrheniusCell,
+    cell: AbstractCell,
     barrier: AbstractBarrier,
     coupling: ArrayLike,
     *,
-    hops: Hops = "mean",
+    hops: HopsName | AbstractHops = "mean",
     key: Array | None = None,
     granularity: Granularity = "parameter",
     compare: Compare = (),

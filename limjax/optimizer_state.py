@@ -12,7 +12,7 @@ from limjax.barrier_state import ChargedBarrier, move_barrier, per_block
 from limjax.barriers.base import BarrierInputs
 from limjax.blocks import Blocks
 from limjax.leaves import LeafInfo, leaf_name
-from limjax.physics.cell import ArrheniusCell
+from limjax.physics.abstract_cell import AbstractCell
 from limjax.step import leaf_sums, to_levels
 
 
@@ -54,11 +54,11 @@ def _is_under(path: Any, leaf: Any, infos: Sequence[LeafInfo]) -> bool:
 
 
 def charge_optimizer(
-    memory: tuple[ArrheniusCell, ChargedBarrier],
+    memory: tuple[AbstractCell, ChargedBarrier],
     before: Sequence[Array],
     after: Sequence[Array],
     inputs: BarrierInputs,
-) -> tuple[tuple[ArrheniusCell, ChargedBarrier], Float[Array, "arrays"]]:
+) -> tuple[tuple[AbstractCell, ChargedBarrier], Float[Array, "arrays"]]:
     """Heat and barrier work of one step's writes to the optimizer's own state.
 
     Args:

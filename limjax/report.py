@@ -18,7 +18,7 @@ from limjax.comparisons.names import STATIC, comparison_words
 from limjax.ledger import Ledger, leaf_totals, one_member
 from limjax.numerics.sums import CompensatedSum
 from limjax.optimizer import get_memories
-from limjax.physics.cell import ArrheniusCell
+from limjax.physics.abstract_cell import AbstractCell
 from limjax.physics.units import BOLTZMANN_J_PER_K, LN2
 
 # A run with more than this share of saturated or stopped parameter-steps is not what the model describes.
@@ -310,7 +310,7 @@ class Report:
 def report(
     ledger: Ledger | PyTree,
     params: PyTree,
-    cell: ArrheniusCell | None = None,
+    cell: AbstractCell | None = None,
     *,
     start: PyTree | None = None,
     loss_ratio: float | None = None,
@@ -418,7 +418,7 @@ class _Part:
         start: the parameters at the start, or None if the ledger keeps them.
     """
 
-    def __init__(self, ledger: Ledger, cell: ArrheniusCell, params: PyTree, start: PyTree | None):
+    def __init__(self, ledger: Ledger, cell: AbstractCell, params: PyTree, start: PyTree | None):
         one_member(ledger)
         self.ledger, self.cell, self.steps = ledger, cell, int(ledger.steps)
         self.leaves = _matching_leaves(ledger, params)
@@ -441,7 +441,7 @@ class _Part:
             self.columns[f"compare/{name}"] = _vector(sums.heat) + _vector(sums.actuation)
 
 
-def _memories(ledger: Ledger | PyTree, cell: ArrheniusCell | None) -> list[tuple[Ledger, ArrheniusCell]]:
+def _memories(ledger: Ledger | PyTree, cell: AbstractCell | None) -> list[tuple[Ledger, AbstractCell]]:
     """Ledgers and their cells, from a ledger and a cell or from a state."""
     if isinstance(ledger, Ledger):
         if cell is None:

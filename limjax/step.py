@@ -1,24 +1,21 @@
-"""One step of the memory: the barrier moves, every cell is charged, hops are drawn."""
+"""One step of the memory, in five stages: the barrier moves, the cells are driven and answer, they hop, all of it is charged."""
 
-import dataclasses
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PyTree, UInt32
+from jaxtyping import Array, Float, PyTree, UInt32
 
-from limjax.barrier_state import BarrierValue, ChargedBarrier, map_value, move_barrier, per_block
+from limjax.barrier_state import BarrierValue, ChargedBarrier, move_barrier, per_block
 from limjax.barriers.base import BarrierInputs
 from limjax.blocks import Blocks
+from limjax.columns import COLUMNS, StepOutcome
 from limjax.comparisons.base import ChargedComparison, StepRecord
-from limjax.ledger import VALID_FROM_BARRIER, Ledger
+from limjax.hops import AbstractHops
+from limjax.ledger import Ledger
 from limjax.numerics.checks import compute_dtype
-from limjax.numerics.counters import step_words, told_apart
-from limjax.physics import hops as hop_sampling
-from limjax.physics.cell import ArrheniusCell
-from limjax.physics.response import cell_response
-
-Hops = Literal["mean", "gaussian", "exact"]
+from limjax.numerics.counters import told_apart
+from limjax.physics.abstract_cell import AbstractCell
 
 
 class LearningInMemoryState(NamedTuple):
@@ -37,126 +34,91 @@ class LearningInMemoryState(NamedTuple):
     """
 
     ledger: Ledger
-    cell: ArrheniusCell
+    cell: AbstractCell
     barrier: ChargedBarrier
     compare: dict[str, ChargedComparison]
-    optimizer_memory: tuple[ArrheniusCell, ChargedBarrier] | None
+    optimizer_memory: tuple[AbstractCell, ChargedBarrier] | None
     key: UInt32[Array, "2"] | None
     inner: Any
     given: Float[Array, "numbers"]
 
 
+class Request(NamedTuple):
+    """What the cells are asked for in one step.
+
+    Attributes:
+        inputs: what the barrier may look at; its drift is None where tilts drive the cells.
+        leaves: the updates in weights, per leaf, handed on as they are where nothing scatters them.
+        still: which leaves do not move.
+        half_tilts: F/2 per leaf [kT], or None where requests drive the cells.
+    """
+
+    inputs: BarrierInputs
+    leaves: list[Array]
+    still: tuple[bool, ...]
+    half_tilts: list[Float[Array, "..."]] | None = None
+
+
 def memory_step(
     state: LearningInMemoryState,
-    inputs: BarrierInputs,
-    half_tilts: list[Float[Array, "..."]] | None,
-    leaves: list[Array],
+    request: Request,
     params: PyTree | None,
-    hops: Hops,
-    still: tuple[bool, ...],
-    optimizer_heat: Float[Array, "state_leaves"] | None = None,
+    hops: AbstractHops,
     max_move: float | None = None,
+    optimizer_heat: Float[Array, "state_leaves"] | None = None,
 ) -> tuple[list[Array], LearningInMemoryState]:
-    """One step of the memory: move the barrier, charge every cell, draw the hops."""
+    """One step of the memory.
+
+    Args:
+        state: the state before it.
+        request: what the cells are asked for.
+        params: the parameters, or None.
+        hops: how cells move.
+        max_move: largest mean move that tilts may cause [levels], or None.
+        optimizer_heat: heat of the optimizer's own state [kT], if it is charged.
+
+    Returns:
+        What the cells deliver, per leaf in weights, and the new state.
+    """
     cell, ledger = state.cell, state.ledger
-    if not leaves:  # a mask that leaves nothing: there is nothing to move and no block to add to
-        return leaves, state._replace(ledger=dataclasses.replace(ledger, steps=ledger.steps + 1))
-    layout = Blocks(leaves, ledger.packed)
-    barrier, work, clipped = move_barrier(state.barrier, inputs, layout)
+    if not request.leaves:  # a mask that leaves nothing: there is nothing to move and no block to add to
+        return request.leaves, state._replace(ledger=ledger.without_entries())
+    layout = Blocks(request.leaves, ledger.packed)
+    barrier, work, clipped = move_barrier(state.barrier, request.inputs, layout)
     heights = per_block(barrier.height, layout)
-    log_exchanges = [cell.log_exchange(height) for height in heights]
-    if half_tilts is None:
-        assert inputs.drift is not None
-        drifts, held = layout.pack(inputs.drift), None
-    else:
-        tilted = [_tilted_drift(*item, max_move) for item in zip(layout.pack(half_tilts), heights, log_exchanges)]
-        drifts, held = [drift for drift, _ in tilted], [is_held for _, is_held in tilted]
-    responses = [cell_response(*item) for item in zip(drifts, log_exchanges)]
-    affinities = [affinity for affinity, _ in responses]
-    activities = [activity for _, activity in responses]
+    drifts, held = _driven(cell, request, layout, heights, max_move)
+    responses = [cell.response(*item) for item in zip(drifts, heights)]
+    activities = [response.activity for response in responses]
     if held is None:
-        held = [cell.is_saturated(drift, height) for drift, height in zip(drifts, heights)]
-
-    moves = _draw(hops, state.key, ledger.steps, drifts, log_exchanges, activities)
-    moves, ends = _inside(cell, moves, drifts, params, layout, hops)
-    if moves is not None:
-        moved = [_to_weight(move, cell, leaf) for move, leaf in zip(layout.unpack(moves), leaves)]
-    elif half_tilts is not None:
-        moved = [_to_weight(drift, cell, leaf) for drift, leaf in zip(layout.unpack(drifts), leaves)]
-    else:
-        moved = leaves
-    moved = [jnp.zeros_like(move) if f else move for move, f in zip(moved, still)]
-
-    heats = [drift * affinity for drift, affinity in zip(drifts, affinities)]
-    entries = {
-        "heat": heats,
-        "heat_kelvin": [heat * cell.temperature.astype(heat.dtype) for heat in heats],
-        "path": [jnp.abs(drift) for drift in drifts],
-        "saturated": [is_held.astype(drift.dtype) for is_held, drift in zip(held, drifts)],
-        "actuation": work,
-        "hops": activities,
-        "barrier_clipped": clipped,
-        "shallow": map_value(barrier.height, lambda b: (b < VALID_FROM_BARRIER).astype(b.dtype)),
-    }
-    if hops != "mean":
-        assert moves is not None
-        entries["realised_heat"] = [affinity * move for affinity, move in zip(affinities, moves)]
-    if ends is not None:
-        entries["range_clipped"] = ends
-    compare = {}
-    given = inputs if inputs.drift is not None else inputs._replace(drift=layout.unpack(drifts))
-    record = StepRecord(given, layout, drifts, heights, activities)
-    for name, (policy, policy_state) in state.compare.items():
-        entries[f"compare/{name}/heat"], entries[f"compare/{name}/actuation"], policy_state = policy.charge(
-            record, policy_state
-        )
-        compare[name] = ChargedComparison(policy, policy_state)
-    kept = {name: value for name, value in entries.items() if name in ledger.blocks}
-    sums = leaf_sums({name: value for name, value in entries.items() if name not in ledger.blocks}, layout)
-    if any(still):
-        # What does not move keeps its barrier shut: nothing is charged to it.
-        moving = jnp.asarray([not f for f in still])
-        sums = {name: jnp.where(moving, value, 0.0) for name, value in sums.items()}
-        shares = layout.spread(moving.astype(jnp.result_type(float)))
-        kept = {
-            name: [jnp.where(share > 0, v, jnp.zeros_like(v)) for v, share in zip(value, shares)]
-            for name, value in kept.items()
-        }
-    ledger = ledger.add(kept | sums, optimizer_heat)
+        held = [cell.is_saturated(*item) for item in zip(drifts, heights)]
+    moves, ends = None, None
+    if hops.is_noisy:
+        assert state.key is not None
+        moves = [
+            hops.draw(told_apart(state.key, drift), i, ledger.steps, cell, drift, height, activity)
+            for i, (drift, height, activity) in enumerate(zip(drifts, heights, activities))
+        ]
+    if cell.levels is not None:
+        moves, ends = _inside(cell, moves, drifts, params, layout, hops.on_ladder)
+    affinities = [response.affinity for response in responses]
+    outcome = StepOutcome(cell, drifts, affinities, activities, held, moves, ends, barrier.height, work, clipped)
+    compare, charges = _compared(state, request.inputs, layout, drifts, heights, activities)
+    ledger = _charged(ledger, outcome, charges, layout, request.still, optimizer_heat)
+    moved = _handed_out(cell, request, layout, drifts if moves is None else moves, moves is None)
     return moved, state._replace(ledger=ledger, barrier=barrier, compare=compare)
 
 
-def _tilted_drift(half_tilt, barrier, log_exchange, max_move=None):
-    """Mean move 2g sinh(F/2) of a tilted cell [levels], and where the tilt was held: at the barrier, or at the largest move."""
-    if max_move is not None:
-        move = jnp.full(jnp.shape(log_exchange), max_move, log_exchange.dtype)
-        barrier = jnp.minimum(barrier, 0.5 * cell_response(move, log_exchange)[0])
-    held = jnp.clip(half_tilt, -barrier, barrier)
-    is_small = jnp.abs(held) < 1
-    direct = 2 * jnp.exp(log_exchange) * jnp.sinh(jnp.where(is_small, held, 1.0))
-    # ln g inside the exponentials: for |F|/2 <= B they stay below k0 τ, where g and sinh alone may not be floats.
-    wide = jnp.exp(log_exchange + held) - jnp.exp(log_exchange - held)
-    return jnp.where(is_small, direct, wide), jnp.abs(half_tilt) > barrier
+def _driven(cell: AbstractCell, request: Request, layout: Blocks, heights, max_move):
+    """Mean moves per block [levels], and where the tilt was held, if tilts drive the cells."""
+    if request.half_tilts is None:
+        assert request.inputs.drift is not None
+        return layout.pack(request.inputs.drift), None
+    tilted = [cell.tilted(*item, max_move) for item in zip(layout.pack(request.half_tilts), heights)]
+    return [drift for drift, _ in tilted], [is_held for _, is_held in tilted]
 
 
-def _draw(hops, key, step: Int[Array, ""], drifts, log_exchanges, activities):
-    """Displacements of one step, per block [levels], or None where they are the drifts themselves."""
-    if hops == "mean":
-        return None
-    moves = []
-    for i, (drift, log_exchange, activity) in enumerate(zip(drifts, log_exchanges, activities)):
-        own = told_apart(key, drift)
-        if hops == "exact":
-            moves.append(hop_sampling.exact_step(i, own, step, drift, log_exchange))
-        else:
-            moves.append(hop_sampling.gaussian_hops(*step_words(own, i, step, drift.shape), drift, activity))
-    return moves
-
-
-def _inside(cell: ArrheniusCell, moves, drifts, params, layout: Blocks, hops):
+def _inside(cell: AbstractCell, moves, drifts, params, layout: Blocks, on_ladder: bool):
     """The displacements that keep the weights inside the cell's range, and which were stopped at its end."""
-    if cell.levels is None:
-        return moves, None
     if params is None:
         raise ValueError(
             "This cell has a lowest and highest level: call `optimizer.update(gradients, state, params)` with the "
@@ -166,7 +128,7 @@ def _inside(cell: ArrheniusCell, moves, drifts, params, layout: Blocks, hops):
     levels = layout.pack([wide(p) / cell.lsb.astype(compute_dtype(p.dtype)) for p in jax.tree.leaves(params)])
     inside, stopped = [], []
     for level, move in zip(levels, drifts if moves is None else moves):
-        level = jnp.round(level) if hops == "exact" else level
+        level = jnp.round(level) if on_ladder else level
         wanted = level + move
         allowed = cell.clip_levels(wanted)
         inside.append(allowed - level)
@@ -174,7 +136,45 @@ def _inside(cell: ArrheniusCell, moves, drifts, params, layout: Blocks, hops):
     return inside, stopped
 
 
-def _to_weight(displacement, cell: ArrheniusCell, like):
+def _compared(state: LearningInMemoryState, inputs: BarrierInputs, layout: Blocks, drifts, heights, activities):
+    """The comparisons after the step, and what it costs on each of them."""
+    given = inputs if inputs.drift is not None else inputs._replace(drift=layout.unpack(drifts))
+    record = StepRecord(given, layout, drifts, heights, activities)
+    compare, charges = {}, {}
+    for name, (policy, policy_state) in state.compare.items():
+        heat, actuation, policy_state = policy.charge(record, policy_state)
+        charges |= {f"compare/{name}/heat": heat, f"compare/{name}/actuation": actuation}
+        compare[name] = ChargedComparison(policy, policy_state)
+    return compare, charges
+
+
+def _charged(ledger: Ledger, outcome: StepOutcome, charges, layout: Blocks, still, optimizer_heat) -> Ledger:
+    """The ledger with the step in it; what does not move keeps its barrier shut, and nothing is charged to it."""
+    wanted = {*ledger.blocks, *ledger.rows}
+    entries = charges | {column.name: column.of(outcome) for column in COLUMNS if column.name in wanted}
+    kept = {name: value for name, value in entries.items() if name in ledger.blocks}
+    sums = leaf_sums({name: value for name, value in entries.items() if name not in ledger.blocks}, layout)
+    if any(still):
+        moving = jnp.asarray([not f for f in still])
+        sums = {name: jnp.where(moving, value, 0.0) for name, value in sums.items()}
+        shares = layout.spread(moving.astype(jnp.result_type(float)))
+        kept = {
+            name: [jnp.where(share > 0, v, jnp.zeros_like(v)) for v, share in zip(value, shares)]
+            for name, value in kept.items()
+        }
+    return ledger.add(kept | sums, optimizer_heat)
+
+
+def _handed_out(cell: AbstractCell, request: Request, layout: Blocks, displacements, is_mean: bool):
+    """The displacements as updates of the weights; the updates themselves where cells move as they are asked to."""
+    if is_mean and request.half_tilts is None:
+        moved = request.leaves
+    else:
+        moved = [_to_weight(d, cell, leaf) for d, leaf in zip(layout.unpack(displacements), request.leaves)]
+    return [jnp.zeros_like(move) if f else move for move, f in zip(moved, request.still)]
+
+
+def _to_weight(displacement, cell: AbstractCell, like):
     return (displacement * cell.lsb.astype(displacement.dtype)).astype(like.dtype)
 
 
@@ -195,7 +195,7 @@ def wide(x: Array) -> Float[Array, "..."]:
     return jax.lax.reduce_precision(same, 8, 7) if x.dtype == jnp.bfloat16 else same
 
 
-def to_levels(update: Array, cell: ArrheniusCell) -> Float[Array, "..."]:
+def to_levels(update: Array, cell: AbstractCell) -> Float[Array, "..."]:
     """Changes of weights in levels."""
     # Times the reciprocal, within an ulp: XLA on a CPU would write the quotients to memory to divide only once.
     return wide(update) * (1 / cell.lsb.astype(compute_dtype(update.dtype)))

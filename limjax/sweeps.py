@@ -11,10 +11,12 @@ from jaxtyping import Array, Float
 
 from limjax import parallel
 from limjax.barriers.base import AbstractBarrier
+from limjax.hops import HopsName
 from limjax.ledger import get_ledger
 from limjax.levels import snap
 from limjax.numerics.checks import INT32_MAX, WholeNumber, is_whole, positive_number, whole_number
-from limjax.optimizer import Hops, learning_in_memory
+from limjax.optimizer import learning_in_memory
+from limjax.physics.abstract_cell import AbstractCell
 from limjax.physics.cell import ArrheniusCell
 from limjax.tasks import Task, get_task
 from limjax.training import training_step
@@ -31,7 +33,7 @@ class Setting:
     """
 
     barrier: AbstractBarrier
-    cell: ArrheniusCell | None = None
+    cell: AbstractCell | None = None
     learning_rate: float | None = None
 
 
@@ -56,7 +58,7 @@ def sweep(
     settings: Sequence[Setting],
     *,
     seeds: WholeNumber | Sequence[int] = 4,
-    hops: Hops = "exact",
+    hops: HopsName = "exact",
     steps: WholeNumber | None = None,
     batch_size: WholeNumber | None = None,
     at_once: int = 64,
@@ -130,13 +132,13 @@ def sweep(
     return SweepResult(*outcomes)
 
 
-def _point(task: Task, setting: Setting) -> tuple[AbstractBarrier, ArrheniusCell, Array]:
+def _point(task: Task, setting: Setting) -> tuple[AbstractBarrier, AbstractCell, Array]:
     cell = ArrheniusCell(lsb=task.defaults.lsb) if setting.cell is None else setting.cell
     rate = task.defaults.learning_rate if setting.learning_rate is None else setting.learning_rate
     return setting.barrier, cell, jnp.asarray(positive_number(rate, "learning_rate"), jnp.result_type(float))
 
 
-def _compiled(task: Task, hops: Hops, steps: int, batch_size: int):
+def _compiled(task: Task, hops: HopsName, steps: int, batch_size: int):
     """All runs of one structure, as one compiled function of (points, seeds, training data, test data)."""
 
     def one(point, seed, train, test):

@@ -24,11 +24,13 @@ from limjax.barriers.scheduled import ScheduledBarrier
 from limjax.barriers.specification import barrier_from_name
 from limjax.comparisons.names import FAIR, STATIC, Comparable, named_comparisons
 from limjax.comparisons.noisy_event import NoisyEventWrite
+from limjax.hops import HopsName
 from limjax.ledger import Comparison, Granularity, Ledger, get_ledger, leaf_totals
 from limjax.levels import apply_updates, snap, to_levels, to_weights
 from limjax.numerics.checks import INT32_MAX, WholeNumber, is_whole, positive_number, whole_number
 from limjax.numerics.hosts import whole
-from limjax.optimizer import Hops, get_barrier, get_memory, learning_in_memory
+from limjax.optimizer import get_barrier, get_memory, learning_in_memory
+from limjax.physics.abstract_cell import AbstractCell
 from limjax.physics.cell import ArrheniusCell
 from limjax.physics.units import YEAR_S
 from limjax.report import Report, report
@@ -120,10 +122,10 @@ class TrainResult:
 def train(
     task: Task | str,
     *,
-    cell: ArrheniusCell | None = None,
+    cell: AbstractCell | None = None,
     barrier: AbstractBarrier | str | None = None,
     optimizer: optax.GradientTransformation | None = None,
-    hops: Hops = "exact",
+    hops: HopsName = "exact",
     steps: WholeNumber | None = None,
     batch_size: WholeNumber | None = None,
     learning_rate: float | None = None,
@@ -408,7 +410,7 @@ def training_step(
     optimizer: optax.GradientTransformationExtraArgs,
     batch_size: int,
     value_and_grad: Callable[[PyTree, PyTree], tuple[Array, PyTree]] | None = None,
-    levels_of: tuple[ArrheniusCell, PyTree] | None = None,
+    levels_of: tuple[AbstractCell, PyTree] | None = None,
 ) -> Callable[[tuple[PyTree, PyTree], PyTree, Array], tuple[tuple[PyTree, PyTree], Array]]:
     """One step of training: draw a batch by the step's number, differentiate the loss, update.
 
@@ -463,7 +465,7 @@ class _Loop:
         data_key: Array,
         mesh: Mesh | None = None,
         microbatches: int | None = None,
-        levels_of: tuple[ArrheniusCell, PyTree] | None = None,
+        levels_of: tuple[AbstractCell, PyTree] | None = None,
     ):
         self.task = task
         self.weights = jax.jit(lambda p: p if levels_of is None else to_weights(p, *levels_of))

@@ -12,9 +12,18 @@ import scipy.stats as st
 from limjax.numerics import poisson as inversion
 from limjax.numerics.counters import key_words, step_words
 from limjax.physics import hops
+from limjax.physics.cell import ArrheniusCell
 from limjax.physics.response import hop_rates
 
 poisson = jax.jit(inversion.poisson_inverse_cdf)
+# One attempt in a step: the barrier is -ln g.
+UNIT = ArrheniusCell(attempt_rate=1.0, step_time=1.0)
+
+
+def exact_step(leaf, key, step, drift, log_exchange):
+    return hops.exact_step(leaf, key, step, UNIT, drift, -log_exchange)
+
+
 exact = jax.jit(hops.exact_hops)
 gaussian = jax.jit(hops.gaussian_hops)
 draw = jax.jit(step_words, static_argnums=(1, 3))
@@ -282,7 +291,7 @@ def test_exact_gradient_of_a_mean_against_finite_differences_of_the_enumerated_o
     key, size = key_words(jax.random.key(11)), 400_000
 
     def of_each(d, log_g):
-        return function(hops.exact_step(0, key, jnp.int32(0), d, log_g))
+        return function(exact_step(0, key, jnp.int32(0), d, log_g))
 
     each = jnp.full(size, drift), jnp.full(size, np.log(exchange))
     slopes = jax.jit(jax.grad(lambda d, g: jnp.sum(of_each(d, g)), (0, 1)))(*each)
@@ -311,13 +320,13 @@ def test_step_is_the_hops_at_its_rates_whatever_branch_serves(regime):
     exchange, spread = REGIMES[regime]
     drift = jnp.asarray(spread * np.random.default_rng(0).uniform(-1, 1, 100_000), jnp.float32)
     key, step, log_exchange = key_words(jax.random.key(9)), jnp.int32(4), jnp.log(jnp.float32(exchange))
-    moved = jax.jit(hops.exact_step, static_argnums=0)(2, key, step, drift, log_exchange)
+    moved = jax.jit(exact_step, static_argnums=0)(2, key, step, drift, log_exchange)
     expected = exact(*draw(key, 2, step, drift.shape), *jax.jit(hop_rates)(drift, log_exchange))
     # Another order of rounding moves a threshold by 1e-7 of the words: one of 1e5 counts once in a hundred times.
     assert int(jnp.sum(moved != expected)) <= 2
-    spread_out = jax.jit(hops.exact_step, static_argnums=0)(2, key, step, drift, jnp.full_like(drift, log_exchange))
+    spread_out = jax.jit(exact_step, static_argnums=0)(2, key, step, drift, jnp.full_like(drift, log_exchange))
     assert int(jnp.sum(spread_out != expected)) <= 2
-    mapped = jax.vmap(lambda d, lg: hops.exact_step(2, key, step, d, lg))(drift[None], log_exchange[None])
+    mapped = jax.vmap(lambda d, lg: exact_step(2, key, step, d, lg))(drift[None], log_exchange[None])
     assert int(jnp.sum(mapped[0] != expected)) <= 2
 
 
@@ -325,7 +334,7 @@ def test_step_has_the_gradient_of_its_hops_and_keeps_nan():
     key, step = key_words(jax.random.key(10)), jnp.int32(0)
 
     def total(drift, log_exchange):
-        return jnp.sum(hops.exact_step(0, key, step, drift, log_exchange))
+        return jnp.sum(exact_step(0, key, step, drift, log_exchange))
 
     for log_exchange in (-3.0, 0.0, 4.0):
         requests, log_g = jnp.linspace(-0.1, 0.1, 50), jnp.float32(log_exchange)
@@ -337,9 +346,9 @@ def test_step_has_the_gradient_of_its_hops_and_keeps_nan():
         np.testing.assert_allclose(slopes[0], jax.grad(by_rates)(requests, log_g), rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(slopes[1], jax.grad(by_rates, 1)(requests, log_g), rtol=1e-4, atol=1e-4)
         drift = jnp.zeros(50).at[7].set(jnp.nan)
-        moved = jax.jit(hops.exact_step, static_argnums=0)(0, key, step, drift, jnp.float32(log_exchange))
+        moved = jax.jit(exact_step, static_argnums=0)(0, key, step, drift, jnp.float32(log_exchange))
         assert (np.isnan(moved) == (np.arange(50) == 7)).all()
-    assert hops.exact_step(0, key, step, jnp.zeros((0, 3)), jnp.float32(0.0)).shape == (0, 3)
+    assert exact_step(0, key, step, jnp.zeros((0, 3)), jnp.float32(0.0)).shape == (0, 3)
 
 
 def test_step_under_second_derivatives_of_a_scan_and_outside_of_jit():
@@ -347,7 +356,7 @@ def test_step_under_second_derivatives_of_a_scan_and_outside_of_jit():
 
     def run(x):
         def body(c, i):
-            moved = hops.exact_step(1, key, i, 0.3 * c, jnp.float32(-1.0))
+            moved = exact_step(1, key, i, 0.3 * c, jnp.float32(-1.0))
             return c - 0.01 * moved, jnp.sum(moved * c)
 
         return jnp.sum(jax.lax.scan(body, x, jnp.arange(2))[1])
@@ -356,5 +365,5 @@ def test_step_under_second_derivatives_of_a_scan_and_outside_of_jit():
     np.testing.assert_allclose(jax.jacfwd(jax.grad(run))(x), jax.jacrev(jax.grad(run))(x), rtol=1e-6)
     before = hops._drawn._cache_size()
     for i in range(3):
-        hops.exact_step(1, key, jnp.int32(i), x, jnp.float32(-1.0))
+        exact_step(1, key, jnp.int32(i), x, jnp.float32(-1.0))
     assert hops._drawn._cache_size() == before + 1

@@ -9,8 +9,8 @@ import jax.core
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
-from limjax.numerics.checks import compute_dtype
-from limjax.physics.cell import ArrheniusCell
+from limjax.numerics.checks import compute_dtype, varied_numbers
+from limjax.physics.abstract_cell import AbstractCell
 
 Scope = Literal["global", "leaf", "parameter"]
 
@@ -31,7 +31,7 @@ class BarrierInputs(NamedTuple):
     loss: Float[Array, ""] | None
     drift: list[Float[Array, "..."]] | None
     gradient: list[Float[Array, "..."]]
-    cell: ArrheniusCell
+    cell: AbstractCell
 
 
 class AbstractBarrier(eqx.Module):
@@ -49,8 +49,7 @@ class AbstractBarrier(eqx.Module):
     @property
     def varied(self) -> dict[str, Array]:
         """The numbers that differ between the cells of one array, by name; none for a barrier that is the same for all."""
-        values = {name: getattr(self, name) for name in self.per_cell}
-        return {name: value for name, value in values.items() if value is not None and value.ndim}
+        return varied_numbers(self, self.per_cell)
 
     @property
     def scope(self) -> Scope:

@@ -20,7 +20,7 @@ from limjax.barriers.scheduled import ScheduledBarrier
 from limjax.barriers.spline import SplineBarrier
 from limjax.barriers.static import StaticBarrier
 from limjax.numerics.elementary import safe_log
-from limjax.physics.cell import ArrheniusCell
+from limjax.physics.abstract_cell import AbstractCell
 
 _MOST_KNOTS = 10_000
 
@@ -31,7 +31,7 @@ def barrier_names() -> tuple[str, ...]:
 
 
 def barrier_from_name(
-    specification: str, cell: ArrheniusCell, steps: int, learning_rate: Callable | float
+    specification: str, cell: AbstractCell, steps: int, learning_rate: Callable | float
 ) -> AbstractBarrier:
     """A barrier from its name and, after a colon, its arguments.
 
@@ -51,6 +51,7 @@ def barrier_from_name(
         ValueError: for an unknown name or argument (the message lists the known ones), or a wrong number.
 
     Example:
+        >>> from limjax import ArrheniusCell
         >>> barrier_from_name("static:height=20", ArrheniusCell(), 100, 1e-3).name
         'static'
     """

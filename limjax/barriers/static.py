@@ -7,7 +7,7 @@ from jaxtyping import Array, ArrayLike, Float
 
 from limjax.barriers.base import AbstractBarrier, BarrierInputs
 from limjax.numerics.checks import checked_leaf
-from limjax.physics.cell import ArrheniusCell
+from limjax.physics.abstract_cell import AbstractCell
 from limjax.physics.units import YEAR_S
 
 
@@ -21,6 +21,7 @@ class StaticBarrier(AbstractBarrier):
         ValueError: if the height is negative or not finite.
 
     Example:
+        >>> from limjax import ArrheniusCell
         >>> f"{StaticBarrier.at_retention(ArrheniusCell()).height:.1f} kT"
         '49.5 kT'
     """
@@ -39,7 +40,7 @@ class StaticBarrier(AbstractBarrier):
 
     @classmethod
     def at_retention(
-        cls, cell: ArrheniusCell, years: float = 10.0, failure: float = 1e-4, cells: float = 1.0
+        cls, cell: AbstractCell, years: float = 10.0, failure: float = 1e-4, cells: float = 1.0
     ) -> "StaticBarrier":
         """The barrier that keeps `cells` cells for `years` with failure probability `failure`.
 

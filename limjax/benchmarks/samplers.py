@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from limjax.benchmarks.timing import interleaved, median_ratio
 from limjax.numerics.counters import key_words, step_words
+from limjax.physics.cell import ArrheniusCell
 from limjax.physics.hops import exact_step, gaussian_hops
 
 
@@ -41,7 +42,9 @@ def measure_samplers(elements: int = 1_000_000, rounds: int = 10) -> list[dict[s
         )
 
     two = jax.jit(lambda k, r: jax.random.poisson(k, r) - jax.random.poisson(jax.random.fold_in(k, 1), r))
-    exact = jax.jit(lambda w, s, d, g: exact_step(0, w, s, d, g))
+    # One attempt in a step: the barrier is -ln g.
+    cell = ArrheniusCell(attempt_rate=1.0, step_time=1.0)
+    exact = jax.jit(lambda w, s, d, g: exact_step(0, w, s, cell, d, -g))
     nothing = jnp.zeros(elements)
     for rate in (0.01, 1.0, 8.0, 100.0):
         rates, log_rate = jnp.full(elements, rate, jnp.float32), jnp.log(jnp.float32(rate))

@@ -10,8 +10,9 @@ import optax
 
 from limjax.barriers.lyapunov import LyapunovBarrier
 from limjax.benchmarks.timing import interleaved, median_ratio
+from limjax.hops import HopsName
 from limjax.ledger import get_ledger, total
-from limjax.optimizer import Hops, learning_in_memory
+from limjax.optimizer import learning_in_memory
 from limjax.physics.cell import ArrheniusCell
 
 # Barrier [kT] at which a hop happens about six times a step either way: the request is one level.
@@ -32,7 +33,7 @@ def step_modes(barrier: float = _BARRIER, request: float = 1.0) -> dict[str, opt
     """
     adam = optax.adam(request * 2**-10)
 
-    def wrapped(hops: Hops = "mean", **options):
+    def wrapped(hops: HopsName = "mean", **options):
         return learning_in_memory(
             adam, ArrheniusCell(lsb=2**-10), LyapunovBarrier(barrier), hops=hops, key=jax.random.key(0),
             compare=(), **options,

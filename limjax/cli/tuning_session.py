@@ -21,7 +21,7 @@ from limjax.barriers.spline import SplineBarrier
 from limjax.cli.console import attempted, drawn, say_lost
 from limjax.files import local_path
 from limjax.numerics.checks import positive_number
-from limjax.physics.cell import ArrheniusCell
+from limjax.physics.abstract_cell import AbstractCell
 from limjax.tasks import Task
 from limjax.tuning import ParetoCode, TuneCode, Weights, evaluate_hand_made, held_out_seeds, pareto_front, tune
 from limjax.tuning.saving import BARRIER, PARETO, TUNE, pareto_summary, save_pareto, save_tune, tune_summary
@@ -90,7 +90,7 @@ def spline_per_layer(task: Task, barrier: str | None, steps: int | None) -> Spli
 
 def run_tuning(
     task: Task,
-    cell: ArrheniusCell,
+    cell: AbstractCell,
     barrier: Any,
     options: dict[str, Any],
     *,
@@ -145,7 +145,7 @@ def run_tuning(
 
 def run_pareto(
     task: Task,
-    cell: ArrheniusCell,
+    cell: AbstractCell,
     barrier: str | None,
     options: dict[str, Any],
     *,

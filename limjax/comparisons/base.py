@@ -5,14 +5,15 @@ from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from limjax.barrier_state import BarrierValue
 from limjax.barriers.base import BarrierInputs
 from limjax.blocks import Blocks, blocks_or_placeholder
-from limjax.numerics.checks import checked_leaf
+from limjax.numerics.checks import checked_leaf, varied_numbers
 from limjax.physics import actuation
-from limjax.physics.cell import ArrheniusCell
+from limjax.physics.abstract_cell import AbstractCell
 
 
 class StepRecord(NamedTuple):
@@ -41,11 +42,12 @@ class AbstractComparison(eqx.Module):
 
     name: ClassVar[str]
     words: ClassVar[str]
+    per_cell: ClassVar[tuple[str, ...]] = ()
 
     @property
     def varied(self) -> dict[str, Array]:
-        """The numbers that differ between the cells of one array, by name; none by default."""
-        return {}
+        """The numbers that differ between the cells of one array, by name: those of `per_cell` that are arrays."""
+        return varied_numbers(self, self.per_cell)
 
     def init(self, params: PyTree, layout: Blocks) -> Any:
         """State for parameters of this structure; none by default.
@@ -97,12 +99,22 @@ def checked_hold(hold) -> Float[Array, "..."]:
     )
 
 
-def gate_work(cell: ArrheniusCell, hold: Float[Array, "..."], write: Float[Array, "..."]) -> Float[Array, "..."]:
+def gate_work(cell: AbstractCell, hold: Float[Array, "..."], write: Float[Array, "..."]) -> Float[Array, "..."]:
     """Work to lower one barrier from `hold` to `write` and raise it again [kT]; nothing comes back without `recovery`."""
     dtype = write.dtype
     raised = actuation.free_energy(hold) - actuation.free_energy(write)
     length = actuation.thermodynamic_length(hold) - actuation.thermodynamic_length(write)
     return (1 - cell.recovery.astype(dtype)) * raised + 2 * length * length / cell.diffusion_per_step(dtype)
+
+
+def heat_slope(cell: AbstractCell, drift: Float[Array, "..."], barrier: Float[Array, "..."]) -> Float[Array, "..."]:
+    """How much more a request costs per kT of barrier, dQ/dB at fixed d: 2d²/A for an Arrhenius cell."""
+    return jax.jvp(lambda b: cell.heat(drift, b), (barrier,), (jnp.ones_like(barrier),))[1]
+
+
+def gate_slope(cell: AbstractCell, barrier: Float[Array, "..."]) -> Float[Array, "..."]:
+    """How much less the gate's work is per kT by which a write barrier is higher, (1 - r) ΔF'(B)."""
+    return (1 - cell.recovery.astype(barrier.dtype)) * actuation.free_energy_slope(barrier)
 
 
 def init_register(params: PyTree, layout: Blocks) -> PyTree:

@@ -9,9 +9,8 @@ from limjax.barrier_state import BarrierValue
 from limjax.blocks import Blocks
 from limjax.comparisons.base import AbstractComparison, StepRecord, checked_hold, gate_work, init_register
 from limjax.comparisons.register import whole_levels
-from limjax.ledger import VALID_FROM_BARRIER
 from limjax.numerics.checks import checked_leaf
-from limjax.physics.cell import ArrheniusCell
+from limjax.physics.abstract_cell import VALID_FROM_BARRIER, AbstractCell
 
 
 class EventWrite(AbstractComparison):
@@ -24,7 +23,7 @@ class EventWrite(AbstractComparison):
     $$ (1-2ε)\ln\frac{1-ε}{ε} + (1-r)\,[\Delta F(B_h) - \Delta F(B_w)] $$
 
     and the small finite-time excess. The write barrier is the highest at which the hop comes within the step but for a share ε:
-    $2 k_0 τ e^{-B_w}\cosh(F/2) = \ln(1/ε)$.
+    $2 k_0 τ e^{-B_w}\cosh(F/2) = \ln(1/ε)$ for a symmetric cell.
 
     Args:
         hold: barrier between writes, B_h [kT].
@@ -44,6 +43,7 @@ class EventWrite(AbstractComparison):
 
     name: ClassVar[str] = "event"
     words: ClassVar[str] = "event-driven: one sure hop when a whole level is due; the register before it is free"
+    per_cell: ClassVar[tuple[str, ...]] = ("hold",)
     hold: Float[Array, "..."]
     error: Float[Array, "*s"]
 
@@ -59,10 +59,6 @@ class EventWrite(AbstractComparison):
             single=True,
         )
 
-    @property
-    def varied(self) -> dict[str, Array]:
-        return {"hold": self.hold} if self.hold.ndim else {}
-
     def init(self, params: PyTree, layout: Blocks) -> PyTree:
         return init_register(params, layout)
 
@@ -72,7 +68,7 @@ class EventWrite(AbstractComparison):
         levels = [jnp.abs(n) for n in due]
         return [n * heat.astype(n.dtype) for n in levels], [n * work.astype(n.dtype) for n in levels], register
 
-    def costs(self, cell: ArrheniusCell) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
+    def costs(self, cell: AbstractCell) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
         """Mean heat, and work at the gate, of one level written.
 
         Args:
@@ -84,7 +80,7 @@ class EventWrite(AbstractComparison):
         tilt = jnp.log1p(-self.error) - jnp.log(self.error)
         return (1 - 2 * self.error) * tilt, gate_work(cell, self.hold, self.write_barrier(cell))
 
-    def write_barrier(self, cell: ArrheniusCell) -> Float[Array, "..."]:
+    def write_barrier(self, cell: AbstractCell) -> Float[Array, "..."]:
         """The barrier of a write: the highest at which a hop comes within one step but for a share ε.
 
         Args:
@@ -93,7 +89,7 @@ class EventWrite(AbstractComparison):
         Returns:
             B_w [kT], between 2 kT and `hold`.
         """
-        # 2 cosh(F/2) = 1/sqrt(ε(1-ε)).
-        log_rate = -0.5 * (jnp.log(self.error) + jnp.log1p(-self.error))
-        barrier = cell.log_attempts() + log_rate - jnp.log(-jnp.log(self.error))
+        tilt = jnp.log1p(-self.error) - jnp.log(self.error)
+        rate = jnp.minimum(cell.rate_at_tilt(tilt), cell.rate_at_tilt(-tilt))  # of a hop up and one down, the slower
+        barrier = cell.log_attempts() + jnp.log(rate) - jnp.log(-jnp.log(self.error))
         return jnp.clip(barrier, VALID_FROM_BARRIER, self.hold)

@@ -6,11 +6,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
 from limjax.barrier_state import BarrierValue
-from limjax.comparisons.base import AbstractComparison, StepRecord, checked_hold, gate_work
-from limjax.ledger import VALID_FROM_BARRIER
+from limjax.comparisons.base import AbstractComparison, StepRecord, checked_hold, gate_slope, gate_work, heat_slope
 from limjax.numerics.checks import broadcasting
-from limjax.physics.actuation import free_energy_slope
-from limjax.physics.cell import ArrheniusCell
+from limjax.numerics.elementary import safe_log
+from limjax.numerics.roots import monotone_root
+from limjax.physics.abstract_cell import VALID_FROM_BARRIER, AbstractCell
+from limjax.physics.units import LN2
 
 # Write barriers of the table, from the lowest with levels to `hold`: about 2 kT apart.
 _WRITES = 16
@@ -42,6 +43,7 @@ class GatedWrite(AbstractComparison):
         ValueError: if `hold` is not a positive number.
 
     Example:
+        >>> from limjax import ArrheniusCell
         >>> f"{float(GatedWrite(30.0, ArrheniusCell()).hold):.0f} kT"
         '30 kT'
 
@@ -50,12 +52,13 @@ class GatedWrite(AbstractComparison):
 
     name: ClassVar[str] = "gated"
     words: ClassVar[str] = "gated write: a cell's barrier is lowered, the cell moved, the barrier raised, every step"
+    per_cell: ClassVar[tuple[str, ...]] = ("hold",)
     hold: Float[Array, "*s"]
     writes: Float[Array, "writes *s"]
     works: Float[Array, "writes *s"]
     limits: Float[Array, "limits *s"]
 
-    def __init__(self, hold: ArrayLike, cell: ArrheniusCell):
+    def __init__(self, hold: ArrayLike, cell: AbstractCell):
         hold = checked_hold(hold)
         # One table for each cell where they differ.
         self.hold = jnp.broadcast_to(
@@ -65,10 +68,6 @@ class GatedWrite(AbstractComparison):
         with broadcasting():
             self.works = gate_work(cell, self.hold, self.writes)
             self.limits = best_request(cell, 0.5 * (self.writes[:-1] + self.writes[1:]))
-
-    @property
-    def varied(self) -> dict[str, Array]:
-        return {"hold": self.hold} if self.hold.ndim else {}
 
     def charge(self, step: StepRecord, state: Any) -> tuple[BarrierValue, BarrierValue, Any]:
         cell, layout = step.inputs.cell, step.layout
@@ -97,12 +96,12 @@ class GatedWrite(AbstractComparison):
         lowest = jnp.minimum(height, self.hold.astype(dtype))
         return jnp.maximum(write, lowest), work, write < lowest
 
-    def _gate(self, cell: ArrheniusCell, height):
+    def _gate(self, cell: AbstractCell, height):
         hold = self.hold.astype(height.dtype)
         return gate_work(cell, hold, jnp.minimum(height, hold))
 
 
-def best_request(cell: ArrheniusCell, barrier: Float[Array, "..."]) -> Float[Array, "..."]:
+def best_request(cell: AbstractCell, barrier: Float[Array, "..."]) -> Float[Array, "..."]:
     """The request for which a write barrier is the cheapest of all, d*(B_w).
 
     Args:
@@ -113,10 +112,16 @@ def best_request(cell: ArrheniusCell, barrier: Float[Array, "..."]) -> Float[Arr
         d* [levels].
 
     Example:
+        >>> from limjax import ArrheniusCell
         >>> import jax.numpy as jnp
         >>> f"{best_request(ArrheniusCell(), jnp.float32(12.0)):.2f}"
         '0.52'
     """
-    slope = (1 - cell.recovery.astype(barrier.dtype)) * free_energy_slope(barrier)
-    exchange = jnp.exp(cell.log_exchange(barrier))
-    return jnp.sqrt(0.125 * slope * (slope + jnp.sqrt(slope * slope + 64 * exchange * exchange)))
+    slope = jnp.maximum(gate_slope(cell, barrier), jnp.finfo(barrier.dtype).tiny)
+    # Between d = c/2, the answer where hops are rare, and that where they are many, d² = c g.
+    guess = jnp.log(slope) - LN2
+
+    def excess(log_drift):
+        return safe_log(heat_slope(cell, jnp.exp(log_drift), barrier)) - jnp.log(slope)
+
+    return jnp.exp(monotone_root(excess, guess, guess - 60.0, guess + 60.0, 40))

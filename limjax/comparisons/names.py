@@ -12,7 +12,7 @@ from limjax.comparisons.base import AbstractComparison
 from limjax.comparisons.event import EventWrite
 from limjax.comparisons.gated import GatedWrite
 from limjax.comparisons.noisy_event import ALIKE, NoisyEventWrite
-from limjax.physics.cell import ArrheniusCell
+from limjax.physics.abstract_cell import AbstractCell
 
 STATIC, RUN_STATIC = "static", "run-static"
 """A barrier that never moves: at ten years' retention, and for the run only."""
@@ -30,7 +30,7 @@ Comparable = AbstractBarrier | AbstractComparison | str
 """What `compare=` takes: a barrier, a comparison, or the name of one."""
 
 
-def run_retention(cell: ArrheniusCell, steps: ArrayLike, failure: ArrayLike = 1e-4) -> Float[Array, "*s"]:
+def run_retention(cell: AbstractCell, steps: ArrayLike, failure: ArrayLike = 1e-4) -> Float[Array, "*s"]:
     """Barrier that holds one cell for a run and no longer: ln(k0 · steps · τ / -ln(1 - P)).
 
     Args:
@@ -45,6 +45,7 @@ def run_retention(cell: ArrheniusCell, steps: ArrayLike, failure: ArrayLike = 1e
         ValueError: if an argument is out of its range.
 
     Example:
+        >>> from limjax import ArrheniusCell
         >>> f"{run_retention(ArrheniusCell(), 1500):.2f} kT"
         '30.34 kT'
     """
@@ -52,7 +53,7 @@ def run_retention(cell: ArrheniusCell, steps: ArrayLike, failure: ArrayLike = 1e
 
 
 def fair_comparisons(
-    cell: ArrheniusCell, steps: int, *, failure: float = 1e-4, error: float = 0.01, registers: bool = True
+    cell: AbstractCell, steps: int, *, failure: float = 1e-4, error: float = 0.01, registers: bool = True
 ) -> dict[str, AbstractComparison]:
     """The memories that a run of known length is compared with: all hold for the run only.
 
@@ -71,6 +72,7 @@ def fair_comparisons(
         ValueError: if an argument is out of its range.
 
     Example:
+        >>> from limjax import ArrheniusCell
         >>> list(fair_comparisons(ArrheniusCell(), steps=1500))
         ['run-static', 'gated', 'event', 'noisy-event']
     """
@@ -87,8 +89,8 @@ def fair_comparisons(
 
 
 def named_comparisons(
-    compare: Sequence[Comparable] | Mapping[str, Comparable] | Callable[[ArrheniusCell], Any] | None,
-    cell: ArrheniusCell,
+    compare: Sequence[Comparable] | Mapping[str, Comparable] | Callable[[AbstractCell], Any] | None,
+    cell: AbstractCell,
     steps: int | None = None,
 ) -> dict[str, AbstractComparison]:
     """Comparisons by name, from whatever `compare=` was given.
@@ -124,7 +126,7 @@ def comparison_words(name: str) -> str | None:
     return _WORDS.get(name)
 
 
-def _comparison(one: Comparable, cell: ArrheniusCell, steps: int | None) -> AbstractComparison:
+def _comparison(one: Comparable, cell: AbstractCell, steps: int | None) -> AbstractComparison:
     if isinstance(one, AbstractComparison):
         return one
     if isinstance(one, AbstractBarrier):

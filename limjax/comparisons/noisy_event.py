@@ -7,13 +7,21 @@ from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from limjax.barrier_state import BarrierValue
 from limjax.blocks import Blocks
-from limjax.comparisons.base import AbstractComparison, StepRecord, checked_hold, gate_work, init_register
+from limjax.comparisons.base import (
+    AbstractComparison,
+    StepRecord,
+    checked_hold,
+    gate_slope,
+    gate_work,
+    heat_slope,
+    init_register,
+)
 from limjax.comparisons.register import whole_levels
-from limjax.ledger import VALID_FROM_BARRIER
-from limjax.physics.actuation import free_energy_slope
-from limjax.physics.cell import ArrheniusCell
+from limjax.numerics.roots import monotone_root
+from limjax.physics.abstract_cell import VALID_FROM_BARRIER, AbstractCell
 
-_ITERATIONS = 6
+# Newton's steps, from 10 kT; half of them reach float32.
+_ITERATIONS = 12
 
 ALIKE = (
     'The comparison "noisy-event" is for cells that are alike, and these differ within an array: compare with the others, '
@@ -76,7 +84,7 @@ class NoisyEventWrite(AbstractComparison):
         return heat * share, work * share, register
 
     def write_barrier(
-        self, cell: ArrheniusCell, levels: Float[Array, "..."], variance: Float[Array, "..."]
+        self, cell: AbstractCell, levels: Float[Array, "..."], variance: Float[Array, "..."]
     ) -> Float[Array, "..."]:
         """The barrier of one step's writes to an array.
 
@@ -91,11 +99,12 @@ class NoisyEventWrite(AbstractComparison):
         hold = self.hold.astype(variance.dtype)
         ratio = variance / jnp.maximum(levels, 1)
         # A write of a level scatters by one at least, however high the barrier.
-        exchange = 0.5 * jnp.sqrt(jnp.maximum(ratio * ratio - 1, jnp.exp(2 * cell.log_exchange(hold))))
+        least = cell.activity(jnp.ones_like(hold), hold)
         lowest = self.cheapest_barrier(cell).astype(variance.dtype)
-        return jnp.clip(cell.barrier(jnp.log(exchange)), lowest, jnp.maximum(hold, lowest))
+        barrier = cell.barrier_at_activity(jnp.ones_like(ratio), jnp.maximum(ratio, least))
+        return jnp.clip(barrier, lowest, jnp.maximum(hold, lowest))
 
-    def cheapest_barrier(self, cell: ArrheniusCell) -> Float[Array, "*s"]:
+    def cheapest_barrier(self, cell: AbstractCell) -> Float[Array, "*s"]:
         """The barrier at which writing one level costs least, whatever its scatter.
 
         Args:
@@ -105,10 +114,8 @@ class NoisyEventWrite(AbstractComparison):
             B_w [kT], between 2 kT and `hold`.
         """
         hold = jnp.maximum(self.hold, VALID_FROM_BARRIER)
-        barrier = jnp.minimum(10.0, hold)
-        for _ in range(_ITERATIONS):  # g = ½ sqrt((2/c)² - 1), each time 1/B nearer
-            slope = (1 - cell.recovery) * free_energy_slope(barrier)
-            slope = jnp.maximum(slope, jnp.finfo(slope.dtype).eps)
-            exchange = 0.5 * jnp.sqrt((2 / slope) ** 2 - 1)
-            barrier = jnp.clip(cell.barrier(jnp.log(exchange)), VALID_FROM_BARRIER, hold)
-        return barrier
+
+        def excess(barrier):
+            return heat_slope(cell, jnp.ones_like(barrier), barrier) - gate_slope(cell, barrier)
+
+        return monotone_root(excess, jnp.minimum(10.0, hold), VALID_FROM_BARRIER, hold, _ITERATIONS)

@@ -2,6 +2,7 @@
 
 import math
 import operator
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -88,6 +89,12 @@ def checked_leaf(
     if is_wrong(narrow, np).any() and not np.isclose(narrow, wide, rtol=1e-5, atol=0.0).all():
         raise ValueError(f"{name} = {value!r} is outside what {leaf.dtype} can hold. {remedy}")
     return leaf
+
+
+def varied_numbers(tree: Any, names: Sequence[str]) -> dict[str, Array]:
+    """Which of these numbers of an object are arrays, one for each device, by name."""
+    values = {name: getattr(tree, name) for name in names}
+    return {name: value for name, value in values.items() if value is not None and value.ndim}
 
 
 def is_real(value) -> bool:

@@ -13,10 +13,9 @@ from jaxtyping import Array, Float, Integer, UInt32
 from limjax.numerics import poisson
 from limjax.numerics.counters import step_words
 from limjax.numerics.poisson import normal_quantile, poisson_inverse_cdf
-from limjax.physics.response import cell_response, hop_rates
+from limjax.physics.abstract_cell import AbstractCell
 
 
-@jax.custom_jvp
 def exact_hops(
     w0: UInt32[Array, "..."],
     w1: UInt32[Array, "..."],
@@ -50,32 +49,37 @@ def exact_hops(
         >>> f"{jax.grad(exact_hops, argnums=2)(*w, jnp.float32(2.0), jnp.float32(1.0)):.4f}"
         '1.1667'
     """
-    return poisson_inverse_cdf(w0, w1, up) - poisson_inverse_cdf(w1, w0, down)
+    rates = jax.lax.stop_gradient((up, down))
+    displacement = poisson_inverse_cdf(w0, w1, rates[0]) - poisson_inverse_cdf(w1, w0, rates[1])
+    return _stretched(displacement, up - down, up + down)
 
 
-@exact_hops.defjvp
-def _exact_hops_jvp(primals, tangents):
-    _, _, up, down = primals
-    displacement = exact_hops(*primals)
-    tangent = tangents[2] - tangents[3] + _stretched(displacement - (up - down), up + down, tangents[2] + tangents[3])
+@jax.custom_jvp
+def _stretched(displacement, mean, activity):
+    """The displacement, with the derivative of one whose noise grows and shrinks with its standard deviation."""
+    del mean, activity
+    return displacement
+
+
+@_stretched.defjvp
+def _stretched_jvp(primals, tangents):
+    displacement, mean, activity = primals
+    _, mean_dot, activity_dot = tangents
+    is_positive = activity > 0
+    share = 0.5 * (displacement - mean) / jnp.where(is_positive, activity, 1.0)
+    tangent = mean_dot + jnp.where(is_positive, share * activity_dot, 0.0)
     return displacement, jnp.broadcast_to(tangent, displacement.shape)
 
 
-def _stretched(noise, activity, change):
-    """Change of a noise whose variance is the activity; none where there is no activity."""
-    is_positive = activity > 0
-    return jnp.where(is_positive, 0.5 * (noise / jnp.where(is_positive, activity, 1.0)) * change, 0.0)
-
-
-@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def exact_step(
     leaf: int,
     key: UInt32[Array, "2"],
     step: Integer[Array, ""],
+    cell: AbstractCell,
     drift: Float[Array, "..."],
-    log_exchange: Float[Array, "..."],
+    barrier: Float[Array, "..."],
 ) -> Float[Array, "..."]:
-    """The hops of one step of one array: `exact_hops` of `step_words` at the rates of `hop_rates`, and its derivative.
+    """The hops of one step of one array: `exact_hops` of `step_words` at the cell's rates, and its derivative.
 
     On a CPU, where the sampler is as dear as its operations are many, only the branch of the inverse is computed that the rates
     of the array need, where bounds of them show that it is the same for all; GPUs wait for memory and compute both.
@@ -84,52 +88,42 @@ def exact_step(
         leaf: number of the array in the parameter tree.
         key: from `key_words`.
         step: number of the step.
+        cell: the memory cell.
         drift: d [levels].
-        log_exchange: ln g, a scalar or broadcastable to `drift`.
+        barrier: B, a scalar or broadcastable to `drift`, of its dtype [kT].
 
     Returns:
         Displacement [levels], a whole number; NaN where the request is.
 
     Example:
-        >>> import jax, jax.numpy as jnp
+        >>> import jax, jax.numpy as jnp, limjax
         >>> from limjax.numerics.counters import key_words
-        >>> exact_step(0, key_words(jax.random.key(0)), jnp.int32(1), jnp.zeros(4), jnp.float32(2.0)).shape
+        >>> cell, key = limjax.ArrheniusCell(), key_words(jax.random.key(0))
+        >>> exact_step(0, key, jnp.int32(1), cell, jnp.zeros(4), jnp.float32(12.0)).shape
         (4,)
     """
-
-    # The rule above is the derivative; where JAX forgets it, in second derivatives of a scan, there is none.
-    return _drawn(leaf, *jax.tree.map(jax.lax.stop_gradient, (key, step, drift, log_exchange)))
-
-
-@exact_step.defjvp
-def _exact_step_jvp(leaf, primals, tangents):
-    _, _, drift, log_exchange = primals
-    moved = exact_step(leaf, *primals)
-    _, activity = cell_response(drift, log_exchange)
-    # A = sqrt(d² + 4g²), without the squares that may not be floats.
-    exchange = jnp.exp(log_exchange)
-    safe = jnp.where(activity > 0, activity, 1.0)
-    change = (drift / safe) * tangents[2] + 2 * (2 * exchange / safe) * exchange * tangents[3]
-    return moved, jnp.broadcast_to(tangents[2] + _stretched(moved - drift, activity, change), moved.shape)
+    moved = _drawn(leaf, *jax.lax.stop_gradient((key, step, cell, drift, barrier)))
+    return _stretched(moved, drift, cell.response(drift, barrier).activity)
 
 
 @functools.partial(jax.jit, static_argnums=0, inline=True)
-def _drawn(leaf, key, step, drift, log_exchange):
+def _drawn(leaf, key, step, cell, drift, barrier):
     # Compiled as one outside of `jit` too: the functions below are new ones at every call.
-    def any_rates(key, step, drift, log_exchange):
-        return exact_hops(*step_words(key, leaf, step, drift.shape), *hop_rates(drift, log_exchange))
+    def any_rates(key, step, cell, drift, barrier):
+        rates = cell.response(drift, barrier)
+        return exact_hops(*step_words(key, leaf, step, drift.shape), rates.up, rates.down)
 
     chosen = _by_rates(leaf, any_rates)
-    return jax.lax.platform_dependent(key, step, drift, log_exchange, cpu=chosen, default=any_rates)
+    return jax.lax.platform_dependent(key, step, cell, drift, barrier, cpu=chosen, default=any_rates)
 
 
 def _by_rates(leaf, any_rates):
     """`any_rates`, but with one branch of the inverse only where bounds of the rates show that all need the same."""
 
     def only(inverse):
-        def draw(key, step, drift, log_exchange):
-            words, rates = step_words(key, leaf, step, drift.shape), hop_rates(drift, log_exchange)
-            up, down = (inverse(*pair, rate) for pair, rate in zip((words, words[::-1]), rates))
+        def draw(key, step, cell, drift, barrier):
+            words, rates = step_words(key, leaf, step, drift.shape), cell.response(drift, barrier)
+            up, down = (inverse(*pair, rate) for pair, rate in zip((words, words[::-1]), (rates.up, rates.down)))
             return jnp.where(jnp.isnan(drift), drift, up - down)
 
         return draw
@@ -139,27 +133,20 @@ def _by_rates(leaf, any_rates):
             lambda high, low, rate: poisson.few_counts(poisson.unit_uniform(high, low, rate.dtype), rate, terms)
         )
 
-    branches = (
-        few(poisson.RARE_TERMS),
-        few(poisson.TERMS),
-        only(lambda high, low, rate: poisson.many_counts(high, rate)),
-        any_rates,
-    )
+    many = only(lambda high, low, rate: poisson.many_counts(high, rate))
+    branches = few(poisson.RARE_TERMS), few(poisson.TERMS), many, any_rates
 
     @jax.custom_batching.custom_vmap
-    def draw(key, step, drift, log_exchange):
-        # The rates multiply to g² and differ by |d|: the larger is at most |d| + g.
-        highest = jnp.max(jnp.abs(drift), initial=0.0) + jnp.exp(jnp.max(log_exchange, initial=-jnp.inf))
-        lowest = jnp.exp(2 * jnp.min(log_exchange, initial=jnp.inf)) / highest
-        branch = jnp.where(
-            highest < poisson.RARE, 0, jnp.where(highest < poisson.FEW, 1, jnp.where(lowest >= poisson.FEW, 2, 3))
-        )
-        return jax.lax.switch(branch, branches, key, step, drift, log_exchange)
+    def draw(key, step, cell, drift, barrier):
+        lowest, highest = cell.rate_bounds(drift, barrier)
+        few_branch = jnp.where(highest < poisson.RARE, 0, 1)
+        branch = jnp.where(highest < poisson.FEW, few_branch, jnp.where(lowest >= poisson.FEW, 2, 3))
+        return jax.lax.switch(branch, branches, key, step, cell, drift, barrier)
 
     @draw.def_vmap
     def _(axis_size, is_mapped, *arguments):
         # A mapped choice would compute all branches.
-        axes = [0 if mapped else None for mapped in is_mapped]
+        axes = jax.tree.map(lambda mapped: 0 if mapped else None, tuple(is_mapped))
         return jax.vmap(any_rates, axes, axis_size=axis_size)(*arguments), True
 
     return draw

@@ -131,7 +131,14 @@ def hop_rates(
         >>> f"{up:.6f} {down:.9f}"
         '50.001801 0.001799935'
     """
-    total = cell_response(drift, log_exchange)[1] + jnp.abs(drift)
+    return split_activity(drift, log_exchange, cell_response(drift, log_exchange)[1])
+
+
+def split_activity(
+    drift: Float[Array, "..."], log_exchange: Float[Array, "..."], activity: Float[Array, "..."]
+) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
+    """`hop_rates`, where the activity is known."""
+    total = activity + jnp.abs(drift)
     exchange = jnp.exp(log_exchange)
     larger = 0.5 * total
     smaller = exchange * (2 * exchange / jnp.maximum(total, jnp.finfo(drift.dtype).tiny))

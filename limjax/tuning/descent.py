@@ -14,7 +14,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Integer
 
-from limjax.optimizer import Hops
+from limjax.hops import HopsName
 from limjax.tuning.gradients import value_and_gradient
 from limjax.tuning.objective import Objective
 from limjax.tuning.problem import Design, Outcome, Problem
@@ -107,14 +107,14 @@ class Member:
         objective: Objective,
         variables: Variables,
         seeds: np.ndarray,
-        hops: Hops,
+        hops: HopsName,
         gradient: str = "reverse",
         window: int | None = None,
         pairs: int = 8,
         selection: int = 32,
     ):
         self.problem, self.objective, self.variables, self.seeds = problem, objective, variables, seeds
-        self._hops: Hops = hops
+        self._hops: HopsName = hops
         self._selection = selection
         self._step = _compiled_step(problem, hops, gradient, window, pairs)
         self._data = problem.data("validation")
@@ -293,7 +293,7 @@ def _plain_difference(problem: Problem, start: Design, selection: int) -> Callab
 
 
 @functools.lru_cache(maxsize=32)
-def _compiled_step(problem: Problem, hops: Hops, gradient: str, window: int | None, pairs: int):
+def _compiled_step(problem: Problem, hops: HopsName, gradient: str, window: int | None, pairs: int):
     """One outer step as a compiled function, kept for the next call with the same problem."""
 
     @eqx.filter_jit

@@ -17,7 +17,7 @@ from limjax.barriers.moment import MomentBarrier
 from limjax.barriers.rate_matched import RateMatchedBarrier
 from limjax.barriers.spline import SplineBarrier
 from limjax.barriers.static import StaticBarrier
-from limjax.optimizer import Hops
+from limjax.hops import HopsName
 from limjax.training import TrainResult, train
 from limjax.tuning.problem import Design, Problem
 
@@ -76,7 +76,7 @@ def held_out_seeds(count: int) -> np.ndarray:
 
 
 def evaluate(
-    problem: Problem, design: Design | AbstractBarrier, seeds: Sequence[int] | np.ndarray, *, hops: Hops = "exact"
+    problem: Problem, design: Design | AbstractBarrier, seeds: Sequence[int] | np.ndarray, *, hops: HopsName = "exact"
 ) -> Evaluation:
     """Trains with a design on all training data, once per seed, and measures on the test data.
 
@@ -228,7 +228,7 @@ def energy_at_loss(results: Sequence[tuple[float, float]], loss: float) -> float
     return float(np.exp(np.interp(loss, front[:, 0], np.log(front[:, 1]))))
 
 
-def train_design(problem: Problem, design: Design, seed: int, *, hops: Hops = "exact") -> TrainResult:
+def train_design(problem: Problem, design: Design, seed: int, *, hops: HopsName = "exact") -> TrainResult:
     """One training run with a design, with the full per-parameter ledger and history of `limjax.train`.
 
     Args:

@@ -18,7 +18,7 @@ from limjax.barriers.base import AbstractBarrier
 from limjax.barriers.files import barrier_from_json, barrier_to_json
 from limjax.barriers.static import StaticBarrier
 from limjax.files import read_json, reason
-from limjax.physics.cell import ArrheniusCell
+from limjax.physics.abstract_cell import AbstractCell
 from limjax.tasks import Task, get_task
 from limjax.tuning.descent import TuneCode
 from limjax.tuning.files import write_json
@@ -152,7 +152,7 @@ def hypervolume(
 
 def pareto_front(
     task: Task | str,
-    cell: ArrheniusCell | None = None,
+    cell: AbstractCell | None = None,
     barrier: AbstractBarrier | str | None = None,
     *,
     mode: str = "weights",

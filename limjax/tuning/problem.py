@@ -10,11 +10,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Integer, PyTree
 
 from limjax.barriers.base import AbstractBarrier
+from limjax.hops import HopsName
 from limjax.ledger import Ledger, get_ledger
 from limjax.levels import snap
 from limjax.numerics.checks import INT32_MAX, positive_number, whole_number
 from limjax.numerics.loops import checkpointed_loop
-from limjax.optimizer import Hops, LearningInMemoryState, learning_in_memory
+from limjax.optimizer import LearningInMemoryState, learning_in_memory
+from limjax.physics.abstract_cell import AbstractCell
 from limjax.physics.cell import ArrheniusCell
 from limjax.tasks import Task
 from limjax.training import training_step
@@ -84,7 +86,7 @@ class Problem:
     def __init__(
         self,
         task: Task,
-        cell: ArrheniusCell | None = None,
+        cell: AbstractCell | None = None,
         *,
         steps: int | None = None,
         batch_size: int | None = None,
@@ -130,7 +132,9 @@ class Problem:
         """The learning rate of a design as an optax schedule."""
         return self.task.defaults.make_schedule(self.learning_rate, self.steps, design.log_rate)
 
-    def outcome(self, design: Design, seed: Integer[Array, ""], data: Any, hops: Hops, window: int | None) -> Outcome:
+    def outcome(
+        self, design: Design, seed: Integer[Array, ""], data: Any, hops: HopsName, window: int | None
+    ) -> Outcome:
         """One run, differentiable in the design.
 
         The seed decides initialisation, batches and hops, by the same keys as in `limjax.train`.
@@ -207,7 +211,7 @@ class Problem:
         return fit, measured
 
     def run(
-        self, design: Design, seeds: Integer[Array, "seeds"], *, part: Part = "test", hops: Hops = "exact"
+        self, design: Design, seeds: Integer[Array, "seeds"], *, part: Part = "test", hops: HopsName = "exact"
     ) -> Outcome:
         """Outcomes of a design for several seeds, in one compiled call.
 
@@ -223,7 +227,7 @@ class Problem:
         return self._compiled(hops)(design, jnp.asarray(seeds, jnp.uint32), self.data(part))
 
     @functools.cache  # noqa: B019  # a problem lives as long as its compiled runs
-    def _compiled(self, hops: Hops):
+    def _compiled(self, hops: HopsName):
         @eqx.filter_jit
         def run(design, seeds, data):
             return jax.vmap(lambda seed: self.outcome(design, seed, data, hops, None))(seeds)

@@ -7,7 +7,7 @@ import numpy as np
 
 from limjax.barriers.base import AbstractBarrier
 from limjax.barriers.files import for_run
-from limjax.optimizer import Hops
+from limjax.hops import HopsName
 from limjax.tuning.descent import Member, OuterRow, TuneCode, descend, plain_validation_loss
 from limjax.tuning.held_out import Evaluation, evaluate, held_out_seeds
 from limjax.tuning.objective import Budget, Objective, Weights
@@ -47,7 +47,7 @@ def tune_rule(
     *,
     max_loss: Sequence[float] | None = None,
     tune_learning_rate: bool = False,
-    hops: Hops = "gaussian",
+    hops: HopsName = "gaussian",
     outer_steps: int = 40,
     outer_rate: float = 0.1,
     seeds: int | Sequence[int] = 4,

@@ -8,9 +8,9 @@ import numpy as np
 from limjax.barriers.base import AbstractBarrier
 from limjax.barriers.specification import barrier_from_name
 from limjax.barriers.spline import SplineBarrier
+from limjax.hops import HopsName
 from limjax.numerics.checks import positive_number, whole_number
-from limjax.optimizer import Hops
-from limjax.physics.cell import ArrheniusCell
+from limjax.physics.abstract_cell import AbstractCell
 from limjax.tasks import Task, get_task
 from limjax.tuning.descent import Member, OuterRow, TuneCode, descend, plain_validation_loss
 from limjax.tuning.held_out import Evaluation, evaluate, held_out_seeds
@@ -49,7 +49,7 @@ class TuneResult(NamedTuple):
 
 def tune(
     task: Task | str,
-    cell: ArrheniusCell | None = None,
+    cell: AbstractCell | None = None,
     barrier: AbstractBarrier | str | None = None,
     *,
     weights: Weights | None = None,
@@ -60,7 +60,7 @@ def tune(
     steps: int | None = None,
     batch_size: int | None = None,
     learning_rate: float | None = None,
-    hops: Hops = "gaussian",
+    hops: HopsName = "gaussian",
     outer_steps: int = 60,
     outer_rate: float = 0.3,
     seeds: int | Sequence[int] = 4,

@@ -1,0 +1,146 @@
+"""What the ledger keeps, column by column. A new column is one line of `COLUMNS`."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from limjax.barrier_state import BarrierValue, map_value
+from limjax.physics.abstract_cell import VALID_FROM_BARRIER, AbstractCell
+
+
+class StepOutcome(NamedTuple):
+    """What happened in one step. Lists hold one array per block (`limjax.blocks`).
+
+    Attributes:
+        cell: the memory cell.
+        drifts: requests d [levels].
+        affinities: F [kT].
+        activities: A [hops].
+        held: where the tilt had eaten the barrier.
+        moves: displacements that were drawn [levels], or None where they are the requests.
+        ends: 1 where a move was stopped at the end of the cell's range, or None for cells without one.
+        height: the barrier B [kT].
+        work: work to move the barrier there [kT].
+        clipped: 1 where the barrier was clipped to the cell's range.
+    """
+
+    cell: AbstractCell
+    drifts: list[Float[Array, "..."]]
+    affinities: list[Float[Array, "..."]]
+    activities: list[Float[Array, "..."]]
+    held: list[Bool[Array, "..."]]
+    moves: list[Float[Array, "..."]] | None
+    ends: list[Float[Array, "..."]] | None
+    height: BarrierValue
+    work: BarrierValue
+    clipped: BarrierValue
+
+
+class Setup(NamedTuple):
+    """What decides which columns a ledger has.
+
+    Attributes:
+        noisy: whether hops are drawn.
+        has_range: whether the cell has a lowest and highest level.
+        barrier_per_parameter: whether the barrier differs between parameters.
+    """
+
+    noisy: bool
+    has_range: bool
+    barrier_per_parameter: bool
+
+
+class Column(NamedTuple):
+    """One column of the ledger.
+
+    Attributes:
+        name: what it is called, in code and files.
+        of: what one step adds to it.
+        words: what it is, with its unit.
+        tracked: whether it can be kept per parameter.
+        counts: whether it counts: in whole numbers, where it is kept per parameter.
+        kept: whether a ledger of some set-up has it.
+    """
+
+    name: str
+    of: Callable[[StepOutcome], BarrierValue]
+    words: str
+    tracked: Callable[[Setup], bool] = lambda setup: False
+    counts: bool = False
+    kept: Callable[[Setup], bool] = lambda setup: True
+
+
+def _heat(step: StepOutcome) -> list[Float[Array, "..."]]:
+    return [drift * affinity for drift, affinity in zip(step.drifts, step.affinities)]
+
+
+def _realised_heat(step: StepOutcome) -> list[Float[Array, "..."]]:
+    assert step.moves is not None
+    return [affinity * move for affinity, move in zip(step.affinities, step.moves)]
+
+
+def _range_clipped(step: StepOutcome) -> list[Float[Array, "..."]]:
+    assert step.ends is not None
+    return step.ends
+
+
+def _always(setup: Setup) -> bool:
+    return True
+
+
+COLUMNS = (
+    Column(
+        "hops",
+        lambda step: step.activities,
+        "mean number of hops ΣA, also the variance that the hops injected [levels²]",
+    ),
+    Column(
+        "heat_kelvin",
+        lambda step: [heat * step.cell.temperature.astype(heat.dtype) for heat in _heat(step)],
+        "update heat times the temperature of its step, so that k_B times it is joules [kT K]",
+    ),
+    Column(
+        "barrier_clipped", lambda step: step.clipped, "parameter-steps whose barrier was clipped to the cell's range"
+    ),
+    Column(
+        "shallow",
+        lambda step: map_value(step.height, lambda b: (b < VALID_FROM_BARRIER).astype(b.dtype)),
+        "parameter-steps with a barrier below 2 kT, where the ladder is a rough picture",
+    ),
+    Column("heat", _heat, "update heat Σ d·F of the closed form [kT]", tracked=_always),
+    Column("path", lambda step: [jnp.abs(d) for d in step.drifts], "requested path Σ|d| [levels]", tracked=_always),
+    Column(
+        "saturated",
+        lambda step: [held.astype(drift.dtype) for held, drift in zip(step.held, step.drifts)],
+        "steps in which the tilt exceeded the barrier",
+        tracked=_always,
+        counts=True,
+    ),
+    Column(
+        "actuation",
+        lambda step: step.work,
+        "work to move the barrier [kT]; per parameter where it differs between them",
+        tracked=lambda setup: setup.barrier_per_parameter,
+    ),
+    Column(
+        "realised_heat",
+        _realised_heat,
+        # Hops stopped at the end of a range are not in it, while `heat` charges requests in full.
+        "Σ F·Δn of the hops drawn [kT], whose mean is `heat` for a cell without a range; None without hop noise",
+        kept=lambda setup: setup.noisy,
+    ),
+    Column(
+        "range_clipped",
+        _range_clipped,
+        "parameter-steps that ended at the end of the cell's range; None without a range",
+        kept=lambda setup: setup.has_range,
+    ),
+)
+"""Every column; those that can be kept per parameter are leaf sums where they are not."""
+
+NAMES = {column.name: column for column in COLUMNS}
+
+TRACKED = tuple(column.name for column in COLUMNS if column.tracked(Setup(True, True, True)))
+"""Sums that can be kept per parameter."""
