@@ -2,7 +2,9 @@
 
 from typing import Any, NamedTuple
 
+import equinox as eqx
 import jax
+import jax.core
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree, UInt32
 
@@ -80,14 +82,38 @@ def memory_step(
     Returns:
         What the cells deliver, per leaf in weights, and the new state.
     """
-    cell, ledger = state.cell, state.ledger
+    ledger = state.ledger
     if not request.leaves:  # a mask that leaves nothing: there is nothing to move and no block to add to
         return request.leaves, state._replace(ledger=ledger.without_entries())
     layout = Blocks(request.leaves, ledger.packed)
-    barrier, work, clipped = move_barrier(state.barrier, request.inputs, layout)
+    moved_barrier = move_barrier(state.barrier, request.inputs, layout)
+    stages = _stages
+    arguments = (state._replace(inner=None, optimizer_memory=None), request, params, moved_barrier, optimizer_heat)
+    if not any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(arguments)):
+        # Outside of `jax.jit` the cells' stages are compiled as one: operation by operation they take seconds to compile and are
+        # slow. The barrier's own code, which may be a user's, runs as it is written.
+        stages = _compiled_stages
+    moved, ledger, compare = stages(*arguments, hops, max_move)
+    return moved, state._replace(ledger=ledger, barrier=moved_barrier[0], compare=compare)
+
+
+def _stages(
+    state: LearningInMemoryState,
+    request: Request,
+    params: PyTree | None,
+    moved_barrier: tuple[ChargedBarrier, BarrierValue, BarrierValue],
+    optimizer_heat: Float[Array, "state_leaves"] | None,
+    hops: AbstractHops,
+    max_move: float | None,
+) -> tuple[list[Array], Ledger, dict[str, ChargedComparison]]:
+    """What the cells do under the barrier of the step: they are driven, answer, hop, and are charged."""
+    cell, ledger = state.cell, state.ledger
+    barrier, work, clipped = moved_barrier
+    layout = Blocks(request.leaves, ledger.packed)
     heights = per_block(barrier.height, layout)
     drifts, held = _driven(cell, request, layout, heights, max_move)
     responses = [cell.response(*item) for item in zip(drifts, heights)]
+    affinities = [response.affinity for response in responses]
     activities = [response.activity for response in responses]
     if held is None:
         held = [cell.is_saturated(*item) for item in zip(drifts, heights)]
@@ -100,12 +126,14 @@ def memory_step(
         ]
     if cell.levels is not None:
         moves, ends = _inside(cell, moves, drifts, params, layout, hops.on_ladder)
-    affinities = [response.affinity for response in responses]
     outcome = StepOutcome(cell, drifts, affinities, activities, held, moves, ends, barrier.height, work, clipped)
     compare, charges = _compared(state, request.inputs, layout, drifts, heights, activities)
     ledger = _charged(ledger, outcome, charges, layout, request.still, optimizer_heat)
     moved = _handed_out(cell, request, layout, drifts if moves is None else moves, moves is None)
-    return moved, state._replace(ledger=ledger, barrier=barrier, compare=compare)
+    return moved, ledger, compare
+
+
+_compiled_stages = eqx.filter_jit(_stages)
 
 
 def _driven(cell: AbstractCell, request: Request, layout: Blocks, heights, max_move):
