@@ -40,6 +40,7 @@ def snap(params: PyTree, cell: AbstractCell | Groups) -> PyTree:
         UserWarning: if weights lie beyond the range: what share of them is clipped, by how much, and in which array most.
 
     Example:
+        >>> from limjax import ArrheniusCell
         >>> import jax.numpy as jnp
         >>> float(snap(jnp.array(0.3), ArrheniusCell(lsb=0.25)))
         0.25
@@ -91,7 +92,7 @@ def lsb_for_bits(params: PyTree, bits: WholeNumber) -> dict[str, float]:
         >>> lsb = lsb_for_bits(params, bits=8)
         >>> lsb["dense/w"], lsb["dense/b"]
         (0.015625, 0.0001220703125)
-        >>> from limjax import StaticBarrier
+        >>> from limjax import ArrheniusCell, StaticBarrier
         >>> groups = {path: (ArrheniusCell(lsb=x, bits=8), StaticBarrier(12.0)) for path, x in lsb.items()}
         >>> snap(params, groups)["dense"]["w"].tolist()
         [0.40625, -1.0]
@@ -149,6 +150,7 @@ def to_levels(params: PyTree, cell: AbstractCell, storage: str = "int16") -> PyT
         ValueError: if the cell has no range or one that the storage cannot hold.
 
     Example:
+        >>> from limjax import ArrheniusCell
         >>> import jax.numpy as jnp
         >>> to_levels(jnp.array([0.3, -9.0]), ArrheniusCell(lsb=0.25, bits=4), "int8").tolist()
         [1, -8]
@@ -174,6 +176,7 @@ def to_weights(levels: PyTree, cell: AbstractCell, dtypes: Any = jnp.float32) ->
         Weights of the same structure and shapes.
 
     Example:
+        >>> from limjax import ArrheniusCell
         >>> import jax.numpy as jnp
         >>> to_weights(jnp.array([1, -8], jnp.int8), ArrheniusCell(lsb=0.25, bits=4)).tolist()
         [0.25, -2.0]
@@ -198,6 +201,7 @@ def apply_updates(levels: PyTree, updates: PyTree, cell: AbstractCell) -> PyTree
         New level numbers, of the same dtypes.
 
     Example:
+        >>> from limjax import ArrheniusCell
         >>> import jax.numpy as jnp
         >>> apply_updates(jnp.array([1], jnp.int8), jnp.array([-0.75]), ArrheniusCell(lsb=0.25, bits=4)).tolist()
         [-2]

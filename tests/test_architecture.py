@@ -14,8 +14,8 @@ from limjax.barriers import AbstractBarrier
 PACKAGE = pathlib.Path(limjax.__file__).parent
 
 # What each room may import, besides itself and the ground floor, `numerics`.
-_LEDGER = {"physics", "barriers", "blocks", "ledger", "barrier_state", "comparisons", "step", "optimizer", "report"}
-_STEP = {"physics", "barriers", "blocks", "ledger", "barrier_state", "comparisons"}
+_STEP = {"physics", "barriers", "blocks", "columns", "ledger", "barrier_state", "comparisons", "hops"}
+_LEDGER = _STEP | {"step", "optimizer", "report"}
 ALLOWED = {
     "numerics": set(),
     "physics": set(),
@@ -23,8 +23,10 @@ ALLOWED = {
     "limits": {"physics"},
     "simulate": {"physics"},
     "blocks": {"physics"},
-    "ledger": {"physics", "blocks"},
     "barrier_state": {"physics", "barriers", "blocks"},
+    "columns": {"physics", "barrier_state"},
+    "hops": {"physics"},
+    "ledger": {"physics", "blocks", "columns"},
     "leaves": set(),
     "hyperparameters": {"leaves"},
     "comparisons": {"physics", "barriers", "blocks", "ledger", "barrier_state"},
@@ -32,7 +34,7 @@ ALLOWED = {
     "optimizer_state": _STEP | {"leaves", "step"},
     "memory": _STEP | {"leaves", "step", "hyperparameters", "optimizer_state"},
     "groups": {"physics", "barriers", "leaves"},
-    "optimizer": {"physics", "barriers", "leaves", "ledger", "step", "memory", "groups"},
+    "optimizer": {"physics", "barriers", "leaves", "columns", "ledger", "hops", "step", "memory", "groups"},
     "report": {"physics", "blocks", "ledger", "comparisons", "limits", "optimizer"},
     "tasks": {"physics"},
     "files": set(),

@@ -109,7 +109,7 @@ def asinh_exp(y: Float[Array, "..."]) -> Float[Array, "..."]:
     Example:
         >>> import jax.numpy as jnp
         >>> f"{asinh_exp(jnp.float32(1000.0)):.4f}"
-        '1000.6931'
+        '1000.6932'
     """
     is_large = y > 9.0
     # ln 2x + 1/(4x²): the next term is below the dtype from e^9 on.
