@@ -66,7 +66,8 @@ def convergence(
     ratio, n = broadcast(*read(law.loss_ratio_argument(loss_ratio), count))
     if contraction is None:
         return jnp.where(ratio >= 1, 2 * jnp.log(jnp.maximum(ratio, 1.0)) + 2 * n, jnp.nan)
-    if is_known(n) and not np.any(np.asarray(n)):
+    # Of what the caller gave: under `vmap` and `jit` the arrays made of it are traced, and the closed form would be missed.
+    if not isinstance(averaged, jax.core.Tracer) and not np.any(np.asarray(averaged)):
         return law.finite_time_heat(ratio, contraction)
     is_trivial = ratio <= 1
     if is_known(ratio) and bool(np.any(np.asarray(is_trivial))):

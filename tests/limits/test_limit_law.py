@@ -281,3 +281,13 @@ def test_gradients():
     check_gradient(lambda a, b, s: law.optimum(a, b, scatter=s, rate=1e-3).heat_kt, (65536.0, 100.0, 400.0))
     check_gradient(law.exchange, (100.0, 0.01, 400.0, 0.3), (5.0, 0.1, 2.0, 0.5))
     check_gradient(law.contraction_for_heat, (65536.0, 30.0), (10.0, 9.0))
+
+
+def test_a_full_gradient_takes_the_closed_form_under_transformations_too():
+    """It was missed there: what the caller gave as a number is a traced array once it is broadcast."""
+    ratios, times = jnp.geomspace(2.0, 1e6, 5), jnp.linspace(9.0, 20.0, 5)
+    mapped = jax.vmap(bounds.convergence)
+    assert "scan" not in str(jax.make_jaxpr(mapped)(ratios, times))
+    expected = [float(law.finite_time_heat(r, t)) for r, t in zip(ratios, times)]
+    np.testing.assert_allclose(mapped(ratios, times), expected, rtol=1e-6)
+    assert "scan" in str(jax.make_jaxpr(jax.vmap(bounds.convergence))(ratios, times, jnp.ones(5)))
