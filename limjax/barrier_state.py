@@ -43,7 +43,7 @@ def init_barrier(policy: AbstractBarrier, params: PyTree, layout: Blocks) -> Cha
     dtype = jnp.result_type(float)
     if policy.scope == "parameter" or layout.varied:
         blocks = blocks_or_placeholder(params, layout.zeros(leaves))
-        seen = blocks if policy.scope == "parameter" else params
+        seen = blocks if _sees_blocks(policy) else params
         return ChargedBarrier(policy, policy.init(seen), jax.tree.map(jnp.zeros_like, blocks))
     height = jnp.zeros(() if policy.scope == "global" else (len(leaves),), dtype)
     return ChargedBarrier(policy, policy.init(params), height)
@@ -63,14 +63,16 @@ def move_barrier(
         `(barrier, work [kT], clipped [0 or 1])`.
     """
     cell = inputs.cell
-    if charged.policy.scope == "parameter":
-        # Policies that work element by element see blocks instead of leaves, and cannot tell.
+    if _sees_blocks(charged.policy):
         drift = None if inputs.drift is None else layout.pack(inputs.drift)
         inputs = inputs._replace(drift=drift, gradient=layout.pack(inputs.gradient))
     wanted, state = charged.policy.evaluate(inputs, charged.state)
     if isinstance(charged.height, list):
         if not isinstance(wanted, list):
             wanted = list(wanted) if charged.policy.scope == "leaf" else [wanted] * len(charged.height)
+        elif not layout.varied and not _sees_blocks(charged.policy):
+            forms = zip(wanted, layout.shapes, layout.dtypes)
+            wanted = layout.pack([jnp.broadcast_to(b.astype(dtype), shape) for b, shape, dtype in forms])
         wanted = [
             b if b.shape == h.shape else jnp.zeros_like(h) + b.astype(h.dtype) for b, h in zip(wanted, charged.height)
         ]
@@ -103,6 +105,11 @@ def move_barrier(
         map_value(charged.height, work, height),
         map_value(wanted, is_clipped, height),
     )
+
+
+def _sees_blocks(policy: AbstractBarrier) -> bool:
+    """Whether a policy is given blocks in place of leaves: one that cannot tell."""
+    return policy.scope == "parameter" and policy.shape_free
 
 
 def map_value(value: BarrierValue, function: Callable, *others: BarrierValue) -> BarrierValue:

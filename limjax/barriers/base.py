@@ -40,11 +40,13 @@ class AbstractBarrier(eqx.Module):
     `name` is how the CLI, tables and JSON call it. `scope` says what `evaluate` returns: one number for all
     parameters ("global"), one per leaf as an array of shape (leaves,) ("leaf"), or one array per leaf of that leaf's
     shape ("parameter"). `per_cell` names the numbers that may be arrays: they broadcast against every parameter array, so that each
-    cell has its own, as real devices do; the barrier is then an array that broadcasts likewise.
+    cell has its own, as real devices do; the barrier is then an array that broadcasts likewise. `shape_free` says that a barrier per
+    parameter works element by element, or by sums over all: it is given small arrays in one piece then, which is faster.
     """
 
     name: ClassVar[str]
     per_cell: ClassVar[tuple[str, ...]] = ()
+    shape_free: ClassVar[bool] = False
 
     @property
     def varied(self) -> dict[str, Array]:

@@ -39,6 +39,7 @@ class FisherBarrier(AbstractBarrier):
     """
 
     name: ClassVar[str] = "fisher"
+    shape_free: ClassVar[bool] = True
     per_cell: ClassVar[tuple[str, ...]] = ("price",)
     price: Float[Array, "..."]
     decay: Float[Array, "*s"]

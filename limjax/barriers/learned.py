@@ -83,6 +83,7 @@ class LearnedBarrier(AbstractBarrier):
     """
 
     name: ClassVar[str] = "learned"
+    shape_free: ClassVar[bool] = True
     offset: Float[Array, "*s"]
     slopes: Float[Array, "*s features"]
     hidden: Float[Array, "*s features units"]

@@ -85,6 +85,7 @@ class MomentBarrier(AbstractBarrier):
     """
 
     name: ClassVar[str] = "moment"
+    shape_free: ClassVar[bool] = True
     scale: Float[Array, "*s"]
     decay: Float[Array, "*s"]
     floor: Float[Array, "*s"]

@@ -38,6 +38,7 @@ class RateMatchedBarrier(AbstractBarrier):
     """
 
     name: ClassVar[str] = "rate-matched"
+    shape_free: ClassVar[bool] = True
     per_cell: ClassVar[tuple[str, ...]] = ("ratio",)
     ratio: Float[Array, "..."]
     decay: Float[Array, "*s"]

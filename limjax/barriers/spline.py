@@ -29,6 +29,7 @@ class SplineBarrier(AbstractBarrier):
     """
 
     name: ClassVar[str] = "spline"
+    shape_free: ClassVar[bool] = True
     knots: Float[Array, "*rows knots"]
     steps: Float[Array, "*s"]
 
