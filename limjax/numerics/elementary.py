@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 LARGE = {"float32": 1e4, "float64": 1e8}
 """Above this x, asinh(x) = ln(2x) to the dtype (the next term is 1/(4x²)), and x² may overflow."""
-# ln(1+f)/f for f from sqrt(1/2)-1 to sqrt(2)-1, error times |f| 5e-9.
+# ln(1+f)/f for f from sqrt(1/2)-1 to sqrt(2)-1, error times |f| 5e-9 (`examples/fit_coefficients.py`).
 _LOG = (
     0.999999899,
     -0.499999734,

@@ -5,7 +5,7 @@ Every function works element by element, so that it fuses with the update around
 The normal quantile is a rational function of ln 4p(1-p), in the spirit of Giles, Approximating the erfinv function, GPU
 Computing Gems Jade (2011) 109; the inverse of the Poisson law is that of Giles, ACM TOMS 42, 7 (2016), Algorithm 955,
 doi 10.1145/2699466, with coefficients of this project's own: least squares, reweighted towards equal error in
-probability, against the incomplete gamma function at every (rate, count).
+probability, against the incomplete gamma function at every (rate, count) (`examples/fit_coefficients.py`).
 """
 
 import math

@@ -118,7 +118,7 @@ def _free_energy_slope_jvp(primals, tangents):
 
 # ℓ(B) = B y² P(y), y = (1 + (B/b)²)^(-1/4). The first two coefficients and the sum are fixed by the
 # limits (ℓ(∞), the -B^(-1/2)/(√2 π) approach to it, and √ζ(0)); the others are a minimax fit to
-# quadrature on (0, 600] kT.
+# quadrature on (0, 600] kT (`examples/fit_coefficients.py`).
 _LENGTH_SCALE = 5.5
 _LENGTH_AT_INFINITY = 0.30990583
 _LENGTH_FIT = (-0.01032408, 0.03937072, -0.0133063)

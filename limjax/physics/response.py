@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from limjax.numerics.elementary import LARGE, normal_log
 
-# asinh(x)/x in powers of x² on 0 <= x <= 1/2: Chebyshev fit of degree 5, error 1.1e-9 before rounding.
+# asinh(x)/x in powers of x² on 0 <= x <= 1/2: degree 5, error 1.1e-9 before rounding (`examples/fit_coefficients.py`).
 _ASINH_SERIES = (
     0.9999999988664692,
     -0.16666633460773048,
