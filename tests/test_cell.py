@@ -368,7 +368,7 @@ def test_wrong_numbers_are_named(arguments, said):
         (lambda c: c.retention_barrier(1.0, 1.0), ["failure", "1.0"]),
         (lambda c: c.retention_barrier(1.0, cells=0.0), ["cells", "0.0"]),
         (lambda c: c.retention_time(-1.0), ["barrier", "-1.0", "kT"]),
-        (lambda c: thermal_energy_joules(-1.0), ["temperature", "-1", "300.0"]),
+        (lambda c: thermal_energy_joules(-1.0), ["temperature", "-1.0", "300.0"]),
         (lambda c: thermal_energy_joules(math.nan), ["temperature", "nan"]),
     ],
 )

@@ -129,7 +129,7 @@ def workload_energies(
     Raises:
         ValueError: if a name is unknown, or a known argument out of its range.
 
-    Cost: a million workloads take a few tenths of a second on two CPU cores.
+    Cost: a million workloads take a few milliseconds on two CPU cores.
 
     Example:
         >>> energies = workload_energies(1e15)

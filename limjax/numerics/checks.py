@@ -263,9 +263,7 @@ def positive_number(value: object, name: str, remedy: str = "", low: float = 0.0
         if low <= number <= high:
             return number
         wanted += f" from {low:g} to {high:g}" if high < math.inf else f" of at least {low:g}"
-    got = (
-        f"{value:g}"
-        if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
-        else repr(value)
-    )
+    got = repr(value)
+    if isinstance(value, float) and len(got) > 8:
+        got = f"{value:g}"
     raise ValueError(f"{name} must be {wanted}, got {got}. {remedy}".rstrip())
