@@ -49,7 +49,7 @@ def test_relaxation_rates_of_the_quartic_well(reference, height, wide):
 
 def test_relaxation_rates_refuse_what_they_cannot_do():
     grid = Grid(-2.5, 2.5, 40)
-    with pytest.raises(ValueError, match="diffusion must be a positive number, got -1"):
+    with pytest.raises(ValueError, match="diffusion must be a finite number above 0, got -1"):
         relaxation_rates(QuarticDoubleWell(height=4.0), 0.0, grid, diffusion=-1.0)
     with pytest.raises(ValueError, match="cannot be traced in 32-bit floats"):
         jax.jit(lambda h: relaxation_rates(QuarticDoubleWell(height=h), 0.0, grid))(4.0)
