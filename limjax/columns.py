@@ -52,6 +52,14 @@ class Setup(NamedTuple):
     barrier_per_parameter: bool
 
 
+def _always(setup: Setup) -> bool:
+    return True
+
+
+def _never(setup: Setup) -> bool:
+    return False
+
+
 class Column(NamedTuple):
     """One column of the ledger.
 
@@ -67,9 +75,9 @@ class Column(NamedTuple):
     name: str
     of: Callable[[StepOutcome], BarrierValue]
     words: str
-    tracked: Callable[[Setup], bool] = lambda setup: False
+    tracked: Callable[[Setup], bool] = _never
     counts: bool = False
-    kept: Callable[[Setup], bool] = lambda setup: True
+    kept: Callable[[Setup], bool] = _always
 
 
 def _heat(step: StepOutcome) -> list[Float[Array, "..."]]:
@@ -84,10 +92,6 @@ def _realised_heat(step: StepOutcome) -> list[Float[Array, "..."]]:
 def _range_clipped(step: StepOutcome) -> list[Float[Array, "..."]]:
     assert step.ends is not None
     return step.ends
-
-
-def _always(setup: Setup) -> bool:
-    return True
 
 
 COLUMNS = (

@@ -99,7 +99,7 @@ class ExactHops(AbstractHops):
 _KINDS = {kind.name: kind() for kind in (MeanHops, GaussianHops, ExactHops)}
 
 
-def hops_of(hops: HopsName | AbstractHops) -> AbstractHops:
+def hops_of(hops: str | AbstractHops) -> AbstractHops:
     """The hops that a user means.
 
     Args:

@@ -41,8 +41,7 @@ class Ledger(eqx.Module):
 
     The leaf entries lie in one array, one row each, because a compiled step pays for every array it touches.
 
-    The columns of `limjax.columns` are read by name, `ledger.heat`, each a `CompensatedSum`, or None if it is not kept: `hops`,
-    `heat_kelvin`, `barrier_clipped`, `shallow`, `heat`, `path`, `saturated`, `actuation`, `realised_heat` and `range_clipped`.
+    The columns of `limjax.columns` are read by name, `ledger.heat`, each a `CompensatedSum`, or None if it is not kept.
 
     Attributes:
         steps: number of steps.
@@ -122,6 +121,9 @@ class Ledger(eqx.Module):
         entry = self.entry(name)
         assert entry is not None
         return entry
+
+
+Ledger.__doc__ = f"{Ledger.__doc__}\n    Columns:\n" + "".join(f"        {c.name}: {c.words}.\n" for c in COLUMNS)
 
 
 def init_ledger(

@@ -88,6 +88,8 @@ def memory_step(
     layout = Blocks(request.leaves, ledger.packed)
     moved_barrier = move_barrier(state.barrier, request.inputs, layout)
     stages = _stages
+    if state.cell.levels is None:
+        params = None  # only the ends of a range ask where a weight stands
     arguments = (state._replace(inner=None, optimizer_memory=None), request, params, moved_barrier, optimizer_heat)
     if not any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(arguments)):
         # Outside of `jax.jit` the cells' stages are compiled as one: operation by operation they take seconds to compile and are

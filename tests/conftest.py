@@ -58,6 +58,20 @@ def reference():
 
 
 @pytest.fixture
+def compilations():
+    """What was compiled since the test began, one entry for each program."""
+    names = []
+
+    def listen(event, duration, **about):
+        if event == "/jax/core/compile/backend_compile_duration":
+            names.append(about.get("fun_name", "?"))
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    yield names
+    jax.monitoring.unregister_event_duration_listener(listen)
+
+
+@pytest.fixture
 def x64():
     """Runs one test with 64-bit floats."""
     with jax.enable_x64(True):

@@ -13,6 +13,7 @@ from rich.console import Console
 from limjax import runs
 from limjax.barriers.specification import barrier_from_name
 from limjax.files import local_path, read_json, sole_use, write_json
+from limjax.hops import hops_of
 from limjax.levels import to_levels
 from limjax.numerics.checks import INT32_MAX, whole_number
 from limjax.parallel import any_process, check_batch, check_microbatches, devices_here, interrupts_noted, make_mesh
@@ -234,9 +235,7 @@ def _arguments(settings: dict[str, Any]) -> dict[str, Any]:
         temperature=settings["temperature"],
         bits=settings.get("bits"),
     )
-    hops = settings["hops"]
-    if hops not in ("mean", "gaussian", "exact"):
-        raise ValueError(f"--hops must be mean, gaussian or exact, got {hops!r}.")
+    hops = hops_of(settings["hops"]).name
     if settings.get("storage") is not None:
         to_levels((), cell, settings["storage"])
         if hops != "exact":
