@@ -16,8 +16,8 @@ import jax
 
 from limjax.benchmarks import measure_activities, measure_memory, measure_samplers, measure_steps, measure_training
 from limjax.benchmarks.steps import compiled_step, step_modes, steps_per_wait
-from limjax.cli.bench_session import machine
 from limjax.tasks.char_transformer import char_transformer
+from limjax.versions import machine
 
 RESULTS = pathlib.Path(__file__).parent / "results"
 AIMS = {"ledger": 1.25, "ledger, compensated": 1.45, "gaussian": 1.3, "exact": 1.7}

@@ -71,7 +71,7 @@ if __name__ == "__main__":
             print(
                 f"{size:.0e} {child:9s}", *(f"{r['mode']}: {r['nanoseconds_per_parameter']:.2f} ns" for r in rows[-4:])
             )
-    from limjax.cli.bench_session import machine
+    from limjax.versions import machine
 
     content = {**machine(), "rounds": options.rounds, "rows": rows}
     (RESULTS / "allocator_cpu.json").write_text(json.dumps(content, indent=1) + "\n")

@@ -17,8 +17,8 @@ import jax.numpy as jnp
 from rich.console import Console
 from rich.table import Table
 
-from limjax.cli.bench_session import machine
 from limjax.limits import workload_energies
+from limjax.versions import machine
 
 RESULTS = pathlib.Path(__file__).parent / "results"
 

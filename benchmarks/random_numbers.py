@@ -16,9 +16,9 @@ from rich.console import Console
 from rich.table import Table
 
 from limjax.benchmarks.timing import interleaved, median_ratio
-from limjax.cli.bench_session import machine
 from limjax.numerics.counters import threefry_words
 from limjax.numerics.poisson import normal_quantile
+from limjax.versions import machine
 
 RESULTS = pathlib.Path(__file__).parent / "results"
 

@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from limjax.simulate import LinearProtocol, MovingTrap, overdamped
-from limjax.training import versions
+from limjax.versions import versions
 
 RESULTS = pathlib.Path(__file__).parent / "results"
 STEPS, DURATION, DISTANCE = 1000, 1.0, 5.0

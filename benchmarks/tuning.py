@@ -20,10 +20,10 @@ from rich.table import Table
 
 import limjax
 from limjax.allocator import keep_freed_memory
-from limjax.cli.bench_session import machine
 from limjax.tasks import get_task
 from limjax.tuning import Problem, value_and_gradient
 from limjax.tuning.variables import Variables
+from limjax.versions import machine
 
 RESULTS = pathlib.Path(__file__).parent / "results"
 

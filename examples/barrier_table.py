@@ -23,7 +23,6 @@ from tuned_table import ROOT, problem_of, row
 
 import limjax
 from limjax.allocator import keep_freed_memory
-from limjax.training import versions
 from limjax.tuning import (
     LAW_FAMILIES,
     Problem,
@@ -34,6 +33,7 @@ from limjax.tuning import (
     hand_made_policies,
 )
 from limjax.tuning.held_out import HELD_OUT_FROM
+from limjax.versions import versions
 
 TASKS = {
     # Held-out seeds, seeds to screen with, loss beyond which a barrier is of no interest and how much lower another's loss

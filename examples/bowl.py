@@ -20,7 +20,7 @@ import limjax
 from limjax.barriers.base import AbstractBarrier, BarrierInputs
 from limjax.limits import law
 from limjax.tasks import quadratic
-from limjax.training import versions
+from limjax.versions import versions
 
 ROOT = pathlib.Path(__file__).parents[1]
 LSB = 2.0**-10

@@ -25,7 +25,8 @@ from limjax.comparisons import FAIR, STATIC, NoisyEventWrite, comparison_words, 
 from limjax.comparisons.base import gate_work
 from limjax.comparisons.register import whole_levels
 from limjax.tasks import get_task
-from limjax.training import training_step, versions
+from limjax.training import training_step
+from limjax.versions import versions
 
 ROOT = pathlib.Path(__file__).parents[1]
 TASK = "digits-mlp"

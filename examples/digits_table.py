@@ -15,7 +15,7 @@ import limjax
 from limjax.barriers.specification import barrier_names
 from limjax.comparisons import FAIR, STATIC, comparison_words
 from limjax.tasks import get_task
-from limjax.training import versions
+from limjax.versions import versions
 
 ROOT = pathlib.Path(__file__).parents[1]
 TASK = "digits-mlp"

@@ -17,7 +17,7 @@ from limjax.limits import PowerLawFit, Workload, fit_path, fit_power_law, projec
 from limjax.limits.projection import path_per_step
 from limjax.tasks.char_transformer import char_transformer
 from limjax.tasks.digits import digits_mlp
-from limjax.training import versions
+from limjax.versions import versions
 
 ROOT = pathlib.Path(__file__).parents[1]
 NETWORKS = {

@@ -38,7 +38,7 @@ from limjax.simulate import (
     stiffness_optimum,
 )
 from limjax.simulate.systems import crossing_work
-from limjax.training import versions
+from limjax.versions import versions
 
 ROOT = pathlib.Path(__file__).parents[1]
 CROSSING_GRID = Grid(-2.2, 2.2, 600)

@@ -24,8 +24,8 @@ import numpy as np
 import limjax
 from limjax.plots.style import FLOOR, OTHER, OWN, figure
 from limjax.tasks import get_task
-from limjax.training import versions
 from limjax.tuning import Problem, evaluate, held_out_seeds
+from limjax.versions import versions
 
 ROOT = pathlib.Path(__file__).parents[1]
 

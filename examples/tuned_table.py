@@ -28,7 +28,6 @@ import limjax
 from limjax.allocator import keep_freed_memory
 from limjax.tasks import get_task
 from limjax.tasks.digits import digits_mlp
-from limjax.training import versions
 from limjax.tuning import (
     Problem,
     best_hand_made,
@@ -41,6 +40,7 @@ from limjax.tuning import (
     tune,
     tune_rule,
 )
+from limjax.versions import versions
 
 ROOT = pathlib.Path(__file__).parents[1]
 # Steps, batch, learning rate, lsb: short runs, so that hundreds of them fit into minutes on two cores.

@@ -13,13 +13,12 @@ from limjax import parallel
 from limjax.barriers.base import AbstractBarrier
 from limjax.hops import HopsName
 from limjax.ledger import get_ledger
-from limjax.levels import snap
-from limjax.numerics.checks import INT32_MAX, WholeNumber, is_whole, positive_number, whole_number
+from limjax.numerics.checks import WholeNumber, is_whole, positive_number
 from limjax.optimizer import learning_in_memory
 from limjax.physics.abstract_cell import AbstractCell
 from limjax.physics.cell import ArrheniusCell
 from limjax.tasks import Task, get_task
-from limjax.training import training_step
+from limjax.training import RunKeys, RunSettings, starting_params, training_step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,11 +100,7 @@ def sweep(
             f"A sweep needs settings, seeds and at least one run at once; got {len(settings)} settings, {numbers.size} seeds, "
             f"at_once={at_once}."
         )
-    steps = task.defaults.steps if steps is None else steps
-    batch_size = task.defaults.batch_size if batch_size is None else batch_size
-    steps, batch_size = whole_number(steps, "steps", 1, INT32_MAX), whole_number(batch_size, "batch_size")
-    if task.train is not None:
-        task.check_batch_size(batch_size)
+    run_settings = RunSettings.of(task, hops=hops, steps=steps, batch_size=batch_size)
     groups: dict[Any, list[int]] = {}
     points = [_point(task, setting) for setting in settings]
     for i, point in enumerate(points):
@@ -117,7 +112,7 @@ def sweep(
     train = jax.tree.map(jnp.asarray, task.train)
     test = jax.tree.map(jnp.asarray, task.test)
     for members in groups.values():
-        run = _compiled(task, hops, steps, batch_size)
+        run = _compiled(task, run_settings)
         pairs = [(i, j) for i in members for j in range(numbers.size)]
         for begin in range(0, len(pairs), at_once):
             chunk = pairs[begin : begin + at_once]
@@ -138,22 +133,20 @@ def _point(task: Task, setting: Setting) -> tuple[AbstractBarrier, AbstractCell,
     return setting.barrier, cell, jnp.asarray(positive_number(rate, "learning_rate"), jnp.result_type(float))
 
 
-def _compiled(task: Task, hops: HopsName, steps: int, batch_size: int):
+def _compiled(task: Task, settings: RunSettings):
     """All runs of one structure, as one compiled function of (points, seeds, training data, test data)."""
 
     def one(point, seed, train, test):
         barrier, cell, rate = point
-        init_key, data_key, hop_key = jax.random.split(jax.random.key(seed), 3)
-        inner = task.defaults.make_optimizer(task.defaults.make_schedule(rate, steps))
+        keys = RunKeys.of(seed)
+        inner = task.defaults.make_optimizer(task.defaults.make_schedule(rate, settings.steps))
         opt = learning_in_memory(
-            inner, cell, barrier, hops=hops, key=None if hops == "mean" else hop_key, granularity="leaf", compare=()
+            inner, cell, barrier, hops=settings.hops, key=keys.hops, granularity="leaf", compare=()
         )
-        params = task.init(init_key)
-        if hops != "mean":
-            params = snap(params, cell)
-        step = training_step(task, opt, batch_size)
+        params = starting_params(task, cell, settings.hops, keys.start)
+        step = training_step(task, opt, settings.batch_size)
         carry = params, opt.init(params)
-        params, state = jax.lax.fori_loop(0, steps, lambda _, c: step(c, train, data_key)[0], carry)
+        params, state = jax.lax.fori_loop(0, settings.steps, lambda _, c: step(c, train, keys.data)[0], carry)
         ledger, count = get_ledger(state), sum(leaf.size for leaf in jax.tree.leaves(params))
         nothing = jnp.asarray(jnp.nan, jnp.result_type(float))
         has_loss = test is not None or task.train is None

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from limjax import runs
-from limjax.cli import bench_session, main, simulation_session, tuning_session
+from limjax.cli import main
 from limjax.files import sole_use
+from limjax.tuning import saving
 
 pytestmark = pytest.mark.optax
 
@@ -22,14 +23,14 @@ LIMITS = ["limits", "--parameters", "1e9"]
 BENCH = ["bench", "--only", "memory", "--rounds", "1"]
 # What each command works with, where it is looked up, and the option that names its place.
 WORK = [
-    pytest.param(TUNE, tuning_session, "tune", "--out", id="tune"),
-    pytest.param(PARETO, tuning_session, "pareto_front", "--out", id="pareto"),
-    pytest.param(SIMULATE, simulation_session, "simulate_system", "--out", id="simulate"),
+    pytest.param(TUNE, "limjax.cli.tune", "tune_design", "--out", id="tune"),
+    pytest.param(PARETO, "limjax.cli.pareto", "pareto_front", "--out", id="pareto"),
+    pytest.param(SIMULATE, "limjax.cli.simulate", "simulate_system", "--out", id="simulate"),
 ]
 PLACES = [
     *WORK,
     pytest.param(LIMITS, "limjax.limits", "energy_limits", "--figures", id="limits"),
-    pytest.param(BENCH, bench_session, "measure_memory", "--out", id="bench"),
+    pytest.param(BENCH, "limjax.cli.bench", "measure_memory", "--out", id="bench"),
 ]
 
 
@@ -46,10 +47,6 @@ def one_line(found, code):
     return found[2]
 
 
-def replace(monkeypatch, where, name, new):
-    monkeypatch.setattr(f"{where}.{name}", new) if isinstance(where, str) else monkeypatch.setattr(where, name, new)
-
-
 def full(*_, **__):
     raise OSError(28, "No space left on device")
 
@@ -64,7 +61,7 @@ def no_work(monkeypatch, request):
     def work(*_, **__):
         raise AssertionError("the work was begun")
 
-    replace(monkeypatch, where, name, work)
+    monkeypatch.setattr(f"{where}.{name}", work)
 
 
 @pytest.mark.parametrize(("command", "where", "name", "option"), PLACES)
@@ -108,21 +105,21 @@ def test_two_jobs_on_one_folder(capsys, tmp_path, monkeypatch, command, where, n
         assert folder.is_dir()
         raise ValueError("that is enough")
 
-    monkeypatch.setattr(where, name, work)
+    monkeypatch.setattr(f"{where}.{name}", work)
     assert "that is enough" in one_line(run(capsys, *command, option, folder), 2)
     assert len(said) == 1 and "Another limjax process is using" in said[0]
     assert not folder.exists()
 
 
 def test_a_folder_is_held_until_everything_is_written(capsys, tmp_path, monkeypatch):
-    folder, saved = tmp_path / "out", tuning_session.save_tune
+    folder, saved = tmp_path / "out", saving.save_tune
 
     def save(*arguments):
         with pytest.raises(ValueError, match="Another limjax process"), sole_use(folder):
             pass
         return saved(*arguments)
 
-    monkeypatch.setattr(tuning_session, "save_tune", save)
+    monkeypatch.setattr("limjax.cli.tune.save_tune", save)
     assert run(capsys, *TUNE, "--out", folder)[0] == 0
     assert {path.name for path in folder.iterdir()} == {"tune.json", "barrier.json", "tune.npz"}
 
@@ -180,7 +177,7 @@ def test_an_interrupted_comparison_does_not_take_the_barrier_with_it(capsys, tmp
     def stopped(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(tuning_session, "evaluate_hand_made", stopped)
+    monkeypatch.setattr("limjax.cli.tune.evaluate_hand_made", stopped)
     words = [word for word in TUNE if word != "--no-hand-made"]
     code, out, _ = run(capsys, *words, "--out", tmp_path / "out")
     assert code == 130 and "saved without that comparison" in out and (tmp_path / "out" / "barrier.json").exists()
@@ -196,6 +193,12 @@ def test_pareto_keeps_its_points_and_goes_on(capsys, tmp_path, monkeypatch):
         printed = next(line for line in found[1].splitlines() if line.startswith("pareto.json: "))
     assert run(capsys, *PARETO, "--out", folder)[0] == 0
     assert json.loads(printed.split(": ", 1)[1])["points"] == json.loads((folder / "pareto.json").read_text())["points"]
+    for other in (
+        ["--outer-rate", "0.1"], ["--tune-learning-rate"], ["--barrier", "static:height=12"], ["--step-time", "1e-6"],
+        ["--learning-rate", "0.5"], ["--mode", "budget"], ["--energy", "1e-3,1e-2"], ["--batch-size", "2"],
+    ):  # fmt: skip
+        err = one_line(run(capsys, *PARETO, *other, "--out", folder), 2)
+        assert "holds another sweep" in err and (other[0][2:].replace("-", "_") in err or other[0] == "--energy"), err
 
 
 def test_simulate_on_a_device_that_gets_full(tmp_path):
@@ -209,7 +212,7 @@ def test_simulate_on_a_device_that_gets_full(tmp_path):
 
 
 def test_simulate_prints_what_it_cannot_save(capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr(simulation_session, "write_json", full)
+    monkeypatch.setattr("limjax.cli.simulate.write_json", full)
     found = run(capsys, *SIMULATE, "--out", tmp_path / "out")
     assert "simulation.json could not be written" in one_line(found, 1)
     printed = next(line for line in found[1].splitlines() if line.startswith("simulation.json: "))
@@ -226,13 +229,13 @@ def test_limits_prints_its_numbers_before_figures_that_fail(capsys, tmp_path, mo
 
 
 def test_bench_prints_what_it_cannot_save(capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr(bench_session, "measure_memory", list)
+    monkeypatch.setattr("limjax.cli.bench.measure_memory", list)
     path = tmp_path / "bench.json"
     assert run(capsys, *BENCH, "--out", path)[0] == 0
     before = path.read_text()
     assert run(capsys, *BENCH, "--out", path)[0] == 0  # an earlier benchmark is replaced, and nothing else
     with monkeypatch.context() as patch:
-        patch.setattr(bench_session, "write_text", full)
+        patch.setattr("limjax.cli.bench.write_text", full)
         found = run(capsys, *BENCH, "--out", path)
     assert "No space left on device; the numbers were printed" in one_line(found, 1)
     assert json.loads(found[1][found[1].index("\n{") :])["memory"] == [] and path.read_text() == before

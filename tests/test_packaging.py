@@ -10,7 +10,7 @@ import pytest
 from lowest_versions import lowest
 
 import limjax
-from limjax.training import versions
+from limjax.versions import versions
 
 ROOT = pathlib.Path(__file__).parents[1]
 

@@ -543,7 +543,7 @@ def test_a_run_that_fails_before_its_first_step_leaves_no_folder(capsys, tmp_pat
     def fails(*_, **__):
         raise ValueError("not today")
 
-    monkeypatch.setattr("limjax.cli.session.train", fails)
+    monkeypatch.setattr("limjax.cli.train.execute", fails)
     assert "not today" in refused(capsys, *SMALL, "--out", tmp_path / "run")
     assert not list(tmp_path.iterdir())
 

@@ -1,4 +1,4 @@
-"""The command line. Thin: every command is one call of a public function; heavy imports wait until it runs."""
+"""The command line. Thin: every command is one call of a public function; only the command that runs is imported."""
 
 import importlib
 import logging
@@ -15,8 +15,12 @@ from limjax.allocator import keep_freed_memory
 _COMMANDS = ("train", "tune", "pareto", "simulate", "limits", "bench", "cell", "devices")
 
 
-def build_app() -> typer.Typer:
-    """The typer application with all commands."""
+def build_app(asked: str | None = None) -> typer.Typer:
+    """The typer application.
+
+    Args:
+        asked: the command that will run, whose imports are enough; None for all commands.
+    """
     app = typer.Typer(
         name="limjax",
         help="The thermodynamic cost of learning: train networks with a per-parameter heat ledger.",
@@ -31,12 +35,12 @@ def build_app() -> typer.Typer:
         version: bool = typer.Option(False, "--version", help="Print the versions and leave.", is_eager=True),
     ) -> None:
         if version:
-            from limjax.training import versions
+            from limjax.versions import versions
 
             typer.echo("\n".join(f"{name} {number}" for name, number in versions().items()))
             raise typer.Exit
 
-    for name in _COMMANDS:
+    for name in _COMMANDS if asked is None else (asked,):
         app.command(name)(_command(name))
     return app
 
@@ -61,7 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     code: Any = 0
     try:
         # Typer itself ends wrong options with a usage message and exit code 2, and everything else with SystemExit.
-        build_app()(arguments)
+        words = sys.argv[1:] if arguments is None else arguments
+        build_app(words[0] if words and words[0] in _COMMANDS else None)(arguments)
     except SystemExit as end:
         code = end.code
     except KeyboardInterrupt:

@@ -1,14 +1,19 @@
 """What several commands say in the same way."""
 
+import contextlib
 import json
 import pathlib
 import sys
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from rich.console import Console
 
 from limjax.files import reason
+from limjax.numerics.checks import positive_number
+
+_LINE_SECONDS = 2.0
 
 
 def attempted(write: Callable[[], Any], names: str) -> str | None:
@@ -70,3 +75,47 @@ def drawn(draw: Callable[[], list[str]], numbers: str = "saved") -> list[str]:
     except Exception as error:  # a broken matplotlib, a full disk, a name that it cannot draw, ...
         print(f"limjax: the figures could not be drawn: {reason(error)}; the numbers are {numbers}.", file=sys.stderr)
         return []
+
+
+def saved(save: Callable[[], Any], folder: pathlib.Path, files: list[str]) -> str | None:
+    """Saves, arrays last; says what went wrong, and leaves no half of a file."""
+    problem = attempted(save, ", ".join(files))
+    if problem is not None:
+        for name in files:
+            if name.endswith(".npz"):
+                with contextlib.suppress(OSError):
+                    (folder / name).unlink()
+    return problem
+
+
+class Lines:
+    """Plain lines of progress, beside the numbers and not more often than every two seconds.
+
+    Args:
+        console: that of the command; lines go to stderr where it does.
+    """
+
+    def __init__(self, console: Console):
+        self._file = sys.stderr if console.stderr else sys.stdout
+        self._last = 0.0
+
+    def say(self, line: str, always: bool = False) -> None:
+        """Prints a line, if it is time for one or `always`."""
+        now = time.monotonic()
+        if always or now - self._last > _LINE_SECONDS:
+            self._last = now
+            # Plain print: rich would wrap a long line at 80 columns when there is no terminal.
+            print(line, file=self._file, flush=True)
+
+
+def numbers(text: str, option: str) -> list[float]:
+    """Positive numbers with commas between them.
+
+    Raises:
+        ValueError: for anything else; the message names the option.
+    """
+    try:
+        values = [float(x) for x in text.split(",")]
+    except ValueError:
+        raise ValueError(f"{option} must be numbers with commas between them, got {text!r}.") from None
+    return [positive_number(x, option) for x in values]

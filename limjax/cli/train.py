@@ -1,8 +1,26 @@
 """`limjax train`."""
 
-from typing import Annotated
+import contextlib
+import dataclasses
+import json as json_text
+import pathlib
+import sys
+import time
+from typing import Annotated, Any
 
+import jax
 import typer
+from rich.console import Console
+
+from limjax import runs
+from limjax.cli.console import Lines
+from limjax.files import local_path, read_json, sole_use, write_json
+from limjax.parallel import any_process, devices_here, initialize, interrupts_noted
+from limjax.tasks import get_task, task_names
+from limjax.training import UNSAVED, HistoryRow, Result, RunSettings, TrainResult, execute, prepare
+
+_NEW_RUN = "Put back the file as the run wrote it, or start a new run with another --out; nothing was changed."
+_EXIT_CODES = {Result.completed: 0, Result.nonfinite: 1, Result.interrupted: 130}
 
 
 def train(
@@ -58,31 +76,186 @@ def train(
     figures: Annotated[bool, typer.Option("--figures/--no-figures", help="Draw the figures and report.html.")] = True,
 ) -> None:
     """Train a network on physical memory and print where the heat went."""
+    options = locals()
+    given = {field.name: options[field.name] for field in dataclasses.fields(RunSettings)}
+    given = {name: value for name, value in given.items() if value is not None}
     if distributed or coordinator is not None:
-        from limjax.parallel import initialize
-
         initialize(coordinator, processes, process)
     elif processes is not None or process is not None:
         raise ValueError("--processes and --process belong to --distributed or --coordinator host:port.")
-    from limjax.cli.session import run_training
+    if task == "help":
+        typer.echo("Tasks: " + ", ".join(task_names()), err=json)
+        return
+    devices_here()
+    if out is not None:
+        local_path(out, "--out")
+    settings = _settings(given, out, resume)
+    raise typer.Exit(_train(settings, out, resume, Console(stderr=json, markup=False), json, figures))
 
-    given = {
-        "task": task,
-        "barrier": barrier,
-        "hops": hops,
-        "steps": steps,
-        "batch_size": batch_size,
-        "learning_rate": learning_rate,
-        "learning_rate_factor": learning_rate_factor,
-        "lsb": lsb,
-        "attempt_rate": attempt_rate,
-        "step_time": step_time,
-        "temperature": temperature,
-        "seed": seed,
-        "bits": bits,
-        "storage": storage,
-        "mesh": mesh,
-        "microbatches": microbatches,
-    }
-    code = run_training(given, out=out, resume=resume, json_output=json, figures=figures)
-    raise typer.Exit(code)
+
+def _settings(given: dict[str, Any], out: str | None, resume: bool) -> RunSettings:
+    """The settings of a new run, or those of the run to continue, on the mesh that is asked for now."""
+    if "learning_rate_factor" in given:
+        given = given | {"learning_rate_factor": _factors(given["learning_rate_factor"])}
+    if not resume:
+        return RunSettings.of(get_task(given.get("task", "digits-mlp")), **given)
+    if out is None:
+        raise ValueError("--resume needs --out: the folder of the run to continue, for example --out runs/digits-mlp.")
+    runs.check_kinds(pathlib.Path(out))
+    path = pathlib.Path(out) / runs.SETTINGS
+    content = read_json(path, _NEW_RUN)
+    try:
+        stored = RunSettings.from_json(content)
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {str(error).rstrip('.')}. {_NEW_RUN}") from None
+    return stored.continued(f"The run in {out}", given)
+
+
+def _train(settings: RunSettings, out: str | None, resume: bool, console: Console, json: bool, figures: bool) -> int:
+    """Trains, writes the folder and prints what came out; returns the exit code."""
+    run = prepare(settings).settled()
+    # From here to the end a signal is noted, so that no folder is left that blocks the next run, and no result is lost.
+    with interrupts_noted(), contextlib.ExitStack() as stack:
+        folder = _folder(run.settings, out, resume, stack)
+        checkpoints = str(folder / runs.CHECKPOINTS)
+        if jax.process_index() > 0:
+            # On several hosts all train, and one speaks and writes.
+            return _EXIT_CODES[execute(run, checkpoints, resume).result]
+        try:
+            with _Progress(console, run.settings) as progress:
+                result = execute(run, checkpoints, resume, on_progress=progress)
+        except BaseException:
+            if not resume:
+                _remove_unused(folder)
+            raise
+        saved = runs.save_parts(result, folder, figures=figures)
+        _print_outcome(console, result, folder, saved)
+        if json:
+            print(json_text.dumps(result.summary, indent=2))
+    problems = [*saved.undrawn, *saved.lost, *(said for said in result.report.warnings if said.startswith(UNSAVED))]
+    if problems:
+        kept = ", ".join(path.name for path in saved.written) or "nothing"
+        print(f"limjax: {'; '.join(problems)}. In {folder} there is {kept}.", file=sys.stderr)
+    return _EXIT_CODES[result.result] or (1 if saved.lost else 0)
+
+
+def _factors(text: str | None) -> list[float] | None:
+    """Factors on the learning rate: from the JSON file that tuning wrote, or numbers with commas."""
+    if text is None:
+        return None
+    if text.endswith(".json"):
+        try:
+            factors = read_json(
+                pathlib.Path(text), "Give --learning-rate-factor the tune.json that `limjax tune` wrote."
+            )["learning_rate_factor"]
+        except KeyError:
+            raise ValueError(f"{text} has no learning_rate_factor; `limjax tune` writes one to tune.json.") from None
+        if not isinstance(factors, list) or not all(isinstance(x, int | float) for x in factors):
+            raise ValueError(
+                f"learning_rate_factor in {text} must be a list of numbers, got {str(factors)[:40]!r}; `limjax tune` writes one."
+            )
+        return factors
+    try:
+        return [float(x) for x in text.split(",")]
+    except ValueError:
+        raise ValueError(
+            f"--learning-rate-factor must be a tune.json or numbers with commas between them, got {text!r}."
+        ) from None
+
+
+def _remove_unused(folder: pathlib.Path) -> None:
+    """Removes the folder of a run that failed before there was anything to keep."""
+    store = folder / runs.CHECKPOINTS
+    if store.is_dir() and any(path.name.isdigit() for path in store.iterdir()):
+        return
+    runs.remove_if_empty(store)
+    if not store.exists() and {path.name for path in folder.iterdir()} == {runs.SETTINGS}:
+        (folder / runs.SETTINGS).unlink()
+        runs.remove_if_empty(folder)
+
+
+def _folder(settings: RunSettings, out: str | None, resume: bool, stack: contextlib.ExitStack) -> pathlib.Path:
+    """The output folder; a new one is made by process 0, when everything else that can be wrong was looked at."""
+    if jax.process_count() > 1 and out is None:
+        raise ValueError("A run of several processes needs --out: a folder that all of them see.")
+    folder, problem = pathlib.Path(str(out)), None
+    if jax.process_index() == 0:
+        try:
+            if resume:
+                stack.enter_context(sole_use(folder))
+            else:
+                folder = runs.new_folder(out, settings.task)
+                stack.enter_context(sole_use(folder))
+                runs.check_free(folder)  # until it was locked, another process could write to a folder that was there
+                write_json(folder / runs.SETTINGS, settings.to_json())
+        except (ValueError, OSError) as error:  # the others wait for the answer, whatever went wrong
+            problem = error
+    if any(any_process(problem is not None)):
+        raise problem or ValueError("Process 0 could not make the output folder; its message says why.")
+    return folder
+
+
+class _Progress:
+    """A live line in a terminal, a plain line every few seconds elsewhere."""
+
+    def __init__(self, console: Console, settings: RunSettings):
+        self._console = console
+        self._settings = settings
+        self._live = None
+        self._lines = Lines(console)
+        self._speed_from: tuple[int, float] | None = None
+
+    def __enter__(self):
+        s = self._settings
+        self._console.print(
+            f"limjax: {s.task}, {s.steps} steps, barrier {s.barrier}, hops {s.hops}, seed {s.seed} "
+            "(Ctrl-C saves and reports)"
+        )
+        if self._console.is_terminal:
+            from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+            columns = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=24), TimeElapsedColumn())
+            self._live = Progress(*columns, console=self._console, transient=True)
+            self._task = self._live.add_task("compiling", total=s.steps)
+            self._live.start()
+        return self
+
+    def __exit__(self, *_):
+        if self._live is not None:
+            self._live.stop()
+
+    def __call__(self, row: HistoryRow, seconds_left: float) -> None:
+        now = time.monotonic()
+        self._speed_from = self._speed_from or (row.step, now)
+        elapsed = now - self._speed_from[1]
+        speed = (row.step - self._speed_from[0]) / elapsed if elapsed > 0 else float("nan")
+        accuracy = "" if row.test_accuracy != row.test_accuracy else f"  accuracy {row.test_accuracy:.4f}"
+        left = "" if seconds_left != seconds_left else f"  {seconds_left:.0f} s left"
+        rate = "" if speed != speed else f"  {speed:.0f} steps/s"
+        line = f"step {row.step}/{self._settings.steps}  loss {row.loss:.4f}{accuracy}  {row.heat_kt:.3g} kT/parameter{rate}{left}"
+        if self._live is not None:
+            self._live.update(self._task, completed=row.step, description=line)
+        else:
+            self._lines.say(line, always=row.step == self._settings.steps)
+
+
+def _print_outcome(console: Console, result: TrainResult, folder: pathlib.Path, saved: runs.Saved) -> None:
+    summary = result.summary
+    console.print(result.report)
+    accuracy = summary["test_accuracy"]
+    reached = f"test accuracy {accuracy:.4f}, test loss {summary['test_loss']:.4f}" if accuracy is not None else (
+        f"test loss {summary['test_loss']:.4g}" if summary["test_loss"] is not None else f"loss {summary['train_loss']:.4g}"
+    )  # fmt: skip
+    line = f"{reached}; {summary['heat_kt_per_parameter']:.3g} kT of heat per parameter, {summary['heat_joules']:.3g} J in all"
+    if summary["ratio"] is not None:
+        line += f"; the cheapest other memory ({summary['compared_with']}) would have cost {summary['ratio']:.3g} times as much"
+    console.print(line + ".", highlight=False)
+    console.print(f"Outcome: {result.result}. {result.result.help}", highlight=False)
+    console.print(f"Wrote {folder}/: {', '.join(_written(saved))}", highlight=False, soft_wrap=True)
+
+
+def _written(saved: runs.Saved) -> list[str]:
+    names = [path.name for path in saved.written]
+    pictures = [name for name in names if name.endswith(".png")]
+    others = [name for name in names if name not in pictures and name != runs.PAGE]
+    return others + ["figures (PNG)"] * bool(pictures) + [runs.PAGE] * (runs.PAGE in names)

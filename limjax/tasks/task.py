@@ -11,7 +11,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
-from limjax.numerics.checks import positive_number, whole_number
+from limjax.numerics.checks import is_real, positive_number, whole_number
 from limjax.numerics.curves import hermite_curve
 
 Schedule = Literal["cosine", "constant"]
@@ -230,7 +230,7 @@ def log_rate_factor(factor: Sequence[float] | None) -> Float[Array, "knots"] | N
     """
     if factor is None:
         return None
-    values = np.asarray(factor, np.float64)
+    values = np.asarray(factor, np.float64) if is_real(factor) else np.empty(0)
     if values.ndim != 1 or values.size < 2 or not (np.isfinite(values).all() and (values > 0).all()):
         raise ValueError(
             f"learning_rate_factor must be at least two positive numbers, got {factor!r}; leave it out for the task's schedule."

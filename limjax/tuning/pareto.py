@@ -14,14 +14,15 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float
 
+from limjax import fingerprints
 from limjax.barriers.base import AbstractBarrier
 from limjax.barriers.files import barrier_from_json, barrier_to_json
 from limjax.barriers.static import StaticBarrier
-from limjax.files import read_json, reason
+from limjax.files import read_json, reason, write_json
+from limjax.numerics.checks import is_whole
 from limjax.physics.abstract_cell import AbstractCell
 from limjax.tasks import Task, get_task
 from limjax.tuning.descent import TuneCode
-from limjax.tuning.files import write_json
 from limjax.tuning.held_out import Evaluation, HandMade, evaluate, evaluate_hand_made, held_out_seeds
 from limjax.tuning.objective import Weights
 from limjax.tuning.problem import Design, Problem
@@ -215,11 +216,19 @@ def pareto_front(
         learning_rate=learning_rate, validation=validation,
     )  # fmt: skip
     settings = [{"energy": e, "time": t} for t in (times or [0.0]) for e in energies]
-    store = _Store(folder, {
-        "task": problem.task.name, "mode": mode, "settings": settings, "steps": problem.steps, "outer_steps": outer_steps,
-        "batch_size": problem.batch_size, "learning_rate": problem.learning_rate, "held_out": held_out,
-        "cell": {"lsb": float(problem.cell.lsb), "step_time": float(problem.cell.step_time)},
-    })  # fmt: skip
+    identity = problem.settings.to_json() | {
+        "barrier": barrier.name if isinstance(barrier, AbstractBarrier) else barrier,
+        "objects": fingerprints.of_arrays([problem.cell, barrier, problem.task.train, problem.task.test]),
+        "mode": mode,
+        "points": settings,
+        "outer_steps": outer_steps,
+        "outer_rate": outer_rate,
+        "seeds": int(seeds) if is_whole(seeds) else [int(seed) for seed in seeds],
+        "held_out": held_out,
+        "validation": validation,
+        "tune_learning_rate": tune_learning_rate,
+    }
+    store = _Store(folder, json.loads(json.dumps(identity)))
     test_seeds = held_out_seeds(held_out)
     found: dict[int, ParetoPoint] = {}
     lock, stop = threading.Lock(), threading.Event()
@@ -326,10 +335,14 @@ class _Store:
         except OSError as error:
             raise ValueError(f"There can be no folder {self._folder}: {reason(error)}. Choose another one.") from None
         path = self._folder / "sweep.json"
-        if path.exists() and read_json(path, _NEW_SWEEP) != json.loads(json.dumps(settings)):
-            raise ValueError(
-                f"{self._folder} holds another sweep; choose a new folder, or repeat the call it was made by."
-            )
+        if path.exists():
+            kept = read_json(path, _NEW_SWEEP)
+            differing = [name for name, value in settings.items() if name not in kept or kept[name] != value]
+            if differing:
+                raise ValueError(
+                    f"{self._folder} holds another sweep: {_difference(differing[0], kept, settings)}. Choose a new folder, or "
+                    "repeat the call it was made by; nothing was changed."
+                )
         try:
             write_json(path, settings)
         except OSError as error:
@@ -356,6 +369,14 @@ class _Store:
     def save(self, index: int, point: ParetoPoint) -> None:
         if self._folder is not None:
             write_json(self._folder / f"point-{index:03d}.json", point_to_json(point))
+
+
+def _difference(name: str, kept: dict[str, Any], given: dict[str, Any]) -> str:
+    if name not in kept:
+        return f"it was made by an earlier version and does not say its {name}"
+    if name == "objects":
+        return "its cell, barrier or data have other numbers"
+    return f"it has {name} = {kept[name]!r}, but {given[name]!r} was given"
 
 
 def point_to_json(point: ParetoPoint) -> dict[str, Any]:

@@ -12,14 +12,12 @@ from jaxtyping import Array, Float, Integer, PyTree
 from limjax.barriers.base import AbstractBarrier
 from limjax.hops import HopsName
 from limjax.ledger import Ledger, get_ledger
-from limjax.levels import snap
-from limjax.numerics.checks import INT32_MAX, positive_number, whole_number
 from limjax.numerics.loops import checkpointed_loop
 from limjax.optimizer import LearningInMemoryState, learning_in_memory
 from limjax.physics.abstract_cell import AbstractCell
 from limjax.physics.cell import ArrheniusCell
 from limjax.tasks import Task
-from limjax.training import training_step
+from limjax.training import RunKeys, RunSettings, starting_params, training_step
 
 Part = Literal["validation", "test", "train"]
 # Keeps the choice of validation data apart from the other uses of a run's key.
@@ -94,13 +92,11 @@ class Problem:
         validation: float = 0.2,
         evaluation_size: int = 1024,
     ):
-        defaults = task.defaults
         self.task = task
-        self.cell = ArrheniusCell(lsb=defaults.lsb) if cell is None else cell
-        self.steps = whole_number(defaults.steps if steps is None else steps, "steps", 1, INT32_MAX)
-        self.batch_size = whole_number(defaults.batch_size if batch_size is None else batch_size, "batch_size")
-        rate = defaults.learning_rate if learning_rate is None else learning_rate
-        self.learning_rate = positive_number(rate, "learning_rate")
+        self.cell = ArrheniusCell(lsb=task.defaults.lsb) if cell is None else cell
+        self.settings = RunSettings.of(task, self.cell, steps=steps, batch_size=batch_size, learning_rate=learning_rate)
+        self.steps, self.batch_size = self.settings.steps, self.settings.batch_size
+        self.learning_rate = self.settings.learning_rate
         if not 0 <= validation < 1:
             raise ValueError(f"validation must be a share from 0 to below 1, got {validation!r}.")
         self._data = _evaluation_data(task, evaluation_size)
@@ -153,17 +149,15 @@ class Problem:
         fit, measured = self._set_aside(data[0], seed) if data[1] is None else data
         cell = eqx.tree_at(lambda c: c.step_time, self.cell, jnp.exp(design.log_step_time))
         inner = self.task.defaults.make_optimizer(self.schedule(design), differentiable=True)
-        init_key, data_key, hop_key = jax.random.split(jax.random.key(seed), 3)
+        keys = RunKeys.of(seed)
         optimizer = learning_in_memory(
-            inner, cell, design.barrier, hops=hops, key=hop_key, granularity="leaf", compare=(), compensated=False
+            inner, cell, design.barrier, hops=hops, key=keys.hops, granularity="leaf", compare=(), compensated=False
         )
-        params = self.task.init(init_key)
-        if hops != "mean":
-            params = snap(params, cell)
+        params = starting_params(self.task, cell, hops, keys.start)
         step = training_step(self.task, optimizer, self.batch_size)
 
         def body(carry):
-            return step(carry, fit, data_key)[0]
+            return step(carry, fit, keys.data)[0]
 
         carry = (params, optimizer.init(params))
         if window is None:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from limjax.barriers.files import save_barrier
+from limjax.files import write_json
 from limjax.tuning.descent import OuterRow
-from limjax.tuning.files import write_json
 from limjax.tuning.held_out import Evaluation, HandMade, best_hand_made
 from limjax.tuning.pareto import ParetoResult, point_to_json
 from limjax.tuning.tune import TuneResult

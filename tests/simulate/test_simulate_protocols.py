@@ -156,11 +156,9 @@ def test_command_optimises_and_writes(capsys, tmp_path):
 
 
 def test_command_compares_the_cell(capsys, tmp_path, monkeypatch):
-    from limjax.cli import simulation_session
-
-    monkeypatch.setattr(simulation_session, "_BARRIERS", (1.0,))
-    monkeypatch.setattr(simulation_session, "_TILTS", (0.3, 1.0))
-    monkeypatch.setattr(simulation_session, "_LANGEVIN", 100)
+    monkeypatch.setattr("limjax.cli.simulate._BARRIERS", (1.0,))
+    monkeypatch.setattr("limjax.cli.simulate._TILTS", (0.3, 1.0))
+    monkeypatch.setattr("limjax.cli.simulate._LANGEVIN", 100)
     code, out, _ = call(capsys, "simulate", "cell", "--trajectories", 100, "--steps", 500, "--out", tmp_path / "cell")
     assert code == 0 and "washboard" in out and (tmp_path / "cell/ledger.png").exists()
     assert len(json.loads((tmp_path / "cell/simulation.json").read_text())["ledger"]) == 2
