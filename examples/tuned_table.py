@@ -205,7 +205,7 @@ def measure(name: str, options, rules: dict, earlier: dict | None, save) -> None
     for kind, rule in rules.items():
         # Unchanged but for the length of the run, which is the unit of its progress.
         barrier = limjax.barriers.files.barrier_from_json(rule["barrier"], kind)
-        design = problem.design(limjax.barriers.files.for_run(barrier, problem.steps))
+        design = problem.design(barrier.stretched(problem.steps))
         design = eqx.tree_at(lambda d: d.log_rate, design, jnp.asarray(rule["log_rate"]))
         e = evaluate(problem, design, seeds)
         content["transferred"][kind] = {

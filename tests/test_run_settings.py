@@ -96,7 +96,9 @@ def test_notes_of_earlier_versions_are_understood():
 def test_a_prepared_run_is_the_run_of_train():
     by_name = prepare(settings(barrier="static:height=12", hops="exact"))
     task = get_task("quadratic")
-    by_object = prepare(settings(), task, cell=limjax.ArrheniusCell(lsb=task.defaults.lsb), barrier=limjax.StaticBarrier(12.0))
+    by_object = prepare(
+        settings(), task, cell=limjax.ArrheniusCell(lsb=task.defaults.lsb), barrier=limjax.StaticBarrier(12.0)
+    )
     jax.tree.map(np.testing.assert_array_equal, by_name.params(), by_object.params())
     jax.tree.map(np.testing.assert_array_equal, by_name.keys, by_object.keys)
     assert [by_name.barrier.height, by_name.cell.lsb] == [by_object.barrier.height, by_object.cell.lsb]

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 import limjax
-from limjax.barriers.files import barrier_from_json, barrier_to_json, for_run, load_barrier, save_barrier
+from limjax.barriers.files import barrier_from_json, barrier_to_json, load_barrier, save_barrier
 from limjax.cli import main
 from limjax.numerics.loops import checkpointed_loop
 from limjax.tasks import Task, quadratic
 from limjax.tuning import (
     Problem,
-    Scale,
     TuneCode,
+    Tuned,
     Weights,
     best_hand_made,
     evaluate,
@@ -292,7 +292,7 @@ def test_one_rule_for_several_problems(problem):
     assert result.result is TuneCode.completed and seen == [2] * 8
     assert all(loss <= 1.005 * limit for loss, limit in zip(result.nearest, limits))
     assert all(after.energy_kt < 0.7 * before.energy_kt for before, after in zip(result.before, result.after))
-    first, second = (for_run(design.barrier, 1) for design in result.designs)
+    first, second = (design.barrier.stretched(1) for design in result.designs)
     assert eqx.tree_equal(first, second)
     assert [float(d.barrier.steps) for d in result.designs] == [36, 18]
 
@@ -380,8 +380,8 @@ def test_a_barrier_without_numbers_says_what_to_do():
 
     with pytest.raises(ValueError, match="nothing to tune"):
         tuned_fields(Mine())
-    Mine.tuned = {"height": Scale(1.0)}
-    assert tuned_fields(Mine()) == {"height": Scale(1.0)}
+    Mine.tuned = {"height": Tuned(1.0)}
+    assert tuned_fields(Mine()) == {"height": Tuned(1.0)}
 
 
 def test_objective_multiplier_rises_only_while_the_limit_is_broken():
@@ -465,7 +465,7 @@ def test_barrier_files(tmp_path, name):
     back = load_barrier(tmp_path / "barrier.json")
     assert eqx.tree_equal(barrier, back)
     if name.startswith(("spline", "learned")):
-        assert float(load_barrier(tmp_path / "barrier.json", 77).steps) == 77.0 == float(for_run(barrier, 77).steps)
+        assert float(load_barrier(tmp_path / "barrier.json", 77).steps) == 77.0 == float(barrier.stretched(77).steps)
 
 
 def test_wrong_barrier_files_are_named(tmp_path):

@@ -1,12 +1,15 @@
 """What a barrier is: a rule that says, at every step, how high the wall between two levels stands."""
 
 import abc
-from typing import Any, ClassVar, Literal, NamedTuple
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import equinox as eqx
 import jax
 import jax.core
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
 from limjax.numerics.checks import compute_dtype, varied_numbers
@@ -34,6 +37,32 @@ class BarrierInputs(NamedTuple):
     cell: AbstractCell
 
 
+class Tuned(NamedTuple):
+    """How a number of a barrier is tuned: a step of 1 of the outer optimizer is `size` in the number or its logarithm.
+
+    Attributes:
+        size: what a change of 1 means; a tuple for a row of numbers.
+        log: whether the number is positive, and its logarithm is what moves.
+    """
+
+    size: float | tuple[float, ...] = 1.0
+    log: bool = False
+
+
+class RunShape(NamedTuple):
+    """What a barrier that is asked for by name may know of its run.
+
+    Attributes:
+        cell: the memory cell.
+        steps: length of the run.
+        learning_rate: learning rate, or its optax schedule.
+    """
+
+    cell: AbstractCell
+    steps: int
+    learning_rate: Callable[[Any], Any] | float
+
+
 class AbstractBarrier(eqx.Module):
     """A barrier policy. Final subclasses say what one step's barrier is; clipping and charging are the ledger's.
 
@@ -42,11 +71,80 @@ class AbstractBarrier(eqx.Module):
     shape ("parameter"). `per_cell` names the numbers that may be arrays: they broadcast against every parameter array, so that each
     cell has its own, as real devices do; the barrier is then an array that broadcasts likewise. `shape_free` says that a barrier per
     parameter works element by element, or by sums over all: it is given small arrays in one piece then, which is faster.
+
+    A barrier says of itself what else there is to know: `tuned` names the numbers that `limjax.tune` changes and how; `level` is the
+    one that lifts the whole barrier and by how much it, or its logarithm, changes per kT; `of_run` makes the barrier that its name
+    alone stands for, `arguments` are what a file keeps of it.
     """
 
     name: ClassVar[str]
     per_cell: ClassVar[tuple[str, ...]] = ()
     shape_free: ClassVar[bool] = False
+    tuned: ClassVar[Mapping[str, Tuned]] = {}
+    level: ClassVar[tuple[str, float] | None] = None
+
+    @classmethod
+    def of_run(cls, run: RunShape, /, **arguments: Any) -> Self:
+        """The barrier of `name:argument=number,...`; the arguments that a subclass names here are those that the text may give.
+
+        Args:
+            run: the run it is for.
+            **arguments: those of the class; what is left out is what suits the run.
+
+        Returns:
+            The barrier.
+        """
+        del run
+        return cls(**arguments)
+
+    def arguments(self) -> dict[str, Any]:
+        """What a file keeps: the arguments that make this barrier again, as JSON can hold them, or barriers.
+
+        Raises:
+            ValueError: for a barrier that numbers cannot describe.
+        """
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {k: np.asarray(v, np.float64).tolist() if eqx.is_array(v) else v for k, v in values.items()}
+
+    def stretched(self, steps: int) -> Self:
+        """The same barrier for a run of another length, where it has one.
+
+        Args:
+            steps: length of the run.
+
+        Returns:
+            The barrier.
+        """
+        del steps
+        return self
+
+    def raised(self, kt: float) -> Self | None:
+        """The barrier higher by so many kT, always and everywhere.
+
+        Args:
+            kt: how much higher [kT].
+
+        Returns:
+            The barrier; None for one without a number that does so.
+        """
+        if self.level is None or getattr(self, self.level[0]) is None:
+            return None
+        name, per_kt = self.level
+        value = getattr(self, name)
+        moved = value * jnp.exp(per_kt * kt) if self.tuned[name].log else value + per_kt * kt
+        return eqx.tree_at(lambda barrier: getattr(barrier, name), self, moved)
+
+    def centred(self, sign: float) -> Self:
+        """The barrier with its numbers where tuning moves them best (sign 1), and back (sign -1).
+
+        Args:
+            sign: 1 or -1.
+
+        Returns:
+            The barrier.
+        """
+        del sign
+        return self
 
     @property
     def varied(self) -> dict[str, Array]:
@@ -156,6 +254,11 @@ def promised_fall(inputs: BarrierInputs, drift: list[Float[Array, "..."]]) -> Fl
         drift, lsb = [d * lsb.astype(d.dtype) for d in drift], jnp.ones(())
     products = [jnp.sum(g.astype(d.dtype) * d).astype(dtype) for g, d in zip(inputs.gradient, drift)]
     return -lsb.astype(dtype) * sum(products, jnp.zeros((), dtype))
+
+
+def with_steps(barrier: Any, steps: int) -> Any:
+    """A barrier that spans a run, with its `steps` replaced."""
+    return eqx.tree_at(lambda b: b.steps, barrier, np.asarray(steps, barrier.steps.dtype) + 0 * barrier.steps)
 
 
 def running_mean(

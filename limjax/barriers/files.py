@@ -1,39 +1,14 @@
 """Barriers as JSON files: what tuning writes and `limjax train --barrier FILE` reads."""
 
-import dataclasses
 import json
 import os
 import pathlib
 from typing import Any
 
-import equinox as eqx
-import numpy as np
-
 from limjax.barriers.base import AbstractBarrier
-from limjax.barriers.fisher import FisherBarrier
-from limjax.barriers.fowler_nordheim import FowlerNordheimBarrier
-from limjax.barriers.learned import LearnedBarrier
-from limjax.barriers.lyapunov import LyapunovBarrier
-from limjax.barriers.moment import MomentBarrier
-from limjax.barriers.rate_matched import RateMatchedBarrier
-from limjax.barriers.spline import SplineBarrier
-from limjax.barriers.static import StaticBarrier
+from limjax.barriers.registry import BARRIERS
 
 FORMAT = "limjax-barrier-1"
-# Classes whose constructor takes their fields by name.
-_CLASSES: dict[str, Any] = {
-    cls.name: cls
-    for cls in (
-        StaticBarrier,
-        LyapunovBarrier,
-        MomentBarrier,
-        RateMatchedBarrier,
-        FisherBarrier,
-        FowlerNordheimBarrier,
-        SplineBarrier,
-        LearnedBarrier,
-    )
-}
 
 
 def barrier_to_json(barrier: AbstractBarrier) -> dict[str, Any]:
@@ -52,17 +27,14 @@ def barrier_to_json(barrier: AbstractBarrier) -> dict[str, Any]:
         >>> barrier_to_json(StaticBarrier(20.0))["arguments"]
         {'height': 20.0}
     """
-    if barrier.name not in _CLASSES:
+    if type(barrier) is not BARRIERS.get(barrier.name):
         raise ValueError(
-            f"A {barrier.name!r} barrier holds a function and cannot be saved; put its values into a SplineBarrier."
+            f"A {type(barrier).__name__} is a class of your own, which no file can name; save its numbers yourself, or put its "
+            "values into a SplineBarrier."
         )
-    arguments = {}
-    for field in dataclasses.fields(barrier):
-        value = getattr(barrier, field.name)
-        if isinstance(value, AbstractBarrier):
-            value = barrier_to_json(value)
-        arguments[field.name] = np.asarray(value, np.float64).tolist() if eqx.is_array(value) else value
-    return {"format": FORMAT, "barrier": barrier.name, "arguments": arguments}
+    arguments = barrier.arguments()
+    nested = {name: barrier_to_json(value) for name, value in arguments.items() if isinstance(value, AbstractBarrier)}
+    return {"format": FORMAT, "barrier": barrier.name, "arguments": arguments | nested}
 
 
 def barrier_from_json(content: Any, where: str = "The barrier") -> AbstractBarrier:
@@ -83,18 +55,18 @@ def barrier_from_json(content: Any, where: str = "The barrier") -> AbstractBarri
         not isinstance(content, dict)
         or content.get("format") != FORMAT
         or not isinstance(name, str)
-        or name not in _CLASSES
+        or name not in BARRIERS
     ):
         raise ValueError(
             f'{where} is not a limjax barrier: expected JSON with "format": "{FORMAT}" and "barrier" one of '
-            f"{', '.join(_CLASSES)}. `limjax tune` writes such a file as barrier.json."
+            f"{', '.join(BARRIERS)}. `limjax tune` writes such a file as barrier.json."
         )
     try:
         arguments = {
             name: barrier_from_json(value, f"{name} of {where}") if isinstance(value, dict) else value
             for name, value in content["arguments"].items()
         }
-        return _CLASSES[content["barrier"]](**arguments)
+        return BARRIERS[content["barrier"]](**arguments)
     except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"{where} has wrong arguments for a {content['barrier']!r} barrier: {error}.") from None
 
@@ -133,19 +105,4 @@ def load_barrier(path: str | os.PathLike[str], steps: int | None = None) -> Abst
     except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, or nested without end
         raise ValueError(f"The barrier file {path} is not JSON: {error}.") from None
     barrier = barrier_from_json(content, f"The file {path}")
-    return barrier if steps is None else for_run(barrier, steps)
-
-
-def for_run(barrier: AbstractBarrier, steps: int) -> AbstractBarrier:
-    """The same barrier stretched to a run of another length, where it has one.
-
-    Args:
-        barrier: any barrier.
-        steps: length of the run.
-
-    Returns:
-        The barrier, with its `steps` replaced.
-    """
-    if not isinstance(barrier, SplineBarrier | LearnedBarrier):
-        return barrier
-    return eqx.tree_at(lambda b: b.steps, barrier, np.asarray(steps, barrier.steps.dtype) + 0 * barrier.steps)
+    return barrier if steps is None else barrier.stretched(steps)

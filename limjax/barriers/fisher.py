@@ -1,5 +1,6 @@
 """The barrier that prices noise by the curvature: the pointwise optimum with a measured second moment."""
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import equinox as eqx
@@ -9,7 +10,9 @@ from jaxtyping import Array, ArrayLike, Float, PyTree
 from limjax.barriers.base import (
     AbstractBarrier,
     BarrierInputs,
+    RunShape,
     Scope,
+    Tuned,
     required_drift,
     running_mean,
     running_state,
@@ -39,6 +42,8 @@ class FisherBarrier(AbstractBarrier):
     """
 
     name: ClassVar[str] = "fisher"
+    tuned: ClassVar[Mapping[str, Tuned]] = {"price": Tuned(2.0, log=True)}
+    level: ClassVar[tuple[str, float] | None] = ("price", 2.0)
     shape_free: ClassVar[bool] = True
     per_cell: ClassVar[tuple[str, ...]] = ("price",)
     price: Float[Array, "..."]
@@ -51,6 +56,11 @@ class FisherBarrier(AbstractBarrier):
             decay, "decay", low=0.0, high=1.0, remedy="0 follows every step, 0.98 averages 50.", single=True
         )
         self.smooth_speed = smooth_speed
+
+    @classmethod
+    def of_run(cls, run: RunShape, /, price: float = 1e4, decay: float = 0.98) -> "FisherBarrier":
+        """The barrier of this price."""
+        return cls(price, decay)
 
     @property
     def scope(self) -> Scope:

@@ -1,12 +1,13 @@
 """The logarithmic barrier that a floating gate makes by itself."""
 
 import math
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
-from limjax.barriers.base import AbstractBarrier, BarrierInputs
+from limjax.barriers.base import AbstractBarrier, BarrierInputs, RunShape, Tuned
 from limjax.numerics.checks import as_leaf, checked_leaf
 from limjax.numerics.elementary import safe_log
 
@@ -35,6 +36,8 @@ class FowlerNordheimBarrier(AbstractBarrier):
 
     name: ClassVar[str] = "fowler-nordheim"
     per_cell: ClassVar[tuple[str, ...]] = ("start", "time_constant")
+    tuned: ClassVar[Mapping[str, Tuned]] = {"start": Tuned(), "time_constant": Tuned(log=True)}
+    level: ClassVar[tuple[str, float] | None] = ("start", 1.0)
     start: Float[Array, "..."]
     time_constant: Float[Array, "..."]
 
@@ -43,6 +46,13 @@ class FowlerNordheimBarrier(AbstractBarrier):
         self.time_constant = checked_leaf(
             time_constant, "time_constant", low=0.0, open_low=True, remedy="It is k0/k1 in seconds."
         )
+
+    @classmethod
+    def of_run(
+        cls, run: RunShape, /, start: float = 9.0, time_constant: float | None = None
+    ) -> "FowlerNordheimBarrier":
+        """The barrier that rises by about ln 50 over the run, unless it is told how fast."""
+        return cls(start, run.steps * float(run.cell.step_time) / 50 if time_constant is None else time_constant)
 
     @classmethod
     def from_device(cls, k1: float, k2: float, initial_voltage: float) -> "FowlerNordheimBarrier":

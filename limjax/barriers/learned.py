@@ -1,5 +1,6 @@
 """A small rule with learned weights, the same for every parameter, that starts from the theory."""
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import equinox as eqx
@@ -10,7 +11,9 @@ from jaxtyping import Array, ArrayLike, Float, PyTree
 from limjax.barriers.base import (
     AbstractBarrier,
     BarrierInputs,
+    RunShape,
     Scope,
+    Tuned,
     checked_granularity,
     checked_loss,
     in_scope,
@@ -19,6 +22,7 @@ from limjax.barriers.base import (
     required_loss,
     running_mean,
     running_state,
+    with_steps,
 )
 from limjax.barriers.moment import MomentBarrier, MomentState
 from limjax.numerics.checks import checked_leaf
@@ -84,6 +88,15 @@ class LearnedBarrier(AbstractBarrier):
 
     name: ClassVar[str] = "learned"
     shape_free: ClassVar[bool] = True
+    tuned: ClassVar[Mapping[str, Tuned]] = {
+        "offset": Tuned(),
+        # In equal shares of what the features span.
+        "slopes": Tuned(tuple(0.6 / width for width in WIDTH)),
+        "hidden": Tuned(0.3),
+        "hidden_bias": Tuned(0.3),
+        "output": Tuned(0.3),
+    }
+    level: ClassVar[tuple[str, float] | None] = ("offset", -1.0)
     offset: Float[Array, "*s"]
     slopes: Float[Array, "*s features"]
     hidden: Float[Array, "*s features units"]
@@ -183,6 +196,32 @@ class LearnedBarrier(AbstractBarrier):
         hidden = jax.random.normal(jax.random.key(0) if key is None else key, (4, units)) / 2.0
         zeros = jnp.zeros(units)
         return cls(-0.5 * float(jnp.log(price)), [0.0, 1.0, -0.5, 0.0], hidden, zeros, zeros, decay, steps, granularity)
+
+    @classmethod
+    def of_run(
+        cls,
+        run: RunShape,
+        /,
+        scale: float = 1.0,
+        decay: float = 0.95,
+        granularity: Literal["parameter", "leaf"] = "parameter",
+    ) -> "LearnedBarrier":
+        """The rule that is the barrier of the law, before any learning."""
+        return cls.from_law(run.steps, law=MomentBarrier(scale, decay, granularity=granularity))
+
+    def arguments(self) -> dict[str, Any]:
+        return super().arguments() | {"law": self.law}
+
+    def stretched(self, steps: int) -> "LearnedBarrier":
+        return with_steps(self, steps)
+
+    def centred(self, sign: float) -> "LearnedBarrier":
+        """The offset in the middle of the features instead of at their zero, so that a slope turns the rule there.
+
+        The logarithm of a second moment is about -25: a small change of its slope would else move every barrier by kT.
+        """
+        moved = self.offset + sign * jnp.sum(self.slopes * jnp.asarray(MIDDLE, self.slopes.dtype), axis=-1)
+        return eqx.tree_at(lambda barrier: barrier.offset, self, moved)
 
     @property
     def scope(self) -> Scope:

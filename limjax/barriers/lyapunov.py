@@ -1,5 +1,6 @@
 """The barrier that rises by the logarithm of the Lyapunov function."""
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import jax.numpy as jnp
@@ -8,6 +9,7 @@ from jaxtyping import Array, ArrayLike, Float, PyTree
 from limjax.barriers.base import (
     AbstractBarrier,
     BarrierInputs,
+    Tuned,
     checked_loss,
     promised_fall,
     required_loss,
@@ -67,6 +69,8 @@ class LyapunovBarrier(AbstractBarrier):
 
     name: ClassVar[str] = "lyapunov"
     per_cell: ClassVar[tuple[str, ...]] = ("start",)
+    tuned: ClassVar[Mapping[str, Tuned]] = {"start": Tuned()}
+    level: ClassVar[tuple[str, float] | None] = ("start", 1.0)
     start: Float[Array, "..."] | None
     decay: Float[Array, "*s"]
     floor: Float[Array, "*s"]

@@ -1,5 +1,6 @@
 """The barrier of the law: every cell reads its own Lyapunov function off the second moment of its requests."""
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import equinox as eqx
@@ -10,6 +11,7 @@ from limjax.barriers.base import (
     AbstractBarrier,
     BarrierInputs,
     Scope,
+    Tuned,
     checked_granularity,
     checked_loss,
     in_scope,
@@ -85,6 +87,8 @@ class MomentBarrier(AbstractBarrier):
     """
 
     name: ClassVar[str] = "moment"
+    tuned: ClassVar[Mapping[str, Tuned]] = {"scale": Tuned(log=True)}
+    level: ClassVar[tuple[str, float] | None] = ("scale", -1.0)
     shape_free: ClassVar[bool] = True
     scale: Float[Array, "*s"]
     decay: Float[Array, "*s"]

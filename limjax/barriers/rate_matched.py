@@ -1,5 +1,6 @@
 """The barrier that keeps the tilt constant: exchange in proportion to the speed."""
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import equinox as eqx
@@ -10,6 +11,7 @@ from limjax.barriers.base import (
     AbstractBarrier,
     BarrierInputs,
     Scope,
+    Tuned,
     checked_granularity,
     in_scope,
     mean_square,
@@ -38,6 +40,8 @@ class RateMatchedBarrier(AbstractBarrier):
     """
 
     name: ClassVar[str] = "rate-matched"
+    tuned: ClassVar[Mapping[str, Tuned]] = {"ratio": Tuned(log=True)}
+    level: ClassVar[tuple[str, float] | None] = ("ratio", -1.0)
     shape_free: ClassVar[bool] = True
     per_cell: ClassVar[tuple[str, ...]] = ("ratio",)
     ratio: Float[Array, "..."]

@@ -1,6 +1,7 @@
 """A barrier on a timetable."""
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import equinox as eqx
@@ -8,9 +9,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
-from limjax.barriers.base import AbstractBarrier, BarrierInputs
+from limjax.barriers.base import AbstractBarrier, BarrierInputs, RunShape, Tuned
 from limjax.barriers.functions import FunctionByValue
 from limjax.numerics.checks import as_leaf, checked_leaf
+from limjax.numerics.elementary import safe_log
 
 
 class ScheduledBarrier(AbstractBarrier):
@@ -31,6 +33,8 @@ class ScheduledBarrier(AbstractBarrier):
 
     name: ClassVar[str] = "scheduled"
     per_cell: ClassVar[tuple[str, ...]] = ("offset",)
+    tuned: ClassVar[Mapping[str, Tuned]] = {"offset": Tuned()}
+    level: ClassVar[tuple[str, float] | None] = ("offset", 1.0)
     schedule: Any
     offset: Float[Array, "..."]
 
@@ -46,8 +50,35 @@ class ScheduledBarrier(AbstractBarrier):
         start = as_leaf(self.schedule(jnp.zeros((), jnp.int32))) + self.offset
         checked_leaf(start, "the scheduled barrier at step 0", low=0.0, remedy="Schedules are in kT and not below 0.")
 
+    @classmethod
+    def of_run(cls, run: RunShape, /, start: float = 9.0, power: float = 2.0) -> "ScheduledBarrier":
+        """The barrier that rises as the learning rate falls: B = start + ln (lr0/lr)^power."""
+        return cls(_WithTheRate(start, power, run.learning_rate))
+
+    def arguments(self) -> dict[str, Any]:
+        """Refused: a file holds numbers, and this barrier a function."""
+        raise ValueError(
+            "A 'scheduled' barrier holds a function and cannot be saved; put its values into a SplineBarrier."
+        )
+
     def evaluate(self, inputs: BarrierInputs, state: Any) -> tuple[Any, Any]:
         return as_leaf(self.schedule(inputs.step)) + self.offset, state
+
+
+@dataclasses.dataclass(frozen=True)
+class _WithTheRate:
+    """Γ* ∝ v · sqrt(1/p), both of which fall as the learning rate does: B rises by ln (lr0/lr)^power."""
+
+    start: float
+    power: float
+    learning_rate: Any
+
+    def __call__(self, step):
+        return self.start + self.power * (safe_log(self._rate(0)) - safe_log(self._rate(step)))
+
+    def _rate(self, step):
+        value = self.learning_rate(step) if callable(self.learning_rate) else self.learning_rate
+        return jnp.asarray(value, jnp.result_type(float))
 
 
 def _in_a_tree(schedule: Callable[[Any], Any]) -> Any:

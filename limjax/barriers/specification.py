@@ -1,33 +1,19 @@
 """Barriers by name, as the CLI and `limjax.train` take them: `lyapunov`, `static:height=20`, `fisher:price=1e5`."""
 
-import dataclasses
 import difflib
 import inspect
 from collections.abc import Callable
 from typing import Any
 
-import jax.numpy as jnp
-
-from limjax.barriers.base import AbstractBarrier
+from limjax.barriers.base import AbstractBarrier, RunShape
 from limjax.barriers.files import load_barrier
-from limjax.barriers.fisher import FisherBarrier
-from limjax.barriers.fowler_nordheim import FowlerNordheimBarrier
-from limjax.barriers.learned import LearnedBarrier
-from limjax.barriers.lyapunov import LyapunovBarrier
-from limjax.barriers.moment import MomentBarrier
-from limjax.barriers.rate_matched import RateMatchedBarrier
-from limjax.barriers.scheduled import ScheduledBarrier
-from limjax.barriers.spline import SplineBarrier
-from limjax.barriers.static import StaticBarrier
-from limjax.numerics.elementary import safe_log
+from limjax.barriers.registry import BARRIERS
 from limjax.physics.abstract_cell import AbstractCell
-
-_MOST_KNOTS = 10_000
 
 
 def barrier_names() -> tuple[str, ...]:
     """Names that `barrier_from_name` knows."""
-    return tuple(_MAKERS)
+    return tuple(BARRIERS)
 
 
 def barrier_from_name(
@@ -58,13 +44,12 @@ def barrier_from_name(
     if specification.endswith(".json"):
         return load_barrier(specification, steps)
     name, _, rest = specification.partition(":")
-    if name not in _MAKERS:
-        near = difflib.get_close_matches(name, _MAKERS, n=1)
+    if name not in BARRIERS:
+        near = difflib.get_close_matches(name, BARRIERS, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"Unknown barrier {name!r}; known are {', '.join(_MAKERS)}.{hint}")
-    maker = _MAKERS[name]
-    known = [p for p in inspect.signature(maker).parameters if p not in ("cell", "total_steps", "learning_rate")]
-    arguments: dict[str, float | str] = {}
+        raise ValueError(f"Unknown barrier {name!r}; known are {', '.join(BARRIERS)}.{hint}")
+    known = text_arguments(BARRIERS[name])
+    arguments: dict[str, Any] = {}
     for item in filter(None, rest.split(",")):
         key, equals, value = item.partition("=")
         if key not in known or not equals:
@@ -76,75 +61,24 @@ def barrier_from_name(
             arguments[key] = value if key == "granularity" else float(value)
         except ValueError:
             raise ValueError(f"{key} of barrier {name!r} must be a number, got {value!r}.") from None
-    return maker(cell=cell, total_steps=steps, learning_rate=learning_rate, **arguments)
+    return BARRIERS[name].of_run(RunShape(cell, steps, learning_rate), **arguments)
 
 
-def _static(cell, total_steps, learning_rate, height=None):
-    return StaticBarrier.at_retention(cell) if height is None else StaticBarrier(height)
+def text_arguments(kind: type[AbstractBarrier]) -> tuple[str, ...]:
+    """Arguments that the text form of a barrier takes: those that its `of_run` names, or its constructor's.
 
+    Args:
+        kind: the class of the barrier.
 
-def _scheduled(cell, total_steps, learning_rate, start=9.0, power=2.0):
-    return ScheduledBarrier(_WithTheRate(start, power, learning_rate))
+    Returns:
+        Their names.
 
-
-@dataclasses.dataclass(frozen=True)
-class _WithTheRate:
-    """Γ* ∝ v · sqrt(1/p), both of which fall as the learning rate does: B rises by ln (lr0/lr)^power."""
-
-    start: float
-    power: float
-    learning_rate: Any
-
-    def __call__(self, step):
-        return self.start + self.power * (safe_log(self._rate(0)) - safe_log(self._rate(step)))
-
-    def _rate(self, step):
-        value = self.learning_rate(step) if callable(self.learning_rate) else self.learning_rate
-        return jnp.asarray(value, jnp.result_type(float))
-
-
-def _lyapunov(cell, total_steps, learning_rate, start=None, decay=0.98, floor=0.0):
-    return LyapunovBarrier(start, decay, floor)
-
-
-def _moment(cell, total_steps, learning_rate, scale=1.0, decay=0.95, floor=0.0, granularity="parameter"):
-    return MomentBarrier(scale, decay, floor, granularity)  # pyright: ignore[reportArgumentType]  # checked there
-
-
-def _rate_matched(cell, total_steps, learning_rate, ratio=2.0, decay=0.98, granularity="leaf"):
-    return RateMatchedBarrier(ratio, decay, granularity)  # pyright: ignore[reportArgumentType]  # checked there
-
-
-def _fisher(cell, total_steps, learning_rate, price=1e4, decay=0.98):
-    return FisherBarrier(price, decay)
-
-
-def _fowler_nordheim(cell, total_steps, learning_rate, start=9.0, time_constant=None):
-    # By default the barrier rises by about ln 50 over the run.
-    return FowlerNordheimBarrier(
-        start, total_steps * float(cell.step_time) / 50 if time_constant is None else time_constant
-    )
-
-
-def _spline(cell, total_steps, learning_rate, start=9.0, stop=16.0, knots=8):
-    if not (2 <= knots <= _MOST_KNOTS and knots == int(knots)):
-        raise ValueError(f"knots of barrier 'spline' must be a whole number from 2 to {_MOST_KNOTS}, got {knots:g}.")
-    return SplineBarrier(jnp.linspace(start, stop, int(knots)), total_steps)
-
-
-def _learned(cell, total_steps, learning_rate, scale=1.0, decay=0.95, granularity="parameter"):
-    law = MomentBarrier(scale, decay, granularity=granularity)  # pyright: ignore[reportArgumentType]  # checked there
-    return LearnedBarrier.from_law(total_steps, law=law)
-
-
-_MAKERS = {
-    "static": _static,
-    "scheduled": _scheduled,
-    "lyapunov": _lyapunov,
-    "moment": _moment,
-    "rate-matched": _rate_matched,
-    "fisher": _fisher,
-    "fowler-nordheim": _fowler_nordheim,
-    "spline": _spline,
-    "learned": _learned,
-}
+    Example:
+        >>> from limjax import StaticBarrier
+        >>> text_arguments(StaticBarrier)
+        ('height',)
+    """
+    named = [p for p in inspect.signature(kind.of_run).parameters.values() if p.name != "run"]
+    if any(p.kind is p.VAR_KEYWORD for p in named):
+        return tuple(inspect.signature(kind).parameters)
+    return tuple(p.name for p in named)

@@ -1,13 +1,17 @@
 """A barrier with knots that can be learned."""
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
-from limjax.barriers.base import AbstractBarrier, BarrierInputs, Scope
+from limjax.barriers.base import AbstractBarrier, BarrierInputs, RunShape, Scope, Tuned, with_steps
 from limjax.numerics.checks import checked_leaf
 from limjax.numerics.curves import hermite_curve
+
+# More is a typing error: a barrier takes its knots along everywhere.
+_MOST_KNOTS = 10_000
 
 
 class SplineBarrier(AbstractBarrier):
@@ -30,6 +34,8 @@ class SplineBarrier(AbstractBarrier):
 
     name: ClassVar[str] = "spline"
     shape_free: ClassVar[bool] = True
+    tuned: ClassVar[Mapping[str, Tuned]] = {"knots": Tuned()}
+    level: ClassVar[tuple[str, float] | None] = ("knots", 1.0)
     knots: Float[Array, "*rows knots"]
     steps: Float[Array, "*s"]
 
@@ -42,6 +48,18 @@ class SplineBarrier(AbstractBarrier):
         self.steps = checked_leaf(
             steps, "steps", low=0.0, open_low=True, remedy="It is the length of the run.", single=True
         )
+
+    @classmethod
+    def of_run(cls, run: RunShape, /, start: float = 9.0, stop: float = 16.0, knots: float = 8) -> "SplineBarrier":
+        """The straight line from `start` to `stop` over the run."""
+        if not (2 <= knots <= _MOST_KNOTS and knots == int(knots)):
+            raise ValueError(
+                f"knots of barrier 'spline' must be a whole number from 2 to {_MOST_KNOTS}, got {knots:g}."
+            )
+        return cls(jnp.linspace(start, stop, int(knots)), run.steps)
+
+    def stretched(self, steps: int) -> "SplineBarrier":
+        return with_steps(self, steps)
 
     @property
     def scope(self) -> Scope:

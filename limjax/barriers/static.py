@@ -1,11 +1,12 @@
 """A barrier that never moves: today's memory."""
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
-from limjax.barriers.base import AbstractBarrier, BarrierInputs
+from limjax.barriers.base import AbstractBarrier, BarrierInputs, RunShape, Tuned
 from limjax.numerics.checks import checked_leaf
 from limjax.physics.abstract_cell import AbstractCell
 from limjax.physics.units import YEAR_S
@@ -28,6 +29,8 @@ class StaticBarrier(AbstractBarrier):
 
     name: ClassVar[str] = "static"
     per_cell: ClassVar[tuple[str, ...]] = ("height",)
+    tuned: ClassVar[Mapping[str, Tuned]] = {"height": Tuned()}
+    level: ClassVar[tuple[str, float] | None] = ("height", 1.0)
     height: Float[Array, "..."]
 
     def __init__(self, height: ArrayLike = 49.5):
@@ -57,6 +60,11 @@ class StaticBarrier(AbstractBarrier):
             ValueError: if an argument is out of its range.
         """
         return cls(cell.retention_barrier(years * YEAR_S, failure, cells))
+
+    @classmethod
+    def of_run(cls, run: RunShape, /, height: float | None = None) -> "StaticBarrier":
+        """The barrier of this height, or at ten years' retention."""
+        return cls.at_retention(run.cell) if height is None else cls(height)
 
     def evaluate(self, inputs: BarrierInputs, state: Any) -> tuple[Any, Any]:
         return jnp.asarray(self.height), state

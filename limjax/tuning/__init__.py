@@ -1,5 +1,6 @@
 """Gradients of loss, heat and time through whole training runs, and what they are good for."""
 
+from limjax.barriers.base import Tuned
 from limjax.tuning.descent import OuterRow, TuneCode, plain_validation_loss
 from limjax.tuning.gradients import value_and_gradient
 from limjax.tuning.held_out import (
@@ -19,7 +20,7 @@ from limjax.tuning.pareto import ParetoCode, ParetoPoint, ParetoResult, hypervol
 from limjax.tuning.problem import Design, Outcome, Problem
 from limjax.tuning.rules import RuleResult, tune_rule
 from limjax.tuning.tune import TuneResult, tune
-from limjax.tuning.variables import Scale, tuned_fields
+from limjax.tuning.variables import tuned_fields
 
 __all__ = [
     "LAW_FAMILIES",
@@ -33,9 +34,9 @@ __all__ = [
     "ParetoResult",
     "Problem",
     "RuleResult",
-    "Scale",
     "TuneCode",
     "TuneResult",
+    "Tuned",
     "Weights",
     "best_hand_made",
     "energy_at_loss",

@@ -6,7 +6,6 @@ from typing import NamedTuple
 import numpy as np
 
 from limjax.barriers.base import AbstractBarrier
-from limjax.barriers.files import for_run
 from limjax.hops import HopsName
 from limjax.tuning.descent import Member, OuterRow, TuneCode, descend, plain_validation_loss
 from limjax.tuning.held_out import Evaluation, evaluate, held_out_seeds
@@ -20,7 +19,7 @@ class RuleResult(NamedTuple):
 
     Attributes:
         result: how it ended.
-        barrier: the tuned barrier, for the length of the first problem's runs (`limjax.barriers.files.for_run` for others).
+        barrier: the tuned barrier, for the length of the first problem's runs (`AbstractBarrier.stretched` for others).
         designs: the tuned designs: the same barrier and learning-rate factor, each for its problem's length.
         history: rows of every outer step.
         limits: the losses that had to be kept on validation data.
@@ -97,7 +96,7 @@ def tune_rule(
         raise ValueError(f"max_loss needs one loss for each of the {len(problems)} problems, got {max_loss!r}.")
     if not 1 <= selection <= 500:
         raise ValueError(f"selection must be from 1 to 500, so as not to touch the held-out seeds; got {selection}.")
-    starts = [problem.design(for_run(barrier, problem.steps)) for problem in problems]
+    starts = [problem.design(barrier.stretched(problem.steps)) for problem in problems]
     if max_loss is None:
         max_loss = [plain_validation_loss(problem, start, selection) for problem, start in zip(problems, starts)]
     members = [

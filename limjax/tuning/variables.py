@@ -1,6 +1,7 @@
 """Which numbers of a design are tuned, and on what scale."""
 
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -8,58 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from limjax.barriers.base import AbstractBarrier
-from limjax.barriers.learned import MIDDLE, WIDTH, LearnedBarrier
+from limjax.barriers.base import AbstractBarrier, Tuned
 from limjax.tuning.problem import Design
-
-
-class Scale(NamedTuple):
-    """How a tuned number is seen by the optimizer: a step of 1 is `size` in the number or its logarithm.
-
-    Attributes:
-        size: what a change of 1 means; a tuple for a row of numbers.
-        kind: "linear", "log" (for positive numbers) or "logit" (between 0 and 1).
-    """
-
-    size: float | tuple[float, ...]
-    kind: str = "linear"
-
 
 # A step of 1 in the learning rate's logarithm would be too bold.
 _RATE_SIZE = 0.3
-# Heights in kT; a change of one kT is a factor e in the exchange, and so is one of the logarithms.
-_TUNED: dict[str, dict[str, Scale]] = {
-    "static": {"height": Scale(1.0)},
-    "scheduled": {"offset": Scale(1.0)},
-    "lyapunov": {"start": Scale(1.0)},
-    "moment": {"scale": Scale(1.0, "log")},
-    "rate-matched": {"ratio": Scale(1.0, "log")},
-    "fisher": {"price": Scale(2.0, "log")},
-    "fowler-nordheim": {"start": Scale(1.0), "time_constant": Scale(1.0, "log")},
-    "spline": {"knots": Scale(1.0)},
-    "learned": {
-        "offset": Scale(1.0),
-        # In equal shares of what the features span.
-        "slopes": Scale(tuple(0.6 / width for width in WIDTH)),
-        "hidden": Scale(0.3),
-        "hidden_bias": Scale(0.3),
-        "output": Scale(0.3),
-    },
-}
-
-
-# What makes a barrier higher everywhere, and how it goes with kT.
-_LEVEL: dict[str, tuple[str, float]] = {
-    "static": ("height", 1.0),
-    "scheduled": ("offset", 1.0),
-    "lyapunov": ("start", 1.0),
-    "moment": ("scale", -1.0),
-    "rate-matched": ("ratio", -1.0),
-    "fisher": ("price", 2.0),
-    "fowler-nordheim": ("start", 1.0),
-    "spline": ("knots", 1.0),
-    "learned": ("offset", -1.0),
-}
 
 
 class Variables(eqx.Module):
@@ -81,7 +35,7 @@ class Variables(eqx.Module):
         Raises:
             ValueError: if the barrier has nothing to tune.
         """
-        barrier = _centred(self.design.barrier, 1.0)
+        barrier = self.design.barrier.centred(1.0)
         values = {
             field: _forward(getattr(barrier, field), scale) / _size(scale)
             for field, scale in tuned_fields(barrier).items()
@@ -98,24 +52,13 @@ class Variables(eqx.Module):
         for field, scale in tuned_fields(barrier).items():
             value = _backward(values[field] * _size(scale), scale)
             barrier = eqx.tree_at(lambda b, field=field: getattr(b, field), barrier, value)
-        barrier = _centred(barrier, -1.0)
+        barrier = barrier.centred(-1.0)
         rate = values["log_rate"] * _RATE_SIZE if self.learning_rate else self.design.log_rate
         return Design(barrier, values["log_step_time"] if self.step_time else self.design.log_step_time, rate)
 
 
-def _size(scale: Scale) -> Any:
+def _size(scale: Tuned) -> Any:
     return jnp.asarray(scale.size) if isinstance(scale.size, tuple) else scale.size
-
-
-def _centred(barrier: AbstractBarrier, sign: float) -> AbstractBarrier:
-    """Offset of the learned rule in the middle of its features instead of at their zero, so that a slope turns it there.
-
-    The logarithm of a second moment is about -25: a small change of its slope would else move every barrier by kT.
-    """
-    if not isinstance(barrier, LearnedBarrier):
-        return barrier
-    moved = barrier.offset + sign * jnp.sum(barrier.slopes * jnp.asarray(MIDDLE, barrier.slopes.dtype), axis=-1)
-    return eqx.tree_at(lambda b: b.offset, barrier, moved)
 
 
 def raised(design: Design, kt: float) -> Design | None:
@@ -126,56 +69,43 @@ def raised(design: Design, kt: float) -> Design | None:
         kt: how much higher [kT].
 
     Returns:
-        The design; None for a barrier of your own, which has no such number that is known here.
+        The design; None for a barrier that does not say how (`AbstractBarrier.level`).
     """
-    if design.barrier.name not in _LEVEL:
-        return None
-    field, power = _LEVEL[design.barrier.name]
-    value = getattr(design.barrier, field)
-    if value is None:  # a start that the run sets
-        return None
-    moved = value * jnp.exp(power * kt) if field in ("ratio", "price", "scale") else value + power * kt
-    return eqx.tree_at(lambda d: getattr(d.barrier, field), design, moved)
+    barrier = design.barrier.raised(kt)
+    return None if barrier is None else eqx.tree_at(lambda d: d.barrier, design, barrier)
 
 
-def tuned_fields(barrier: AbstractBarrier) -> dict[str, Scale]:
-    """The fields of a barrier that tuning changes.
+def tuned_fields(barrier: AbstractBarrier) -> Mapping[str, Tuned]:
+    """The numbers of a barrier that tuning changes, as its class attribute `tuned` says.
 
     Args:
         barrier: the barrier.
 
     Returns:
-        Scales by name of the field. A barrier class of your own says which with a class attribute `tuned`, a dict of
-        the same form.
+        How they are tuned, by name.
 
     Raises:
         ValueError: if there are none.
     """
-    fields: Any = getattr(type(barrier), "tuned", None) or _TUNED.get(barrier.name)
-    if not fields:
+    if not barrier.tuned:
         raise ValueError(
             f"A {barrier.name!r} barrier has nothing to tune; use a SplineBarrier or a LearnedBarrier, or give your class "
-            'an attribute `tuned`, for example {"height": limjax.tuning.Scale(1.0)}.'
+            'an attribute `tuned`, for example {"height": limjax.tuning.Tuned(1.0)}.'
         )
-    unset = [field for field in fields if getattr(barrier, field, 0.0) is None]
+    unset = [field for field in barrier.tuned if getattr(barrier, field, 0.0) is None]
     if unset:
         raise ValueError(
             f"A {barrier.name!r} barrier that leaves out {', '.join(unset)} has it set by the run, not tuned; give it a number."
         )
-    return fields
+    return barrier.tuned
 
 
-def _forward(x, scale: Scale):
-    x = jnp.asarray(x)
-    if scale.kind == "log":
-        return jnp.log(x)
-    return jnp.log(x) - jnp.log1p(-x) if scale.kind == "logit" else x
+def _forward(x, scale: Tuned):
+    return jnp.log(jnp.asarray(x)) if scale.log else jnp.asarray(x)
 
 
-def _backward(y, scale: Scale):
-    if scale.kind == "log":
-        return jnp.exp(y)
-    return jax.nn.sigmoid(y) if scale.kind == "logit" else y
+def _backward(y, scale: Tuned):
+    return jnp.exp(y) if scale.log else y
 
 
 def largest(tree: PyTree) -> float:
