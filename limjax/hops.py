@@ -1,7 +1,7 @@
 """How cells move in one step: as asked, or by hops that scatter. A new kind is one class with `draw`."""
 
 import abc
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import equinox as eqx
 from jaxtyping import Array, Float, Int, UInt32
@@ -99,7 +99,7 @@ class ExactHops(AbstractHops):
 _KINDS = {kind.name: kind() for kind in (MeanHops, GaussianHops, ExactHops)}
 
 
-def hops_of(hops: str | AbstractHops) -> AbstractHops:
+def hops_of(hops: Any) -> AbstractHops:
     """The hops that a user means.
 
     Args:

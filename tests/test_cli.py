@@ -70,13 +70,13 @@ def test_json_is_all_that_stdout_holds(capsys, tmp_path):
     [
         (["--task", "digit-mlp"], "Unknown task 'digit-mlp'"),
         (["--barrier", "lyapunow"], "Unknown barrier 'lyapunow'"),
-        (["--temperature", "-3"], "temperature must be a finite number above 0, got -3.0"),
-        (["--lsb", "0"], "lsb must be a finite number above 0, got 0.0"),
+        (["--temperature", "-3"], "temperature must be a positive number, got -3"),
+        (["--lsb", "0"], "lsb must be a positive number, got 0"),
         (["--barrier", "static:height=-1"], "got -1.0"),
         (["--barrier", "static:height=nan"], "got nan"),
         (["--batch-size", "5000"], "batch_size 5000 is larger"),
         (["--hops", "many"], 'hops must be "mean", "gaussian" or "exact", or an object of limjax.hops; got'),
-        (["--steps", "0"], "--steps must be at least 1, got 0"),
+        (["--steps", "0"], "steps must be a whole number of at least 1, got 0"),
         (["--resume"], "--resume needs --out"),
     ],
 )

@@ -570,7 +570,7 @@ def test_whole_numbers_of_any_library():
 def test_more_steps_than_the_counters_hold(capsys, tmp_path):
     with pytest.raises(ValueError, match="steps must be a whole number from 1 to 2147483647"):
         limjax.train("quadratic", steps=2**31)
-    assert "--steps must be at most 2147483647" in refused(
+    assert "steps must be a whole number from 1 to 2147483647" in refused(
         capsys, "train", "--task", "quadratic", "--steps", 2**31, "--out", tmp_path / "run"
     )
 

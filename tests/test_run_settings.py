@@ -100,7 +100,7 @@ def test_a_prepared_run_is_the_run_of_train():
         settings(), task, cell=limjax.ArrheniusCell(lsb=task.defaults.lsb), barrier=limjax.StaticBarrier(12.0)
     )
     jax.tree.map(np.testing.assert_array_equal, by_name.params(), by_object.params())
-    jax.tree.map(np.testing.assert_array_equal, by_name.keys, by_object.keys)
+    assert all(bool((a == b).all()) for a, b in zip(by_name.keys, by_object.keys))
     assert [by_name.barrier.height, by_name.cell.lsb] == [by_object.barrier.height, by_object.cell.lsb]
     assert by_name.schedule is not None and prepare(settings(), optimizer=by_name.inner).schedule is None
     assert by_name.settled().settings.microbatches is None

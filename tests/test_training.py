@@ -208,12 +208,15 @@ def test_another_runs_checkpoint_is_refused(small, tmp_path):
 @pytest.mark.parametrize(
     "changed, message",
     [
-        (dict(steps=20), "requested_steps = 10, but 20 was given"),
+        (dict(steps=20), "has steps = 10, but 20 was given"),
         (dict(seed=4), "seed = 0, but 4 was given"),
         (dict(cell=limjax.ArrheniusCell(lsb=2**-9)), "lsb = 0.0009765625, but 0.001953125"),
         (dict(barrier=limjax.StaticBarrier(12.0)), r"another barrier: .height is 11.0, but 12.0 was given"),
         (dict(cell=limjax.ArrheniusCell(recovery=0.5)), "another cell: .recovery"),
-        (dict(mesh="data=1"), r"microbatches = None, but 1 was given \(gradients would be summed in another order"),
+        (
+            dict(mesh="data=1"),
+            r"mesh = None, but 'data=1,model=1' was given \(gradients would be summed in another order",
+        ),
     ],
 )
 def test_a_resumed_run_keeps_its_settings(small, tmp_path, changed, message):

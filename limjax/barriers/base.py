@@ -3,7 +3,7 @@
 import abc
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Literal, NamedTuple, Self
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import equinox as eqx
 import jax
@@ -84,7 +84,7 @@ class AbstractBarrier(eqx.Module):
     level: ClassVar[tuple[str, float] | None] = None
 
     @classmethod
-    def of_run(cls, run: RunShape, /, **arguments: Any) -> Self:
+    def of_run(cls, run: RunShape, /, **arguments: Any) -> "AbstractBarrier":
         """The barrier of `name:argument=number,...`; the arguments that a subclass names here are those that the text may give.
 
         Args:
@@ -106,7 +106,7 @@ class AbstractBarrier(eqx.Module):
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return {k: np.asarray(v, np.float64).tolist() if eqx.is_array(v) else v for k, v in values.items()}
 
-    def stretched(self, steps: int) -> Self:
+    def stretched(self, steps: int) -> "AbstractBarrier":
         """The same barrier for a run of another length, where it has one.
 
         Args:
@@ -118,7 +118,7 @@ class AbstractBarrier(eqx.Module):
         del steps
         return self
 
-    def raised(self, kt: float) -> Self | None:
+    def raised(self, kt: float) -> "AbstractBarrier | None":
         """The barrier higher by so many kT, always and everywhere.
 
         Args:
@@ -134,7 +134,7 @@ class AbstractBarrier(eqx.Module):
         moved = value * jnp.exp(per_kt * kt) if self.tuned[name].log else value + per_kt * kt
         return eqx.tree_at(lambda barrier: getattr(barrier, name), self, moved)
 
-    def centred(self, sign: float) -> Self:
+    def centred(self, sign: float) -> "AbstractBarrier":
         """The barrier with its numbers where tuning moves them best (sign 1), and back (sign -1).
 
         Args:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Literal, get_args
 
 import jax
@@ -212,7 +212,7 @@ def _gather(data, key, batch_size):
     return jax.tree.map(lambda x: x[index], data)
 
 
-def log_rate_factor(factor: Sequence[float] | None) -> Float[Array, "knots"] | None:
+def log_rate_factor(factor: Any) -> Float[Array, "knots"] | None:
     """The logarithm of a factor on the learning rate, as `TaskDefaults.make_schedule` takes it.
 
     Args:

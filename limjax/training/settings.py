@@ -72,29 +72,8 @@ class RunSettings:
     microbatches: int | None = None
 
     def __post_init__(self):
-        for name in ("task", "barrier", "mesh", "storage"):
-            value = getattr(self, name)
-            if not isinstance(value, str) and (value is not None or name in ("task", "barrier")):
-                raise ValueError(f"{name} must be a text, got {value!r}.")
-        factor = self.learning_rate_factor
-        log_rate_factor(factor)
-        checked = {
-            "steps": whole_number(self.steps, "steps", 1, INT32_MAX),
-            "batch_size": whole_number(self.batch_size, "batch_size", 1, INT32_MAX),
-            "learning_rate": positive_number(self.learning_rate, "learning_rate"),
-            "seed": whole_number(self.seed, "seed", 0, 2**32 - 1, said="from 0 to 2**32 - 1"),
-            "hops": hops_of(self.hops).name,
-            "learning_rate_factor": None if factor is None else tuple(float(x) for x in factor),
-            **{name: _checked_number(getattr(self, name), name) for name in _CELL},
-        }
-        for name, value in checked.items():
+        for name, value in _checked(vars(self)).items():
             object.__setattr__(self, name, value)
-        if self.storage is not None and self.hops != "exact":
-            raise ValueError(
-                f'storage="{self.storage}" keeps whole levels, which needs hops="exact"; got hops={self.hops!r}.'
-            )
-        if self.microbatches is not None and self.mesh is None:
-            raise ValueError('microbatches needs a mesh: pass mesh="data=1", or leave it out.')
 
     @classmethod
     def of(cls, task: Task, cell: AbstractCell | None = None, /, **given: Any) -> "RunSettings":
@@ -117,9 +96,8 @@ class RunSettings:
         own |= {"hops": "exact", "seed": 0, "attempt_rate": 1e9, "step_time": 1e-3, "temperature": 300.0}
         if cell is not None:
             own |= {name: _recorded(getattr(cell, name)) for name in _CELL}
-        settings = cls(
-            **own | {"task": task.name} | {name: value for name, value in given.items() if value is not None}
-        )
+        given = {name: value for name, value in given.items() if value is not None}
+        settings = cls(**_checked(own | {"task": task.name} | given))
         if task.train is not None:
             task.check_batch_size(settings.batch_size)
         return settings
@@ -145,7 +123,7 @@ class RunSettings:
             raise ValueError(f"there is no {missing[0]!r}")
         if isinstance(known.get("mesh"), Mapping):
             known["mesh"] = mesh_text(known["mesh"])
-        return cls(**known)
+        return cls(**_checked(known))
 
     @classmethod
     def names_in(cls, content: Mapping[str, Any]) -> set[str]:
@@ -190,6 +168,35 @@ class RunSettings:
         return dataclasses.replace(self, mesh=given.get("mesh", self.mesh))
 
 
+def _checked(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values as the types they are meant to be, or an error that names the one that is wrong."""
+    for name in ("task", "barrier", "mesh", "storage"):
+        value = values.get(name)
+        if not isinstance(value, str) and (value is not None or name in ("task", "barrier")):
+            raise ValueError(f"{name} must be a text, got {value!r}.")
+    factor, bits, pieces = (values.get(name) for name in ("learning_rate_factor", "bits", "microbatches"))
+    log_rate_factor(factor)
+    hops = hops_of(values["hops"]).name
+    if values.get("storage") is not None and hops != "exact":
+        raise ValueError(
+            f'storage="{values["storage"]}" keeps whole levels, which needs hops="exact"; got hops={hops!r}.'
+        )
+    if pieces is not None and values.get("mesh") is None:
+        raise ValueError('microbatches needs a mesh: pass mesh="data=1", or leave it out.')
+    return {
+        **values,
+        "steps": whole_number(values["steps"], "steps", 1, INT32_MAX),
+        "batch_size": whole_number(values["batch_size"], "batch_size", 1, INT32_MAX),
+        "learning_rate": positive_number(values["learning_rate"], "learning_rate"),
+        "seed": whole_number(values["seed"], "seed", 0, 2**32 - 1, said="from 0 to 2**32 - 1"),
+        "hops": hops,
+        "learning_rate_factor": None if factor is None else tuple(float(x) for x in factor),
+        "bits": None if bits is None else whole_number(bits, "bits"),
+        "microbatches": None if pieces is None else whole_number(pieces, "microbatches"),
+        **{name: _checked_number(values[name], name) for name in _CELL},
+    }
+
+
 def _checked_number(value: Any, name: str) -> Any:
     return value if isinstance(value, Mapping) else positive_number(value, name)
 
@@ -215,5 +222,7 @@ def _same(name: str, saved: Any, given: Any) -> bool:
         # The name of an object: its numbers are in the checkpoint, and compared there.
         return saved.partition(":")[0] == given.partition(":")[0]
     if name in _CELL and isinstance(saved, float) and isinstance(given, float):
-        return np.float32(saved) == np.float32(given)  # one may be as it was typed, the other as the cell holds it
+        return bool(
+            np.float32(saved) == np.float32(given)
+        )  # one may be as it was typed, the other as the cell holds it
     return saved == (tuple(given) if isinstance(given, list) else given)
