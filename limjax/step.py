@@ -4,7 +4,6 @@ from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
-import jax.core
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree, UInt32
 
@@ -87,18 +86,16 @@ def memory_step(
         return request.leaves, state._replace(ledger=ledger.without_entries())
     layout = Blocks(request.leaves, ledger.packed)
     moved_barrier = move_barrier(state.barrier, request.inputs, layout)
-    stages = _stages
     if state.cell.levels is None:
         params = None  # only the ends of a range ask where a weight stands
-    arguments = (state._replace(inner=None, optimizer_memory=None), request, params, moved_barrier, optimizer_heat)
-    if not any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(arguments)):
-        # Outside of `jax.jit` the cells' stages are compiled as one: operation by operation they take seconds to compile and are
-        # slow. The barrier's own code, which may be a user's, runs as it is written.
-        stages = _compiled_stages
-    moved, ledger, compare = stages(*arguments, hops, max_move)
+    before = state._replace(inner=None, optimizer_memory=None)
+    # Outside of `jax.jit` the cells' stages are compiled as one: operation by operation they take seconds to compile and are slow,
+    # more so under `jax.vmap`. Inside, XLA makes nothing of it. The barrier's own code, which may be a user's, runs as written.
+    moved, ledger, compare = _stages(before, request, params, moved_barrier, optimizer_heat, hops, max_move)
     return moved, state._replace(ledger=ledger, barrier=moved_barrier[0], compare=compare)
 
 
+@eqx.filter_jit
 def _stages(
     state: LearningInMemoryState,
     request: Request,
@@ -133,9 +130,6 @@ def _stages(
     ledger = _charged(ledger, outcome, charges, layout, request.still, optimizer_heat)
     moved = _handed_out(cell, request, layout, drifts if moves is None else moves, moves is None)
     return moved, ledger, compare
-
-
-_compiled_stages = eqx.filter_jit(_stages)
 
 
 def _driven(cell: AbstractCell, request: Request, layout: Blocks, heights, max_move):

@@ -3,6 +3,8 @@
 import json
 import os
 import pathlib
+import platform
+import tempfile
 
 # Before any import of jax: no pre-allocation on machines with a GPU, and eight host devices so that
 # sharding is tested everywhere.
@@ -10,6 +12,7 @@ os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
 import hypothesis
 import jax
+import jaxlib
 import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -32,6 +35,22 @@ LONG = (
     "test_simulate",
     "test_levels",
 )
+
+
+def pytest_configure(config):
+    """Programs that were compiled are kept, for the other tests and processes of this run and for the next: half of its time.
+
+    The folder is named by all that decides what a program becomes; `pytest --cache-clear` empties it.
+    """
+    name = f"jax-{jax.__version__}-{jaxlib.__version__}-{platform.machine()}"
+    folder = config.cache.mkdir(name) if hasattr(config, "cache") else pathlib.Path(tempfile.gettempdir()) / name
+    # In the environment, so that programs that tests start have it too.
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+    jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
 def pytest_collection_modifyitems(items):

@@ -2,6 +2,7 @@
 
 import itertools
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -21,6 +22,23 @@ pytestmark = pytest.mark.optax
 @pytest.fixture(scope="module")
 def small():
     return digits_mlp(width=8, depth=1)
+
+
+# What a run is compared with makes its program several times larger, and none of these tests ask for it.
+ALONE = dict(compare=())
+
+
+@pytest.fixture(scope="module")
+def finished(small, tmp_path_factory):
+    """The checkpoints of a run of ten steps."""
+    folder = tmp_path_factory.mktemp("finished")
+    limjax.train(small, steps=10, barrier=limjax.StaticBarrier(11.0), checkpoints=str(folder), **ALONE)
+    return folder
+
+
+@pytest.fixture
+def saved(finished, tmp_path):
+    return shutil.copytree(finished, tmp_path / "checkpoints")
 
 
 def assert_same(a, b):
@@ -62,7 +80,7 @@ def test_summary_has_the_promised_numbers(small):
 
 
 def test_weights_end_on_the_ladder(small):
-    result = limjax.train(small, steps=40, hops="exact")
+    result = limjax.train(small, steps=40, hops="exact", **ALONE)
     for leaf in jax.tree.leaves(result.params):
         levels = np.asarray(leaf, np.float64) * 2**10
         np.testing.assert_array_equal(levels, np.round(levels))
@@ -85,30 +103,27 @@ def test_resumed_run_is_the_run_that_was_never_stopped(small, tmp_path):
     assert [row[:-1] for row in second.history] == [row[:-1] for row in whole.history]
 
 
-def test_a_save_that_was_cut_off_leaves_the_one_before_it(small, tmp_path):
-    folder = tmp_path / "checkpoints"
-    limjax.train(small, steps=20, checkpoints=str(folder))
+def test_a_save_that_was_cut_off_leaves_the_one_before_it(small, saved):
     # What a process killed in the middle of the next save leaves behind: a folder that was never renamed.
-    (folder / "40.orbax-checkpoint-tmp").mkdir()
-    (folder / "40.orbax-checkpoint-tmp" / "arrays").write_bytes(b"half")
-    store = Checkpoints(folder)
-    assert store.latest() == 20
+    (saved / "40.orbax-checkpoint-tmp").mkdir()
+    (saved / "40.orbax-checkpoint-tmp" / "arrays").write_bytes(b"half")
+    store = Checkpoints(saved)
+    assert store.latest() == 10
     store.close()
-    assert limjax.train(small, steps=20, checkpoints=str(folder), resume=True).summary["steps"] == 20
+    again = dict(barrier=limjax.StaticBarrier(11.0), checkpoints=str(saved), resume=True, **ALONE)
+    assert limjax.train(small, steps=10, **again).summary["steps"] == 10
 
 
-def test_a_damaged_checkpoint_is_named(small, tmp_path):
-    folder = tmp_path / "checkpoints"
-    limjax.train(small, steps=20, checkpoints=str(folder))
-    for path in (folder / "20").rglob("*"):
+def test_a_damaged_checkpoint_is_named(small, saved):
+    for path in (saved / "10").rglob("*"):
         if path.is_file() and path.stat().st_size > 200:
             path.write_bytes(bytes(100))
-    with pytest.raises(ValueError, match=r"checkpoints/20 cannot be read.*Delete that folder"):
-        limjax.train(small, steps=20, checkpoints=str(folder), resume=True)
+    with pytest.raises(ValueError, match=r"checkpoints/10 cannot be read.*Delete that folder"):
+        limjax.train(small, steps=10, barrier="static:height=11", checkpoints=str(saved), resume=True, **ALONE)
 
 
 def test_a_loss_that_is_not_finite_ends_with_the_last_good_state(small):
-    result = limjax.train(small, steps=100, learning_rate=1e38, hops="mean")
+    result = limjax.train(small, steps=100, learning_rate=1e38, hops="mean", **ALONE)
     assert result.result is limjax.Result.nonfinite and "learning rate" in result.result.help
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(result.params))
     assert result.summary["steps"] < 100 and result.summary["result"] == "nonfinite"
@@ -116,8 +131,8 @@ def test_a_loss_that_is_not_finite_ends_with_the_last_good_state(small):
 
 def test_mean_mode_is_plain_adam(small):
     """The ledger only watches: the parameters are those of the wrapped optimizer, bit for bit, whatever the barrier."""
-    a = limjax.train(small, steps=30, hops="mean", barrier="static")
-    b = limjax.train(small, steps=30, hops="mean", barrier="fisher")
+    a = limjax.train(small, steps=30, hops="mean", barrier="static", **ALONE)
+    b = limjax.train(small, steps=30, hops="mean", barrier="fisher", **ALONE)
     assert_same(a.params, b.params)
     assert limjax.total(a.ledger) != limjax.total(b.ledger)
 
@@ -130,7 +145,8 @@ def test_own_task_and_seed(small):
         loss=lambda params, batch: jnp.mean((params["slope"] * batch["x"] - batch["y"]) ** 2),
         train={"x": x, "y": 2 * x},
     )
-    runs = [limjax.train(task, steps=200, batch_size=16, learning_rate=0.05, seed=seed) for seed in (0, 0, 1)]
+    settings = dict(steps=200, batch_size=16, learning_rate=0.05, **ALONE)
+    runs = [limjax.train(task, seed=seed, **settings) for seed in (0, 0, 1)]
     assert_same(runs[0].params, runs[1].params)
     assert float(runs[0].params["slope"][0]) != float(runs[2].params["slope"][0])
     assert float(runs[0].params["slope"][0]) == pytest.approx(2.0, abs=0.05)
@@ -165,7 +181,7 @@ def test_kill_minus_nine_in_the_middle_of_a_save(tmp_path):
         "import sys, limjax\n"
         "from limjax.tasks import quadratic\n"
         "limjax.train(quadratic(cells=100_000), steps=100, hops='gaussian', checkpoints=sys.argv[1], resume=True,\n"
-        "             checkpoint_seconds=0.0)\n"
+        "             checkpoint_seconds=0.0, compare=())\n"
     )
     generator = random.Random()
     reached = []
@@ -187,7 +203,7 @@ def test_kill_minus_nine_in_the_middle_of_a_save(tmp_path):
             process.communicate()
         reached.append(max(int(path.name) for path in folder.iterdir() if path.name.isdigit()))
     task = quadratic(cells=100_000)
-    settings = dict(steps=100, hops="gaussian")
+    settings = dict(steps=100, hops="gaussian", **ALONE)
     resumed = limjax.train(task, checkpoints=str(folder), resume=True, **settings)
     whole = limjax.train(task, **settings)
     assert 0 < reached[0] < reached[1] < 100
@@ -198,11 +214,10 @@ def test_kill_minus_nine_in_the_middle_of_a_save(tmp_path):
     np.testing.assert_array_equal(np.array(resumed.history)[:, :-1], np.array(whole.history)[:, :-1])
 
 
-def test_another_runs_checkpoint_is_refused(small, tmp_path):
-    folder = str(tmp_path / "checkpoints")
-    limjax.train(small, steps=10, checkpoints=folder)
+def test_another_runs_checkpoint_is_refused(saved):
     with pytest.raises(ValueError, match=r"of a run with another loss.*start a new run in another folder"):
-        limjax.train(digits_mlp(width=9, depth=1), steps=10, checkpoints=folder, resume=True)
+        other = digits_mlp(width=9, depth=1)
+        limjax.train(other, steps=10, barrier="static:height=11", checkpoints=str(saved), resume=True, **ALONE)
 
 
 @pytest.mark.parametrize(
@@ -219,16 +234,14 @@ def test_another_runs_checkpoint_is_refused(small, tmp_path):
         ),
     ],
 )
-def test_a_resumed_run_keeps_its_settings(small, tmp_path, changed, message):
-    folder = str(tmp_path / "checkpoints")
-    settings = dict(steps=10, barrier=limjax.StaticBarrier(11.0), checkpoints=folder)
-    limjax.train(small, **settings)
+def test_a_resumed_run_keeps_its_settings(small, saved, changed, message):
+    settings = dict(steps=10, barrier=limjax.StaticBarrier(11.0), checkpoints=str(saved), **ALONE)
     with pytest.raises(ValueError, match=message):
         limjax.train(small, **settings | changed, resume=True)
 
 
 def test_micro_batches_stay_with_the_run(small, tmp_path):
-    settings = dict(steps=10, batch_size=32, mesh="data=1", checkpoints=str(tmp_path / "checkpoints"))
+    settings = dict(steps=10, batch_size=32, mesh="data=1", checkpoints=str(tmp_path / "checkpoints"), **ALONE)
     limjax.train(small, **settings, microbatches=4)
     assert limjax.train(small, **settings, resume=True).summary["microbatches"] == 4
     with pytest.raises(ValueError, match="microbatches = 4, but 2 was given"):
@@ -239,7 +252,7 @@ def test_interruption_without_checkpoints_and_before_the_first_chunk(small):
     def stop(row, _):
         raise KeyboardInterrupt
 
-    result = limjax.train(small, steps=100, on_progress=stop)
+    result = limjax.train(small, steps=100, on_progress=stop, **ALONE)
     assert result.result is limjax.Result.interrupted and "--resume" in result.result.help
     assert result.summary["steps"] == len(result.history) * 2 == 2
 
@@ -247,7 +260,9 @@ def test_interruption_without_checkpoints_and_before_the_first_chunk(small):
 def test_chunks_do_not_change_the_run(small):
     """Progress is asked for 50 times a run, whatever its length; the last chunk may be shorter."""
     seen = []
-    result = limjax.train(small, steps=53, hops="gaussian", on_progress=lambda row, left: seen.append((row.step, left)))
+    result = limjax.train(
+        small, steps=53, hops="gaussian", **ALONE, on_progress=lambda row, left: seen.append((row.step, left))
+    )
     steps = [step for step, _ in seen]
     assert steps == [row.step for row in result.history] == [*range(2, 53, 2), 53]
     assert seen[-1][1] == 0.0 or np.isnan(seen[-1][1])

@@ -141,12 +141,13 @@ def test_members_of_an_ensemble_draw_hops_of_their_own():
     opt = exact(optax.sgd(0.1))
     params = {"w": jnp.zeros((3, 2000))}
     state = jax.vmap(opt.init)(params)
-    updates, state = jax.vmap(opt.update)({"w": jnp.zeros((3, 2000))}, state, params)
+    update = jax.jit(jax.vmap(opt.update))
+    updates, state = update({"w": jnp.zeros((3, 2000))}, state, params)
     moves = np.asarray(updates["w"])
     assert max(correlation(moves[i], moves[j]) for i, j in ((0, 1), (0, 2), (1, 2))) < 0.11
     # one state for all members: their updates tell them apart
     one = opt.init({"w": jnp.zeros(2000)})
-    moves = jax.vmap(lambda g: opt.update({"w": g}, one)[0]["w"])(jnp.zeros((2, 2000)))
+    moves = jax.jit(jax.vmap(lambda g: opt.update({"w": g}, one)[0]["w"]))(jnp.zeros((2, 2000)))
     assert correlation(moves[0], moves[1]) < 0.11
     # two levels of members
     deep = jax.vmap(jax.vmap(opt.init))({"w": jnp.zeros((2, 2, 2000))})
@@ -155,7 +156,7 @@ def test_members_of_an_ensemble_draw_hops_of_their_own():
     # a key per member stays the key it is
     given = jax.vmap(lambda key: exact(optax.sgd(0.1)).init({"w": jnp.zeros(3)})._replace(key=jax.random.key_data(key)))
     states = given(jax.random.split(jax.random.key(0), 2))
-    moves, _ = jax.vmap(opt.update)({"w": jnp.zeros((2, 3))}, states)
+    moves, _ = update({"w": jnp.zeros((2, 3))}, states)
     alone, _ = opt.update({"w": jnp.zeros(3)}, jax.tree.map(lambda x: x[1], states))
     np.testing.assert_array_equal(moves["w"][1], alone["w"])
 
