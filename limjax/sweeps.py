@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from limjax import parallel
 from limjax.barriers.base import AbstractBarrier
-from limjax.hops import HopsName
+from limjax.hops import HopsName, hops_of
 from limjax.ledger import get_ledger
 from limjax.numerics.checks import WholeNumber, is_whole, positive_number
 from limjax.optimizer import learning_in_memory
@@ -141,7 +141,7 @@ def _compiled(task: Task, settings: RunSettings):
         keys = RunKeys.of(seed)
         inner = task.defaults.make_optimizer(task.defaults.make_schedule(rate, settings.steps))
         opt = learning_in_memory(
-            inner, cell, barrier, hops=settings.hops, key=keys.hops, granularity="leaf", compare=()
+            inner, cell, barrier, hops=hops_of(settings.hops), key=keys.hops, granularity="leaf", compare=()
         )
         params = starting_params(task, cell, settings.hops, keys.start)
         step = training_step(task, opt, settings.batch_size)

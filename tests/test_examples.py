@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 EXAMPLES = pathlib.Path(__file__).parents[1] / "examples"
@@ -32,6 +33,51 @@ def test_own_loops(name):
     out = run(name, "--steps", 20)
     assert "Heat ledger after 20 steps" in out
     assert "loss" in out
+
+
+def test_own_cell():
+    out = run("own_cell.py", "--steps", 60)
+    rows = re.findall(r"(\w+)Cell: loss \S+, heat (\S+) kT per parameter, realised (\S+)", out)
+    assert [name for name, _, _ in rows] == ["Arrhenius", "Ohmic"]
+    heats = [float(heat) for _, heat, _ in rows]
+    assert heats[1] > 2 * heats[0]  # linear friction is dearer where requests are large
+    # Spread of the realised heat of 1000 parameters over 60 steps: below a per mille of the means here.
+    assert all(float(drawn) == pytest.approx(float(heat), rel=0.02) for _, heat, drawn in rows)
+
+
+def test_own_cell_is_a_cell():
+    """Detailed balance, drift and the limit of no request, in float32; the ledger takes the rest from these."""
+    sys.path.insert(0, str(EXAMPLES))
+    try:
+        from own_cell import OhmicCell
+    finally:
+        sys.path.remove(str(EXAMPLES))
+    cell = OhmicCell()
+    drift = np.array([-300.0, -1.0, -1e-3, -1e-9, 0.0, 1e-6, 1e-2, 3.0, 40.0], np.float32)
+    for barrier in (3.0, 12.0, 14.0):
+        affinity, activity, up, down = (
+            np.asarray(x, np.float64) for x in cell.response(drift, np.full(9, barrier, np.float32))
+        )
+        g = float(cell.exchange(barrier))
+        np.testing.assert_allclose(up - down, drift, rtol=1e-5, atol=1e-6 * g)
+        np.testing.assert_allclose(activity, up + down, rtol=1e-6)
+        seen = np.abs(affinity) < 60
+        np.testing.assert_allclose(up[seen], (down * np.exp(affinity))[seen], rtol=1e-4)
+        np.testing.assert_allclose(up[np.abs(drift) < 1e-8 * g], g, rtol=1e-5)
+        moved, held = cell.tilted(affinity.astype(np.float32) / 2, np.full(9, barrier, np.float32))
+        np.testing.assert_allclose(np.asarray(moved)[~np.asarray(held)], drift[~np.asarray(held)], rtol=1e-5, atol=1e-6)
+
+
+def test_own_barrier():
+    out = run("own_barrier.py", "--steps", 40, "--outer-steps", 3)
+    assert re.search(r"stair: loss \S+, \S+ kT per parameter", out)
+    assert len(re.search(r"tuned: (.*) kT; loss", out)[1].split(", ")) == 4
+
+
+def test_own_task():
+    out = run("own_task.py", "--steps", 120)
+    assert "Heat ledger after 120 steps" in out
+    assert float(re.search(r"test accuracy ([\d.]+)", out)[1]) > 0.8
 
 
 def test_gradient_tilt_keeps_its_two_laws():

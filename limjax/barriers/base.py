@@ -84,18 +84,19 @@ class AbstractBarrier(eqx.Module):
     level: ClassVar[tuple[str, float] | None] = None
 
     @classmethod
-    def of_run(cls, run: RunShape, /, **arguments: Any) -> "AbstractBarrier":
+    def of_run(cls, run: RunShape, /, *given: Any, **arguments: Any) -> "AbstractBarrier":
         """The barrier of `name:argument=number,...`; the arguments that a subclass names here are those that the text may give.
 
         Args:
             run: the run it is for.
+            *given: for a subclass that names its arguments: the text form gives them by name.
             **arguments: those of the class; what is left out is what suits the run.
 
         Returns:
             The barrier.
         """
         del run
-        return cls(**arguments)
+        return cls(*given, **arguments)
 
     def arguments(self) -> dict[str, Any]:
         """What a file keeps: the arguments that make this barrier again, as JSON can hold them, or barriers.

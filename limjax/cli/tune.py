@@ -1,7 +1,7 @@
 """`limjax tune`."""
 
 import json as json_text
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import jax
 import numpy as np
@@ -131,10 +131,12 @@ def _start(task: Task, steps: int, barrier: str | None, per_layer: bool) -> str 
     return SplineBarrier(np.tile(np.linspace(9.0, 16.0, 12), (count, 1)), steps)
 
 
-def _max_loss(text: str | None) -> float | str | None:
+def _max_loss(text: str | None) -> float | Literal["plain"] | None:
     """A number, or the word plain."""
-    if text is None or text == "plain":
-        return text
+    if text is None:
+        return None
+    if text == "plain":
+        return "plain"
     try:
         return float(text)
     except ValueError:

@@ -153,7 +153,7 @@ def prepare(
             f'devices, for example mesh="data={jax.device_count()}".'
         )
     wrapped = learning_in_memory(
-        inner, cell, barrier, hops=settings.hops, key=keys.hops, granularity=granularity, compare=others
+        inner, cell, barrier, hops=hops_of(settings.hops), key=keys.hops, granularity=granularity, compare=others
     )
     return Run(
         settings=settings,

@@ -19,7 +19,6 @@ from limjax.barriers.base import AbstractBarrier
 from limjax.barriers.files import barrier_from_json, barrier_to_json
 from limjax.barriers.static import StaticBarrier
 from limjax.files import read_json, reason, write_json
-from limjax.numerics.checks import is_whole
 from limjax.physics.abstract_cell import AbstractCell
 from limjax.tasks import Task, get_task
 from limjax.tuning.descent import TuneCode
@@ -223,7 +222,7 @@ def pareto_front(
         "points": settings,
         "outer_steps": outer_steps,
         "outer_rate": outer_rate,
-        "seeds": int(seeds) if is_whole(seeds) else [int(seed) for seed in seeds],
+        "seeds": np.asarray(seeds).tolist(),
         "held_out": held_out,
         "validation": validation,
         "tune_learning_rate": tune_learning_rate,
