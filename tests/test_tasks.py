@@ -1,6 +1,7 @@
 """The built-in tasks: shapes, splits, gradients, causality, determinism, errors."""
 
 import dataclasses
+import pathlib
 import subprocess
 import sys
 import urllib.error
@@ -24,6 +25,8 @@ from limjax.tasks import (
 )
 from limjax.tasks import char_transformer as char_transformer_function
 from limjax.tasks.char_transformer import VOCABULARY, apply_transformer, init_transformer
+from limjax.tasks.data import shipped
+from limjax.training.loop import batch_at
 
 LOCAL = ("digits-mlp", "digits-cnn", "char-transformer", "diabetes-regression", "quadratic")
 COUNTS = {
@@ -65,6 +68,11 @@ def unchecked(right, changes):
     wrong.__post_init__()
 
 
+def sample(task, key, size):
+    """A batch as training draws it."""
+    return batch_at(jax.tree.map(jnp.asarray, task.train), 0, key, size)
+
+
 def fake_openml(monkeypatch, function):
     import sklearn.datasets
 
@@ -79,7 +87,7 @@ def test_parameters_loss_and_gradient(tasks, name):
     leaves = jax.tree.leaves(params)
     assert all(isinstance(leaf, jax.Array) and leaf.dtype == jnp.float32 for leaf in leaves)
     assert sum(leaf.size for leaf in leaves) == COUNTS[name]
-    batch = task.sample(jax.random.key(1), min(8, task.train_size))
+    batch = sample(task, jax.random.key(1), min(8, task.train_size))
     if name == "char-transformer":
         # Compiling this one takes long: its values and gradients are checked on a smaller one below.
         assert jax.eval_shape(task.loss, params, batch) == jax.ShapeDtypeStruct((), jnp.float32)
@@ -156,7 +164,7 @@ def test_a_short_training_lowers_the_loss(tasks, name):
     def train(params, data_key):
         def step(carry, key):
             params, state = carry
-            loss, gradient = jax.value_and_grad(task.loss)(params, task.sample(key, batch_size))
+            loss, gradient = jax.value_and_grad(task.loss)(params, sample(task, key, batch_size))
             updates, state = optimizer.update(gradient, state, params)
             return (jax.tree.map(jnp.add, params, updates), state), loss
 
@@ -170,7 +178,7 @@ def test_a_short_training_lowers_the_loss(tasks, name):
 @pytest.mark.optax
 def test_a_transformer_step_lowers_its_loss():
     task = char_transformer(width=16, layers=1, heads=2, context=16)
-    params, batch = task.init(jax.random.key(0)), task.sample(jax.random.key(1), 32)
+    params, batch = task.init(jax.random.key(0)), sample(task, jax.random.key(1), 32)
     value_and_gradient = jax.jit(jax.value_and_grad(task.loss))
     start, gradient = value_and_gradient(params, batch)
     # Untrained logits are near zero, so the loss is near that of a uniform guess.
@@ -222,25 +230,38 @@ def test_quadratic_contracts_by_the_rate(rate):
     np.testing.assert_allclose(moved / params["w"], 1 - rate * eta, rtol=1e-6)
     defaults = task.defaults
     np.testing.assert_allclose(rate * defaults.learning_rate / lsb**2 * defaults.steps, 4.0, rtol=1e-12)
-    assert task.train is None and task.sample(jax.random.key(0), 1) is None
+    assert task.train is None and sample(task, jax.random.key(0), 1) is None
 
 
-def test_sample_draws_examples_with_replacement_and_by_key():
+def test_batches_are_drawn_with_replacement_and_by_key():
     task = line()
-    batch = task.sample(jax.random.key(0), 32)
+    batch = sample(task, jax.random.key(0), 32)
     np.testing.assert_array_equal(batch["y"], 2 * batch["x"])
     assert set(np.asarray(batch["x"])) <= set(task.train["x"])
     # 32 draws of 32 without a repetition have probability 32!/32^32 = 2e-13.
     assert len(set(np.asarray(batch["x"]))) < 32
-    again = task.sample(jax.random.key(0), 32)
+    again = sample(task, jax.random.key(0), 32)
     np.testing.assert_array_equal(batch["x"], again["x"])
-    assert not np.array_equal(batch["x"], task.sample(jax.random.key(1), 32)["x"])
+    assert not np.array_equal(batch["x"], sample(task, jax.random.key(1), 32)["x"])
 
 
-def test_sample_may_be_called_first_under_jit():
-    task = line()
-    inside = jax.jit(lambda key: task.sample(key, 4))(jax.random.key(0))
-    np.testing.assert_array_equal(inside["x"], task.sample(jax.random.key(0), 4)["x"])
+def test_data_are_those_that_their_maker_makes(tmp_path):
+    """From scikit-learn's copies, by the script that made the files of the package."""
+    example = pathlib.Path(__file__).parents[1] / "examples" / "make_data.py"
+    subprocess.run([sys.executable, example, "--out", tmp_path], check=True, timeout=120, capture_output=True)
+    for name in ("digits", "diabetes"):
+        made = np.load(tmp_path / f"{name}.npz")
+        train, test = shipped(name)
+        kept = {f"train_{k}": v for k, v in train.items()} | {f"test_{k}": v for k, v in test.items()}
+        assert set(made) == set(kept)
+        for key, value in kept.items():
+            np.testing.assert_array_equal(made[key], value)
+
+
+def test_mnist_without_scikit_learn_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    with pytest.raises(ValueError, match=r'pip install "limjax\[mnist\]"'):
+        mnist_cnn()
 
 
 def test_mnist_offline_is_one_clear_error(monkeypatch):
@@ -272,7 +293,7 @@ def test_mnist_online_is_scaled_and_split(monkeypatch):
     np.testing.assert_allclose(task.test["image"].reshape(10, -1), pixels[60:] / 255, rtol=1e-6)
     np.testing.assert_array_equal(task.test["label"], np.arange(10))
     params = task.init(jax.random.key(0))
-    batch = task.sample(jax.random.key(1), 8)
+    batch = sample(task, jax.random.key(1), 8)
     assert jnp.isfinite(task.loss(params, batch)) and 0 <= task.accuracy(params, batch) <= 1
 
 
@@ -317,7 +338,7 @@ def test_wrong_batch_sizes_are_refused():
     with pytest.raises(
         ValueError, match="batch_size 33 is larger than the 32 training examples of line; use 32 or fewer"
     ):
-        line().sample(jax.random.key(0), 33)
+        line().check_batch_size(33)
     with pytest.raises(ValueError, match="at least 1, got 0"):
         line().check_batch_size(0)
     line().check_batch_size(32)
@@ -351,7 +372,7 @@ def test_registry_names_what_it_knows():
 def test_float32_is_kept_with_x64(make, x64):
     task = make()
     params = task.init(jax.random.key(0))
-    assert jax.eval_shape(task.loss, params, task.sample(jax.random.key(1), 4)).dtype == jnp.float32
+    assert jax.eval_shape(task.loss, params, sample(task, jax.random.key(1), 4)).dtype == jnp.float32
 
 
 def test_import_leaves_scikit_learn_alone():

@@ -1,4 +1,4 @@
-"""scikit-learn's handwritten digits: 1,797 images of 8 by 8 pixels."""
+"""Handwritten digits: 1,797 images of 8 by 8 pixels."""
 
 import functools
 
@@ -6,21 +6,19 @@ import numpy as np
 
 from limjax.numerics.checks import whole_number
 from limjax.tasks import networks
+from limjax.tasks.data import shipped
 from limjax.tasks.task import Task, TaskDefaults
 
 
 @functools.cache
 def _digits() -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """A fixed stratified split, 80 % to train and 20 % to test; pixels from 0 to 1."""
-    from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
+    train, test = shipped("digits")
 
-    images, labels = load_digits(return_X_y=True)
-    split = train_test_split(
-        (images / 16).astype(np.float32), labels.astype(np.int32), test_size=0.2, random_state=0, stratify=labels
-    )
-    arrays = [np.asarray(part) for part in split]
-    return {"image": arrays[0], "label": arrays[2]}, {"image": arrays[1], "label": arrays[3]}
+    def scaled(part):
+        return {"image": (part["image"] / 16).astype(np.float32), "label": part["label"].astype(np.int32)}
+
+    return scaled(train), scaled(test)
 
 
 def digits_mlp(width: int = 64, depth: int = 2) -> Task:

@@ -15,10 +15,14 @@ def mnist_cnn() -> Task:
         The task; its loss is the mean cross entropy [nats].
 
     Raises:
-        ValueError: if the data are neither on this machine nor to be fetched.
+        ValueError: if scikit-learn is missing, or the data are neither on this machine nor to be fetched.
     """
-    from sklearn.datasets import fetch_openml
-
+    try:
+        from sklearn.datasets import fetch_openml
+    except ImportError:
+        raise ValueError(
+            'mnist-cnn needs scikit-learn, which fetches MNIST: pip install "limjax[mnist]", or use digits-cnn, which needs neither.'
+        ) from None
     try:
         # No retries: each would print a warning before the one message below.
         images, labels = fetch_openml(

@@ -1,8 +1,7 @@
-"""scikit-learn's diabetes data: one number from ten."""
-
-import numpy as np
+"""The diabetes data: one number from ten."""
 
 from limjax.tasks import networks
+from limjax.tasks.data import shipped
 from limjax.tasks.task import Task, TaskDefaults
 
 
@@ -14,16 +13,7 @@ def diabetes_regression() -> Task:
     Returns:
         The task; its loss is half the mean squared error in units of the target's variance.
     """
-    from sklearn.datasets import load_diabetes
-    from sklearn.model_selection import train_test_split
-
-    inputs, target = load_diabetes(return_X_y=True)
-    split = [np.asarray(part) for part in train_test_split(inputs, target, test_size=0.2, random_state=0)]
-    mean, deviation = split[0].mean(0), split[0].std(0)
-    center, scale = split[2].mean(), split[2].std()
-
-    def part(x, y):
-        return {"x": ((x - mean) / deviation).astype(np.float32), "y": ((y - center) / scale).astype(np.float32)}
+    train, test = shipped("diabetes")
 
     def loss(params, batch):
         error = networks.apply_mlp(params, batch["x"])[..., 0] - batch["y"]
@@ -33,7 +23,7 @@ def diabetes_regression() -> Task:
         name="diabetes-regression",
         init=lambda key: networks.init_mlp(key, (10, 32, 1)),
         loss=loss,
-        train=part(split[0], split[2]),
-        test=part(split[1], split[3]),
+        train=train,
+        test=test,
         defaults=TaskDefaults(steps=600, batch_size=64, learning_rate=1e-3, barrier="moment"),
     )

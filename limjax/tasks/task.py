@@ -1,7 +1,6 @@
 """What a task is: a network, its loss and its data."""
 
 import dataclasses
-import functools
 from collections.abc import Callable
 from typing import Any, Literal, get_args
 
@@ -156,37 +155,6 @@ class Task:
         """Number of training examples; 1 for a task without data."""
         return 1 if self.train is None else jax.tree.leaves(self.train)[0].shape[0]
 
-    def sample(self, key: Array, batch_size: int) -> PyTree | None:
-        """A training batch, drawn with replacement by a compiled gather.
-
-        The data move to the device at the first call. A long compiled loop should take them as an argument instead:
-        arrays that a compiled function closes over become constants of its program.
-
-        Args:
-            key: a `jax.random.key`.
-            batch_size: examples to draw.
-
-        Returns:
-            JAX arrays in the structure of `train`; None for a task without data.
-
-        Raises:
-            ValueError: if `batch_size` is not a whole number from 1 to the number of training examples.
-
-        Example:
-            >>> import jax, numpy as np
-            >>> task = Task("mean", lambda key: 0.0, lambda params, batch: params * batch.mean(), np.ones((100, 3)))
-            >>> task.sample(jax.random.key(0), 8).shape
-            (8, 3)
-        """
-        self.check_batch_size(batch_size)
-        return _gather(self._train_on_device, key, batch_size)
-
-    @functools.cached_property
-    def _train_on_device(self) -> PyTree | None:
-        # Kept across calls, so the first one must not leave tracers here when it happens under jit.
-        with jax.ensure_compile_time_eval():
-            return jax.tree.map(jnp.asarray, self.train)
-
     def check_batch_size(self, batch_size: int) -> None:
         """Refuses a batch larger than the training data.
 
@@ -202,14 +170,6 @@ class Task:
                 f"batch_size {batch_size} is larger than the {self.train_size} training examples of {self.name}; use "
                 f"{self.train_size} or fewer."
             )
-
-
-@functools.partial(jax.jit, static_argnames="batch_size")
-def _gather(data, key, batch_size):
-    if data is None:
-        return None
-    index = jax.random.randint(key, (batch_size,), 0, jax.tree.leaves(data)[0].shape[0])
-    return jax.tree.map(lambda x: x[index], data)
 
 
 def log_rate_factor(factor: Any) -> Float[Array, "knots"] | None:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +21,25 @@ from limjax.training.prepare import Run
 EVALUATION_BATCH = 256
 """Examples that a row of the history is measured on, and that are evaluated at a time."""
 _TRAIN_LOSS_EXAMPLES = 4096
+
+
+def batch_at(data: PyTree | None, step: Any, key: Array, batch_size: int) -> PyTree | None:
+    """The batch of one step, drawn with replacement.
+
+    Args:
+        data: training data, arrays with a leading axis of examples, or None.
+        step: number of the step.
+        key: key of the run's batches.
+        batch_size: examples to draw.
+
+    Returns:
+        Arrays in the structure of the data; None without data.
+    """
+    if data is None:
+        return None
+    size = jax.tree.leaves(data)[0].shape[0]
+    index = jax.random.randint(jax.random.fold_in(key, step), (batch_size,), 0, size)
+    return jax.tree.map(lambda x: x[index], data)
 
 
 def training_step(
@@ -45,16 +65,9 @@ def training_step(
 
     differentiated = jax.value_and_grad(task.loss) if value_and_grad is None else value_and_grad
 
-    def batch_at(data, step, key):
-        if data is None:
-            return None
-        size = jax.tree.leaves(data)[0].shape[0]
-        index = jax.random.randint(jax.random.fold_in(key, step), (batch_size,), 0, size)
-        return jax.tree.map(lambda x: x[index], data)
-
     def one_step(carry, data, key):
         params, state = carry
-        batch = batch_at(data, get_ledger(state).steps, key)
+        batch = batch_at(data, get_ledger(state).steps, key, batch_size)
         weights = params if levels_of is None else to_weights(params, *levels_of)
         loss, gradient = differentiated(weights, batch)
         updates, state = optimizer.update(gradient, state, weights, value=loss)
