@@ -5,6 +5,7 @@ import importlib
 import inspect
 import pathlib
 import pkgutil
+import re
 import subprocess
 import sys
 
@@ -102,3 +103,11 @@ def test_barriers_are_abstract_or_final():
 def test_public_names_exist_and_have_docstrings():
     for name in limjax.__all__:
         assert getattr(limjax, name).__doc__, name
+
+
+def test_the_page_about_the_house_names_what_is_there():
+    root = PACKAGE.parent
+    text = (root / "docs" / "architecture.md").read_text(encoding="utf-8")
+    named = [name for name in re.findall(r"`([\w./]+)`", text) if name.endswith(".py") or name.endswith("/")]
+    assert len(named) > 12
+    assert [name for name in named if not ((root / name).exists() or list(PACKAGE.rglob(name)))] == []
