@@ -108,6 +108,6 @@ def test_public_names_exist_and_have_docstrings():
 def test_the_page_about_the_house_names_what_is_there():
     root = PACKAGE.parent
     text = (root / "docs" / "architecture.md").read_text(encoding="utf-8")
-    named = [name for name in re.findall(r"`([\w./]+)`", text) if name.endswith(".py") or name.endswith("/")]
+    named = [name for name in re.findall(r"`([\w./]+)`", text) if name.endswith((".py", "/"))]
     assert len(named) > 12
     assert [name for name in named if not ((root / name).exists() or list(PACKAGE.rglob(name)))] == []
