@@ -20,7 +20,7 @@ CELL = limjax.ArrheniusCell(lsb=2**-6, bits=8)
 @pytest.mark.parametrize("storage, bits", [("int8", 8), ("int16", 12)])
 def test_training_on_levels_is_training_on_floats(storage, bits):
     cell = limjax.ArrheniusCell(lsb=2**-6 if bits == 8 else 2**-9, bits=bits)
-    options = dict(cell=cell, steps=60, barrier="lyapunov:start=12", hops="exact")
+    options = dict(cell=cell, steps=60, barrier="lyapunov:start=12", hops="exact", compare=())
     floats = limjax.train("digits-mlp", **options)
     levels = limjax.train("digits-mlp", storage=storage, **options)
     assert limjax.total(floats.ledger, "path") > 1e3
@@ -89,7 +89,7 @@ def test_an_update_that_is_not_finite_ends_the_run_as_it_does_with_floats():
         loss=lambda params, batch: jnp.sum(jnp.sqrt(jnp.square(params["w"] - 1))),
     )
     results = [
-        limjax.train(task, cell=limjax.ArrheniusCell(lsb=2**-3, bits=8), hops="exact", steps=20, storage=storage)
+        limjax.train(task, cell=limjax.ArrheniusCell(lsb=2**-3, bits=8), hops="exact", steps=20, storage=storage, compare=())
         for storage in (None, "int8")
     ]
     assert [r.result for r in results] == [limjax.Result.nonfinite] * 2
@@ -100,7 +100,7 @@ def test_an_update_that_is_not_finite_ends_the_run_as_it_does_with_floats():
 def test_half_precision_weights_are_stored_as_levels():
     base = limjax.tasks.digits_mlp(width=8, depth=1)
     task = dataclasses.replace(base, init=lambda key: jax.tree.map(lambda p: p.astype(jnp.bfloat16), base.init(key)))
-    options = dict(cell=limjax.ArrheniusCell(lsb=2**-5, bits=8), hops="exact", steps=20, barrier="static:height=14")
+    options = dict(cell=limjax.ArrheniusCell(lsb=2**-5, bits=8), hops="exact", steps=20, barrier="static:height=14", compare=())
     floats, levels = (limjax.train(task, storage=storage, **options) for storage in (None, "int8"))
     for a, b in zip(jax.tree.leaves(floats.params), jax.tree.leaves(levels.params)):
         assert a.dtype == b.dtype == jnp.bfloat16

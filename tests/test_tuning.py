@@ -218,7 +218,7 @@ def test_a_tuned_learning_rate_can_be_trained_with(problem):
     design = eqx.tree_at(lambda d: d.log_rate, design, knots)
     expected = evaluate(problem, design, [3], hops="gaussian")
     settings = dict(hops="gaussian", steps=problem.steps, batch_size=problem.batch_size, seed=3, cell=problem.cell)
-    settings |= dict(learning_rate=problem.learning_rate, barrier=design.barrier)
+    settings |= dict(learning_rate=problem.learning_rate, barrier=design.barrier, compare=())
     runs = [limjax.train(problem.task, **settings, learning_rate_factor=f) for f in (np.exp(knots).tolist(), None)]
     assert runs[0].summary["heat_kt_per_parameter"] == pytest.approx(expected.heat_kt[0], rel=1e-4)
     assert runs[1].summary["heat_kt_per_parameter"] != pytest.approx(expected.heat_kt[0], rel=0.05)

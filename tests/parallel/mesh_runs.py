@@ -37,7 +37,7 @@ task = limjax.Task("wide", init, loss, digits.train, digits.test)
 def run(shape, **options):
     one = Mesh(np.asarray(jax.devices()[:1]).reshape(1, 1), parallel.AXES)
     mesh = one if shape is None else parallel.make_mesh(shape)
-    options = {"hops": "exact", "barrier": "lyapunov:start=11", **options}
+    options = {"hops": "exact", "barrier": "lyapunov:start=11", "compare": (), **options}
     return limjax.train(task, steps=8, batch_size=64, mesh=mesh, microbatches=8, **options)
 
 
