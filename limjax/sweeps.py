@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from limjax import parallel
 from limjax.barriers.base import AbstractBarrier
-from limjax.hops import HopsName, hops_of
+from limjax.hops import AbstractHops, HopsName, hops_of
 from limjax.ledger import get_ledger
 from limjax.numerics.checks import WholeNumber, is_whole, positive_number
 from limjax.optimizer import learning_in_memory
@@ -57,7 +57,7 @@ def sweep(
     settings: Sequence[Setting],
     *,
     seeds: WholeNumber | Sequence[int] = 4,
-    hops: HopsName = "exact",
+    hops: HopsName | AbstractHops = "exact",
     steps: WholeNumber | None = None,
     batch_size: WholeNumber | None = None,
     at_once: int = 64,
@@ -73,7 +73,7 @@ def sweep(
         task: a `Task`, or the name of one.
         settings: the points of the sweep.
         seeds: seeds of initialisation, batches and hops, or how many.
-        hops: "mean", "gaussian" or "exact".
+        hops: "mean", "gaussian", "exact" or an object of `limjax.hops`.
         steps: training steps; None takes the task's.
         batch_size: examples per step; None takes the task's.
         at_once: runs in one loop; the memory of all of them is needed at a time. They are spread over as many of this
@@ -100,7 +100,7 @@ def sweep(
             f"A sweep needs settings, seeds and at least one run at once; got {len(settings)} settings, {numbers.size} seeds, "
             f"at_once={at_once}."
         )
-    run_settings = RunSettings.of(task, hops=hops, steps=steps, batch_size=batch_size)
+    run_settings = RunSettings.of(task, steps=steps, batch_size=batch_size)
     groups: dict[Any, list[int]] = {}
     points = [_point(task, setting) for setting in settings]
     for i, point in enumerate(points):
@@ -112,7 +112,7 @@ def sweep(
     train = jax.tree.map(jnp.asarray, task.train)
     test = jax.tree.map(jnp.asarray, task.test)
     for members in groups.values():
-        run = _compiled(task, run_settings)
+        run = _compiled(task, run_settings, hops_of(hops))
         pairs = [(i, j) for i in members for j in range(numbers.size)]
         for begin in range(0, len(pairs), at_once):
             chunk = pairs[begin : begin + at_once]
@@ -133,17 +133,15 @@ def _point(task: Task, setting: Setting) -> tuple[AbstractBarrier, AbstractCell,
     return setting.barrier, cell, jnp.asarray(positive_number(rate, "learning_rate"), jnp.result_type(float))
 
 
-def _compiled(task: Task, settings: RunSettings):
+def _compiled(task: Task, settings: RunSettings, hops: AbstractHops):
     """All runs of one structure, as one compiled function of (points, seeds, training data, test data)."""
 
     def one(point, seed, train, test):
         barrier, cell, rate = point
         keys = RunKeys.of(seed)
         inner = task.defaults.make_optimizer(task.defaults.make_schedule(rate, settings.steps))
-        opt = learning_in_memory(
-            inner, cell, barrier, hops=hops_of(settings.hops), key=keys.hops, granularity="leaf", compare=()
-        )
-        params = starting_params(task, cell, settings.hops, keys.start)
+        opt = learning_in_memory(inner, cell, barrier, hops=hops, key=keys.hops, granularity="leaf", compare=())
+        params = starting_params(task, cell, hops, keys.start)
         step = training_step(task, opt, settings.batch_size)
         carry = params, opt.init(params)
         params, state = jax.lax.fori_loop(0, settings.steps, lambda _, c: step(c, train, keys.data)[0], carry)

@@ -1,10 +1,10 @@
 """Strict test set-up: dtype and rank promotion are errors, warnings are errors, reference values load once."""
 
+import collections
 import json
 import os
 import pathlib
 import platform
-import tempfile
 
 # Before any import of jax: no pre-allocation on machines with a GPU, and eight host devices so that
 # sharding is tested everywhere.
@@ -38,22 +38,28 @@ LONG = (
 
 
 def pytest_configure(config):
-    """Programs that were compiled are kept, for the other tests and processes of this run and for the next: half of its time.
+    """Programs that were compiled are kept for the next run, which takes half the time; `pytest --cache-clear` forgets them.
 
-    The folder is named by all that decides what a program becomes; `pytest --cache-clear` empties it.
+    The folder is named by what decides how a program is compiled, and each worker has its own: JAX does not write them in one piece.
+    For the same reason the programs that tests start, and kill, have none.
     """
-    name = f"jax-{jax.__version__}-{jaxlib.__version__}-{platform.machine()}"
-    folder = config.cache.mkdir(name) if hasattr(config, "cache") else pathlib.Path(tempfile.gettempdir()) / name
-    # In the environment, so that programs that tests start have it too.
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder))
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
-    jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
+    name = f"jax-{jax.__version__}-{jaxlib.__version__}-{platform.machine()}-{worker}"
+    if hasattr(config, "cache"):
+        jax.config.update("jax_compilation_cache_dir", str(config.cache.mkdir(name)))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
+    seen = collections.Counter()
+    for item in items:
+        family = item.get_closest_marker("representatives")
+        if family is not None:
+            seen[item.path, item.originalname] += 1
+            if seen[item.path, item.originalname] > family.args[0]:
+                item.add_marker(pytest.mark.slow)
     order = {name: k for k, name in enumerate(LONG)}
     items.sort(
         key=lambda item: min((k for name, k in order.items() if item.path.name.startswith(name)), default=len(LONG))

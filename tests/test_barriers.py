@@ -505,6 +505,7 @@ def differentiable_barriers():
     }
 
 
+@pytest.mark.representatives(4)
 @pytest.mark.parametrize("name", [
     "static", "scheduled", "lyapunov", "lyapunov-start", "moment", "moment-leaf", "rate-matched", "rate-matched-leaf", "fisher", "fisher-jump", "fowler-nordheim",
     "spline", "spline-rows", "learned", "learned-on-law",
@@ -601,6 +602,7 @@ def test_wrong_numbers_are_named(make, said):
         ("lyapunov", lambda b: b.start is None),
         ("moment:scale=0.5,floor=0.1", lambda b: b.scope == "parameter" and float(b.scale) == 0.5),
         ("moment:granularity=leaf", lambda b: b.scope == "leaf" and float(b.scale) == 1.0),
+        ("rate-matched", lambda b: b.scope == "leaf" and float(b.ratio) == 2.0),
         ("rate-matched:ratio=3,granularity=parameter", lambda b: b.scope == "parameter" and float(b.ratio) == 3.0),
         ("fisher:price=1e5", lambda b: float(b.price) == 1e5),
         ("fowler-nordheim:start=7,time_constant=0.5", lambda b: float(b.time_constant) == 0.5),

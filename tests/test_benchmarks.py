@@ -29,6 +29,7 @@ def test_memory_is_what_the_design_says():
         assert row["kernels"] >= 1
 
 
+@pytest.mark.representatives(1)
 @pytest.mark.parametrize("mode", ["ledger, compensated", "exact"])
 @pytest.mark.parametrize("steps", [1500, pytest.param(100_000, marks=pytest.mark.slow)])
 def test_steps_leave_nothing_behind(mode, steps):
@@ -52,6 +53,7 @@ def test_expected_bytes_of_the_cheapest_ledger():
     assert expected_bytes("ledger of heat") == 12 + 4 + 4
 
 
+@pytest.mark.slow
 def test_times_are_measured():
     steps = measure_steps([1000, 2000], rounds=2, modes=("Adam", "exact"))
     assert [(r["parameters"], r["mode"]) for r in steps[:3]] == [
@@ -70,6 +72,7 @@ def test_training_steps_are_measured():
     assert training[0]["variant"] == "bare optimizer" and training[0]["ratio"] == 1
 
 
+@pytest.mark.slow
 def test_hops_of_a_step_are_those_of_its_barrier_and_request(monkeypatch):
     monkeypatch.setattr("limjax.benchmarks.steps._ACTIVITIES", ((12.0, 1.0), (30.0, 0.1)))
     rows = measure_activities(1000, rounds=1)

@@ -147,6 +147,7 @@ def test_exact_hops_have_the_cells_mean_and_variance(cell, drift, barrier):
     assert (moved == np.round(moved)).all()
 
 
+@pytest.mark.representatives(3)
 @pytest.mark.optax
 @pytest.mark.parametrize("hops", ["gaussian", "exact"])
 def test_ledger_hops_and_comparison_agree(cell, hops):
@@ -202,6 +203,7 @@ def test_event_driven_writes_come_in_time_both_ways(cell, up):
     assert float(jnp.abs(moved) / rate) == pytest.approx(0.98, abs=1e-4)
 
 
+@pytest.mark.representatives(1)
 def test_gates_open_where_they_cost_least(cell):
     """The write barrier that the comparisons take for a request, against a search."""
     noisy = NoisyEventWrite(30.0)

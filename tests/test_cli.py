@@ -70,8 +70,8 @@ def test_json_is_all_that_stdout_holds(capsys, tmp_path):
     [
         (["--task", "digit-mlp"], "Unknown task 'digit-mlp'"),
         (["--barrier", "lyapunow"], "Unknown barrier 'lyapunow'"),
-        (["--temperature", "-3"], "temperature must be a positive number, got -3"),
-        (["--lsb", "0"], "lsb must be a positive number, got 0"),
+        (["--temperature", "-3"], "temperature must be a finite number above 0, got -3.0"),
+        (["--lsb", "0"], "lsb must be a finite number above 0, got 0.0"),
         (["--barrier", "static:height=-1"], "got -1.0"),
         (["--barrier", "static:height=nan"], "got nan"),
         (["--batch-size", "5000"], "batch_size 5000 is larger"),
@@ -93,6 +93,8 @@ def test_a_folder_with_another_run_is_left_alone(capsys, finished):
     assert code == 2 and "holds another run; nothing was overwritten" in err
     code, _, err = run(capsys, "train", "--resume", "--out", finished, "--seed", "5")
     assert code == 2 and "has seed = 0" in err
+    code, _, err = run(capsys, "train", "--resume", "--out", finished, "--barrier", "moment:scale=2")
+    assert code == 2 and "has barrier = 'moment', but 'moment:scale=2' was given" in err
     assert digest(finished) == before
 
 
@@ -147,6 +149,7 @@ def test_cell_version_devices(capsys):
     assert run(capsys, "train", "--frob")[0] == 2
 
 
+@pytest.mark.slow
 def test_control_c_saves_and_reports_and_resume_goes_on(tmp_path):
     folder = tmp_path / "run"
     # Long enough for the signal to arrive in time on a loaded machine.

@@ -111,6 +111,7 @@ def test_two_jobs_on_one_folder(capsys, tmp_path, monkeypatch, command, where, n
     assert not folder.exists()
 
 
+@pytest.mark.slow
 def test_a_folder_is_held_until_everything_is_written(capsys, tmp_path, monkeypatch):
     folder, saved = tmp_path / "out", saving.save_tune
 
@@ -148,6 +149,7 @@ def test_a_sweep_that_goes_on_is_held(capsys, tmp_path, monkeypatch):
 # A failure at the end
 
 
+@pytest.mark.slow
 def test_tune_prints_what_it_cannot_save(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr("limjax.tuning.saving.write_json", full)
     found = run(capsys, *TUNE, "--out", tmp_path / "out")
@@ -195,10 +197,12 @@ def test_pareto_keeps_its_points_and_goes_on(capsys, tmp_path, monkeypatch):
     assert json.loads(printed.split(": ", 1)[1])["points"] == json.loads((folder / "pareto.json").read_text())["points"]
     for other in (
         ["--outer-rate", "0.1"], ["--tune-learning-rate"], ["--barrier", "static:height=12"], ["--step-time", "1e-6"],
+        ["--barrier", "spline:start=9.5,knots=16"],
         ["--learning-rate", "0.5"], ["--mode", "budget"], ["--energy", "1e-3,1e-2"], ["--batch-size", "2"],
     ):  # fmt: skip
         err = one_line(run(capsys, *PARETO, *other, "--out", folder), 2)
-        assert "holds another sweep" in err and (other[0][2:].replace("-", "_") in err or other[0] == "--energy"), err
+        named = {"--energy": "points", "--barrier": "barrier"}.get(other[0], other[0][2:].replace("-", "_"))
+        assert "holds another sweep" in err and named in err, err
 
 
 def test_simulate_on_a_device_that_gets_full(tmp_path):
@@ -250,6 +254,7 @@ def test_bench_prints_what_it_cannot_save(capsys, tmp_path, monkeypatch):
 # Stdout that goes away
 
 
+@pytest.mark.representatives(1)
 @pytest.mark.parametrize(
     ("words", "files", "is_full"),
     [

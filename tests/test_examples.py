@@ -28,6 +28,7 @@ def test_quickstart():
     assert "kT per parameter" in out
 
 
+@pytest.mark.representatives(1)
 @pytest.mark.parametrize("name", ["own_training_loop.py", "own_model_flax.py"])
 def test_own_loops(name):
     out = run(name, "--steps", 20)
@@ -74,6 +75,7 @@ def test_own_barrier():
     assert len(re.search(r"tuned: (.*) kT; loss", out)[1].split(", ")) == 4
 
 
+@pytest.mark.slow
 def test_own_task():
     out = run("own_task.py", "--steps", 120)
     assert "Heat ledger after 120 steps" in out
@@ -199,6 +201,7 @@ def test_law_figure_puts_its_runs_on_the_law(tmp_path):
     assert (tmp_path / "docs/figures/law_energy_speed.png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_closed_forms_agree_with_exact_hops(tmp_path):
     run("closed_forms.py", "--parts", "step,retention", "--samples", 2**18, "--out", tmp_path)
     rows = json.loads((tmp_path / "benchmarks/results/closed_forms.json").read_text())["rows"]
@@ -212,6 +215,7 @@ def test_closed_forms_agree_with_exact_hops(tmp_path):
     assert "no bound of a ladder" in (tmp_path / "docs/results/closed_forms.md").read_text()
 
 
+@pytest.mark.slow
 def test_curvatures_agree_with_their_moments(tmp_path):
     run("curvatures.py", "--modes", 2, "--decades", 1, "--cells", 256, "--repetitions", 3, "--out", tmp_path)
     content = json.loads((tmp_path / "benchmarks/results/curvatures.json").read_text())
@@ -223,6 +227,7 @@ def test_curvatures_agree_with_their_moments(tmp_path):
     assert (tmp_path / "docs/figures/law_curvatures.png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_several_devices():
     out = run("several_devices.py", "--steps", 5)
     assert "one large array lies as PartitionSpec('model',)" in out.replace("P('model',)", "PartitionSpec('model',)")

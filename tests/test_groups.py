@@ -41,6 +41,7 @@ def test_the_optimizer_sees_all_parameters_and_mean_updates_are_its_own():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), wrapped, params)
 
 
+@pytest.mark.representatives(1)
 @pytest.mark.parametrize("hops", ["mean", "gaussian", "exact"])
 def test_each_layer_costs_what_it_costs_alone(hops):
     opt = limjax.learning_in_memory(optax.sgd(0.1), GROUPS, hops=hops, key=KEY)
@@ -250,6 +251,7 @@ def arrays_of(optimizer, params):
     return np.asarray(limjax.get_ledger(state).optimizer_heat.total)
 
 
+@pytest.mark.representatives(3)
 @pytest.mark.parametrize(
     ("optimizer", "params", "count"),
     [

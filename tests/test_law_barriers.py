@@ -43,6 +43,7 @@ def exact_run(barrier, seed, optimizer=None):
 
 
 # Finite steps cost 2 % here (u = 0.011), a loss averaged over 20 of them lags and costs some more.
+@pytest.mark.representatives(1)
 @pytest.mark.parametrize(
     ("barrier", "tolerance"),
     [

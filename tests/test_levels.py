@@ -16,6 +16,7 @@ from limjax.levels import apply_updates, to_levels, to_weights
 CELL = limjax.ArrheniusCell(lsb=2**-6, bits=8)
 
 
+@pytest.mark.representatives(1)
 @pytest.mark.optax
 @pytest.mark.parametrize("storage, bits", [("int8", 8), ("int16", 12)])
 def test_training_on_levels_is_training_on_floats(storage, bits):
@@ -89,18 +90,23 @@ def test_an_update_that_is_not_finite_ends_the_run_as_it_does_with_floats():
         loss=lambda params, batch: jnp.sum(jnp.sqrt(jnp.square(params["w"] - 1))),
     )
     results = [
-        limjax.train(task, cell=limjax.ArrheniusCell(lsb=2**-3, bits=8), hops="exact", steps=20, storage=storage, compare=())
+        limjax.train(
+            task, cell=limjax.ArrheniusCell(lsb=2**-3, bits=8), hops="exact", steps=20, storage=storage, compare=()
+        )
         for storage in (None, "int8")
     ]
     assert [r.result for r in results] == [limjax.Result.nonfinite] * 2
     assert all(np.isfinite(r.params["w"]).all() for r in results)
 
 
+@pytest.mark.slow
 @pytest.mark.optax
 def test_half_precision_weights_are_stored_as_levels():
     base = limjax.tasks.digits_mlp(width=8, depth=1)
     task = dataclasses.replace(base, init=lambda key: jax.tree.map(lambda p: p.astype(jnp.bfloat16), base.init(key)))
-    options = dict(cell=limjax.ArrheniusCell(lsb=2**-5, bits=8), hops="exact", steps=20, barrier="static:height=14", compare=())
+    options = dict(
+        cell=limjax.ArrheniusCell(lsb=2**-5, bits=8), hops="exact", steps=20, barrier="static:height=14", compare=()
+    )
     floats, levels = (limjax.train(task, storage=storage, **options) for storage in (None, "int8"))
     for a, b in zip(jax.tree.leaves(floats.params), jax.tree.leaves(levels.params)):
         assert a.dtype == b.dtype == jnp.bfloat16

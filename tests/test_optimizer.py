@@ -196,6 +196,7 @@ def wrapped(request):
     }
 
 
+@pytest.mark.representatives(5)
 def test_mean_mode_returns_the_optimizers_updates_bit_for_bit(wrapped):
     assert_same(wrapped["jitted"][0], wrapped["alone"][0])
     assert_same(wrapped["eager"][0], wrapped["eager_alone"][0])
@@ -265,6 +266,7 @@ def test_map_params_over_the_state(wrapped):
 # Inside wrappers.
 
 
+@pytest.mark.representatives(3)
 @pytest.mark.parametrize("name", OUTER)
 def test_inside_a_wrapper(name):
     opt = OUTER[name](lim(optax.sgd(0.1), compare=()))
@@ -315,6 +317,7 @@ def test_map_params_with_every_barrier(name):
 # What is not tracked per parameter is summed per leaf.
 
 
+@pytest.mark.representatives(1)
 @pytest.mark.parametrize("track", [("heat",), ("path", "saturated"), ()])
 def test_totals_do_not_depend_on_what_is_tracked(track):
     params = make_params()
@@ -367,6 +370,7 @@ def test_changing_a_number_in_the_state_does_not_recompile():
     assert heats[0] > heats[1] and heats[0] == heats[2] and heats[3] > heats[0]
 
 
+@pytest.mark.representatives(4)
 @pytest.mark.parametrize(
     ("name", "hops"), [*((name, "exact") for name in BARRIERS), ("fisher", "mean"), ("lyapunov", "gaussian")]
 )
@@ -478,6 +482,7 @@ def test_odd_structures(params):
 # Granularity and layout.
 
 
+@pytest.mark.representatives(3)
 @pytest.mark.parametrize("name", BARRIERS)
 def test_leaf_granularity_has_the_same_totals(name):
     options = dict(barrier=BARRIERS[name](), hops="gaussian", key=jax.random.key(3), compare=())
@@ -512,6 +517,7 @@ def test_per_parameter_entries_add_up_and_keep_their_place():
         limjax.leaf_totals(ledger, "realised_heat")
 
 
+@pytest.mark.representatives(1)
 @pytest.mark.parametrize("name", ["lyapunov", "fisher", "rate-matched-leaf"])
 def test_packed_and_unpacked_leaves_agree(name, monkeypatch):
     """Mean mode: the layout of memory is not part of the physics. (Hops draw other words in another layout.)"""

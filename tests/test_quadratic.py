@@ -209,6 +209,7 @@ def test_lyapunov_barrier_on_a_noiseless_loss_is_the_optimum():
     assert mean_path_heat(barrier) == pytest.approx(lyapunov_heat(C), rel=0.02)
 
 
+@pytest.mark.representatives(1)
 @pytest.mark.parametrize("name", CASES)
 def test_with_hop_noise(name):
     """Variance and heat of the simulation against the two moments, within 5.5 standard errors.

@@ -409,6 +409,7 @@ def test_a_checkpoint_that_cannot_be_written(tmp_path, monkeypatch):
     jax.tree.map(np.testing.assert_array_equal, again.params, ended.params)
 
 
+@pytest.mark.slow
 def test_a_limit_on_file_size(tmp_path):
     words = ["train", "--task", "digits-mlp", "--steps", "10", "--no-figures", "--out", tmp_path / "run"]
     command = ["sh", "-c", 'ulimit -f 60; exec "$@"', "sh", sys.executable, "-m", "limjax", *map(str, words)]
@@ -418,6 +419,7 @@ def test_a_limit_on_file_size(tmp_path):
     assert not [path for path in (tmp_path / "run").rglob("*") if "tmp" in path.name]
 
 
+@pytest.mark.representatives(1)
 @pytest.mark.parametrize("where", ["closed pipe", "full", "closed"])
 def test_stdout_that_cannot_be_written_to(tmp_path, where):
     folder = tmp_path / "run"
@@ -436,6 +438,7 @@ def test_stdout_that_cannot_be_written_to(tmp_path, where):
     assert done.returncode == (where != "closed")
 
 
+@pytest.mark.slow
 def test_a_backend_that_is_not_here_and_a_terminal_without_greek(tmp_path):
     environment = {**os.environ, "MPLBACKEND": "module://no_such.backend", "PYTHONIOENCODING": "ascii", "LC_ALL": "C"}
     words = ["train", "--task", "quadratic", "--steps", "6", "--out", tmp_path / "θ"]
@@ -494,6 +497,7 @@ def test_the_table_folds_names_and_never_numbers(width):
 # Signals
 
 
+@pytest.mark.representatives(1)
 @pytest.mark.parametrize("sent", ["SIGTERM", "SIGHUP", "SIGINT twice"])
 def test_a_signal_before_the_first_step_saves(tmp_path, sent):
     """Sent as soon as the folder is there: while the program compiles, long before a checkpoint would be due."""

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import signal
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import limjax
+from limjax.hops import AbstractHops
+from limjax.sweeps import Setting, sweep
 from limjax.tasks import get_task
-from limjax.training import RunSettings, prepare
+from limjax.training import RunSettings, execute, prepare
+from limjax.tuning import Problem
 
 pytestmark = pytest.mark.optax
 
@@ -49,9 +53,9 @@ def test_numbers_of_any_library():
         (dict(batch_size=True), "batch_size must be"),
         (dict(seed=-1), "from 0 to 2\\*\\*32 - 1, got -1"),
         (dict(learning_rate=float("nan")), "learning_rate must be a positive number, got nan"),
-        (dict(temperature="warm"), "temperature must be a positive number, got 'warm'"),
-        (dict(hops="many"), "hops must be"),
-        (dict(barrier=3), "barrier must be a text, got 3"),
+        (dict(temperature="warm"), "temperature must be a number, got 'warm'"),
+        (dict(hops=3), "hops must be the name of a kind of hops"),
+        (dict(barrier=3), "barrier must be the name of a barrier, .*, got 3"),
         (dict(learning_rate_factor=[1.0]), "at least two positive numbers"),
         (dict(learning_rate_factor=["a", "b"]), "learning_rate_factor must be"),
         (dict(microbatches=2), "microbatches needs a mesh"),
@@ -77,9 +81,9 @@ def test_every_field_is_compared():
     assert one.continued("here", {"mesh": "data=8"}).mesh == "data=8"
 
 
-def test_the_name_of_a_barrier_stands_for_its_numbers_and_a_cell_is_as_precise_as_it_is():
-    one = settings(barrier="lyapunov:start=9", step_time=1e-3)
-    assert one.continued("here", {"barrier": "lyapunov", "step_time": float(np.float32(1e-3))}) == one
+def test_a_cell_is_as_precise_as_it_is():
+    one = settings(step_time=1e-3)
+    assert one.continued("here", {"step_time": float(np.float32(1e-3))}) == one
     with pytest.raises(ValueError, match="has step_time"):
         one.continued("here", {"step_time": 1.001e-3})
 
@@ -106,3 +110,111 @@ def test_a_prepared_run_is_the_run_of_train():
     assert by_name.settled().settings.microbatches is None
     with pytest.raises(ValueError, match="batch_size 5000"):
         prepare(settings(batch_size=5000), get_task("digits-mlp"))
+
+
+# Runs that go on
+
+
+ALONE = dict(compare=(), steps=4, hops="exact")
+
+
+def saved_run(folder, **options):
+    result = limjax.train("quadratic", checkpoints=str(folder), **ALONE | options)
+    assert result.result is limjax.Result.completed
+
+
+@pytest.mark.parametrize(
+    ("first", "again"),
+    [
+        (dict(barrier="static:height=20"), dict(barrier="static:height=20.0")),
+        (dict(barrier="moment:scale=1"), dict(barrier="moment:scale=1,decay=0.95")),
+        (dict(barrier=limjax.StaticBarrier(14.0)), dict(barrier="static:height=14")),
+        (dict(cell=limjax.ArrheniusCell(bits=8)), dict(cell=limjax.ArrheniusCell(levels=(-128, 127)))),
+    ],
+)
+def test_the_same_run_in_other_words_goes_on(tmp_path, first, again):
+    saved_run(tmp_path, **first)
+    result = limjax.train("quadratic", checkpoints=str(tmp_path), resume=True, **ALONE | again)
+    assert result.summary["steps"] == 4
+
+
+@pytest.mark.parametrize(
+    ("again", "said"),
+    [
+        (dict(barrier="static:height=13"), "another barrier: .height is 14.0, but 13.0 was given"),
+        (dict(barrier="fowler-nordheim:start=14"), "has barrier = 'static', but 'fowler-nordheim' was given"),
+        (dict(cell=limjax.AsymmetricCell(0.5)), "another cell"),
+        (dict(cell=limjax.ArrheniusCell(bits=8)), "another cell"),
+        (dict(hops="gaussian"), "has hops = 'exact', but 'gaussian' was given"),
+    ],
+)
+def test_another_run_does_not(tmp_path, again, said):
+    saved_run(tmp_path, barrier=limjax.StaticBarrier(14.0))
+    options = dict(barrier=limjax.StaticBarrier(14.0)) | again
+    with pytest.raises(ValueError, match=said):
+        limjax.train("quadratic", checkpoints=str(tmp_path), resume=True, **ALONE | options)
+
+
+def test_a_folder_of_an_earlier_version_goes_on_twice(tmp_path, monkeypatch):
+    """Without `bits` and `microbatches` in its notes, and with their names of then."""
+    cell = limjax.ArrheniusCell(lsb=2.0**-8, bits=8)
+
+    def stop(row, left):
+        raise KeyboardInterrupt
+
+    options = ALONE | dict(steps=200, cell=cell, barrier="static:height=12", checkpoints=str(tmp_path))
+    limjax.train("quadratic", **options, on_progress=stop)
+    path = max(tmp_path.glob("*/notes/metadata"))
+    notes = json.loads(path.read_text())
+    old = notes["settings"]
+    old |= {"requested_steps": old.pop("steps")}
+    for name in ("bits", "microbatches"):
+        del old[name]
+    del notes["checksum"]
+    path.write_text(json.dumps(notes))
+    assert limjax.train("quadratic", **options, resume=True, on_progress=stop).result is limjax.Result.interrupted
+    assert limjax.train("quadratic", **options, resume=True).summary["steps"] == 200
+
+
+class Still(AbstractHops):
+    """Nothing moves."""
+
+    name = "still"
+
+    def draw(self, key, leaf, step, cell, drift, barrier, activity):
+        return 0 * drift
+
+
+def test_hops_of_ones_own():
+    result = limjax.train("quadratic", **ALONE | dict(hops=Still()))
+    assert result.summary["hops"] == "still" and result.summary["net_levels"] == 0.0 and result.summary["heat_kt"] > 0
+    outcome = sweep("quadratic", [Setting(limjax.StaticBarrier(12.0))], seeds=1, hops=Still(), steps=4)
+    assert outcome.heat_kt[0, 0] > 0
+
+
+def test_execute_notes_signals_and_prepare_takes_a_mesh(tmp_path, monkeypatch):
+    sent = []
+
+    def init(key):
+        if not sent and not isinstance(key, jax.core.Tracer):
+            sent.append(signal.raise_signal(signal.SIGINT))
+        return jnp.ones(4)
+
+    task = limjax.Task("bowl", init, lambda params, batch: jnp.sum(params**2))
+    run = prepare(RunSettings.of(task, steps=4), task, compare=())
+    assert not sent
+    assert execute(run, str(tmp_path)).result is limjax.Result.interrupted
+    assert (tmp_path / "0").is_dir()
+    mesh = jax.sharding.Mesh(np.array(jax.devices()[:1]).reshape(1, 1), ("data", "model"))
+    run = prepare(settings(steps=4), mesh=mesh, compare=())
+    assert execute(run).summary["mesh"] == {"data": 1, "model": 1} and run.settings.mesh == "data=1,model=1"
+
+
+def test_a_problem_is_differentiable_in_its_cell():
+    def heat(rate):
+        problem = Problem(get_task("quadratic"), limjax.ArrheniusCell(attempt_rate=rate), steps=4, validation=0.0)
+        return problem.run(problem.design(limjax.StaticBarrier(10.0)), jnp.arange(1), hops="mean").heat_kt[0]
+
+    slope, rate = jax.grad(heat)(1e9), 1e9
+    difference = (float(heat(1.02e9)) - float(heat(0.98e9))) / 0.04e9
+    assert slope * rate == pytest.approx(difference * rate, rel=1e-2) and slope < 0

@@ -116,6 +116,7 @@ def test_gradients_through_training_match_finite_differences(x64, name):
         assert float(exact) == pytest.approx(numeric, rel=1e-3, abs=1e-7)
 
 
+@pytest.mark.representatives(2)
 @pytest.mark.parametrize("name", ["learned per leaf", "fisher", "fowler-nordheim"])
 def test_every_barrier_has_a_finite_gradient(problem, name):
     design = problem.design(BARRIERS[name]())
@@ -310,12 +311,14 @@ def test_wrong_settings_of_a_rule_are_named(problem, settings, said):
         tune_rule([problem, problem], limjax.LearnedBarrier.from_theory(), **settings)
 
 
+@pytest.mark.slow
 def test_a_limit_that_cannot_be_kept_is_said(problem):
     result = tune(**FEW, problem=problem, max_loss=1e-4, outer_steps=3)
     assert result.result is TuneCode.infeasible and "nearest" in result.result.help
     assert result.nearest > 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "case",
     [

@@ -33,6 +33,7 @@ def ledger_of(state):
 TREE = {"a": jnp.ones((3, 2)), "none": None, "empty": jnp.zeros((0, 4)), "gain": jnp.ones(()), "z": {"w": jnp.ones(40)}}
 
 
+@pytest.mark.representatives(2)
 @pytest.mark.parametrize("granularity", ["leaf", "parameter"])
 @pytest.mark.parametrize(
     "barrier",
@@ -259,6 +260,7 @@ for barrier in (limjax.StaticBarrier(9.0), limjax.LyapunovBarrier(), limjax.Mome
 """
 
 
+@pytest.mark.slow
 def test_meshes_with_explicit_axes():
     """What `jax.make_mesh` gives by default in newer JAX: split arrays cannot be made flat, and stay split."""
     flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}

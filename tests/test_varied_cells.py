@@ -65,6 +65,7 @@ CASES = [(cell, "one for all") for cell in CELLS if cell != "alike"]
 CASES += [("alike", barrier) for barrier in BARRIERS if barrier != "one for all"] + [("attempt rates", "fisher")]
 
 
+@pytest.mark.representatives(4)
 @pytest.mark.parametrize(("cell", "barrier"), CASES)
 def test_an_array_of_cells_is_as_many_single_cells(cell, barrier):
     cells, policy = CELLS[cell], BARRIERS[barrier]

@@ -132,7 +132,7 @@ class AbstractBarrier(eqx.Module):
             return None
         name, per_kt = self.level
         value = getattr(self, name)
-        moved = value * jnp.exp(per_kt * kt) if self.tuned[name].log else value + per_kt * kt
+        moved = value * jnp.exp(per_kt * kt) if self.tuned.get(name, Tuned()).log else value + per_kt * kt
         return eqx.tree_at(lambda barrier: getattr(barrier, name), self, moved)
 
     def centred(self, sign: float) -> "AbstractBarrier":

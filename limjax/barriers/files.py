@@ -24,6 +24,7 @@ def barrier_to_json(barrier: AbstractBarrier) -> dict[str, Any]:
         ValueError: for a barrier that numbers cannot describe.
 
     Example:
+        >>> from limjax import StaticBarrier
         >>> barrier_to_json(StaticBarrier(20.0))["arguments"]
         {'height': 20.0}
     """

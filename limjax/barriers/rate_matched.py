@@ -10,6 +10,7 @@ from jaxtyping import Array, ArrayLike, Float, PyTree
 from limjax.barriers.base import (
     AbstractBarrier,
     BarrierInputs,
+    RunShape,
     Scope,
     Tuned,
     checked_granularity,
@@ -60,6 +61,18 @@ class RateMatchedBarrier(AbstractBarrier):
         )
         checked_granularity(granularity)
         self.granularity = granularity
+
+    @classmethod
+    def of_run(
+        cls,
+        run: RunShape,
+        /,
+        ratio: float = 2.0,
+        decay: float = 0.98,
+        granularity: Literal["parameter", "leaf"] = "leaf",
+    ) -> "RateMatchedBarrier":
+        """One barrier per array: the mean over it does not jump with every batch, and costs no memory."""
+        return cls(ratio, decay, granularity)
 
     @property
     def scope(self) -> Scope:

@@ -15,14 +15,14 @@ from limjax.barriers.specification import barrier_from_name
 from limjax.comparisons.base import AbstractComparison
 from limjax.comparisons.names import FAIR, STATIC, Comparable, named_comparisons
 from limjax.comparisons.noisy_event import NoisyEventWrite
-from limjax.hops import hops_of
+from limjax.hops import AbstractHops, hops_of
 from limjax.ledger import Granularity
 from limjax.levels import snap, to_levels
 from limjax.optimizer import learning_in_memory
 from limjax.physics.abstract_cell import AbstractCell
 from limjax.tasks import Task, get_task
 from limjax.tasks.task import log_rate_factor
-from limjax.training.settings import RunSettings
+from limjax.training.settings import RunSettings, mesh_text
 
 
 class RunKeys(NamedTuple):
@@ -44,10 +44,10 @@ class RunKeys(NamedTuple):
         return cls(*jax.random.split(jax.random.key(seed), 3))
 
 
-def starting_params(task: Task, cell: AbstractCell, hops: str, key: Array) -> PyTree:
+def starting_params(task: Task, cell: AbstractCell, hops: AbstractHops, key: Array) -> PyTree:
     """The parameters at the start: on the ladder, where hops will leave them there."""
     params = task.init(key)
-    return snap(params, cell) if hops_of(hops).is_noisy else params
+    return snap(params, cell) if hops.is_noisy else params
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +58,7 @@ class Run:
         settings: what it is, in numbers and words.
         task: the task.
         cell: the memory cell.
+        hops: how cells move.
         barrier: the barrier.
         inner: the optimizer that is wrapped.
         schedule: its learning rate, or None for an optimizer of the user's own.
@@ -71,6 +72,7 @@ class Run:
     settings: RunSettings
     task: Task
     cell: AbstractCell
+    hops: AbstractHops
     barrier: AbstractBarrier
     inner: optax.GradientTransformation
     schedule: Callable[[Any], Any] | None
@@ -82,7 +84,7 @@ class Run:
 
     def params(self) -> PyTree:
         """The parameters at the start."""
-        return starting_params(self.task, self.cell, self.settings.hops, self.keys.start)
+        return starting_params(self.task, self.cell, self.hops, self.keys.start)
 
     def settled(self, settings: RunSettings | None = None) -> "Run":
         """The run with these settings, or its own, and the number of micro-batches that its mesh asks for.
@@ -105,6 +107,7 @@ def prepare(
     *,
     cell: AbstractCell | None = None,
     barrier: AbstractBarrier | None = None,
+    hops: AbstractHops | None = None,
     optimizer: optax.GradientTransformation | None = None,
     compare: Sequence[Comparable] | Mapping[str, Comparable] | None = None,
     granularity: Granularity = "parameter",
@@ -117,6 +120,7 @@ def prepare(
         task: the task, or None for the one the settings name; and so on.
         cell: the memory cell.
         barrier: the barrier.
+        hops: how cells move.
         optimizer: the optimizer to wrap.
         compare: other memories, as in `limjax.train`.
         granularity: of the ledger.
@@ -145,6 +149,9 @@ def prepare(
     asked = compare.values() if isinstance(compare, Mapping) else compare
     others = named_comparisons(compare, cell, settings.steps)
     keys = RunKeys.of(settings.seed)
+    hops = hops_of(settings.hops) if hops is None else hops
+    if mesh is not None and settings.mesh is None:
+        settings = dataclasses.replace(settings, mesh=mesh_text(mesh.shape))
     if settings.mesh is not None and mesh is None:
         mesh = parallel.make_mesh(settings.mesh)
     elif mesh is None and jax.process_count() > 1:
@@ -153,12 +160,13 @@ def prepare(
             f'devices, for example mesh="data={jax.device_count()}".'
         )
     wrapped = learning_in_memory(
-        inner, cell, barrier, hops=hops_of(settings.hops), key=keys.hops, granularity=granularity, compare=others
+        inner, cell, barrier, hops=hops, key=keys.hops, granularity=granularity, compare=others
     )
     return Run(
         settings=settings,
         task=task,
         cell=cell,
+        hops=hops,
         barrier=barrier,
         inner=inner,
         schedule=schedule if optimizer is None else None,

@@ -1,6 +1,7 @@
 """Training a task on physical memory: the loop over calls, signals and checkpoints."""
 
 import contextlib
+import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,7 +15,7 @@ from jaxtyping import PyTree
 from limjax import fingerprints, parallel
 from limjax.barriers.base import AbstractBarrier
 from limjax.comparisons.names import Comparable
-from limjax.hops import HopsName
+from limjax.hops import AbstractHops, HopsName, hops_of
 from limjax.ledger import Granularity, get_ledger
 from limjax.levels import to_levels
 from limjax.numerics.checks import WholeNumber
@@ -34,7 +35,7 @@ from limjax.training.result import (
     summarised,
 )
 from limjax.training.same_run import TRACED, check_same_memory, checked_notes, program
-from limjax.training.settings import RunSettings, mesh_text
+from limjax.training.settings import RunSettings, barrier_name, mesh_text
 from limjax.versions import versions
 
 _HISTORY_ROWS = 50
@@ -47,7 +48,7 @@ def train(
     cell: AbstractCell | None = None,
     barrier: AbstractBarrier | str | None = None,
     optimizer: optax.GradientTransformation | None = None,
-    hops: HopsName = "exact",
+    hops: HopsName | AbstractHops = "exact",
     steps: WholeNumber | None = None,
     batch_size: WholeNumber | None = None,
     learning_rate: float | None = None,
@@ -73,7 +74,7 @@ def train(
         cell: the memory cell; None takes 1 GHz, 1 ms per step, 300 K and the task's lsb.
         barrier: a barrier, or its name with arguments (`"lyapunov:start=8"`); None takes the task's.
         optimizer: the optimizer to wrap; None takes Adam with the task's schedule.
-        hops: "mean", "gaussian" or "exact". With hop noise the weights start on the ladder.
+        hops: "mean", "gaussian", "exact" or an object of `limjax.hops`. With hop noise the weights start on the ladder.
         steps: number of steps; None takes the task's.
         batch_size: examples per step; None takes the task's.
         learning_rate: peak learning rate; None takes the task's.
@@ -114,15 +115,16 @@ def train(
     with parallel.interrupts_noted():
         task = get_task(task) if isinstance(task, str) else task
         cell = ArrheniusCell(lsb=task.defaults.lsb) if cell is None else cell
-        own = barrier if isinstance(barrier, AbstractBarrier) else None
+        barrier = task.defaults.barrier if barrier is None else barrier
+        kind = hops_of(hops)
         devices = (
             None if mesh is None else parallel.check_mesh(mesh) if isinstance(mesh, Mesh) else parallel.make_mesh(mesh)
         )
         settings = RunSettings.of(
             task,
             cell,
-            barrier=barrier if own is None else own.name,
-            hops=hops,
+            barrier=barrier_name(barrier),
+            hops=kind.name,
             steps=steps,
             batch_size=batch_size,
             learning_rate=learning_rate,
@@ -136,7 +138,8 @@ def train(
             settings,
             task,
             cell=cell,
-            barrier=own,
+            barrier=barrier if isinstance(barrier, AbstractBarrier) else None,
+            hops=kind,
             optimizer=optimizer,
             compare=compare,
             granularity=granularity,
@@ -164,7 +167,8 @@ def execute(
     Returns:
         The result.
     """
-    with _opened(checkpoints) as store:
+    parallel.devices_here()
+    with parallel.interrupts_noted(), _opened(checkpoints) as store:
         newest = store.latest() if store is not None and resume else None
         if store is None or newest is None:
             run, notes = run.settled(), {"history": [], "loss_sum": 0.0}
@@ -195,12 +199,14 @@ def _continued(run: Run, store: Any, newest: int) -> tuple[Run, dict[str, Any]]:
         saved = RunSettings.from_json(notes["settings"])
     except ValueError as error:
         raise store.unreadable(newest, f"'settings' in notes/metadata: {error}") from None
-    where = f"The run with checkpoints in {store.folder}"
-    known = RunSettings.names_in(notes["settings"])
-    given = {name: value for name, value in vars(run.settings).items() if name in known}
-    if run.settings.microbatches is None and run.mesh is not None:
-        del given["microbatches"]
-    run = run.settled(saved.continued(where, given))
+    settings = run.settings
+    if settings.microbatches is None and run.mesh is not None:
+        settings = dataclasses.replace(settings, microbatches=saved.microbatches)
+    # Of a barrier and a cell the checkpoint has the numbers themselves, and their kinds among the fingerprints.
+    given = vars(settings) | {"barrier": run.barrier.name}
+    known = RunSettings.names_in(notes["settings"]) - {"bits"}
+    saved.continued(f"The run with checkpoints in {store.folder}", {k: v for k, v in given.items() if k in known})
+    run = run.settled(settings)
     same_versions = notes.get("versions") == versions()
     fresh = {name: value for name, value in program(run).items() if same_versions or name not in TRACED}
     store.check_same_program(notes.get("fingerprints", {}), fresh, fingerprints.UNKNOWN)
@@ -314,7 +320,7 @@ class _Journey:
         notes = {
             "history": rows_to_json(self.history),
             "loss_sum": self._loss_sum,
-            "settings": self._run.settings.to_json(),
+            "settings": self._run.settings.to_json() | {"barrier": self._run.barrier.name},
             **{name: self._notes[name] for name in ("fingerprints", "versions")},
         }
         try:

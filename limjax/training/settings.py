@@ -6,14 +6,20 @@ from typing import Any
 
 import numpy as np
 
-from limjax.hops import hops_of
-from limjax.levels import to_levels
-from limjax.numerics.checks import INT32_MAX, positive_number, whole_number
+from limjax.barriers.base import AbstractBarrier
+from limjax.numerics.checks import INT32_MAX, is_real, positive_number, whole_number
 from limjax.physics.abstract_cell import AbstractCell
 from limjax.physics.cell import ArrheniusCell
 from limjax.tasks import Task
 from limjax.tasks.task import log_rate_factor
 
+_TEXTS = {
+    "task": "the name of a task",
+    "barrier": "the name of a barrier, perhaps with arguments: lyapunov:start=8",
+    "hops": "the name of a kind of hops, such as exact",
+    "mesh": "a text such as data=4,model=2",
+    "storage": "int8, int16 or int32",
+}
 _CELL = ("lsb", "attempt_rate", "step_time", "temperature")
 # What checkpoints of earlier versions call the steps.
 _EARLIER = {"requested_steps": "steps"}
@@ -93,6 +99,7 @@ class RunSettings:
         own = {
             name: getattr(task.defaults, name) for name in ("steps", "batch_size", "learning_rate", "lsb", "barrier")
         }
+        own["barrier"] = barrier_name(own["barrier"])
         own |= {"hops": "exact", "seed": 0, "attempt_rate": 1e9, "step_time": 1e-3, "temperature": 300.0}
         if cell is not None:
             own |= {name: _recorded(getattr(cell, name)) for name in _CELL}
@@ -138,10 +145,7 @@ class RunSettings:
 
     def cell(self) -> ArrheniusCell:
         """The memory cell with these numbers."""
-        cell = ArrheniusCell(**{name: getattr(self, name) for name in _CELL}, bits=self.bits)
-        if self.storage is not None:
-            to_levels((), cell, self.storage)
-        return cell
+        return ArrheniusCell(**{name: getattr(self, name) for name in _CELL}, bits=self.bits)
 
     def continued(self, where: str, given: Mapping[str, Any]) -> "RunSettings":
         """These settings for a run that goes on: only the mesh may be another one.
@@ -161,35 +165,35 @@ class RunSettings:
             if _same(name, saved, value):
                 continue
             why = " (gradients would be summed in another order)" if name in ("mesh", "microbatches") else ""
+            new = ' with mesh "data=1" and 8 microbatches' if name == "mesh" and saved is None else ""
             raise ValueError(
                 f"{where} has {name} = {saved!r}, but {value!r} was given{why}. A resumed run keeps its settings: leave that out "
-                "or give the same, or start a new run in another folder. Nothing was changed."
+                f"or give the same, or start a new run in another folder{new}. Nothing was changed."
             )
         return dataclasses.replace(self, mesh=given.get("mesh", self.mesh))
 
 
 def _checked(values: Mapping[str, Any]) -> dict[str, Any]:
     """The values as the types they are meant to be, or an error that names the one that is wrong."""
-    for name in ("task", "barrier", "mesh", "storage"):
+    for name, words in _TEXTS.items():
         value = values.get(name)
-        if not isinstance(value, str) and (value is not None or name in ("task", "barrier")):
-            raise ValueError(f"{name} must be a text, got {value!r}.")
+        if not isinstance(value, str) and (value is not None or name in ("task", "barrier", "hops")):
+            raise ValueError(f"{name} must be {words}, got {value!r}.")
     factor, bits, pieces = (values.get(name) for name in ("learning_rate_factor", "bits", "microbatches"))
     log_rate_factor(factor)
-    hops = hops_of(values["hops"]).name
+    hops = values["hops"]
     if values.get("storage") is not None and hops != "exact":
         raise ValueError(
-            f'storage="{values["storage"]}" keeps whole levels, which needs hops="exact"; got hops={hops!r}.'
+            f'storage="{values["storage"]}" keeps whole levels, which needs hops="exact" (--hops exact); got hops={hops!r}.'
         )
     if pieces is not None and values.get("mesh") is None:
-        raise ValueError('microbatches needs a mesh: pass mesh="data=1", or leave it out.')
+        raise ValueError('microbatches needs a mesh: pass mesh="data=1" (--mesh data=1), or leave it out.')
     return {
         **values,
         "steps": whole_number(values["steps"], "steps", 1, INT32_MAX),
         "batch_size": whole_number(values["batch_size"], "batch_size", 1, INT32_MAX),
         "learning_rate": positive_number(values["learning_rate"], "learning_rate"),
         "seed": whole_number(values["seed"], "seed", 0, 2**32 - 1, said="from 0 to 2**32 - 1"),
-        "hops": hops,
         "learning_rate_factor": None if factor is None else tuple(float(x) for x in factor),
         "bits": None if bits is None else whole_number(bits, "bits"),
         "microbatches": None if pieces is None else whole_number(pieces, "microbatches"),
@@ -198,7 +202,25 @@ def _checked(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _checked_number(value: Any, name: str) -> Any:
-    return value if isinstance(value, Mapping) else positive_number(value, name)
+    """A number of the cell, which checks its range itself."""
+    if isinstance(value, Mapping):
+        return value
+    if not is_real(value) or np.ndim(value):
+        raise ValueError(f"{name} must be a number, got {value!r}.")
+    return float(value)
+
+
+def barrier_name(barrier: Any) -> str:
+    """What the settings call a barrier: its text, or the name of an object.
+
+    Raises:
+        TypeError: for anything else.
+    """
+    if isinstance(barrier, AbstractBarrier):
+        return barrier.name
+    if not isinstance(barrier, str):
+        raise TypeError(f"barrier must be a barrier such as limjax.StaticBarrier(10.0), or its name; got {barrier!r}.")
+    return barrier
 
 
 def _recorded(value: Any) -> float | dict[str, Any]:
@@ -218,11 +240,7 @@ def mesh_text(shape: Mapping[str, int]) -> str:
 def _same(name: str, saved: Any, given: Any) -> bool:
     if name == "mesh":  # another mesh is another way to compute the same run, if gradients were summed in its order
         return (saved is None) == (given is None)
-    if name == "barrier" and not (":" in saved and ":" in given):
-        # The name of an object: its numbers are in the checkpoint, and compared there.
-        return saved.partition(":")[0] == given.partition(":")[0]
     if name in _CELL and isinstance(saved, float) and isinstance(given, float):
-        return bool(
-            np.float32(saved) == np.float32(given)
-        )  # one may be as it was typed, the other as the cell holds it
+        # One may be as it was typed, the other as the cell holds it.
+        return bool(np.float32(saved) == np.float32(given))
     return saved == (tuple(given) if isinstance(given, list) else given)

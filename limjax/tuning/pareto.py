@@ -1,7 +1,6 @@
 """Fronts of loss, energy and time: many tuned designs, and which of them no other beats."""
 
 import enum
-import json
 import math
 import os
 import pathlib
@@ -21,13 +20,17 @@ from limjax.barriers.static import StaticBarrier
 from limjax.files import read_json, reason, write_json
 from limjax.physics.abstract_cell import AbstractCell
 from limjax.tasks import Task, get_task
+from limjax.training import RunSettings, prepare
+from limjax.training.same_run import program
 from limjax.tuning.descent import TuneCode
 from limjax.tuning.held_out import Evaluation, HandMade, evaluate, evaluate_hand_made, held_out_seeds
 from limjax.tuning.objective import Weights
 from limjax.tuning.problem import Design, Problem
-from limjax.tuning.tune import tune
+from limjax.tuning.tune import starting_barrier, tune
 
 _NEW_SWEEP = "Put back the file as the sweep wrote it, or choose a new folder; nothing was changed."
+# Letters of a fingerprint.
+_FINGERPRINT = 24
 _POINT_AGAIN = "Delete that file to tune its point again; nothing was changed."
 
 
@@ -215,19 +218,16 @@ def pareto_front(
         learning_rate=learning_rate, validation=validation,
     )  # fmt: skip
     settings = [{"energy": e, "time": t} for t in (times or [0.0]) for e in energies]
-    identity = problem.settings.to_json() | {
-        "barrier": barrier.name if isinstance(barrier, AbstractBarrier) else barrier,
-        "objects": fingerprints.of_arrays([problem.cell, barrier, problem.task.train, problem.task.test]),
+    store = _Store(folder, {} if folder is None else _identity(problem, barrier) | {
         "mode": mode,
         "points": settings,
-        "outer_steps": outer_steps,
-        "outer_rate": outer_rate,
+        "outer_steps": int(outer_steps),
+        "outer_rate": float(outer_rate),
         "seeds": np.asarray(seeds).tolist(),
-        "held_out": held_out,
-        "validation": validation,
-        "tune_learning_rate": tune_learning_rate,
-    }
-    store = _Store(folder, json.loads(json.dumps(identity)))
+        "held_out": int(held_out),
+        "validation": float(validation),
+        "tune_learning_rate": bool(tune_learning_rate),
+    })  # fmt: skip
     test_seeds = held_out_seeds(held_out)
     found: dict[int, ParetoPoint] = {}
     lock, stop = threading.Lock(), threading.Event()
@@ -278,6 +278,23 @@ def pareto_front(
         except KeyboardInterrupt:
             code = ParetoCode.interrupted
     return _front(code, [found[i] for i in sorted(found)], bool(times), policies, plain, problem)
+
+
+def _identity(problem: Problem, barrier: AbstractBarrier | str | None) -> dict[str, Any]:
+    """What all points of a sweep depend on beside the search: settings, and fingerprints of what they do not say."""
+    start = starting_barrier(barrier, problem)
+    barrier_to_json(start)  # points are kept as files: what no file can hold is refused before the work
+    settings = RunSettings.of(
+        problem.task,
+        problem.cell,
+        barrier=start.name,
+        steps=problem.steps,
+        batch_size=problem.batch_size,
+        learning_rate=problem.learning_rate,
+    )
+    run = prepare(settings, problem.task, cell=problem.cell, barrier=start, compare=())
+    kinds = {name: value for name, value in program(run).items() if name not in ("random key", "list of comparisons")}
+    return settings.to_json() | kinds | {"numbers": fingerprints.of_arrays([problem.cell, start])}
 
 
 def _raise_if(stop):
@@ -373,8 +390,10 @@ class _Store:
 def _difference(name: str, kept: dict[str, Any], given: dict[str, Any]) -> str:
     if name not in kept:
         return f"it was made by an earlier version and does not say its {name}"
-    if name == "objects":
-        return "its cell, barrier or data have other numbers"
+    if name == "numbers":
+        return "the numbers of its cell or of the barrier it starts from differ"
+    if len(str(kept[name])) == len(str(given[name])) == _FINGERPRINT:
+        return f"it has another {name}"
     return f"it has {name} = {kept[name]!r}, but {given[name]!r} was given"
 
 

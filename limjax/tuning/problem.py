@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Integer, PyTree
 
 from limjax.barriers.base import AbstractBarrier
-from limjax.hops import HopsName
+from limjax.hops import HopsName, hops_of
 from limjax.ledger import Ledger, get_ledger
 from limjax.numerics.loops import checkpointed_loop
 from limjax.optimizer import LearningInMemoryState, learning_in_memory
@@ -94,9 +94,8 @@ class Problem:
     ):
         self.task = task
         self.cell = ArrheniusCell(lsb=task.defaults.lsb) if cell is None else cell
-        self.settings = RunSettings.of(task, self.cell, steps=steps, batch_size=batch_size, learning_rate=learning_rate)
-        self.steps, self.batch_size = self.settings.steps, self.settings.batch_size
-        self.learning_rate = self.settings.learning_rate
+        settings = RunSettings.of(task, steps=steps, batch_size=batch_size, learning_rate=learning_rate)
+        self.steps, self.batch_size, self.learning_rate = settings.steps, settings.batch_size, settings.learning_rate
         if not 0 <= validation < 1:
             raise ValueError(f"validation must be a share from 0 to below 1, got {validation!r}.")
         self._data = _evaluation_data(task, evaluation_size)
@@ -153,7 +152,7 @@ class Problem:
         optimizer = learning_in_memory(
             inner, cell, design.barrier, hops=hops, key=keys.hops, granularity="leaf", compare=(), compensated=False
         )
-        params = starting_params(self.task, cell, hops, keys.start)
+        params = starting_params(self.task, cell, hops_of(hops), keys.start)
         step = training_step(self.task, optimizer, self.batch_size)
 
         def body(carry):

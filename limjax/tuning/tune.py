@@ -144,7 +144,7 @@ def tune(
             validation=validation,
         )
     if start is None:
-        start = problem.design(_barrier(barrier, problem))
+        start = problem.design(starting_barrier(barrier, problem))
     tuning_seeds = _seeds(seeds)
     selection = whole_number(selection, "selection")
     if selection > 500:
@@ -189,7 +189,8 @@ def tune(
     )
 
 
-def _barrier(barrier: AbstractBarrier | str | None, problem: Problem) -> AbstractBarrier:
+def starting_barrier(barrier: AbstractBarrier | str | None, problem: Problem) -> AbstractBarrier:
+    """Where tuning starts: a barrier, its text, or a spline of 16 knots."""
     if barrier is None:
         return SplineBarrier(np.linspace(9.0, 16.0, 16), problem.steps)
     if isinstance(barrier, str):

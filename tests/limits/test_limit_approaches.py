@@ -99,6 +99,7 @@ def test_exact_hops_of_the_others(approach, row):
     assert abs(loss - last) < 5 * error + 0.03 * last
 
 
+@pytest.mark.representatives(1)
 @pytest.mark.parametrize("row", range(4))
 def test_direct_optimum(reference, row):
     """Within 2 % of the reference, below the loss-following barrier, above the closed form; ln Γ parallel to ln L within 5 %."""
@@ -113,6 +114,7 @@ def test_direct_optimum(reference, row):
     assert 0.95 < found.slope < 1.06
 
 
+@pytest.mark.slow
 def test_direct_optimum_by_another_route():
     """12 free knots of ln(G/L) with NumPy moments and SciPy's optimiser, the end met by a penalty."""
     m0, s, theta = ROWS[0]

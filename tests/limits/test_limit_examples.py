@@ -17,6 +17,7 @@ def run(name, *arguments):
     return process.stdout
 
 
+@pytest.mark.slow
 def test_limits_stack():
     out = run("limits_stack.py")
     assert "22.18 kT by the law" in out and "loss_following 44.6" in out and "It is cheapest at 11.0904" in out

@@ -286,6 +286,7 @@ def test_scan_over_parameters_meets_the_stack():
     assert len(scan.runs) == 8 and all(scan.x[0] < run.details["parameters"] < scan.x[-1] for run in scan.runs)
 
 
+@pytest.mark.slow
 def test_scans_over_time_and_bits():
     scan = scan_contraction(1e12, points=20)
     by = {line.label: line.values for line in scan.lines}

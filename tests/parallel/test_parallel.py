@@ -126,7 +126,9 @@ def test_ctrl_c_on_one_host_stops_all(tmp_path):
 
 @pytest.mark.optax
 def test_one_device_mesh_and_no_mesh_train_alike():
-    with_mesh = limjax.train("digits-mlp", steps=5, batch_size=32, hops="mean", mesh="data=1", microbatches=4, compare=())
+    with_mesh = limjax.train(
+        "digits-mlp", steps=5, batch_size=32, hops="mean", mesh="data=1", microbatches=4, compare=()
+    )
     without = limjax.train("digits-mlp", steps=5, batch_size=32, hops="mean", compare=())
     for a, b in zip(jax.tree.leaves(with_mesh.params), jax.tree.leaves(without.params)):
         np.testing.assert_allclose(a, b, rtol=0, atol=3e-6)
@@ -190,6 +192,7 @@ def test_a_coordinator_needs_its_numbers():
         parallel.initialize("localhost:1")
 
 
+@pytest.mark.slow
 @pytest.mark.optax
 def test_command_with_mesh_and_storage(tmp_path):
     out = tmp_path / "run"
@@ -205,8 +208,8 @@ def test_command_with_mesh_and_storage(tmp_path):
     "words, message",
     [
         (["--storage", "int8"], "needs a cell with a lowest and highest level"),
-        (["--storage", "int8", "--bits", "8", "--hops", "mean"], "use --hops exact, not mean"),
-        (["--microbatches", "4"], "--microbatches needs a mesh"),
+        (["--storage", "int8", "--bits", "8", "--hops", "mean"], "(--hops exact); got hops='mean'"),
+        (["--microbatches", "4"], 'microbatches needs a mesh: pass mesh="data=1" (--mesh data=1)'),
         (["--processes", "2"], "belong to --distributed or --coordinator"),
         (["--learning-rate-factor", "1,-2"], "at least two positive numbers, got [1.0, -2.0]"),
         (

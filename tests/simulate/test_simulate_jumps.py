@@ -97,6 +97,7 @@ def test_driven_network_out_of_detailed_balance():
     assert np.allclose(moments.probability, p, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_gradient_of_the_master_equation(x64):
     def work(knots):
         return master_equation(two_level(), LinearProtocol(0.0, 2.0, 1.0, knots), steps=8).work
@@ -108,6 +109,7 @@ def test_gradient_of_the_master_equation(x64):
         assert float(slope[i]) == pytest.approx(float((work(knots + step) - work(knots - step)) / 2e-5), rel=1e-6)
 
 
+@pytest.mark.representatives(1)
 @pytest.mark.parametrize(("rate", "steps"), [(10, 1000), (100, 4000)])
 def test_two_level_erasure_optimum(reference, x64, rate, steps):
     """The optimal lift, run through the master equation, costs what the closed form says."""

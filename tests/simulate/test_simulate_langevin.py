@@ -190,6 +190,7 @@ def test_strong_order_is_one(x64, method):
     assert np.allclose(run.position, _step(start, dw, dt, method))
 
 
+@pytest.mark.slow
 @pytest.mark.optax
 def test_agrees_with_diffrax(x64):
     """An independent solver on the same Brownian path comes to the same place."""

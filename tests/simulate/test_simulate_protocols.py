@@ -105,6 +105,7 @@ def test_outcomes_of_a_descent():
             optimise_protocol(trap_work, drag, **wrong)
 
 
+@pytest.mark.slow
 def test_crossing_costs_no_more_than_the_best_known(reference):
     """3.17 kT or less in the density equation; published: 3.260(7) by gradients of trajectories."""
     run = simulate_system("crossing", optimise=True, trajectories=2000, outer_steps=150)
