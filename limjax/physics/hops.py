@@ -16,6 +16,10 @@ from limjax.numerics.poisson import normal_quantile, poisson_inverse_cdf
 from limjax.physics.abstract_cell import AbstractCell
 
 
+CHOOSE_FROM = 1024
+"""Elements of an array from which a CPU chooses between the branches of the Poisson inverse."""
+
+
 def exact_hops(
     w0: UInt32[Array, "..."],
     w1: UInt32[Array, "..."],
@@ -82,7 +86,8 @@ def exact_step(
     """The hops of one step of one array: `exact_hops` of `step_words` at the cell's rates, and its derivative.
 
     On a CPU, where the sampler is as dear as its operations are many, only the branch of the inverse is computed that the rates
-    of the array need, where bounds of them show that it is the same for all; GPUs wait for memory and compute both.
+    of the array need, where bounds of them show that it is the same for all, and not for arrays below `CHOOSE_FROM` elements; GPUs
+    wait for memory and compute both.
 
     Args:
         leaf: number of the array in the parameter tree.
@@ -113,7 +118,8 @@ def _drawn(leaf, key, step, cell, drift, barrier):
         rates = cell.response(drift, barrier)
         return exact_hops(*step_words(key, leaf, step, drift.shape), rates.up, rates.down)
 
-    chosen = _by_rates(leaf, any_rates)
+    # What a choice saves on a small array is less than the launch of a step, and the branches take half of its compilation.
+    chosen = _by_rates(leaf, any_rates) if drift.size >= CHOOSE_FROM else any_rates
     return jax.lax.platform_dependent(key, step, cell, drift, barrier, cpu=chosen, default=any_rates)
 
 
