@@ -114,5 +114,5 @@ def test_half_precision_weights_are_stored_as_levels():
 
 
 def test_storage_needs_exact_hops():
-    with pytest.raises(ValueError, match="needs hops=\"exact\".*got hops='mean'"):
+    with pytest.raises(ValueError, match=r"needs hops=.exact.*got hops='mean'"):
         limjax.train("digits-mlp", cell=CELL, hops="mean", storage="int8", steps=1)

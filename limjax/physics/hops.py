@@ -15,7 +15,6 @@ from limjax.numerics.counters import step_words
 from limjax.numerics.poisson import normal_quantile, poisson_inverse_cdf
 from limjax.physics.abstract_cell import AbstractCell
 
-
 CHOOSE_FROM = 1024
 """Elements of an array from which a CPU chooses between the branches of the Poisson inverse."""
 
