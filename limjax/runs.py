@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from limjax.columns import COLUMNS
 from limjax.files import local_path, reason, sole_use, write_json, write_text, write_whole
 from limjax.ledger import per_parameter
 from limjax.physics.units import LN2, YEAR_S
@@ -308,17 +309,8 @@ def ledger_arrays(result: TrainResult) -> dict[str, np.ndarray]:
     paths = leaf_names([path for path, _ in jax.tree_util.tree_flatten_with_path(result.params)[0]])
     arrays: dict[str, np.ndarray] = {"leaves": np.array(paths), "steps": np.asarray(ledger.steps)}
     units = {"heat": "heat_kt", "actuation": "actuation_kt", "path": "path_levels", "realised_heat": "realised_heat_kt"}
-    sums = (
-        "heat",
-        "path",
-        "saturated",
-        "actuation",
-        "hops",
-        "realised_heat",
-        "range_clipped",
-        "barrier_clipped",
-        "shallow",
-    )
+    # `heat_kelvin` serves the joules alone, which the summary has.
+    sums = [column.name for column in COLUMNS if column.name != "heat_kelvin"]
     for field in sums:
         entry, name = getattr(ledger, field), units.get(field, field)
         if entry is None:

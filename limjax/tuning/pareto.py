@@ -29,8 +29,6 @@ from limjax.tuning.problem import Design, Problem
 from limjax.tuning.tune import starting_barrier, tune
 
 _NEW_SWEEP = "Put back the file as the sweep wrote it, or choose a new folder; nothing was changed."
-# Letters of a fingerprint.
-_FINGERPRINT = 24
 _POINT_AGAIN = "Delete that file to tune its point again; nothing was changed."
 
 
@@ -294,7 +292,8 @@ def _identity(problem: Problem, barrier: AbstractBarrier | str | None) -> dict[s
     )
     run = prepare(settings, problem.task, cell=problem.cell, barrier=start, compare=())
     kinds = {name: value for name, value in program(run).items() if name not in ("random key", "list of comparisons")}
-    return settings.to_json() | kinds | {"numbers": fingerprints.of_arrays([problem.cell, start])}
+    kinds["cell or starting barrier"] = fingerprints.of_arrays([problem.cell, start])
+    return settings.to_json() | {"program": kinds}
 
 
 def _raise_if(stop):
@@ -352,12 +351,11 @@ class _Store:
             raise ValueError(f"There can be no folder {self._folder}: {reason(error)}. Choose another one.") from None
         path = self._folder / "sweep.json"
         if path.exists():
-            kept = read_json(path, _NEW_SWEEP)
-            differing = [name for name, value in settings.items() if name not in kept or kept[name] != value]
-            if differing:
+            difference = _difference(read_json(path, _NEW_SWEEP), settings)
+            if difference is not None:
                 raise ValueError(
-                    f"{self._folder} holds another sweep: {_difference(differing[0], kept, settings)}. Choose a new folder, or "
-                    "repeat the call it was made by; nothing was changed."
+                    f"{self._folder} holds another sweep: {difference}. Choose a new folder, or repeat the call it was made by; "
+                    "nothing was changed."
                 )
         try:
             write_json(path, settings)
@@ -387,14 +385,17 @@ class _Store:
             write_json(self._folder / f"point-{index:03d}.json", point_to_json(point))
 
 
-def _difference(name: str, kept: dict[str, Any], given: dict[str, Any]) -> str:
-    if name not in kept:
-        return f"it was made by an earlier version and does not say its {name}"
-    if name == "numbers":
-        return "the numbers of its cell or of the barrier it starts from differ"
-    if len(str(kept[name])) == len(str(given[name])) == _FINGERPRINT:
-        return f"it has another {name}"
-    return f"it has {name} = {kept[name]!r}, but {given[name]!r} was given"
+def _difference(kept: dict[str, Any], given: dict[str, Any]) -> str | None:
+    """In what a sweep differs from the one in its folder, in a few words; None if it is the same."""
+    for name, value in given.items():
+        if name not in kept:
+            return f"it was made by an earlier version and does not say its {name}"
+        if kept[name] == value:
+            continue
+        if isinstance(value, dict) and isinstance(kept[name], dict):  # fingerprints, which say nothing themselves
+            return f"it has another {' and another '.join(key for key in value if kept[name].get(key) != value[key])}"
+        return f"it has {name} = {kept[name]!r}, but {value!r} was given"
+    return None
 
 
 def point_to_json(point: ParetoPoint) -> dict[str, Any]:
