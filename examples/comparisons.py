@@ -21,9 +21,8 @@ from matplotlib.figure import Figure
 
 import limjax
 from limjax.barriers.specification import barrier_from_name
-from limjax.comparisons import FAIR, STATIC, NoisyEventWrite, comparison_words, named_comparisons
-from limjax.comparisons.base import gate_work
-from limjax.comparisons.register import whole_levels
+from limjax.memory.comparisons import NoisyEventWrite, gate_work, whole_levels
+from limjax.memory.comparisons._names import FAIR, STATIC, comparison_words, named_comparisons
 from limjax.tasks import get_task
 from limjax.training import training_step
 from limjax.versions import versions

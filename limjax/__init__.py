@@ -14,7 +14,29 @@ from limjax.barriers import (
     load_barrier,
     save_barrier,
 )
-from limjax.comparisons import (
+from limjax.flax_states import register_when_imported
+from limjax.memory import (
+    AbstractHops,
+    ExactHops,
+    GaussianHops,
+    LayerReport,
+    Ledger,
+    MeanHops,
+    Report,
+    get_barrier,
+    get_ledger,
+    get_ledgers,
+    get_memories,
+    gradient_tilt,
+    leaf_totals,
+    learning_in_memory,
+    lsb_for_bits,
+    per_parameter,
+    report,
+    snap,
+    total,
+)
+from limjax.memory.comparisons import (
     AbstractComparison,
     EventWrite,
     GatedWrite,
@@ -22,14 +44,9 @@ from limjax.comparisons import (
     fair_comparisons,
     run_retention,
 )
-from limjax.flax_states import register_when_imported
-from limjax.ledger import Ledger, get_ledger, get_ledgers, leaf_totals, per_parameter, total
-from limjax.levels import lsb_for_bits, snap
-from limjax.optimizer import get_barrier, gradient_tilt, learning_in_memory
 from limjax.physics.abstract_cell import AbstractCell
 from limjax.physics.asymmetric import AsymmetricCell
 from limjax.physics.cell import ArrheniusCell
-from limjax.report import LayerReport, Report, report
 from limjax.tasks import Task, TaskDefaults
 from limjax.training import Result, TrainResult, train
 from limjax.tuning import ParetoResult, TuneResult, Weights, pareto_front, tune
@@ -40,16 +57,20 @@ __all__ = [
     "AbstractBarrier",
     "AbstractCell",
     "AbstractComparison",
+    "AbstractHops",
     "ArrheniusCell",
     "AsymmetricCell",
     "EventWrite",
+    "ExactHops",
     "FisherBarrier",
     "FowlerNordheimBarrier",
     "GatedWrite",
+    "GaussianHops",
     "LayerReport",
     "LearnedBarrier",
     "Ledger",
     "LyapunovBarrier",
+    "MeanHops",
     "MomentBarrier",
     "NoisyEventWrite",
     "ParetoResult",
@@ -68,6 +89,7 @@ __all__ = [
     "get_barrier",
     "get_ledger",
     "get_ledgers",
+    "get_memories",
     "gradient_tilt",
     "leaf_totals",
     "learning_in_memory",

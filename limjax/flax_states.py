@@ -14,8 +14,8 @@ import jax
 from jaxtyping import PyTree
 
 from limjax.barriers.base import AbstractBarrier
-from limjax.comparisons.base import AbstractComparison
-from limjax.ledger import Ledger
+from limjax.memory import Field, Ledger
+from limjax.memory.comparisons import AbstractComparison
 
 _MODULE = "flax.serialization"
 
@@ -24,7 +24,7 @@ def register(*classes: type) -> None:
     """Lets `flax.serialization` write and read modules of these classes; without Flax it does nothing.
 
     Args:
-        classes: Equinox modules. limjax's own are registered already, and so are your barriers and comparisons where they are
+        classes: Equinox modules and other pytrees. limjax's own are registered already, and so are your barriers and comparisons where they are
             part of an optimizer's state.
     """
     flax = sys.modules.get(_MODULE)
@@ -37,7 +37,7 @@ def register(*classes: type) -> None:
 
 def register_all() -> None:
     """Registers all of limjax's modules, and all barriers and comparisons that are defined so far."""
-    own = [cls for cls in _subclasses(eqx.Module) if cls.__module__.startswith("limjax.")]
+    own = [cls for cls in _subclasses(eqx.Module) + _subclasses(Field) if cls.__module__.startswith("limjax.")]
     register(*own, *_subclasses(AbstractBarrier), *_subclasses(AbstractComparison))
 
 

@@ -23,7 +23,7 @@ import numpy as np
 from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, PyTree
 
-from limjax.blocks import PACK_BELOW
+from limjax.memory._blocks import PACK_BELOW
 from limjax.numerics.checks import WholeNumber, compute_dtype, is_whole, whole_number
 
 AXES = ("data", "model")
@@ -69,7 +69,7 @@ def make_mesh(shape: str | dict[str, int] | None = None) -> Mesh:
 def parameter_shardings(tree: PyTree, mesh: Mesh | AbstractMesh, params: PyTree | None = None) -> PyTree:
     """How a tree lies on a mesh: arrays shaped like a large parameter are split over `model`, the rest is copied.
 
-    The rule looks at the shape alone: an array of at least `limjax.blocks.PACK_BELOW` elements is split along its longest
+    The rule looks at the shape alone: an array of at least `limjax.memory.PACK_BELOW` elements is split along its longest
     axis whose length `model` divides. So parameters, moments and ledger blocks lie alike.
 
     Args:

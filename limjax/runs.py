@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from limjax.columns import COLUMNS
 from limjax.files import local_path, reason, sole_use, write_json, write_text, write_whole
-from limjax.ledger import per_parameter
+from limjax.memory import per_parameter
+from limjax.memory._columns import COLUMNS
+from limjax.memory._leaves import leaf_names
 from limjax.physics.units import LN2, YEAR_S
-from limjax.report import leaf_names
 from limjax.training import HistoryRow, TrainResult
 
 SETTINGS, SUMMARY, LEDGER, HISTORY, PAGE = "config.json", "summary.json", "ledger.npz", "history.csv", "report.html"

@@ -11,10 +11,9 @@ from jaxtyping import Array, Float
 
 from limjax import parallel
 from limjax.barriers.base import AbstractBarrier
-from limjax.hops import AbstractHops, HopsName, hops_of
-from limjax.ledger import get_ledger
+from limjax.memory import AbstractHops, get_ledger, learning_in_memory
+from limjax.memory._hops import HopsName, hops_of
 from limjax.numerics.checks import WholeNumber, is_whole, positive_number
-from limjax.optimizer import learning_in_memory
 from limjax.physics.abstract_cell import AbstractCell
 from limjax.physics.cell import ArrheniusCell
 from limjax.tasks import Task, get_task
@@ -73,7 +72,7 @@ def sweep(
         task: a `Task`, or the name of one.
         settings: the points of the sweep.
         seeds: seeds of initialisation, batches and hops, or how many.
-        hops: "mean", "gaussian", "exact" or an object of `limjax.hops`.
+        hops: "mean", "gaussian", "exact" or an object such as `limjax.ExactHops()`.
         steps: training steps; None takes the task's.
         batch_size: examples per step; None takes the task's.
         at_once: runs in one loop; the memory of all of them is needed at a time. They are spread over as many of this

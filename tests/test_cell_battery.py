@@ -8,7 +8,7 @@ import optax
 import pytest
 
 import limjax
-from limjax.comparisons import EventWrite, GatedWrite, NoisyEventWrite
+from limjax.memory.comparisons import EventWrite, GatedWrite, NoisyEventWrite
 from limjax.physics.abstract_cell import AbstractCell, Response
 from limjax.physics.hops import exact_step
 

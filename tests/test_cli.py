@@ -75,7 +75,10 @@ def test_json_is_all_that_stdout_holds(capsys, tmp_path):
         (["--barrier", "static:height=-1"], "got -1.0"),
         (["--barrier", "static:height=nan"], "got nan"),
         (["--batch-size", "5000"], "batch_size 5000 is larger"),
-        (["--hops", "many"], 'hops must be "mean", "gaussian" or "exact", or an object of limjax.hops; got'),
+        (
+            ["--hops", "many"],
+            'hops must be "mean", "gaussian" or "exact", or an object such as limjax.ExactHops(); got',
+        ),
         (["--steps", "0"], "steps must be a whole number of at least 1, got 0"),
         (["--resume"], "--resume needs --out"),
     ],

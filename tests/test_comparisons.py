@@ -8,9 +8,15 @@ import pytest
 from scipy import integrate, optimize
 
 import limjax
-from limjax.comparisons import BarrierComparison, EventWrite, GatedWrite, NoisyEventWrite, named_comparisons
-from limjax.comparisons.base import gate_work
-from limjax.comparisons.gated import best_request
+from limjax.memory.comparisons import (
+    BarrierComparison,
+    EventWrite,
+    GatedWrite,
+    NoisyEventWrite,
+    best_request,
+    gate_work,
+)
+from limjax.memory.comparisons._names import named_comparisons
 
 CELL = limjax.ArrheniusCell()
 HOLD = 30.0

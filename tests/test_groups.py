@@ -10,7 +10,7 @@ import optax
 import pytest
 
 import limjax
-from limjax.optimizer import get_memories
+from limjax.memory import get_memories
 from limjax.physics.units import BOLTZMANN_J_PER_K
 
 PARAMS = {"enc": {"w": jnp.ones((4, 3)), "b": jnp.ones(3)}, "head": {"w": jnp.full((3, 2), 0.5)}, "gain": jnp.ones(())}

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import limjax
-from limjax.levels import apply_updates, to_levels, to_weights
+from limjax.memory.levels import apply_updates, to_levels, to_weights
 
 CELL = limjax.ArrheniusCell(lsb=2**-6, bits=8)
 

@@ -15,8 +15,8 @@ import pytest
 from flax import nnx
 
 import limjax
-from limjax import blocks
-from limjax.comparisons import BarrierComparison
+from limjax.memory import _blocks as blocks
+from limjax.memory.comparisons import BarrierComparison
 
 pytestmark = pytest.mark.optax
 

@@ -25,9 +25,9 @@ from limjax.barriers.files import load_barrier
 from limjax.checkpoints import Checkpoints, _checksum_on_devices, checksum
 from limjax.cli import main
 from limjax.files import read_json, sole_use, write_json
+from limjax.memory._leaves import leaf_names
 from limjax.numerics.checks import whole_number
 from limjax.parallel import devices_here, interrupts_noted
-from limjax.report import leaf_names
 from limjax.sweeps import Setting, sweep
 
 pytestmark = pytest.mark.optax

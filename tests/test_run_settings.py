@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import limjax
-from limjax.hops import AbstractHops
+from limjax.memory import AbstractHops
 from limjax.sweeps import Setting, sweep
 from limjax.tasks import get_task
 from limjax.training import RunSettings, execute, prepare

@@ -291,7 +291,7 @@ def running_state(params: PyTree, granularity: str) -> PyTree:
     """Zeros for one running mean per parameter ("parameter") or per leaf ("leaf"), in `jax.tree.leaves` order."""
     leaves = jax.tree.leaves(params)
     if not leaves:
-        return params  # the placeholder of `optax.tree.map_params`, see `limjax.blocks.blocks_or_placeholder`
+        return params  # the placeholder of `optax.tree.map_params`, see `blocks_or_placeholder`
     if granularity == "leaf":
         return [jnp.zeros((), compute_dtype(p.dtype)) for p in leaves]
     return [jnp.zeros_like(p, dtype=compute_dtype(p.dtype)) for p in leaves]

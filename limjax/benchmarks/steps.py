@@ -10,9 +10,8 @@ import optax
 
 from limjax.barriers.lyapunov import LyapunovBarrier
 from limjax.benchmarks.timing import interleaved, median_ratio
-from limjax.hops import HopsName
-from limjax.ledger import get_ledger, total
-from limjax.optimizer import learning_in_memory
+from limjax.memory import get_ledger, learning_in_memory, total
+from limjax.memory._hops import HopsName
 from limjax.physics.cell import ArrheniusCell
 
 # Barrier [kT] at which a hop happens about six times a step either way: the request is one level.

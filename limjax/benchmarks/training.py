@@ -9,7 +9,7 @@ import optax
 
 from limjax.barriers.lyapunov import LyapunovBarrier
 from limjax.benchmarks.timing import interleaved, median_ratio
-from limjax.optimizer import learning_in_memory
+from limjax.memory import learning_in_memory
 from limjax.physics.cell import ArrheniusCell
 from limjax.tasks import Task, get_task
 

@@ -12,8 +12,8 @@ from jax.sharding import Mesh
 from jaxtyping import Array, PyTree
 
 from limjax import parallel
-from limjax.ledger import get_ledger
-from limjax.levels import apply_updates, to_weights
+from limjax.memory import get_ledger
+from limjax.memory.levels import apply_updates, to_weights
 from limjax.physics.abstract_cell import AbstractCell
 from limjax.tasks import Task
 from limjax.training.prepare import Run

@@ -12,13 +12,12 @@ from jaxtyping import Array, PyTree
 from limjax import parallel
 from limjax.barriers.base import AbstractBarrier
 from limjax.barriers.specification import barrier_from_name
-from limjax.comparisons.base import AbstractComparison
-from limjax.comparisons.names import FAIR, STATIC, Comparable, named_comparisons
-from limjax.comparisons.noisy_event import NoisyEventWrite
-from limjax.hops import AbstractHops, hops_of
-from limjax.ledger import Granularity
-from limjax.levels import snap, to_levels
-from limjax.optimizer import learning_in_memory
+from limjax.memory import AbstractHops, learning_in_memory
+from limjax.memory._hops import hops_of
+from limjax.memory._ledger import Granularity
+from limjax.memory.comparisons import AbstractComparison, NoisyEventWrite
+from limjax.memory.comparisons._names import FAIR, STATIC, Comparable, named_comparisons
+from limjax.memory.levels import snap, to_levels
 from limjax.physics.abstract_cell import AbstractCell
 from limjax.tasks import Task, get_task
 from limjax.tasks.task import log_rate_factor

@@ -10,12 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from limjax.comparisons.names import STATIC
-from limjax.ledger import Comparison, Ledger, get_ledger, leaf_totals
+from limjax.memory import Ledger, Report, get_barrier, get_ledger, leaf_totals, report
+from limjax.memory._ledger import Comparison
+from limjax.memory.comparisons._names import STATIC
 from limjax.numerics.hosts import whole
-from limjax.optimizer import get_barrier
 from limjax.physics.units import YEAR_S
-from limjax.report import Report, report
 from limjax.training.loop import EVALUATION_BATCH, Loop
 from limjax.training.prepare import Run
 from limjax.versions import device_name, versions

@@ -14,10 +14,11 @@ from jaxtyping import PyTree
 
 from limjax import fingerprints, parallel
 from limjax.barriers.base import AbstractBarrier
-from limjax.comparisons.names import Comparable
-from limjax.hops import AbstractHops, HopsName, hops_of
-from limjax.ledger import Granularity, get_ledger
-from limjax.levels import to_levels
+from limjax.memory import AbstractHops, get_ledger
+from limjax.memory._hops import HopsName, hops_of
+from limjax.memory._ledger import Granularity
+from limjax.memory.comparisons._names import Comparable
+from limjax.memory.levels import to_levels
 from limjax.numerics.checks import WholeNumber
 from limjax.physics.abstract_cell import AbstractCell
 from limjax.physics.cell import ArrheniusCell
@@ -74,7 +75,7 @@ def train(
         cell: the memory cell; None takes 1 GHz, 1 ms per step, 300 K and the task's lsb.
         barrier: a barrier, or its name with arguments (`"lyapunov:start=8"`); None takes the task's.
         optimizer: the optimizer to wrap; None takes Adam with the task's schedule.
-        hops: "mean", "gaussian", "exact" or an object of `limjax.hops`. With hop noise the weights start on the ladder.
+        hops: "mean", "gaussian", "exact" or an object such as `limjax.ExactHops()`. With hop noise the weights start on the ladder.
         steps: number of steps; None takes the task's.
         batch_size: examples per step; None takes the task's.
         learning_rate: peak learning rate; None takes the task's.
@@ -82,7 +83,7 @@ def train(
             curve between their logarithms: `learning_rate_factor` of a tuned design's `tune.json`. None for no factor.
         seed: seed of initialisation, batches and hops.
         granularity: of the ledger.
-        compare: other memories to charge for the same updates, as objects or names (`limjax.comparisons`). None takes a static
+        compare: other memories to charge for the same updates, as objects or names (`limjax.memory.comparisons`). None takes a static
             barrier at ten years' retention and four that hold for the run only: `limjax.fair_comparisons`, of which the two
             event-driven ones keep a number per parameter each and are left out with `granularity="leaf"`. All together they
             make a step of the digits task about a quarter longer; `()` for none.
@@ -95,7 +96,7 @@ def train(
             of a run on several hosts calls `train` with the same arguments.
         microbatches: on a mesh, in how many pieces a batch is differentiated, a multiple of the number of devices; None
             takes that number, or that of the run to resume. Runs with equal `microbatches` are equal bit for bit on meshes of 1, 2, 4, 8, ... devices.
-        storage: "int8" or "int16" keeps the weights as level numbers (`limjax.levels`), for exact hops and a cell with a
+        storage: "int8" or "int16" keeps the weights as level numbers (`limjax.memory.levels`), for exact hops and a cell with a
             range that fits; None keeps floats. The run is the same.
 
     Returns:

@@ -11,8 +11,8 @@ from jaxtyping import PyTree
 
 from limjax import fingerprints
 from limjax.barriers.scheduled import ScheduledBarrier
+from limjax.memory import get_memory
 from limjax.numerics.checks import is_whole
-from limjax.optimizer import get_memory
 from limjax.training.prepare import Run
 from limjax.training.result import HistoryRow
 

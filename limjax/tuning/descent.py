@@ -14,7 +14,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Integer
 
-from limjax.hops import HopsName
+from limjax.memory._hops import HopsName
 from limjax.tuning.gradients import value_and_gradient
 from limjax.tuning.objective import Objective
 from limjax.tuning.problem import Design, Outcome, Problem

@@ -17,7 +17,7 @@ from limjax.barriers.moment import MomentBarrier
 from limjax.barriers.rate_matched import RateMatchedBarrier
 from limjax.barriers.spline import SplineBarrier
 from limjax.barriers.static import StaticBarrier
-from limjax.hops import HopsName
+from limjax.memory._hops import HopsName
 from limjax.training import TrainResult, train
 from limjax.tuning.problem import Design, Problem
 

@@ -10,10 +10,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Integer, PyTree
 
 from limjax.barriers.base import AbstractBarrier
-from limjax.hops import HopsName, hops_of
-from limjax.ledger import Ledger, get_ledger
+from limjax.memory import LearningInMemoryState, Ledger, get_ledger, learning_in_memory
+from limjax.memory._hops import HopsName, hops_of
 from limjax.numerics.loops import checkpointed_loop
-from limjax.optimizer import LearningInMemoryState, learning_in_memory
 from limjax.physics.abstract_cell import AbstractCell
 from limjax.physics.cell import ArrheniusCell
 from limjax.tasks import Task

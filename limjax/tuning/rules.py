@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from limjax.barriers.base import AbstractBarrier
-from limjax.hops import HopsName
+from limjax.memory._hops import HopsName
 from limjax.tuning.descent import Member, OuterRow, TuneCode, descend, plain_validation_loss
 from limjax.tuning.held_out import Evaluation, evaluate, held_out_seeds
 from limjax.tuning.objective import Budget, Objective, Weights

@@ -8,7 +8,7 @@ import numpy as np
 from limjax.barriers.base import AbstractBarrier
 from limjax.barriers.specification import barrier_from_name
 from limjax.barriers.spline import SplineBarrier
-from limjax.hops import HopsName
+from limjax.memory._hops import HopsName
 from limjax.numerics.checks import positive_number, whole_number
 from limjax.physics.abstract_cell import AbstractCell
 from limjax.tasks import Task, get_task

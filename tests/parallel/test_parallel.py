@@ -16,8 +16,8 @@ import pytest
 
 import limjax
 from limjax import parallel
-from limjax.blocks import PACK_BELOW
 from limjax.cli import main
+from limjax.memory._blocks import PACK_BELOW
 
 HERE = pathlib.Path(__file__).parent
 

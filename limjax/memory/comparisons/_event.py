@@ -5,10 +5,10 @@ from typing import Any, ClassVar
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
-from limjax.barrier_state import BarrierValue
-from limjax.blocks import Blocks
-from limjax.comparisons.base import AbstractComparison, StepRecord, checked_hold, gate_work, init_register
-from limjax.comparisons.register import whole_levels
+from limjax.memory._blocks import Blocks
+from limjax.memory._field import Field, PerParameter
+from limjax.memory.comparisons._base import AbstractComparison, StepRecord, checked_hold, gate_work, init_register
+from limjax.memory.comparisons._register import whole_levels
 from limjax.numerics.checks import checked_leaf
 from limjax.physics.abstract_cell import VALID_FROM_BARRIER, AbstractCell
 
@@ -16,7 +16,7 @@ from limjax.physics.abstract_cell import VALID_FROM_BARRIER, AbstractCell
 class EventWrite(AbstractComparison):
     r"""One gated write of one hop for every whole level that is due, wrong with a stated probability.
 
-    Requests wait in a register (`limjax.comparisons.register`, not charged) until a whole level is due. Then the barrier
+    Requests wait in a register (`_register.py`, not charged) until a whole level is due. Then the barrier
     is lowered, the tilt $F = \ln((1-ε)/ε)$ put on, and the gate shuts behind the first hop, which goes the wrong way with
     probability ε. One written level costs
 
@@ -62,11 +62,11 @@ class EventWrite(AbstractComparison):
     def init(self, params: PyTree, layout: Blocks) -> PyTree:
         return init_register(params, layout)
 
-    def charge(self, step: StepRecord, state: PyTree) -> tuple[BarrierValue, BarrierValue, Any]:
+    def charge(self, step: StepRecord, state: PyTree) -> tuple[Field, Field, Any]:
         due, register = whole_levels(state, step.drifts)
         heat, work = self.costs(step.inputs.cell)
-        levels = [jnp.abs(n) for n in due]
-        return [n * heat.astype(n.dtype) for n in levels], [n * work.astype(n.dtype) for n in levels], register
+        levels = PerParameter(due).map(jnp.abs)
+        return levels.map(lambda n: n * heat.astype(n.dtype)), levels.map(lambda n: n * work.astype(n.dtype)), register
 
     def costs(self, cell: AbstractCell) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
         """Mean heat, and work at the gate, of one level written.

@@ -7,11 +7,11 @@ from jaxtyping import Array, ArrayLike, Float
 
 from limjax.barriers.base import AbstractBarrier
 from limjax.barriers.static import StaticBarrier
-from limjax.comparisons.barrier import BarrierComparison
-from limjax.comparisons.base import AbstractComparison
-from limjax.comparisons.event import EventWrite
-from limjax.comparisons.gated import GatedWrite
-from limjax.comparisons.noisy_event import ALIKE, NoisyEventWrite
+from limjax.memory.comparisons._barrier import BarrierComparison
+from limjax.memory.comparisons._base import AbstractComparison
+from limjax.memory.comparisons._event import EventWrite
+from limjax.memory.comparisons._gated import GatedWrite
+from limjax.memory.comparisons._noisy_event import ALIKE, NoisyEventWrite
 from limjax.physics.abstract_cell import AbstractCell
 
 STATIC, RUN_STATIC = "static", "run-static"

@@ -5,9 +5,9 @@ from typing import Any, ClassVar
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
-from limjax.barrier_state import BarrierValue
-from limjax.blocks import Blocks
-from limjax.comparisons.base import (
+from limjax.memory._blocks import Blocks
+from limjax.memory._field import Field, PerLeaf
+from limjax.memory.comparisons._base import (
     AbstractComparison,
     StepRecord,
     checked_hold,
@@ -16,7 +16,7 @@ from limjax.comparisons.base import (
     heat_slope,
     init_register,
 )
-from limjax.comparisons.register import whole_levels
+from limjax.memory.comparisons._register import whole_levels
 from limjax.numerics.roots import monotone_root
 from limjax.physics.abstract_cell import VALID_FROM_BARRIER, AbstractCell
 
@@ -33,7 +33,7 @@ ALIKE = (
 class NoisyEventWrite(AbstractComparison):
     r"""One gated write for every whole level that is due, through a barrier as low as the scatter of the compared run allows.
 
-    Requests wait in a register (`limjax.comparisons.register`, not charged) until a whole level is due. Then the
+    Requests wait in a register (`_register.py`, not charged) until a whole level is due. Then the
     barrier is lowered to $B_w$, one level is delivered on average with the cell's own scatter, and it is raised again. The write costs
 
     $$ 2\,\mathrm{asinh}\frac{1}{2g_w} + (1-r)\,[\Delta F(B_h) - \Delta F(B_w)] $$
@@ -73,7 +73,7 @@ class NoisyEventWrite(AbstractComparison):
     def init(self, params: PyTree, layout: Blocks) -> PyTree:
         return init_register(params, layout)
 
-    def charge(self, step: StepRecord, state: PyTree) -> tuple[BarrierValue, BarrierValue, Any]:
+    def charge(self, step: StepRecord, state: PyTree) -> tuple[Field, Field, Any]:
         cell, layout = step.inputs.cell, step.layout
         due, register = whole_levels(state, step.drifts)
         levels, variance = layout.leaf_sums([[jnp.abs(n) for n in due], step.activities])
@@ -81,7 +81,7 @@ class NoisyEventWrite(AbstractComparison):
         heat = cell.heat(jnp.ones_like(barrier), barrier)
         work = gate_work(cell, self.hold.astype(barrier.dtype), barrier)
         share = levels / jnp.asarray(layout.sizes, levels.dtype)
-        return heat * share, work * share, register
+        return PerLeaf(heat * share), PerLeaf(work * share), register
 
     def write_barrier(
         self, cell: AbstractCell, levels: Float[Array, "..."], variance: Float[Array, "..."]

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from limjax.leaves import LeafInfo, leaf_infos
+from limjax.memory._leaves import LeafInfo, leaf_infos
 
 
 def copied(tree: PyTree) -> PyTree:

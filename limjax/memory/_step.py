@@ -1,47 +1,24 @@
 """One step of the memory, in five stages: the barrier moves, the cells are driven and answer, they hop, all of it is charged."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PyTree, UInt32
+from jaxtyping import Array, Float, PyTree
 
-from limjax.barrier_state import BarrierValue, ChargedBarrier, move_barrier, per_block
 from limjax.barriers.base import BarrierInputs
-from limjax.blocks import Blocks
-from limjax.columns import COLUMNS, StepOutcome
-from limjax.comparisons.base import ChargedComparison, StepRecord
-from limjax.hops import AbstractHops
-from limjax.ledger import Ledger
+from limjax.memory._blocks import Blocks
+from limjax.memory._charged_barrier import ChargedBarrier, move_barrier
+from limjax.memory._columns import COLUMNS, StepOutcome
+from limjax.memory._field import Field, PerParameter, leaf_sums
+from limjax.memory._hops import AbstractHops
+from limjax.memory._ledger import Ledger
+from limjax.memory._state import LearningInMemoryState
+from limjax.memory.comparisons._base import ChargedComparison, StepRecord
 from limjax.numerics.checks import compute_dtype
 from limjax.numerics.counters import told_apart
 from limjax.physics.abstract_cell import AbstractCell
-
-
-class LearningInMemoryState(NamedTuple):
-    """State of `learning_in_memory` and `gradient_tilt`. Every number in it is a leaf.
-
-    Attributes:
-        ledger: what was dissipated.
-        cell: the memory cell.
-        barrier: the barrier policy and where it stands.
-        compare: what the run is compared with, by name.
-        optimizer_memory: cell and barrier that hold the optimizer's own state, or None.
-        key: two words of randomness, or None without hop noise.
-        inner: state of the wrapped optimizer.
-        given: the numbers of cell, barrier and comparisons that the optimizer was last made with, in one array: what
-            `optax.inject_hyperparams` changes is told from what was changed in this state by hand.
-    """
-
-    ledger: Ledger
-    cell: AbstractCell
-    barrier: ChargedBarrier
-    compare: dict[str, ChargedComparison]
-    optimizer_memory: tuple[AbstractCell, ChargedBarrier] | None
-    key: UInt32[Array, "2"] | None
-    inner: Any
-    given: Float[Array, "numbers"]
 
 
 class Request(NamedTuple):
@@ -100,7 +77,7 @@ def _stages(
     state: LearningInMemoryState,
     request: Request,
     params: PyTree | None,
-    moved_barrier: tuple[ChargedBarrier, BarrierValue, BarrierValue],
+    moved_barrier: tuple[ChargedBarrier, Field, Field],
     optimizer_heat: Float[Array, "state_leaves"] | None,
     hops: AbstractHops,
     max_move: float | None,
@@ -109,7 +86,7 @@ def _stages(
     cell, ledger = state.cell, state.ledger
     barrier, work, clipped = moved_barrier
     layout = Blocks(request.leaves, ledger.packed)
-    heights = per_block(barrier.height, layout)
+    heights = barrier.height.blocks(layout)
     drifts, held = _driven(cell, request, layout, heights, max_move)
     responses = [cell.response(*item) for item in zip(drifts, heights)]
     affinities = [response.affinity for response in responses]
@@ -125,7 +102,18 @@ def _stages(
         ]
     if cell.levels is not None:
         moves, ends = _inside(cell, moves, drifts, params, layout, hops.on_ladder)
-    outcome = StepOutcome(cell, drifts, affinities, activities, held, moves, ends, barrier.height, work, clipped)
+    outcome = StepOutcome(
+        cell=cell,
+        drifts=PerParameter(drifts),
+        affinities=PerParameter(affinities),
+        activities=PerParameter(activities),
+        held=PerParameter(held),
+        moves=None if moves is None else PerParameter(moves),
+        ends=None if ends is None else PerParameter(ends),
+        height=barrier.height,
+        work=work,
+        clipped=clipped,
+    )
     compare, charges = _compared(state, request.inputs, layout, drifts, heights, activities)
     ledger = _charged(ledger, outcome, charges, layout, request.still, optimizer_heat)
     moved = _handed_out(cell, request, layout, drifts if moves is None else moves, moves is None)
@@ -176,7 +164,7 @@ def _charged(ledger: Ledger, outcome: StepOutcome, charges, layout: Blocks, stil
     """The ledger with the step in it; what does not move keeps its barrier shut, and nothing is charged to it."""
     wanted = {*ledger.blocks, *ledger.rows}
     entries = charges | {column.name: column.of(outcome) for column in COLUMNS if column.name in wanted}
-    kept = {name: value for name, value in entries.items() if name in ledger.blocks}
+    kept = {name: value.blocks(layout) for name, value in entries.items() if name in ledger.blocks}
     sums = leaf_sums({name: value for name, value in entries.items() if name not in ledger.blocks}, layout)
     if any(still):
         moving = jnp.asarray([not f for f in still])
@@ -200,15 +188,6 @@ def _handed_out(cell: AbstractCell, request: Request, layout: Blocks, displaceme
 
 def _to_weight(displacement, cell: AbstractCell, like):
     return (displacement * cell.lsb.astype(displacement.dtype)).astype(like.dtype)
-
-
-def leaf_sums(entries: dict[str, BarrierValue], layout: Blocks) -> dict[str, Float[Array, "leaves"]]:
-    """Sums of per-parameter quantities over each leaf, whatever the form of the barrier they came from."""
-    listed = {name: value for name, value in entries.items() if isinstance(value, list)}
-    dtype = jnp.result_type(float)
-    sizes = jnp.asarray(layout.sizes, dtype)
-    sums = dict(zip(listed, layout.leaf_sums(list(listed.values()))))
-    return sums | {name: value.astype(dtype) * sizes for name, value in entries.items() if not isinstance(value, list)}
 
 
 def wide(x: Array) -> Float[Array, "..."]:

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
-from limjax.blocks import Blocks, blocks_or_placeholder
-from limjax.columns import COLUMNS, NAMES, Setup
+from limjax.memory._blocks import Blocks, blocks_or_placeholder
+from limjax.memory._columns import COLUMNS, NAMES, Setup
 from limjax.numerics.sums import CompensatedSum
 
 Granularity = Literal["parameter", "leaf"]
@@ -36,12 +36,12 @@ class Ledger(eqx.Module):
     """Running sums over all steps so far.
 
     "Leaf" entries are arrays of shape (leaves,), in `jax.tree.leaves` order: sums over the parameters of each leaf.
-    "Parameter" entries hold one number per parameter, as a list of blocks (`limjax.blocks`); `per_parameter` gives them
+    "Parameter" entries hold one number per parameter, as a list of blocks; `per_parameter` gives them
     the structure of the parameters. With `granularity="leaf"` they are leaf entries too.
 
     The leaf entries lie in one array, one row each, because a compiled step pays for every array it touches.
 
-    The columns of `limjax.columns` are read by name, `ledger.heat`, each a `CompensatedSum`, or None if it is not kept.
+    The columns of `_columns.py` are read by name, `ledger.heat`, each a `CompensatedSum`, or None if it is not kept.
 
     Attributes:
         steps: number of steps.
@@ -65,6 +65,10 @@ class Ledger(eqx.Module):
         """How the parameter entries lie in memory; for a ledger that keeps its start."""
         return Blocks(jax.tree.leaves(self.start), self.packed)
 
+    def leaf_sizes(self) -> list[int] | None:
+        """Number of parameters of each leaf, or None where the start is not kept."""
+        return None if self.start is None else [leaf.size for leaf in jax.tree.leaves(self.start)]
+
     def entry(self, name: str) -> CompensatedSum | None:
         """One of the sums by name, or None if this ledger does not keep it."""
         if name in self.blocks:
@@ -75,7 +79,7 @@ class Ledger(eqx.Module):
         return jax.tree.map(lambda x: x[row], self.per_leaf)
 
     def __getattr__(self, name: str) -> Any:
-        """A column of `limjax.columns` by its name: a `CompensatedSum`, or None if this ledger does not keep it."""
+        """A column of `_columns.py` by its name: a `CompensatedSum`, or None if this ledger does not keep it."""
         if name not in NAMES:
             raise AttributeError(f"A ledger has no {name!r}. Its columns are {', '.join(NAMES)}.")
         return self.entry(name)

@@ -4,10 +4,11 @@ from typing import Any, ClassVar
 
 from jaxtyping import Array, PyTree
 
-from limjax.barrier_state import BarrierValue, ChargedBarrier, init_barrier, move_barrier, per_block
 from limjax.barriers.base import AbstractBarrier
-from limjax.blocks import Blocks
-from limjax.comparisons.base import AbstractComparison, StepRecord
+from limjax.memory._blocks import Blocks
+from limjax.memory._charged_barrier import ChargedBarrier, init_barrier, move_barrier
+from limjax.memory._field import Field, PerParameter
+from limjax.memory.comparisons._base import AbstractComparison, StepRecord
 
 
 class BarrierComparison(AbstractComparison):
@@ -34,8 +35,8 @@ class BarrierComparison(AbstractComparison):
         _, state, height = init_barrier(self.barrier, params, layout)
         return state, height
 
-    def charge(self, step: StepRecord, state: tuple[Any, BarrierValue]) -> tuple[BarrierValue, BarrierValue, Any]:
+    def charge(self, step: StepRecord, state: tuple[Any, Field]) -> tuple[Field, Field, Any]:
         moved, work, _ = move_barrier(ChargedBarrier(self.barrier, *state), step.inputs, step.layout)
-        heights = per_block(moved.height, step.layout)
+        heights = moved.height.blocks(step.layout)
         heats = [step.inputs.cell.heat(*item) for item in zip(step.drifts, heights)]
-        return heats, work, (moved.state, moved.height)
+        return PerParameter(heats), work, (moved.state, moved.height)

@@ -1,17 +1,17 @@
 """What the ledger keeps, column by column. A new column is one line of `COLUMNS`."""
 
+import operator
 from collections.abc import Callable
 from typing import NamedTuple
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
 
-from limjax.barrier_state import BarrierValue, map_value
+from limjax.memory._field import Field
 from limjax.physics.abstract_cell import VALID_FROM_BARRIER, AbstractCell
 
 
 class StepOutcome(NamedTuple):
-    """What happened in one step. Lists hold one array per block (`limjax.blocks`).
+    """What happened in one step, as fields over the parameters.
 
     Attributes:
         cell: the memory cell.
@@ -27,15 +27,15 @@ class StepOutcome(NamedTuple):
     """
 
     cell: AbstractCell
-    drifts: list[Float[Array, "..."]]
-    affinities: list[Float[Array, "..."]]
-    activities: list[Float[Array, "..."]]
-    held: list[Bool[Array, "..."]]
-    moves: list[Float[Array, "..."]] | None
-    ends: list[Float[Array, "..."]] | None
-    height: BarrierValue
-    work: BarrierValue
-    clipped: BarrierValue
+    drifts: Field
+    affinities: Field
+    activities: Field
+    held: Field
+    moves: Field | None
+    ends: Field | None
+    height: Field
+    work: Field
+    clipped: Field
 
 
 class Setup(NamedTuple):
@@ -73,23 +73,23 @@ class Column(NamedTuple):
     """
 
     name: str
-    of: Callable[[StepOutcome], BarrierValue]
+    of: Callable[[StepOutcome], Field]
     words: str
     tracked: Callable[[Setup], bool] = _never
     counts: bool = False
     kept: Callable[[Setup], bool] = _always
 
 
-def _heat(step: StepOutcome) -> list[Float[Array, "..."]]:
-    return [drift * affinity for drift, affinity in zip(step.drifts, step.affinities)]
+def _heat(step: StepOutcome) -> Field:
+    return step.drifts.map(operator.mul, step.affinities)
 
 
-def _realised_heat(step: StepOutcome) -> list[Float[Array, "..."]]:
+def _realised_heat(step: StepOutcome) -> Field:
     assert step.moves is not None
-    return [affinity * move for affinity, move in zip(step.affinities, step.moves)]
+    return step.affinities.map(operator.mul, step.moves)
 
 
-def _range_clipped(step: StepOutcome) -> list[Float[Array, "..."]]:
+def _range_clipped(step: StepOutcome) -> Field:
     assert step.ends is not None
     return step.ends
 
@@ -102,7 +102,7 @@ COLUMNS = (
     ),
     Column(
         "heat_kelvin",
-        lambda step: [heat * step.cell.temperature.astype(heat.dtype) for heat in _heat(step)],
+        lambda step: _heat(step).map(lambda heat: heat * step.cell.temperature.astype(heat.dtype)),
         "update heat times the temperature of its step, so that k_B times it is joules [kT K]",
     ),
     Column(
@@ -110,14 +110,14 @@ COLUMNS = (
     ),
     Column(
         "shallow",
-        lambda step: map_value(step.height, lambda b: (b < VALID_FROM_BARRIER).astype(b.dtype)),
+        lambda step: step.height.map(lambda b: (b < VALID_FROM_BARRIER).astype(b.dtype)),
         "parameter-steps with a barrier below 2 kT, where the ladder is a rough picture",
     ),
     Column("heat", _heat, "update heat Σ d·F of the closed form [kT]", tracked=_always),
-    Column("path", lambda step: [jnp.abs(d) for d in step.drifts], "requested path Σ|d| [levels]", tracked=_always),
+    Column("path", lambda step: step.drifts.map(jnp.abs), "requested path Σ|d| [levels]", tracked=_always),
     Column(
         "saturated",
-        lambda step: [held.astype(drift.dtype) for held, drift in zip(step.held, step.drifts)],
+        lambda step: step.held.map(lambda held, drift: held.astype(drift.dtype), step.drifts),
         "steps in which the tilt exceeded the barrier",
         tracked=_always,
         counts=True,

@@ -3,21 +3,19 @@
 import functools
 from collections.abc import Mapping, Sequence
 
-import jax
-import jax.numpy as jnp
 import optax
-from jaxtyping import Array, ArrayLike, Float, PyTree
+from jaxtyping import Array, ArrayLike, PyTree
 
 from limjax.barriers.base import AbstractBarrier
-from limjax.columns import TRACKED
-from limjax.groups import GroupedState, Grouping, Groups, check_prefixes, grouping, merged
-from limjax.hops import AbstractHops, HopsName
-from limjax.leaves import Frozen, LeafInfo, check_parameters, frozen_leaves
-from limjax.ledger import Granularity, get_ledger, one_member
-from limjax.memory import Compare, Memory
+from limjax.memory._columns import TRACKED
+from limjax.memory._groups import GroupedState, Grouping, Groups, check_prefixes, grouping, merged
+from limjax.memory._hops import AbstractHops, HopsName
+from limjax.memory._leaves import Frozen, LeafInfo, check_parameters, frozen_leaves
+from limjax.memory._ledger import Granularity
+from limjax.memory._memory import Books, Compare, Memory
+from limjax.memory._state import LearningInMemoryState
 from limjax.numerics.checks import checked_leaf
 from limjax.physics.abstract_cell import AbstractCell
-from limjax.step import LearningInMemoryState
 
 
 def learning_in_memory(
@@ -51,7 +49,7 @@ def learning_in_memory(
             `limjax.hops`.
         key: `jax.random.key(...)`, needed for "gaussian" and "exact".
         granularity: "parameter" keeps a ledger entry per parameter, "leaf" one per array and no per-parameter memory.
-        compare: barriers and other memories (`limjax.comparisons`) that are charged for the same requests, per leaf: a sequence
+        compare: barriers and other memories (`limjax.memory.comparisons`) that are charged for the same requests, per leaf: a sequence
             (named by their class) or a dict by name. None compares with a static barrier at ten years' retention, which is
             today's memory and no rival; `limjax.fair_comparisons(cell, steps)` are rivals; `()` with nothing. A function gets the cell.
         compensated: whether the sums keep what rounding drops (relative error 1e-6 after 1e7 steps instead of 1e-2).
@@ -89,9 +87,7 @@ def learning_in_memory(
     Source: arXiv:2402.14878 v1 for the idea; the equations are derived in the documentation.
     """
     inner = optax.with_extra_args_support(optimizer)
-    make = functools.partial(
-        Memory, hops=hops, key=key, granularity=granularity, compare=compare, compensated=compensated, track=track
-    )
+    make = functools.partial(Memory, books=Books(granularity, track, compensated, compare), hops=hops, key=key)
     if not isinstance(cell, AbstractCell):
         return _on_groups(inner, cell, barrier, make, optimizer_memory, frozen)
     if not isinstance(barrier, AbstractBarrier):
@@ -227,10 +223,8 @@ def gradient_tilt(
     if max_move is not None:
         remedy = "It is the largest mean move in a step in levels, for example 10.0."
         max_move = float(checked_leaf(max_move, "max_move", low=0.0, open_low=True, remedy=remedy, single=True))
-    memory = Memory(
-        cell, barrier, hops=hops, key=key, granularity=granularity, compare=compare, compensated=compensated, track=track,
-        frozen=frozen, coupling=coupling, max_move=max_move,
-    )  # fmt: skip
+    books = Books(granularity, track, compensated, compare)
+    memory = Memory(cell, barrier, books=books, hops=hops, key=key, frozen=frozen, coupling=coupling, max_move=max_move)
 
     def init(params: PyTree) -> LearningInMemoryState:
         return memory.init(params, None)
@@ -240,74 +234,3 @@ def gradient_tilt(
         return memory.tilt(state, updates, params, value)
 
     return optax.GradientTransformationExtraArgs(init, update)  # pyright: ignore[reportArgumentType]  # optax types any tree
-
-
-def get_barrier(state: PyTree) -> Float[Array, ""]:
-    """Mean barrier of the last step over all parameters, from any optax state that holds limjax states.
-
-    Args:
-        state: state of an optimizer that contains `learning_in_memory` or `gradient_tilt`, once or several times.
-
-    Returns:
-        B [kT].
-
-    Raises:
-        ValueError: if there is no limjax state, or one that holds no single run.
-    """
-    memories = list(get_memories(state).values()) or [get_memory(state)]
-    for memory in memories:
-        one_member(memory.ledger)
-    if len(memories) == 1:
-        return _mean_height(memories[0])[0]
-    means, sizes = zip(*(_mean_height(memory) for memory in memories))
-    if None in sizes:
-        raise ValueError(
-            'Ledgers of granularity "leaf" do not know how many parameters they have: ask each memory, '
-            "limjax.optimizer.get_memories(state)."
-        )
-    return jnp.sum(jnp.stack(means) * jnp.asarray(sizes)) / max(sum(sizes), 1)
-
-
-def _mean_height(memory: LearningInMemoryState) -> tuple[Float[Array, ""], int | None]:
-    """Mean barrier over the parameters of one memory, and their number if it is known."""
-    height, start = memory.barrier.height, memory.ledger.start
-    sizes = None if start is None else [leaf.size for leaf in jax.tree.leaves(start)]
-    count = None if sizes is None else sum(sizes)
-    if isinstance(height, list):
-        count = sum(h.size for h in height)
-        return jnp.sum(jnp.stack([jnp.sum(h) for h in height])) / max(count, 1), count
-    if height.ndim == 0:
-        return height, count
-    if sizes is None:
-        return jnp.mean(height), None
-    weights = jnp.asarray(sizes, height.dtype)
-    return jnp.sum(height * weights) / jnp.sum(weights), count
-
-
-def get_memory(state: PyTree) -> LearningInMemoryState:
-    """The one limjax state inside any optax state.
-
-    Args:
-        state: state of an optimizer that contains one `learning_in_memory` or `gradient_tilt`.
-
-    Returns:
-        Its state: cell, barrier, ledger and the wrapped optimizer's.
-
-    Raises:
-        ValueError: if there is none, or more than one.
-    """
-    get_ledger(state)
-    return next(iter(get_memories(state).values()))
-
-
-def get_memories(state: PyTree) -> dict[str, LearningInMemoryState]:
-    """All limjax states inside any optax state, by their path in it (`optax.multi_transform`, a cell and barrier for each layer).
-
-    Args:
-        state: state of any optimizer.
-
-    Returns:
-        Their states by path.
-    """
-    found = jax.tree_util.tree_flatten_with_path(state, is_leaf=lambda x: isinstance(x, LearningInMemoryState))[0]
-    return {jax.tree_util.keystr(path): x for path, x in found if isinstance(x, LearningInMemoryState)}

@@ -14,11 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from limjax.groups import Groups, grouping, merged
-from limjax.leaves import check_parameters, leaf_name
+from limjax.memory._groups import Groups, grouping, merged
+from limjax.memory._leaves import check_parameters, leaf_name
+from limjax.memory._step import wide
 from limjax.numerics.checks import WholeNumber, broadcasting, compute_dtype, whole_number
 from limjax.physics.abstract_cell import AbstractCell
-from limjax.step import wide
 
 
 def snap(params: PyTree, cell: AbstractCell | Groups) -> PyTree:

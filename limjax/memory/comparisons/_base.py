@@ -8,16 +8,16 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from limjax.barrier_state import BarrierValue
 from limjax.barriers.base import BarrierInputs
-from limjax.blocks import Blocks, blocks_or_placeholder
+from limjax.memory._blocks import Blocks, blocks_or_placeholder
+from limjax.memory._field import Field
 from limjax.numerics.checks import checked_leaf, varied_numbers
 from limjax.physics import actuation
 from limjax.physics.abstract_cell import AbstractCell
 
 
 class StepRecord(NamedTuple):
-    """What the run did in one step. Lists hold one array per block (`limjax.blocks`).
+    """What the run did in one step. Lists hold one array per block of the layout.
 
     Attributes:
         inputs: step, loss, requests and gradients per leaf, and the cell.
@@ -63,7 +63,7 @@ class AbstractComparison(eqx.Module):
         return ()
 
     @abc.abstractmethod
-    def charge(self, step: StepRecord, state: Any) -> tuple[BarrierValue, BarrierValue, Any]:
+    def charge(self, step: StepRecord, state: Any) -> tuple[Field, Field, Any]:
         """What the requests of one step would have cost.
 
         Args:
@@ -71,8 +71,7 @@ class AbstractComparison(eqx.Module):
             state: the comparison's state.
 
         Returns:
-            `(heat, actuation, state)`: costs per parameter [kT], as blocks, as one number for each parameter of a leaf, or as
-            one number for all.
+            `(heat, actuation, state)`: costs per parameter [kT] as fields, and the new state.
         """
 
 

@@ -8,12 +8,13 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PyTree
 
-from limjax.barrier_state import ChargedBarrier, move_barrier, per_block
 from limjax.barriers.base import BarrierInputs
-from limjax.blocks import Blocks
-from limjax.leaves import LeafInfo, leaf_name
+from limjax.memory._blocks import Blocks
+from limjax.memory._charged_barrier import ChargedBarrier, move_barrier
+from limjax.memory._field import PerParameter, leaf_sums
+from limjax.memory._leaves import LeafInfo, leaf_name
+from limjax.memory._step import to_levels
 from limjax.physics.abstract_cell import AbstractCell
-from limjax.step import leaf_sums, to_levels
 
 
 def stored_arrays(optimizer: optax.GradientTransformation, state: PyTree, infos: Sequence[LeafInfo]) -> list[Array]:
@@ -31,7 +32,7 @@ def stored_arrays(optimizer: optax.GradientTransformation, state: PyTree, infos:
         The arrays.
 
     Example:
-        >>> from limjax.leaves import leaf_infos
+        >>> from limjax.memory._leaves import leaf_infos
         >>> optimizer, params = optax.inject_hyperparams(optax.adam)(1e-3), jnp.ones(())
         >>> len(stored_arrays(optimizer, optimizer.init(params), leaf_infos(params)))
         2
@@ -74,6 +75,6 @@ def charge_optimizer(
     drift = [to_levels(b - a, cell) for a, b in zip(before, after)]
     layout = Blocks(drift)
     barrier, work, _ = move_barrier(barrier, inputs._replace(drift=drift, gradient=drift, cell=cell), layout)
-    heats = [cell.heat(d, height) for d, height in zip(layout.pack(drift), per_block(barrier.height, layout))]
-    sums = leaf_sums({"heat": heats, "actuation": work}, layout)
+    heats = [cell.heat(d, height) for d, height in zip(layout.pack(drift), barrier.height.blocks(layout))]
+    sums = leaf_sums({"heat": PerParameter(heats), "actuation": work}, layout)
     return (cell, barrier), sums["heat"] + sums["actuation"]

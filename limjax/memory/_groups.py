@@ -8,7 +8,7 @@ import optax
 from jaxtyping import PyTree
 
 from limjax.barriers.base import AbstractBarrier
-from limjax.leaves import is_under, leaf_name
+from limjax.memory._leaves import is_under, leaf_name
 from limjax.physics.abstract_cell import AbstractCell
 
 CellAndBarrier = tuple[AbstractCell, AbstractBarrier]

@@ -1,5 +1,6 @@
 """Which leaves of the parameters are cells, and which of those move in a step."""
 
+import collections
 import zlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -248,3 +249,30 @@ def skipped_step(inner_state: PyTree) -> Any:
 
     states = [x for x in jax.tree.leaves(inner_state, is_leaf=may_reject) if may_reject(x)]
     return None if not states else ~jnp.all(jnp.stack([state.last_finite for state in states]))
+
+
+def layer_path(path: Any) -> Any:
+    """The layer a leaf belongs to: its path without the last key, or the whole path if that is all there is."""
+    # Flax NNX wraps each array in a variable, whose content is one key deeper.
+    path = path[:-1] if len(path) > 1 and getattr(path[-1], "name", None) == "value" else path
+    return path[:-1] if len(path) > 1 else path
+
+
+def leaf_names(paths: list[Any]) -> list[str]:
+    """Paths in a tree as names with slashes, no two of them equal: where keys hold slashes, some are written in full.
+
+    Args:
+        paths: as `jax.tree_util.tree_flatten_with_path` gives them.
+
+    Returns:
+        A name for each.
+
+    Example:
+        >>> import jax
+        >>> tree = {"a": {"b": 1.0, "c": 2.0}, "a/b": 3.0}
+        >>> leaf_names([path for path, _ in jax.tree_util.tree_flatten_with_path(tree)[0]])
+        ["['a']['b']", 'a/c', "['a/b']"]
+    """
+    names = [jax.tree_util.keystr(path, simple=True, separator="/") for path in paths]
+    counts = collections.Counter(names)
+    return [name if counts[name] == 1 else jax.tree_util.keystr(path) for name, path in zip(names, paths)]

@@ -2,23 +2,20 @@
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, ArrayLike, Float, PyTree, UInt32
 
-from limjax.barrier_state import init_barrier
 from limjax.barriers.base import AbstractBarrier, BarrierInputs
-from limjax.blocks import Blocks
-from limjax.columns import TRACKED, Setup
-from limjax.comparisons.base import AbstractComparison, ChargedComparison
-from limjax.comparisons.names import Comparable, named_comparisons
-from limjax.comparisons.noisy_event import ALIKE, NoisyEventWrite
-from limjax.hops import AbstractHops, HopsName, hops_of
-from limjax.hyperparameters import Numbers, copied
-from limjax.leaves import (
+from limjax.memory._blocks import Blocks
+from limjax.memory._charged_barrier import init_barrier
+from limjax.memory._columns import TRACKED, Setup
+from limjax.memory._hops import AbstractHops, HopsName, hops_of
+from limjax.memory._hyperparameters import Numbers, copied
+from limjax.memory._leaves import (
     Frozen,
     LeafInfo,
     check_parameters,
@@ -30,15 +27,35 @@ from limjax.leaves import (
     part_of_tree,
     skipped_step,
 )
-from limjax.ledger import init_ledger
+from limjax.memory._ledger import init_ledger
+from limjax.memory._optimizer_state import charge_optimizer, stored_arrays
+from limjax.memory._state import LearningInMemoryState
+from limjax.memory._step import Request, memory_step, to_levels, wide
+from limjax.memory.comparisons._base import AbstractComparison, ChargedComparison
+from limjax.memory.comparisons._names import Comparable, named_comparisons
+from limjax.memory.comparisons._noisy_event import ALIKE, NoisyEventWrite
 from limjax.numerics.checks import broadcasting, compute_dtype
 from limjax.numerics.counters import folded, key_words, member_key
-from limjax.optimizer_state import charge_optimizer, stored_arrays
 from limjax.physics.abstract_cell import AbstractCell
-from limjax.step import LearningInMemoryState, Request, memory_step, to_levels, wide
 
 Compare = Sequence[Comparable] | Mapping[str, Comparable] | Callable[[AbstractCell], Any] | None
 """What a run is compared with: see `limjax.learning_in_memory`."""
+
+
+class Books(NamedTuple):
+    """What is kept of a run: arguments of `limjax.learning_in_memory`.
+
+    Attributes:
+        granularity: "parameter" or "leaf".
+        track: which sums are kept per parameter.
+        compensated: whether the sums keep what rounding drops.
+        compare: what the run is compared with.
+    """
+
+    granularity: str
+    track: Sequence[str]
+    compensated: bool
+    compare: Compare
 
 
 class Memory:
@@ -52,27 +69,24 @@ class Memory:
         cell: AbstractCell,
         barrier: AbstractBarrier,
         *,
+        books: Books,
         hops: HopsName | AbstractHops,
         key: Array | None,
-        granularity: str,
-        compare: Compare,
-        compensated: bool,
-        track: Sequence[str],
         frozen: Frozen | None,
         optimizer: optax.GradientTransformation | None = None,
         optimizer_memory: tuple[AbstractCell, AbstractBarrier] | None = None,
         coupling: ArrayLike | None = None,
         max_move: float | None = None,
     ):
-        named = named_comparisons(compare, cell)
-        self._tracked = _tracked(granularity, track)
+        named = named_comparisons(books.compare, cell)
+        self._tracked = _tracked(books.granularity, books.track)
         self._hops = hops_of(hops)
         self._words = _words(self._hops, key)
         self._made = Numbers((cell, barrier, named) if coupling is None else (cell, barrier, named, coupling))
         self._varied = _varied(cell, barrier, named)
         if coupling is not None and jnp.ndim(coupling):
             self._varied["coupling"] = jnp.asarray(coupling)
-        self._compensated, self._frozen, self._max_move = compensated, frozen, max_move
+        self._compensated, self._frozen, self._max_move = books.compensated, frozen, max_move
         self._optimizer, self._optimizer_memory = optimizer, optimizer_memory
         if optimizer_memory is not None and (different := _varied(*optimizer_memory, {})):
             raise ValueError(

@@ -5,8 +5,15 @@ from typing import Any, ClassVar
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
-from limjax.barrier_state import BarrierValue
-from limjax.comparisons.base import AbstractComparison, StepRecord, checked_hold, gate_slope, gate_work, heat_slope
+from limjax.memory._field import Field, PerLeaf, PerParameter
+from limjax.memory.comparisons._base import (
+    AbstractComparison,
+    StepRecord,
+    checked_hold,
+    gate_slope,
+    gate_work,
+    heat_slope,
+)
 from limjax.numerics.checks import broadcasting
 from limjax.numerics.elementary import safe_log
 from limjax.numerics.roots import monotone_root
@@ -69,18 +76,20 @@ class GatedWrite(AbstractComparison):
             self.works = gate_work(cell, self.hold, self.writes)
             self.limits = best_request(cell, 0.5 * (self.writes[:-1] + self.writes[1:]))
 
-    def charge(self, step: StepRecord, state: Any) -> tuple[BarrierValue, BarrierValue, Any]:
+    def charge(self, step: StepRecord, state: Any) -> tuple[Field, Field, Any]:
         cell, layout = step.inputs.cell, step.layout
         chosen = [self._chosen(*item) for item in zip(step.drifts, step.heights)]
-        heats = [cell.heat(drift, write) for drift, (write, _, _) in zip(step.drifts, chosen)]
+        heats = PerParameter([cell.heat(drift, write) for drift, (write, _, _) in zip(step.drifts, chosen)])
         gates = [self._gate(cell, height) for height in step.heights]
         if any(gate.ndim for gate in gates):
-            return heats, [jnp.where(own, gate, work) for gate, (_, work, own) in zip(gates, chosen)], state
+            works = [jnp.where(own, gate, work) for gate, (_, work, own) in zip(gates, chosen)]
+            return heats, PerParameter(works), state
         # Counted, not chosen cell by cell: XLA on a CPU would compute the one gate's free energy again for each of them.
         owns = [own.astype(work.dtype) for _, work, own in chosen]
         others = [jnp.where(own, 0.0, work) for _, work, own in chosen]
         own, other = layout.leaf_sums([owns, others])
-        return heats, (own * gates[0].astype(own.dtype) + other) / jnp.asarray(layout.sizes, own.dtype), state
+        works = (own * gates[0].astype(own.dtype) + other) / jnp.asarray(layout.sizes, own.dtype)
+        return heats, PerLeaf(works), state
 
     def _chosen(self, drift, height):
         """Write barrier of each cell, the table's work at the gate, and where the run's own barrier is the one."""

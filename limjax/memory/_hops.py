@@ -118,5 +118,7 @@ def hops_of(hops: Any) -> AbstractHops:
     if isinstance(hops, AbstractHops):
         return hops
     if not isinstance(hops, str) or hops not in _KINDS:
-        raise ValueError(f'hops must be "mean", "gaussian" or "exact", or an object of limjax.hops; got {hops!r}.')
+        raise ValueError(
+            f'hops must be "mean", "gaussian" or "exact", or an object such as limjax.ExactHops(); got {hops!r}.'
+        )
     return _KINDS[hops]

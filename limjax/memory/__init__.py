@@ -1,0 +1,46 @@
+"""Memory: cells under a barrier that deliver what an optimizer asks for, the ledger of what that dissipates, and its report."""
+
+from limjax.memory._field import Field, PerLeaf, PerParameter, Uniform
+from limjax.memory._hops import AbstractHops, ExactHops, GaussianHops, MeanHops
+from limjax.memory._layer_report import LayerReport
+from limjax.memory._ledger import (
+    Ledger,
+    get_ledger,
+    get_ledgers,
+    leaf_totals,
+    per_parameter,
+    total,
+)
+from limjax.memory._make_report import report
+from limjax.memory._optimizer import gradient_tilt, learning_in_memory
+from limjax.memory._report import Report
+from limjax.memory._state import LearningInMemoryState, get_barrier, get_memories, get_memory
+from limjax.memory.levels import lsb_for_bits, snap
+
+__all__ = [
+    "AbstractHops",
+    "ExactHops",
+    "Field",
+    "GaussianHops",
+    "LayerReport",
+    "LearningInMemoryState",
+    "Ledger",
+    "MeanHops",
+    "PerLeaf",
+    "PerParameter",
+    "Report",
+    "Uniform",
+    "get_barrier",
+    "get_ledger",
+    "get_ledgers",
+    "get_memories",
+    "get_memory",
+    "gradient_tilt",
+    "leaf_totals",
+    "learning_in_memory",
+    "lsb_for_bits",
+    "per_parameter",
+    "report",
+    "snap",
+    "total",
+]

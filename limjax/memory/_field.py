@@ -1,0 +1,175 @@
+"""A number for every parameter, in the form it is known in: one for all, one for each leaf, or one for each parameter."""
+
+import abc
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from limjax.memory._blocks import Blocks
+
+
+class Field(abc.ABC):
+    """Numbers for the parameters of some leaves: `Uniform`, `PerLeaf` or `PerParameter`.
+
+    Barriers, the work to move them and what a step adds to the ledger are fields; who reads one need not ask which.
+
+    Attributes:
+        value: the numbers, as the kind says.
+    """
+
+    value: Any
+
+    def __init__(self, value: Any):
+        self.value = value
+
+    def __init_subclass__(cls):
+        # A field's path in a state is that of the bare arrays, under which checkpoints have always kept a barrier.
+        jax.tree_util.register_pytree_with_keys(
+            cls, lambda field: (((_Unnamed(), field.value),), None), lambda _, children: _of_children(cls, children)
+        )
+
+    def __eq__(self, other: object) -> Any:
+        return type(self) is type(other) and eqx.tree_equal(self, other)
+
+    __hash__ = None  # pyright: ignore[reportAssignmentType]  # arrays have none
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.value!r})"
+
+    @abc.abstractmethod
+    def map(self, function: Callable[..., Any], *others: "Field") -> "Field":
+        """A function of this field, and of others of its kind, number by number."""
+
+    @abc.abstractmethod
+    def blocks(self, layout: Blocks) -> list[Float[Array, "..."]]:
+        """The numbers in a form that broadcasts against the blocks of a layout."""
+
+    @abc.abstractmethod
+    def like(self, given: Any, scope: str, layout: Blocks, in_blocks: bool) -> "Field":
+        """What a barrier policy returned, as a field of this kind.
+
+        Args:
+            given: its barrier.
+            scope: the form it has, `AbstractBarrier.scope`.
+            layout: of the parameters.
+            in_blocks: whether the policy was shown blocks in place of leaves.
+
+        Returns:
+            The field, in the dtype and shape of this one.
+        """
+
+    @abc.abstractmethod
+    def mean(self, sizes: list[int] | None) -> tuple[Float[Array, ""], int | None]:
+        """Mean over the parameters, and how many there are where that is known.
+
+        Args:
+            sizes: number of parameters of each leaf, or None where nobody knows; then every leaf counts alike.
+
+        Returns:
+            `(mean, count)`.
+        """
+
+
+class _Unnamed:
+    """A key that adds nothing to a path."""
+
+    def __str__(self) -> str:
+        return ""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Unnamed)
+
+    def __hash__(self) -> int:
+        return 0
+
+
+def _of_children(cls, children):
+    field = object.__new__(cls)  # whatever a transformation puts in place of the numbers
+    (field.value,) = children
+    return field
+
+
+class Uniform(Field):
+    """One number for all parameters, of shape ()."""
+
+    def map(self, function, *others):
+        return Uniform(function(self.value, *(other.value for other in others)))
+
+    def blocks(self, layout):
+        return [self.value.astype(layout.dtypes[group[0]]) for group in layout.groups]
+
+    def like(self, given, scope, layout, in_blocks):
+        return Uniform(given.astype(self.value.dtype))
+
+    def mean(self, sizes):
+        return self.value, None if sizes is None else sum(sizes)
+
+
+class PerLeaf(Field):
+    """One number for all parameters of a leaf, an array of shape (leaves,)."""
+
+    def map(self, function, *others):
+        return PerLeaf(function(self.value, *(other.value for other in others)))
+
+    def blocks(self, layout):
+        return layout.spread(self.value)
+
+    def like(self, given, scope, layout, in_blocks):
+        return PerLeaf(given.astype(self.value.dtype))
+
+    def mean(self, sizes):
+        if sizes is None:
+            return jnp.mean(self.value), None
+        weights = jnp.asarray(sizes, self.value.dtype)
+        return jnp.sum(self.value * weights) / jnp.sum(weights), sum(sizes)
+
+
+class PerParameter(Field):
+    """One number for each parameter, as a list of blocks (`Blocks`)."""
+
+    def map(self, function, *others):
+        return PerParameter([function(*items) for items in zip(self.value, *(other.value for other in others))])
+
+    def blocks(self, layout):
+        return self.value
+
+    def like(self, given, scope, layout, in_blocks):
+        if scope == "global":
+            given = [given] * len(self.value)  # differing between the cells of a leaf, or it would be `Uniform`
+        elif scope == "leaf" or layout.varied or in_blocks:
+            given = list(given)
+        else:
+            forms = zip(given, layout.shapes, layout.dtypes)
+            given = layout.pack([jnp.broadcast_to(b.astype(dtype), shape) for b, shape, dtype in forms])
+        return PerParameter(
+            [
+                b.astype(own.dtype) if b.shape == own.shape else jnp.zeros_like(own) + b.astype(own.dtype)
+                for b, own in zip(given, self.value)
+            ]
+        )
+
+    def mean(self, sizes):
+        count = sum(block.size for block in self.value)
+        return jnp.sum(jnp.stack([jnp.sum(block) for block in self.value])) / max(count, 1), count
+
+
+def leaf_sums(fields: Mapping[str, Field], layout: Blocks) -> dict[str, Float[Array, "leaves"]]:
+    """Sums over the parameters of each leaf.
+
+    Args:
+        fields: fields by name.
+        layout: of the parameters.
+
+    Returns:
+        The sums by the same names.
+    """
+    # Those per parameter are summed in one go: a reduction of a few numbers costs more than adding them up.
+    listed = {name: field.value for name, field in fields.items() if isinstance(field, PerParameter)}
+    dtype = jnp.result_type(float)
+    sizes = jnp.asarray(layout.sizes, dtype)
+    sums = dict(zip(listed, layout.leaf_sums(list(listed.values()))))
+    return sums | {name: field.value.astype(dtype) * sizes for name, field in fields.items() if name not in listed}
