@@ -1,6 +1,5 @@
 """The command line: what it writes, what it prints, and one paragraph for everything that is wrong."""
 
-import hashlib
 import json
 import pathlib
 import shutil
@@ -10,23 +9,13 @@ import sys
 
 import numpy as np
 import pytest
+from command_line import digest, run
 
 from limjax.cli import main
 
 pytestmark = pytest.mark.optax
 
 SMALL = ["train", "--task", "diabetes-regression", "--steps", "30"]
-
-
-def run(capsys, *arguments):
-    with pytest.raises(SystemExit) as end:
-        main(list(map(str, arguments)))
-    out = capsys.readouterr()
-    return end.value.code or 0, out.out, out.err
-
-
-def digest(folder):
-    return {str(p): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,9 @@ import sys
 
 import numpy as np
 import pytest
+from command_line import run
 
 from limjax import runs
-from limjax.cli import main
 from limjax.files import sole_use
 from limjax.tuning import saving
 
@@ -32,13 +32,6 @@ PLACES = [
     pytest.param(LIMITS, "limjax.limits", "energy_limits", "--figures", id="limits"),
     pytest.param(BENCH, "limjax.cli.bench", "measure_memory", "--out", id="bench"),
 ]
-
-
-def run(capsys, *arguments):
-    with pytest.raises(SystemExit) as end:
-        main(list(map(str, arguments)))
-    out = capsys.readouterr()
-    return end.value.code or 0, out.out, out.err
 
 
 def one_line(found, code):
