@@ -1,5 +1,9 @@
 """limjax: the thermodynamic cost of learning, made differentiable."""
 
+import importlib
+from importlib import metadata
+from typing import Any
+
 from limjax.barriers import (
     AbstractBarrier,
     FisherBarrier,
@@ -51,7 +55,21 @@ from limjax.tasks import Task, TaskDefaults
 from limjax.training import Result, TrainResult, train
 from limjax.tuning import ParetoResult, TuneResult, Weights, pareto_front, tune
 
-__version__ = "0.1.0"
+__version__ = metadata.version("limjax")
+
+# Not needed to train in one's own loop, and some bring matplotlib or orbax with them: imported when they are asked for.
+_LAZY = ("checkpoints", "limits", "parallel", "plots", "runs", "simulate", "sweeps")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return importlib.import_module(f"limjax.{name}")
+    raise AttributeError(f"limjax has no {name!r}.")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})
+
 
 __all__ = [
     "AbstractBarrier",

@@ -9,6 +9,8 @@ import re
 import subprocess
 import sys
 
+import pytest
+
 import limjax
 from limjax.barriers import AbstractBarrier
 
@@ -100,6 +102,14 @@ def test_importing_limjax_imports_no_extra():
     code = f"import sys, limjax; print([name for name in {heavy!r} if name in sys.modules])"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
+
+
+def test_modules_that_the_docs_name_are_there_after_one_import():
+    code = "import limjax; print([getattr(limjax, name).__name__ for name in limjax._LAZY]); print('limits' in dir(limjax))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.split("\n")[:2] == [str([f"limjax.{name}" for name in limjax._LAZY]), "True"]
+    with pytest.raises(AttributeError, match="limjax has no 'limit'"):
+        _ = limjax.limit
 
 
 def test_barriers_are_abstract_or_final():
