@@ -353,3 +353,13 @@ def test_running_mean_has_no_bias(decay):
         weights = decay ** np.arange(k, -1, -1.0)
         assert float(mean) == pytest.approx(np.average(values[: k + 1], weights=weights), rel=1e-5)
         assert float(constant) == pytest.approx(1.5, rel=1e-6)
+
+
+def test_barriers_and_cells_are_shown_with_their_numbers():
+    assert str(limjax.StaticBarrier(10.0)) == "StaticBarrier(height=10)"
+    assert str(limjax.SplineBarrier([1.0, 2.0, 3.5], steps=10)).startswith("SplineBarrier(knots=[1, 2, 3.5], steps=10")
+    assert "lsb=0.25" in str(limjax.ArrheniusCell(lsb=0.25))
+    assert str(limjax.StaticBarrier(jnp.ones(9))) == "StaticBarrier(height=f32[9])"
+    traced = []
+    jax.make_jaxpr(lambda barrier: traced.append(str(barrier)) or barrier.height)(limjax.StaticBarrier(10.0))
+    assert traced == ["StaticBarrier(height=f32[])"]

@@ -238,3 +238,7 @@ def test_the_installed_command():
     assert done.returncode == 0 and done.stdout.splitlines()[1].startswith("limjax 0.")
     module = subprocess.run([sys.executable, "-m", "limjax", "--version"], capture_output=True, text=True, timeout=120)
     assert module.stdout == done.stdout
+
+
+def test_units_in_brackets_are_in_the_help(capsys):
+    assert "Barrier while training [kT]." in run(capsys, "cell", "--help")[1]

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
-from limjax.numerics.checks import compute_dtype, varied_numbers
+from limjax.numerics.checks import compute_dtype, shown, varied_numbers
 from limjax.physics.abstract_cell import AbstractCell
 
 Scope = Literal["global", "leaf", "parameter"]
@@ -146,6 +146,9 @@ class AbstractBarrier(eqx.Module):
         """
         del sign
         return self
+
+    def __repr__(self) -> str:
+        return shown(self)
 
     @property
     def varied(self) -> dict[str, Array]:

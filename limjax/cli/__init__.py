@@ -3,12 +3,14 @@
 import importlib
 import logging
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, get_type_hints
 
 import typer
+from typer.models import ArgumentInfo, OptionInfo
 
 from limjax.allocator import keep_freed_memory
 
@@ -46,7 +48,13 @@ def build_app(asked: str | None = None) -> typer.Typer:
 
 
 def _command(name: str) -> Callable[..., None]:
-    return getattr(importlib.import_module(f"limjax.cli.{name}"), name)
+    command = getattr(importlib.import_module(f"limjax.cli.{name}"), name)
+    for hint in get_type_hints(command, include_extras=True).values():
+        for option in getattr(hint, "__metadata__", ()):
+            if isinstance(option, OptionInfo | ArgumentInfo) and option.help:
+                # A unit in brackets, [kT], is no markup.
+                option.help = re.sub(r"(?<!\\)\[", r"\\[", option.help)
+    return command
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -1,5 +1,6 @@
 """One way to turn a user's number into a leaf, and to say what is wrong with it."""
 
+import dataclasses
 import math
 import operator
 from collections.abc import Sequence
@@ -267,3 +268,24 @@ def positive_number(value: object, name: str, remedy: str = "", low: float = 0.0
     if isinstance(value, float) and len(got) > 8:
         got = f"{value:g}"
     raise ValueError(f"{name} must be {wanted}, got {got}. {remedy}".rstrip())
+
+
+def shown(module: Any) -> str:
+    """A module as the call that makes one like it, with its numbers in place of their types.
+
+    Args:
+        module: a dataclass of arrays and whatever else.
+
+    Returns:
+        The text; arrays of more than eight numbers and traced ones appear by their type.
+    """
+    values = {field.name: getattr(module, field.name) for field in dataclasses.fields(module) if field.repr}
+    return f"{type(module).__name__}({', '.join(f'{name}={_number_text(value)}' for name, value in values.items())})"
+
+
+def _number_text(value: Any) -> str:
+    if not eqx.is_array(value) or isinstance(value, jax.core.Tracer) or value.size > 8:
+        return eqx.tree_pformat(value)
+    if value.ndim == 0:
+        return f"{value.item():g}" if jnp.issubdtype(value.dtype, jnp.number) else str(value.item())
+    return "[" + ", ".join(map(_number_text, value)) + "]"

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float
 
-from limjax.numerics.checks import WholeNumber, checked_leaf, compute_dtype, varied_numbers, whole_number
+from limjax.numerics.checks import WholeNumber, checked_leaf, compute_dtype, shown, varied_numbers, whole_number
 from limjax.numerics.roots import monotone_root
 from limjax.physics import actuation
 from limjax.physics.units import BOLTZMANN_J_PER_K
@@ -107,6 +107,9 @@ class AbstractCell(eqx.Module):
         Returns:
             `(d [levels], whether the tilt had eaten the barrier and was held there)`.
         """
+
+    def __repr__(self) -> str:
+        return shown(self)
 
     @property
     def varied(self) -> dict[str, Float[Array, "..."]]:
