@@ -82,17 +82,13 @@ def plain(value: float) -> str:
 
 def _one_convergence(assumed: Conditions, bits: ArrayLike, whole: np.ndarray | float) -> list[Line]:
     """Static, constant and law, for so many weights in joules per kT; NaN where the final loss is out of reach."""
+    barrier, attempts = assumed.retention_barrier, assumed.attempt_rate * DEFAULT_TIME_S
 
     # Traced, so that what is out of reach leaves a gap instead of raising.
     @jax.jit
     def heats(values: Float[Array, "..."]) -> ConvergenceHeat:
-        return convergence_heat(
-            values,
-            assumed.loss_ratio,
-            assumed.contraction_factor,
-            retention_barrier=assumed.retention_barrier,
-            attempts=assumed.attempt_rate * DEFAULT_TIME_S,
-        )
+        factor = assumed.contraction_factor
+        return convergence_heat(values, assumed.loss_ratio, factor, retention_barrier=barrier, attempts=attempts)
 
     heat = heats(jnp.asarray(bits, jnp.result_type(float)))
     titled = {"static barrier": heat.static, "constant barrier": heat.constant, "law": heat.law}
