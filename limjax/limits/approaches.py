@@ -22,11 +22,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float
 
-from limjax.numerics.checks import Argument, broadcast, is_known, read, worst
+from limjax.limits import _arguments
+from limjax.numerics.checks import Argument, is_known, read, worst
 from limjax.numerics.elementary import safe_log
 from limjax.numerics.quadrature import gauss_hermite
 from limjax.numerics.roots import monotone_root
 from limjax.physics.response import cell_response
+
+_Values = Float[Array, "..."]
 
 MAX_CONTRACTION = 60.0
 """Largest uT: beyond it the Runge-Kutta steps are too long."""
@@ -51,14 +54,18 @@ class HeatAndLoss(NamedTuple):
 
 
 class AbstractApproach(eqx.Module):
-    """What the exchange follows during one convergence. Final subclasses give its logarithm up to a constant."""
+    """What the exchange follows during one convergence. Final subclasses give its logarithm up to a constant.
+
+    Attributes:
+        name: in results.
+        title: in tables and figures.
+    """
 
     name: ClassVar[str]
+    title: ClassVar[str]
 
     @abc.abstractmethod
-    def log_shape(
-        self, progress: Float[Array, ""], mean: Float[Array, "..."], loss: Float[Array, "..."]
-    ) -> Float[Array, "..."]:
+    def log_shape(self, progress: Float[Array, ""], mean: _Values, loss: _Values) -> _Values:
         """ln G up to a constant.
 
         Args:
@@ -71,9 +78,7 @@ class AbstractApproach(eqx.Module):
         """
 
     @abc.abstractmethod
-    def open_log_scale(
-        self, distance: Float[Array, "..."], contraction: Float[Array, "..."], final_loss: Float[Array, "..."]
-    ) -> Float[Array, "..."]:
+    def open_log_scale(self, distance: _Values, contraction: _Values, final_loss: _Values) -> _Values:
         """The constant that meets a final loss if the barrier is open all along; the true one is at most that.
 
         Args:
@@ -90,11 +95,12 @@ class ConstantExchange(AbstractApproach):
     """A barrier that does not move."""
 
     name: ClassVar[str] = "constant"
+    title: ClassVar[str] = "best constant barrier"
 
-    def log_shape(self, progress, mean, loss):
+    def log_shape(self, progress: Float[Array, ""], mean: _Values, loss: _Values) -> _Values:
         return jnp.zeros_like(loss)
 
-    def open_log_scale(self, distance, contraction, final_loss):
+    def open_log_scale(self, distance: _Values, contraction: _Values, final_loss: _Values) -> _Values:
         # L = G + (L0 - G) x², at most LT/(1 - x²).
         return jnp.log(final_loss) - jnp.log(-jnp.expm1(-2 * contraction))
 
@@ -103,11 +109,12 @@ class RateMatched(AbstractApproach):
     """Exchange in proportion to the speed of the mean path."""
 
     name: ClassVar[str] = "rate_matched"
+    title: ClassVar[str] = "rate-matched"
 
-    def log_shape(self, progress, mean, loss):
+    def log_shape(self, progress: Float[Array, ""], mean: _Values, loss: _Values) -> _Values:
         return jnp.log(mean)
 
-    def open_log_scale(self, distance, contraction, final_loss):
+    def open_log_scale(self, distance: _Values, contraction: _Values, final_loss: _Values) -> _Values:
         # 2κ m0 (x - x²) is what an open barrier injects and keeps.
         injected = 2 * jnp.exp(-contraction) * -jnp.expm1(-contraction)
         return jnp.log(final_loss) - jnp.log(distance) - jnp.log(injected)
@@ -117,11 +124,12 @@ class LossFollowing(AbstractApproach):
     """Exchange in proportion to the loss as measured, hop noise included: the law."""
 
     name: ClassVar[str] = "loss_following"
+    title: ClassVar[str] = "loss-following"
 
-    def log_shape(self, progress, mean, loss):
+    def log_shape(self, progress: Float[Array, ""], mean: _Values, loss: _Values) -> _Values:
         return safe_log(loss)
 
-    def open_log_scale(self, distance, contraction, final_loss):
+    def open_log_scale(self, distance: _Values, contraction: _Values, final_loss: _Values) -> _Values:
         share = 1 - (jnp.log(distance) - 0.5 * jnp.log(final_loss)) / contraction
         return jnp.log(jnp.maximum(share, jnp.finfo(share.dtype).eps))
 
@@ -134,9 +142,10 @@ class Knots(AbstractApproach):
     """
 
     name: ClassVar[str] = "free"
+    title: ClassVar[str] = "free curve"
     log_exchange: Float[Array, "knots"]
 
-    def log_shape(self, progress, mean, loss):
+    def log_shape(self, progress: Float[Array, ""], mean: _Values, loss: _Values) -> _Values:
         last = self.log_exchange.shape[0] - 1
         at = progress.astype(self.log_exchange.dtype) * last
         left = jnp.clip(jnp.floor(at), 0, last - 1).astype(jnp.int32)
@@ -144,7 +153,7 @@ class Knots(AbstractApproach):
         value = (1 - share) * self.log_exchange[left] + share * self.log_exchange[left + 1]
         return jnp.broadcast_to(value.astype(loss.dtype), loss.shape)
 
-    def open_log_scale(self, distance, contraction, final_loss):
+    def open_log_scale(self, distance: _Values, contraction: _Values, final_loss: _Values) -> _Values:
         # An open barrier injects 2∫G e^{-2(uT-θ)}dθ; half the sum over the knots is less than that.
         curve = self.log_exchange.astype(contraction.dtype)
         left = jnp.asarray(np.linspace(-2, 0, curve.shape[0]), curve.dtype)
@@ -157,13 +166,8 @@ APPROACHES: tuple[AbstractApproach, ...] = (ConstantExchange(), RateMatched(), L
 """The barriers chosen for the task; a static one is not chosen, see `static`."""
 
 
-def _distance(value: object) -> Argument:
-    return Argument(value, "distance", "It is how far the weight moves, in levels, for example 256.")
-
-
 def _contraction(value: object) -> Argument:
-    remedy = "It is training time over relaxation time, uT, for example 2 ln(distance)."
-    return Argument(value, "contraction", remedy, high=MAX_CONTRACTION)
+    return _arguments.contraction(value, "2 ln(distance)", MAX_CONTRACTION)
 
 
 def _final_loss(value: object) -> Argument:
@@ -206,11 +210,11 @@ def descend(
     Cost: 128 Runge-Kutta steps of 4 x 32 Gauss-Hermite nodes; errors below 0.3 %.
     """
     scale = Argument(log_scale, "log_scale", "It is a logarithm of hops.", low=-np.inf, open_low=False)
-    m0, theta, size = broadcast(*read(_distance(distance), _contraction(contraction), scale))
+    m0, theta, size = _arguments.together(_arguments.distance(distance), _contraction(contraction), scale)
     return integrate(approach, m0, theta, size, _read_ceiling(log_ceiling, m0))[0]
 
 
-def _read_ceiling(log_ceiling, like):
+def _read_ceiling(log_ceiling: ArrayLike | None, like: _Values) -> _Values | None:
     if log_ceiling is None:
         return None
     (ceiling,) = read(_ceiling(log_ceiling))
@@ -219,18 +223,14 @@ def _read_ceiling(log_ceiling, like):
 
 @eqx.filter_jit
 def integrate(
-    approach: AbstractApproach,
-    m0: Float[Array, "..."],
-    theta: Float[Array, "..."],
-    log_scale: Float[Array, "..."],
-    ceiling: Float[Array, "..."] | None,
+    approach: AbstractApproach, m0: _Values, theta: _Values, log_scale: _Values, ceiling: _Values | None
 ) -> tuple[HeatAndLoss, Float[Array, "steps ..."]]:
     """`descend` for checked arrays of one shape and dtype, with the loss after every step."""
     dtype = m0.dtype
     axis = (1,) * m0.ndim + (-1,)
     nodes, weights = (jnp.asarray(x, dtype).reshape(axis) for x in (_NODES, _WEIGHTS))
 
-    def slopes(progress, variance):
+    def slopes(progress: Float[Array, ""], variance: _Values) -> tuple[_Values, _Values]:
         mean = m0 * jnp.exp(-theta * progress)
         log_exchange = log_scale + approach.log_shape(progress, mean, mean * mean + variance)
         if ceiling is not None:
@@ -244,7 +244,7 @@ def integrate(
         noise, heat = jnp.sum(weights * activity, axis=-1), jnp.sum(weights * request * affinity, axis=-1)
         return theta * (noise - 2 * variance), theta * heat
 
-    def step(carry, progress):
+    def step(carry: tuple[_Values, _Values], progress: Float[Array, ""]) -> tuple[tuple[_Values, _Values], _Values]:
         variance, heat = carry
         h = jnp.asarray(1 / _STEPS, dtype)
         v1, q1 = slopes(progress, variance)
@@ -290,7 +290,9 @@ def heat(
 
     Cost: about 25 (float32) or 35 times `descend` and its derivative; derivatives cost one.
     """
-    m0, theta, last = broadcast(*read(_distance(distance), _contraction(contraction), _final_loss(final_loss)))
+    m0, theta, last = _arguments.together(
+        _arguments.distance(distance), _contraction(contraction), _final_loss(final_loss)
+    )
     result, _, is_feasible, least = solve(approach, m0, theta, last, _read_ceiling(log_ceiling, m0))
     if is_known(m0, theta, last) and not bool(np.all(is_feasible)):
         got_m0, got_theta, got, limit = worst(~np.asarray(is_feasible), m0, theta, last, least)
@@ -306,12 +308,8 @@ def heat(
 
 @eqx.filter_jit
 def solve(
-    approach: AbstractApproach,
-    m0: Float[Array, "..."],
-    theta: Float[Array, "..."],
-    last: Float[Array, "..."],
-    ceiling: Float[Array, "..."] | None,
-) -> tuple[Float[Array, "..."], Float[Array, "..."], Bool[Array, "..."], Float[Array, "..."]]:
+    approach: AbstractApproach, m0: _Values, theta: _Values, last: _Values, ceiling: _Values | None
+) -> tuple[_Values, _Values, Bool[Array, "..."], _Values]:
     """`heat` for checked arrays: heat, ln of the scale, whether there is one, and the least final loss."""
     shut = jnp.full_like(m0, _SHUT) - approach.log_shape(jnp.zeros((), m0.dtype), m0, m0 * m0)
     least = integrate(approach, m0, theta, shut, ceiling)[0].loss
@@ -320,7 +318,7 @@ def solve(
     high = approach.open_log_scale(m0, theta, target) + 1e-3
     low = jnp.minimum(shut, high - 1)
 
-    def residual(log_scale):
+    def residual(log_scale: _Values) -> _Values:
         return jnp.log(integrate(approach, m0, theta, log_scale, ceiling)[0].loss) - jnp.log(target)
 
     log_scale = monotone_root(residual, high, low, high, _ITERATIONS[m0.dtype.name])
@@ -348,12 +346,10 @@ def static(distance: ArrayLike, contraction: ArrayLike, barrier: ArrayLike, atte
         >>> f"{heat:.0f} kT"
         '13660 kT'
     """
-    m0, theta, height, tries = broadcast(
-        *read(
-            _distance(distance),
-            _contraction(contraction),
-            Argument(barrier, "barrier", "Barriers are in kT; 50 holds a bit for ten years.", open_low=False),
-            Argument(attempts, "attempts", "It is attempt rate times training time, for example 1e9 * 1e4."),
-        )
+    m0, theta, height, tries = _arguments.together(
+        _arguments.distance(distance),
+        _contraction(contraction),
+        _arguments.barrier(barrier, remedy="Barriers are in kT; 50 holds a bit for ten years."),
+        Argument(attempts, "attempts", "It is attempt rate times training time, for example 1e9 * 1e4."),
     )
     return integrate(ConstantExchange(), m0, theta, jnp.log(tries) - height - jnp.log(theta), None)[0]

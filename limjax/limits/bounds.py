@@ -7,30 +7,17 @@ device may pay less. `erasure`, `precision`, `transport` and `jump_count` are th
 Source: docs/limits.md and the works named at each function.
 """
 
-import jax
 import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from limjax.limits import law
-from limjax.numerics.checks import Argument, broadcast, is_known, read, worst
-from limjax.numerics.elementary import asinh, asinh_exp
-from limjax.numerics.roots import monotone_root
+from limjax.limits import _arguments, _erasure, law
+from limjax.limits._arguments import probability
+from limjax.numerics.checks import Argument, is_known, read, worst
+from limjax.numerics.elementary import asinh_exp
 from limjax.physics.actuation import free_energy
 from limjax.physics.units import LN2
-
-_ITERATIONS = {"float32": 12, "float64": 16}
-_PROBABILITY = "It is a probability above 0 and below 1, for example 1e-3."
-
-
-def _probability(value, name, high=1 - 1e-7):
-    return Argument(value, name, _PROBABILITY, high=high)
-
-
-def _entropy(p):
-    """Binary entropy in nats, for 0 < p < 1."""
-    return -p * jnp.log(p) - (1 - p) * jnp.log1p(-p)
 
 
 def convergence(
@@ -63,17 +50,15 @@ def convergence(
     network is not one.
     """
     count = Argument(averaged, "averaged", "It is how many gradients are averaged, for example 100.", open_low=False)
-    ratio, n = broadcast(*read(law.loss_ratio_argument(loss_ratio), count))
+    ratio, n = _arguments.together(_arguments.loss_ratio(loss_ratio), count)
     if contraction is None:
         return jnp.where(ratio >= 1, 2 * jnp.log(jnp.maximum(ratio, 1.0)) + 2 * n, jnp.nan)
     # Of what the caller gave: under `vmap` and `jit` the arrays made of it are traced, and the closed form would be missed.
     if not isinstance(averaged, jax.core.Tracer) and not np.any(np.asarray(averaged)):
         return law.finite_time_heat(ratio, contraction)
-    is_trivial = ratio <= 1
-    if is_known(ratio) and bool(np.any(np.asarray(is_trivial))):
+    if is_known(ratio) and bool(np.any(ratio <= 1)):
         raise ValueError("loss_ratio must be above 1 where gradients are averaged in a given time, got 1.")
-    stop = jnp.ones_like(ratio)
-    return law.optimum(ratio, stop, scatter=n / (1 - 1 / ratio), contraction=contraction).heat_kt
+    return law.optimum(ratio, jnp.ones_like(ratio), scatter=n / (1 - 1 / ratio), contraction=contraction).heat_kt
 
 
 def erasure(error: ArrayLike = 0.0, bits: ArrayLike = 1.0) -> Float[Array, "..."]:
@@ -99,15 +84,7 @@ def erasure(error: ArrayLike = 0.0, bits: ArrayLike = 1.0) -> Float[Array, "..."
         Argument(error, "error", "It is the probability of a wrong bit, from 0 to 0.5.", high=0.5, open_low=False),
         Argument(bits, "bits", "It is how many bits are reset, for example 8."),
     )
-    # Near 1/2 the two terms cancel; with δ = 1 - 2ε the difference is δ atanh δ + ½ ln(1 - δ²).
-    delta = 1 - 2 * eps
-    is_near_half = eps > 0.25
-    small = jnp.where(is_near_half, delta, 0.0)
-    near = small * jnp.arctanh(small) + 0.5 * jnp.log1p(-small * small)
-    is_zero = eps <= 0
-    inside = jnp.where(is_near_half | is_zero, 0.1, eps)
-    far = LN2 - jnp.where(is_zero, 0.0, _entropy(inside))
-    return b * jnp.where(is_near_half, near, far)
+    return b * _erasure.reset_work(eps)
 
 
 def isothermal_lift(error: ArrayLike) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
@@ -129,12 +106,8 @@ def isothermal_lift(error: ArrayLike) -> tuple[Float[Array, "..."], Float[Array,
         >>> f"{energy:.4f} {work:.6f}"
         '6.9068 0.692147'
     """
-    (eps,) = read(_probability(error, "error", high=0.5))
-    return _logit(eps), LN2 + jnp.log1p(-eps)
-
-
-def _logit(eps):
-    return jnp.log1p(-eps) - jnp.log(eps)
+    (eps,) = read(probability(error, "error", high=0.5))
+    return jnp.log1p(-eps) - jnp.log(eps), LN2 + jnp.log1p(-eps)
 
 
 def hop_affinity(error: ArrayLike) -> Float[Array, "..."]:
@@ -155,8 +128,8 @@ def hop_affinity(error: ArrayLike) -> Float[Array, "..."]:
 
     Source: local detailed balance, k_up/k_down = e^F.
     """
-    (eps,) = read(_probability(error, "error", high=0.5))
-    return _logit(eps)
+    (eps,) = read(probability(error, "error", high=0.5))
+    return jnp.log1p(-eps) - jnp.log(eps)
 
 
 def direction_error(error: ArrayLike) -> Float[Array, "..."]:
@@ -179,8 +152,8 @@ def direction_error(error: ArrayLike) -> Float[Array, "..."]:
 
     Source: local detailed balance, k_up/k_down = e^F.
     """
-    (eps,) = read(_probability(error, "error", high=0.5))
-    return (1 - 2 * eps) * _logit(eps)
+    (eps,) = read(probability(error, "error", high=0.5))
+    return (1 - 2 * eps) * hop_affinity(eps)
 
 
 def precision(relative_error: ArrayLike) -> Float[Array, "..."]:
@@ -251,11 +224,8 @@ def drive(net_rate: ArrayLike, attempt_rate: ArrayLike, barrier: ArrayLike) -> F
         >>> f"{drive(1.0, 1e12, 40.0):.4f} kT, {drive(1.0, 1e12, 20.0):.7f} kT"
         '24.7380 kT, 0.0004852 kT'
     """
-    rate, attempts, height = read(
-        Argument(net_rate, "net_rate", "It is net hops per second."),
-        Argument(attempt_rate, "attempt_rate", "It is k0 in 1/s, for example 1e9."),
-        Argument(barrier, "barrier", "Barriers are in kT.", open_low=False),
-    )
+    net = Argument(net_rate, "net_rate", "It is net hops per second.")
+    rate, attempts, height = read(net, _arguments.attempt_rate(attempt_rate), _arguments.barrier(barrier))
     return 2 * asinh_exp(jnp.log(rate) - jnp.log(attempts) + height - LN2)
 
 
@@ -313,11 +283,9 @@ def jump_count(path: ArrayLike, hops: ArrayLike) -> Float[Array, "..."]:
 
     Source: Dechant, J. Phys. A 55, 094001 (2022), doi:10.1088/1751-8121/ac4ac0.
     """
-    d, total = broadcast(
-        *read(
-            Argument(path, "path", "It is the net levels moved.", open_low=False),
-            Argument(hops, "hops", "It is the mean number of hops, above the path."),
-        )
+    d, total = _arguments.together(
+        Argument(path, "path", "It is the net levels moved.", open_low=False),
+        Argument(hops, "hops", "It is the mean number of hops, above the path."),
     )
     is_feasible = total > d
     if is_known(d, total) and not bool(np.all(is_feasible)):
@@ -347,7 +315,7 @@ def two_level_minimum_time(start: ArrayLike, stop: ArrayLike) -> Float[Array, ".
         >>> f"{two_level_minimum_time(0.5, 0.01):.4f}"
         '3.9120'
     """
-    p0, pf = read(_probability(start, "start"), _probability(stop, "stop"))
+    p0, pf = read(probability(start, "start"), probability(stop, "stop"))
     return jnp.log(p0) - jnp.log(pf)
 
 
@@ -386,80 +354,11 @@ def two_level_erasure(
     doi:10.1209/0295-5075/89/20003, and Diana, Bagci & Esposito, Phys. Rev. E 87, 012111 (2013); integrals in
     docs/limits.md.
     """
-    arguments = (
+    return _erasure.optimum(
         Argument(rate_time, "rate_time", "It is total rate times duration, above ln(start/stop)."),
-        _probability(start, "start"),
-        _probability(stop, "stop"),
+        probability(start, "start"),
+        probability(stop, "stop"),
     )
-    if any(isinstance(argument.value, jax.core.Tracer) for argument in arguments):
-        time, p0, pf = broadcast(*read(*arguments))
-        return _solve_two_level(time, p0, pf, _is_erasable(time, p0, pf))
-    # Time and least time nearly cancel, and so do the two ends: what is known is computed in float64 whatever the default.
-    dtype = read(*arguments)[0].dtype
-    with jax.enable_x64(True):
-        wide = [argument._replace(value=np.asarray(argument.value, np.float64)) for argument in arguments]
-        time, p0, pf = broadcast(*read(*wide))
-        is_feasible = _is_erasable(time, p0, pf)
-        if not bool(np.all(is_feasible)):
-            got, got0, gotf = worst(~np.asarray(is_feasible), time, p0, pf)
-            if gotf >= got0:
-                raise ValueError(f"stop must be below start, got start={got0:g} and stop={gotf:g}.")
-            raise ValueError(
-                f"An occupation cannot fall from {got0:g} to {gotf:g} in a rate times time of {got:g}: it relaxes no faster "
-                f"than e^-Γτ. The nearest feasible rate_time is any above {np.log(got0 / gotf):.6g}."
-            )
-        production, heat = (np.asarray(x) for x in _solve_two_level(time, p0, pf, is_feasible))
-    return jnp.asarray(production, dtype), jnp.asarray(heat, dtype)
-
-
-def _is_erasable(time, p0, pf):
-    # Closer to the least time than this, their difference has no digits left.
-    shortest = jnp.log(p0) - jnp.log(pf)
-    return (pf < p0) & (time - shortest > 64 * jnp.finfo(time.dtype).eps * (1 + shortest)) & (pf > 0) & (p0 < 1)
-
-
-@jax.jit
-def _solve_two_level(time, p0, pf, is_feasible):
-    p0, pf = jnp.where(is_feasible, p0, 0.5), jnp.where(is_feasible, pf, 0.1)
-    shortest = jnp.log(p0) - jnp.log(pf)
-    time = jnp.where(is_feasible, time, 10.0)
-    length = jnp.arcsin(1 - 2 * pf) - jnp.arcsin(1 - 2 * p0)
-    guess = jnp.log((length / time) ** 2 + (p0 - pf) / (time - shortest))
-
-    def residual(u):
-        duration = _two_level_time(u, pf) - _two_level_time(u, p0)
-        return jnp.log(time - shortest) - jnp.log(duration - shortest)
-
-    log_k = monotone_root(residual, guess, guess - 12.0, guess + 12.0, _ITERATIONS[guess.dtype.name])
-    production = _two_level_production(log_k, pf) - _two_level_production(log_k, p0)
-    heat = production + _entropy(p0) - _entropy(pf)
-    return jnp.where(is_feasible, production, jnp.nan), jnp.where(is_feasible, heat, jnp.nan)
-
-
-def _two_level_parts(log_k, p):
-    k = jnp.exp(log_k)
-    q = 1 - 2 * p
-    spread = 4 * p * (1 - p)
-    root = jnp.sqrt(k + spread)
-    # arcsin(q/√(1+K)) without its infinite slope at q² = 1 + K.
-    return k, q, spread, root, jnp.arctan2(q, root)
-
-
-def _two_level_time(log_k, p):
-    k, q, spread, root, angle = _two_level_parts(log_k, p)
-    # atanh(q√K/r) - ½ ln(1-q²), joined so that each stays finite as K grows.
-    scaled = q * jnp.sqrt(k)
-    # Not `abs`, whose derivative at q = 0, a bit that starts unbiased, is that of neither side.
-    total = jnp.log(root + jnp.where(q > 0, scaled, -scaled))
-    joined = jnp.where(q > 0, total - jnp.log(spread), jnp.log1p(k) - total)
-    return angle / jnp.sqrt(k) + joined - 0.5 * jnp.log1p(k)
-
-
-def _two_level_production(log_k, p):
-    k, q, spread, _, angle = _two_level_parts(log_k, p)
-    ratio = jnp.sqrt(k / spread)
-    # asinh(q √(K / (1-q²)(1+K))) is atanh(q√K/r).
-    return jnp.sqrt(k) * angle + q * asinh(ratio) - asinh(q * ratio / jnp.sqrt(1 + k))
 
 
 def slow_two_level_erasure(rate_time: ArrayLike, start: ArrayLike, stop: ArrayLike) -> Float[Array, "..."]:
@@ -482,21 +381,14 @@ def slow_two_level_erasure(rate_time: ArrayLike, start: ArrayLike, stop: ArrayLi
 
     Source: Sivak & Crooks, Phys. Rev. Lett. 108, 190602 (2012), doi:10.1103/PhysRevLett.108.190602.
     """
-    time, p0, pf = read(
-        Argument(rate_time, "rate_time", "It is total rate times duration."),
-        _probability(start, "start"),
-        _probability(stop, "stop"),
-    )
+    duration = Argument(rate_time, "rate_time", "It is total rate times duration.")
+    time, p0, pf = read(duration, probability(start, "start"), probability(stop, "stop"))
     length = jnp.arcsin(1 - 2 * pf) - jnp.arcsin(1 - 2 * p0)
     return length * length / time
 
 
 def retention(
-    time: ArrayLike,
-    failure: ArrayLike = 1e-4,
-    cells: ArrayLike = 1.0,
-    attempt_rate: ArrayLike = 1e9,
-    ways: int = 1,
+    time: ArrayLike, failure: ArrayLike = 1e-4, cells: ArrayLike = 1.0, attempt_rate: ArrayLike = 1e9, ways: int = 1
 ) -> Float[Array, "..."]:
     """Barrier that holds cells for a time: B = ln(w n k0 t / -ln(1-P)).
 
@@ -521,12 +413,9 @@ def retention(
     """
     if ways not in (1, 2):
         raise ValueError(f"ways must be 1 (two-state cell) or 2 (level of a ladder), got {ways!r}.")
-    t, p, n, k0 = read(
-        Argument(time, "time", "Retention is in seconds; ten years are 3.16e8."),
-        _probability(failure, "failure"),
-        Argument(cells, "cells", "It is how many cells must survive."),
-        Argument(attempt_rate, "attempt_rate", "It is k0 in 1/s, for example 1e9."),
-    )
+    duration = Argument(time, "time", "Retention is in seconds; ten years are 3.16e8.")
+    count = Argument(cells, "cells", "It is how many cells must survive.")
+    t, p, n, k0 = read(duration, probability(failure, "failure"), count, _arguments.attempt_rate(attempt_rate))
     rate = np.log(float(ways)) + jnp.log(n) + jnp.log(k0) + jnp.log(t)
     return jnp.maximum(rate - jnp.log(-jnp.log1p(-p)), 0.0)
 
@@ -551,13 +440,10 @@ def actuation(start: ArrayLike, stop: ArrayLike, recovery: ArrayLike = 0.0) -> F
 
     Source: ΔF(B) = B/2 - ln I0(B/2), `limjax.physics.actuation.free_energy`.
     """
-    remedy = "Barriers are in kT."
-    before, after, share = broadcast(
-        *read(
-            Argument(start, "start", remedy, open_low=False),
-            Argument(stop, "stop", remedy, open_low=False),
-            Argument(recovery, "recovery", "It is a share from 0 to 1.", high=1.0, open_low=False),
-        )
+    before, after, share = _arguments.together(
+        _arguments.barrier(start, "start"),
+        _arguments.barrier(stop, "stop"),
+        Argument(recovery, "recovery", "It is a share from 0 to 1.", high=1.0, open_low=False),
     )
     change = free_energy(after) - free_energy(before)
     return jnp.where(change < 0, share * change, change)

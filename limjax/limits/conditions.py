@@ -4,22 +4,23 @@ import math
 from dataclasses import dataclass
 
 from limjax.limits import bounds
-from limjax.numerics.checks import positive_number
+from limjax.limits._arguments import Number, settle
 from limjax.physics.units import YEAR_S
 
 DEFAULT_TIME_S = 90 * 86400.0
 """Duration of a training where none is given [s]."""
 OPEN_BARRIER_KT = 2.0
 """Lowest barrier at which a ladder still has levels [kT]."""
-_RANGES = {
-    "temperature": (1e-9, 1e9),
-    "relative_error": (1e-9, 1e9),
-    "signal_to_noise": (1e-9, 1e9),
-    "error": (1e-30, 0.5),
-    "attempt_rate": (1e-6, 1e30),
-    "retention_time": (1e-9, 1e30),
-    "retention_failure": (1e-30, 1.0),
-    "contraction_factor": (0.0, 20.0),
+_NUMBERS = {
+    "temperature": Number("Room temperature is 300 K.", 1e-9, 1e9),
+    "error": Number("It is a probability below one half, for example 1e-3.", 1e-30, 0.5),
+    "relative_error": Number("It is standard deviation over mean, for example 1.", 1e-9, 1e9),
+    "contraction_factor": Number("It is the training time over the cheapest one, for example 1.", 0.0, 20.0),
+    "signal_to_noise": Number("It is squared mean over variance of one gradient, for example 0.01.", 1e-9, 1e9),
+    "attempt_rate": Number("It is k0 in 1/s, for example 1e9.", 1e-6, 1e30),
+    "retention_time": Number("It is in seconds; ten years are 3.16e8.", 1e-9, 1e30),
+    "retention_failure": Number("It is a probability, for example 1e-4.", 1e-30, 1.0),
+    "loss_ratio": Number("It is first loss over last, for example 65536.", high=1e25, optional=True),
 }
 
 
@@ -54,18 +55,7 @@ class Conditions:
     retention_failure: float = 1e-4
 
     def __post_init__(self):
-        for name, remedy in (
-            ("temperature", "Room temperature is 300 K."),
-            ("error", "It is a probability below one half, for example 1e-3."),
-            ("relative_error", "It is standard deviation over mean, for example 1."),
-            ("contraction_factor", "It is the training time over the cheapest one, for example 1."),
-            ("signal_to_noise", "It is squared mean over variance of one gradient, for example 0.01."),
-            ("attempt_rate", "It is k0 in 1/s, for example 1e9."),
-            ("retention_time", "It is in seconds; ten years are 3.16e8."),
-            ("retention_failure", "It is a probability, for example 1e-4."),
-        ):
-            low, high = _RANGES.get(name, (0.0, math.inf))
-            object.__setattr__(self, name, positive_number(getattr(self, name), name, remedy, low, high))
+        settle(self, _NUMBERS)
         for name, end in (("error", 0.5), ("retention_failure", 1.0)):
             if getattr(self, name) >= end:
                 raise ValueError(f"{name} must be below {end:g}, got {getattr(self, name):g}. It is a probability.")
@@ -74,12 +64,8 @@ class Conditions:
                 f"contraction_factor must be above 0.5, got {self.contraction_factor:g}: in a shorter time no barrier lets the "
                 "loss fall that far."
             )
-        if self.loss_ratio is not None:
-            remedy = "It is first loss over last, for example 65536."
-            ratio = positive_number(self.loss_ratio, "loss_ratio", remedy, high=1e25)
-            if not ratio > 1:
-                raise ValueError(f"loss_ratio must be above 1, got {ratio:g}. {remedy}")
-            object.__setattr__(self, "loss_ratio", ratio)
+        if self.loss_ratio is not None and not self.loss_ratio > 1:
+            raise ValueError(f"loss_ratio must be above 1, got {self.loss_ratio:g}. {_NUMBERS['loss_ratio'].remedy}")
 
     @property
     def retention_barrier(self) -> float:
@@ -94,11 +80,11 @@ class Conditions:
         """uT of one convergence for weights of that many bits."""
         return self.contraction_factor * math.log(self.ratio(bits))
 
+    def crossing_text(self, bits: int) -> str:
+        """How far and how fast a weight of that many bits goes, in a few words."""
+        return f"each parameter crosses {2.0**bits:g} levels once, uT = {self.contraction(bits):.3g}"
+
     def ratio_text(self, bits: float | int) -> str:
         """The loss ratio and where it comes from, in a few words."""
         value = f"L0/LT = {self.ratio(bits):.4g}"
-        return (
-            f"{value} = 4^{bits:g}, from the whole range to one level"
-            if self.loss_ratio is None
-            else f"{value} as given"
-        )
+        return f"{value} as given" if self.loss_ratio else f"{value} = 4^{bits:g}, from the whole range to one level"

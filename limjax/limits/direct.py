@@ -5,13 +5,13 @@ closed form is low by some percent. Here nothing is assumed but that the weight 
 """
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Float
+from jaxtyping import Array, Float
 
 from limjax.limits import approaches
 from limjax.limits.approaches import Knots, LossFollowing
@@ -82,16 +82,22 @@ def optimum(
 
 
 @functools.partial(jax.jit, static_argnums=4)
-def _search(start, distance, contraction, final_loss, iterations):
+def _search(
+    start: Float[Array, "knots"],
+    distance: Float[Array, ""],
+    contraction: Float[Array, ""],
+    final_loss: Float[Array, ""],
+    iterations: int,
+) -> tuple[Float[Array, "knots"], Float[Array, "iterations"]]:
     """The curve after that many steps of L-BFGS, and the heat on the way. Its constant is solved for, so only its shape counts."""
 
-    def cost(curve):
+    def cost(curve: Float[Array, "knots"]) -> Float[Array, ""]:
         return approaches.solve(Knots(curve), distance, contraction, final_loss, None)[0]
 
     search = optax.lbfgs()
     value_and_gradient = optax.value_and_grad_from_state(cost)
 
-    def step(carry, _):
+    def step(carry: tuple[Any, Any], _: None) -> tuple[tuple[Any, Any], Any]:
         curve, state = carry
         value, gradient = value_and_gradient(curve, state=state)
         updates, state = search.update(gradient, state, curve, value=value, grad=gradient, value_fn=cost)

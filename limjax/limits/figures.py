@@ -3,14 +3,26 @@
 from dataclasses import replace
 from typing import NamedTuple
 
+from limjax.limits.architectures import Walls, walls
 from limjax.limits.records import Catalogue
 from limjax.limits.scans import Scan, plain, scan_bits, scan_contraction, scan_parameters, scan_time
 from limjax.limits.stack import Limits
-from limjax.limits.walls import Walls, walls
 from limjax.limits.workload import Workload
 
 WRITTEN_CELL = "ReRAM"
 """Memory cell that holds the weights in the bars of the walls."""
+
+
+class WallCase(NamedTuple):
+    """One panel of the bars.
+
+    Attributes:
+        title: of the panel.
+        walls: of the three architectures.
+    """
+
+    title: str
+    walls: list[Walls]
 
 
 class FigureData(NamedTuple):
@@ -21,14 +33,14 @@ class FigureData(NamedTuple):
         contraction: energy against training time in convergence times.
         time: energy against training time in seconds.
         bits: energy against bits.
-        walls: `(title, walls)` for online learning and for large batches.
+        walls: bars for online learning and for large batches.
     """
 
     parameters: Scan
     contraction: Scan
     time: Scan
     bits: Scan
-    walls: tuple[tuple[str, list[Walls]], ...]
+    walls: tuple[WallCase, ...]
 
 
 def figure_data(limits: Limits, catalogue: Catalogue | None = None) -> FigureData:
@@ -61,8 +73,7 @@ def figure_data(limits: Limits, catalogue: Catalogue | None = None) -> FigureDat
             temperature=conditions.temperature,
             catalogue=catalogue,
         )
-        title = f"{said} per update, weights in {WRITTEN_CELL}"
-        cases.append((title, bars))
+        cases.append(WallCase(f"{said} per update, weights in {WRITTEN_CELL}", bars))
     return FigureData(
         scan_parameters(bits=asked.bits, batch=asked.batch, conditions=conditions, catalogue=catalogue),
         scan_contraction(asked.parameters, bits=asked.bits, conditions=conditions),

@@ -25,14 +25,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from limjax.numerics.checks import Argument, broadcast, is_known, read, worst
-from limjax.numerics.quadrature import gauss_legendre
-from limjax.numerics.roots import monotone_root
-
-_ITERATIONS = {"float32": 14, "float64": 20}
-# Below the reach of the quadrature: 1 - C/Cmax = e^-40 is not told from 0 in float64.
-_SLOWEST = {"float32": 14.0, "float64": 30.0}
-_NODES, _WEIGHTS = gauss_legendre(64)
+from limjax.limits import _arguments, _law_integrals
+from limjax.limits._law_integrals import safe_sqrt
+from limjax.numerics.checks import Argument, is_known, read, worst
 
 
 class Convergence(NamedTuple):
@@ -61,16 +56,6 @@ class Descent(NamedTuple):
     heat_kt: Float[Array, "steps"]
     loss: Float[Array, "steps+1"]
     exchange: Float[Array, "steps"]
-
-
-def loss_ratio_argument(value: object) -> Argument:
-    """How L0/LT is checked, wherever it is asked for."""
-    return Argument(value, "loss_ratio", "It is first loss over last, for example 65536.", low=1.0, open_low=False)
-
-
-def contraction_argument(value: object) -> Argument:
-    """How uT is checked, wherever it is asked for."""
-    return Argument(value, "contraction", "It is training time over relaxation time, uT, for example ln(loss_ratio).")
 
 
 def _rate(value: object, open_low: bool = True) -> Argument:
@@ -105,7 +90,7 @@ def open_share(loss_ratio: ArrayLike, contraction: ArrayLike) -> Float[Array, ".
         >>> f"{open_share(65536.0, 11.0904):.3f}"
         '0.500'
     """
-    ratio, theta = broadcast(*read(loss_ratio_argument(loss_ratio), contraction_argument(contraction)))
+    ratio, theta = _arguments.together(_arguments.loss_ratio(loss_ratio), _arguments.contraction(contraction))
     return 1 - 0.5 * jnp.log(ratio) / theta
 
 
@@ -126,7 +111,7 @@ def finite_time_heat(loss_ratio: ArrayLike, contraction: ArrayLike) -> Float[Arr
         >>> f"{finite_time_heat(65536.0, 1.5 * 5.545):.2f} kT"
         '24.95 kT'
     """
-    ratio, theta = broadcast(*read(loss_ratio_argument(loss_ratio), contraction_argument(contraction)))
+    ratio, theta = _arguments.together(_arguments.loss_ratio(loss_ratio), _arguments.contraction(contraction))
     spare = theta - 0.5 * jnp.log(ratio)
     is_feasible = (spare > 0) & (ratio >= 1)
     if is_known(ratio, theta) and not bool(np.all(is_feasible)):
@@ -157,7 +142,7 @@ def contraction_for_heat(loss_ratio: ArrayLike, heat_kt: ArrayLike) -> Float[Arr
         '8.318'
     """
     remedy = "It is the energy budget of one parameter in kT, for example 25."
-    ratio, heat = broadcast(*read(loss_ratio_argument(loss_ratio), Argument(heat_kt, "heat_kt", remedy)))
+    ratio, heat = _arguments.together(_arguments.loss_ratio(loss_ratio), Argument(heat_kt, "heat_kt", remedy))
     bound = 2 * jnp.log(ratio)
     # Rounding must not refuse the bound itself.
     is_feasible = (heat >= bound * (1 - 8 * jnp.finfo(heat.dtype).eps)) & (ratio >= 1) & (heat > 0)
@@ -168,7 +153,7 @@ def contraction_for_heat(loss_ratio: ArrayLike, heat_kt: ArrayLike) -> Float[Arr
         )
     spare = jnp.maximum(1 - bound / jnp.where(is_feasible, heat, 1.0), 0.0)
     # ½ Q (1 - √(1-b)) without its cancellation.
-    return jnp.where(is_feasible, 0.5 * bound / (1 + _safe_sqrt(spare)), jnp.nan)
+    return jnp.where(is_feasible, 0.5 * bound / (1 + safe_sqrt(spare)), jnp.nan)
 
 
 def loss_ratio_for_heat(contraction: ArrayLike, heat_kt: ArrayLike) -> Float[Array, "..."]:
@@ -189,7 +174,7 @@ def loss_ratio_for_heat(contraction: ArrayLike, heat_kt: ArrayLike) -> Float[Arr
         '6.55e+04'
     """
     remedy = "It is the energy budget of one parameter in kT, for example 25."
-    theta, heat = broadcast(*read(contraction_argument(contraction), Argument(heat_kt, "heat_kt", remedy)))
+    theta, heat = _arguments.together(_arguments.contraction(contraction), Argument(heat_kt, "heat_kt", remedy))
     return jnp.exp(jnp.maximum(2 * theta * (1 - theta / heat), 0.0))
 
 
@@ -216,11 +201,11 @@ def exchange(loss: ArrayLike, rate: ArrayLike, scatter: ArrayLike = 0.0, power: 
         '0.500 0.490 hops'
     """
     price = Argument(power, "power", "It is kT per relaxation time, 0 where the time is free.", -np.inf, open_low=False)
-    value, u, s, c = broadcast(*read(_loss(loss, "loss"), _rate(rate), _scatter(scatter), price))
+    value, u, s, c = _arguments.together(_loss(loss, "loss"), _rate(rate), _scatter(scatter), price)
     above = value - 0.5 * u * s
     share = 1 - c * above / (value + s)
     is_feasible = (above > 0) & (share >= 0)
-    return jnp.where(is_feasible, u * above / (1 + _safe_sqrt(jnp.where(is_feasible, share, 1.0))), jnp.nan)
+    return jnp.where(is_feasible, u * above / (1 + safe_sqrt(jnp.where(is_feasible, share, 1.0))), jnp.nan)
 
 
 def start_barrier(
@@ -245,7 +230,7 @@ def start_barrier(
         '8.02 kT'
     """
     tries = Argument(attempts, "attempts", "It is attempt rate times step time, for example 1e6.")
-    value, u, s, k = broadcast(*read(_loss(loss, "loss"), _rate(rate), _scatter(scatter), tries))
+    value, u, s, k = _arguments.together(_loss(loss, "loss"), _rate(rate), _scatter(scatter), tries)
     return jnp.log(k) - jnp.log(exchange(value, u, s))
 
 
@@ -356,8 +341,8 @@ def optimum(
 
     Cost: a time needs 14 (float32) or 20 quadratures of 64 nodes; derivatives cost one.
     """
-    first, last, s, u = broadcast(
-        *read(_loss(start, "start"), _loss(stop, "stop"), _scatter(scatter), _rate(rate, open_low=False))
+    first, last, s, u = _arguments.together(
+        _loss(start, "start"), _loss(stop, "stop"), _scatter(scatter), _rate(rate, open_low=False)
     )
     floor = 0.5 * u * s
     is_falling = (last < first) & (last > floor)
@@ -375,68 +360,24 @@ def optimum(
         time = jnp.log(above) - jnp.log(below)
         heat = 2 * time + 2 * (s + floor) * ((above - below) / above / below)
         return Convergence(*(jnp.where(is_falling, x, jnp.nan) for x in (heat, time, jnp.zeros_like(heat))))
-    (theta,) = read(contraction_argument(contraction))
+    (theta,) = read(_arguments.contraction(contraction))
     first, last, s, floor, is_falling, theta = jnp.broadcast_arrays(
         safe_first, safe_last, s, floor, is_falling, theta.astype(s.dtype)
     )
-    result, shortest, longest = _at_contraction(first, last, s, floor, theta)
+    heat, power, shortest, longest = _law_integrals.at_contraction(first, last, s, floor, theta)
     is_feasible = is_falling & (theta > shortest) & (theta < longest)
     if is_known(first, theta) and not bool(np.all(is_feasible)):
         got, low, high = worst(~np.asarray(is_feasible), theta, shortest, longest)
         end = f" and below {high:.6g}" if np.isfinite(high) else ""
         raise ValueError(f"contraction must be above {low:.6g}{end} for these losses, got {got:g}.")
-    return Convergence(*(jnp.where(is_feasible, x, jnp.nan) for x in result))
+    return Convergence(*(jnp.where(is_feasible, x, jnp.nan) for x in (heat, theta, power)))
 
 
 @jax.jit
-def _at_contraction(first, last, s, floor, theta):
-    """The optimum in a given time, and the shortest and longest time it exists for."""
-    span = jnp.log(first - floor) - jnp.log(last - floor)
-    shortest = 0.5 * span
-    limit = (first + s) / (first - floor)
-    bounded = jnp.maximum(theta, shortest * (1 + 1e-6))
-    slowest = _SLOWEST[theta.dtype.name]
-    # For a full gradient q is the same all along, and known.
-    guess = -2 * (jnp.log(shortest) - jnp.log(bounded - shortest))
-
-    def time(w):
-        return _quadrature(w, first, s, floor, span)[0]
-
-    longest = jnp.where(s > 0, time(jnp.full_like(theta, slowest)), jnp.inf)
-    target = jnp.where(s > 0, jnp.minimum(bounded, longest), bounded)
-    root = monotone_root(
-        lambda w: jnp.log(time(w)) - jnp.log(target),
-        jnp.minimum(guess, slowest),
-        -2 * slowest,
-        jnp.where(s > 0, slowest, 2 * slowest),
-        _ITERATIONS[theta.dtype.name],
-    )
-    _, heat = _quadrature(root, first, s, floor, span)
-    return Convergence(heat, theta, -limit * jnp.expm1(-root)), shortest, longest
-
-
-def _quadrature(w, first, s, floor, span):
-    """uT and heat for C = Cmax (1 - e^-w), where Cmax is the price at which the loss stands still at its start."""
-    # y = ln(L - f) from its end down, in √: q has a root at the start as C nears Cmax.
-    axis = (1,) * w.ndim + (-1,)
-    x = jnp.asarray(_NODES, w.dtype).reshape(axis)
-    weight = jnp.asarray(2 * _WEIGHTS, w.dtype).reshape(axis) * x * span[..., None]
-    above = (first - floor)[..., None] * jnp.exp(-span[..., None] * x * x)
-    value = above + floor[..., None]
-    # (L-f)/(L+s) over its value at the start, and what that lacks to 1, without cancellation: nothing for s = 0.
-    lacking = (
-        (s + floor)[..., None] * (first[..., None] - value) / ((first - floor)[..., None] * (value + s[..., None]))
-    )
-    shut = jnp.exp(-w)[..., None]
-    q = _safe_sqrt(lacking + shut * (1 - lacking))
-    time = jnp.sum(weight * (1 + q) / (2 * q), axis=-1)
-    heat = jnp.sum(weight * (1 + q) * (1 + q) / (2 * q) * (value + s[..., None]) / above, axis=-1)
-    return time, heat
-
-
-@jax.jit
-def _along(rates, start, scatter, factor):
-    def step(loss, u):
+def _along(
+    rates: Float[Array, "steps"], start: Float[Array, ""], scatter: Float[Array, ""], factor: Float[Array, ""]
+) -> Descent:
+    def step(loss: Float[Array, ""], u: Float[Array, ""]) -> tuple[Array, tuple[Array, Array, Array]]:
         noise = u * u * scatter
         gamma = factor * 0.25 * ((2 - u) * u * loss - noise)
         is_open = gamma > 0
@@ -486,9 +427,3 @@ def along_schedule(rates: ArrayLike, start: ArrayLike, scatter: ArrayLike = 0.0,
             f"{f.shape}; use jax.vmap for several schedules."
         )
     return _along(u, first, s, f)
-
-
-def _safe_sqrt(x):
-    """The root with derivative zero instead of infinity at zero."""
-    is_positive = x > 0
-    return jnp.where(is_positive, jnp.sqrt(jnp.where(is_positive, x, 1.0)), 0.0)

@@ -23,9 +23,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from limjax.numerics.checks import Argument, broadcast, read
+from limjax.limits import _arguments
+from limjax.numerics.checks import Argument, read
 from limjax.numerics.elementary import asinh, asinh_exp
 from limjax.physics.units import LN2
+
+_Values = Float[Array, "..."]
 
 MAX_CONTRACTION = 40.0
 """Largest aT: beyond it e^{2aT} leaves float32."""
@@ -43,16 +46,12 @@ class HeatAndVariance(NamedTuple):
     variance: Float[Array, "..."]
 
 
-def _distance(value: object) -> Argument:
-    return Argument(value, "distance", "It is how far the weight moves, in levels, for example 256.")
-
-
 def _contraction(value: object) -> Argument:
     remedy = "It is the training time in units of the convergence time (aT), for example 1.2 ln(distance)."
     return Argument(value, "contraction", remedy, high=MAX_CONTRACTION)
 
 
-def _hypot(a, b):
+def _hypot(a: _Values, b: _Values) -> _Values:
     larger, smaller = jnp.maximum(a, b), jnp.minimum(a, b)
     ratio = smaller / larger
     return larger * jnp.sqrt(1 + ratio * ratio)
@@ -67,15 +66,12 @@ class _Path(NamedTuple):
     moved_squared: Float[Array, "..."]
 
     @staticmethod
-    def of(contraction):
+    def of(contraction: _Values) -> "_Path":
         return _Path(
-            jnp.exp(-contraction),
-            jnp.exp(contraction),
-            -jnp.expm1(-contraction),
-            -jnp.expm1(-2 * contraction),
+            jnp.exp(-contraction), jnp.exp(contraction), -jnp.expm1(-contraction), -jnp.expm1(-2 * contraction)
         )
 
-    def roots(self, log_kappa):
+    def roots(self, log_kappa: _Values) -> "_Roots":
         """The differences of roots and of asinh that the closed forms share; κ may be anything from e^-80 to e^80."""
         # Everything is divided by max(1, κ), so that no square and no inverse square leaves float32.
         capped, shrink = jnp.exp(jnp.minimum(log_kappa, 0.0)), jnp.exp(-jnp.maximum(log_kappa, 0.0))
@@ -119,18 +115,18 @@ def minimum_variance(distance: ArrayLike, contraction: ArrayLike) -> Float[Array
         >>> f"{minimum_variance(256.0, 6.0):.4f}"
         '0.6330'
     """
-    m0, theta = read(_distance(distance), _contraction(contraction))
+    m0, theta = read(_arguments.distance(distance), _contraction(contraction))
     path = _Path.of(theta)
     return m0 * path.x * path.moved
 
 
-def _lyapunov_excess(path, log_kappa):
+def _lyapunov_excess(path: _Path, log_kappa: _Values) -> _Values:
     """s/(m0 x) - (1-x) as a function of ln κ, without its own cancellation; its derivative in κ is D."""
     roots = path.roots(log_kappa)
     return jnp.exp(log_kappa) * (roots.spread - roots.correction)
 
 
-def _lyapunov_heat(path, log_kappa):
+def _lyapunov_heat(path: _Path, log_kappa: _Values) -> _Values:
     """Q / 2 m0 as a function of ln κ."""
     roots = path.roots(log_kappa)
     c = path.x * jnp.exp(-log_kappa)
@@ -157,12 +153,14 @@ def lyapunov(distance: ArrayLike, contraction: ArrayLike, price: ArrayLike) -> H
         '7.290 kT, 14.875 levels²'
     """
     remedy = "It is the heat one is ready to pay per level squared of final variance, for example 0.5."
-    m0, theta, mu = broadcast(*read(_distance(distance), _contraction(contraction), Argument(price, "price", remedy)))
+    m0, theta, mu = _arguments.together(
+        _arguments.distance(distance), _contraction(contraction), Argument(price, "price", remedy)
+    )
     return _lyapunov_at(m0, theta, mu)
 
 
 @jax.jit
-def _lyapunov_at(m0, theta, mu):
+def _lyapunov_at(m0: _Values, theta: _Values, mu: _Values) -> HeatAndVariance:
     path = _Path.of(theta)
     log_kappa = 0.5 * (LN2 - jnp.log(mu))
     variance = m0 * path.x * (path.moved + _lyapunov_excess(path, log_kappa))
@@ -189,8 +187,8 @@ def rate_matched(distance: ArrayLike, contraction: ArrayLike, ratio: ArrayLike) 
         '126.389 kT, 2.6099 levels²'
     """
     remedy = "It is the exchange rate over the speed, for example 2."
-    m0, theta, kappa = broadcast(
-        *read(_distance(distance), _contraction(contraction), Argument(ratio, "ratio", remedy))
+    m0, theta, kappa = _arguments.together(
+        _arguments.distance(distance), _contraction(contraction), Argument(ratio, "ratio", remedy)
     )
     path = _Path.of(theta)
     heat = 2 * m0 * path.moved * asinh(0.5 / kappa)
@@ -205,7 +203,7 @@ _SERIES_BELOW = 0.25
 _MIN_LOG_KAPPA = -60.0
 
 
-def _constant_excess(path, theta, log_kappa):
+def _constant_excess(path: _Path, theta: _Values, log_kappa: _Values) -> _Values:
     """s/(m0 x) - (1-x) for constant exchange, κ = 2Γ/(a m0)."""
     kappa = jnp.exp(log_kappa)
     u = jnp.exp(log_kappa + theta)
@@ -222,7 +220,7 @@ def _constant_excess(path, theta, log_kappa):
     return from_roots + 0.5 * jnp.where(is_small, series, difference)
 
 
-def _constant_heat(path, theta, log_kappa):
+def _constant_heat(path: _Path, theta: _Values, log_kappa: _Values) -> _Values:
     """Q / 2 m0 for constant exchange; κ may be e^{-1000}."""
     # The roots see κ only beside x; far below it they no longer depend on it.
     roots = path.roots(jnp.maximum(log_kappa, _MIN_LOG_KAPPA))
@@ -250,18 +248,16 @@ def constant(distance: ArrayLike, contraction: ArrayLike, log_hops: ArrayLike) -
         '2944.1 kT, 0.7177 levels²'
     """
     remedy = "It is the logarithm of exchange rate times training time."
-    m0, theta, log_hops = broadcast(
-        *read(
-            _distance(distance),
-            _contraction(contraction),
-            Argument(log_hops, "log_hops", remedy, low=-np.inf, open_low=False),
-        )
+    m0, theta, log_hops = _arguments.together(
+        _arguments.distance(distance),
+        _contraction(contraction),
+        Argument(log_hops, "log_hops", remedy, low=-np.inf, open_low=False),
     )
     return _constant_at(m0, theta, log_hops)
 
 
 @jax.jit
-def _constant_at(m0, theta, log_hops):
+def _constant_at(m0: _Values, theta: _Values, log_hops: _Values) -> HeatAndVariance:
     path = _Path.of(theta)
     log_kappa = LN2 + log_hops - jnp.log(theta) - jnp.log(m0)
     heat = 2 * m0 * _constant_heat(path, theta, log_kappa)

@@ -11,7 +11,7 @@ import math
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
-from limjax.limits.law import loss_ratio_argument
+from limjax.limits import _arguments
 from limjax.numerics.checks import Argument, read
 
 
@@ -144,7 +144,7 @@ def learning_information(loss_ratio: ArrayLike, haste: ArrayLike = 1.0) -> Float
     Source: derived in docs/neighbours.md.
     """
     ratio, phi = read(
-        loss_ratio_argument(loss_ratio),
+        _arguments.loss_ratio(loss_ratio),
         Argument(haste, "haste", "It is learning rate over fastest learning rate, at most 1.", high=1.0),
     )
     return jnp.log(ratio) / (phi * (2 - phi))

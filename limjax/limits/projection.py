@@ -300,7 +300,7 @@ def project(
     content = read_summary(summary)
     joules = thermal_energy_joules(temperature)
     size, steps = workload.parameters, workload.total_steps
-    here = content["path_levels"] / (content["parameters"] * content["steps"])
+    here = path_per_step(content)
     factor = low = high = 1.0
     beyond = max(size / content["parameters"], content["parameters"] / size)
     said = "path per parameter and step kept at the run's"

@@ -13,7 +13,9 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Any, NamedTuple
 
+from limjax.limits._arguments import chosen
 from limjax.numerics.checks import positive_number, whole_number
 
 UNITS = {
@@ -33,14 +35,29 @@ UNITS = {
 }
 """Units a record may use, and their size in joules, joules per FLOP or bit, watts or ones."""
 
+
+class Kind(NamedTuple):
+    """What a kind of records looks like.
+
+    Attributes:
+        unit: how its unit ends, `energy` for an energy, or nothing for any unit.
+        required: further numbers that it must have.
+        optional: further numbers that it may have.
+    """
+
+    unit: str
+    required: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
+
+
 KINDS = {
-    "accelerator": ("/FLOP", ("peak_flops", "power_w"), ()),
-    "memory_cell": ("/bit", (), ()),
-    "access": ("/bit", (), ()),
-    "run": ("energy", ("parameters", "tokens"), ("flops",)),
-    "brain": ("", (), ()),
+    "accelerator": Kind("/FLOP", ("peak_flops", "power_w")),
+    "memory_cell": Kind("/bit"),
+    "access": Kind("/bit"),
+    "run": Kind("energy", ("parameters", "tokens"), ("flops",)),
+    "brain": Kind(""),
 }
-"""Kinds of records: what their unit must be, and which further numbers they must and may have."""
+"""Kinds of records by the name of their table."""
 
 HOW = ("datasheet", "measured", "estimated")
 """How a value may have been obtained."""
@@ -140,8 +157,7 @@ class Catalogue:
         Raises:
             ValueError: for an unknown kind.
         """
-        if kind not in KINDS:
-            raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}.")
+        chosen(KINDS, kind, "kind")
         return list(self.records.get(kind, {}).values())
 
     def get(self, kind: str, name: str) -> Record:
@@ -171,9 +187,9 @@ class Catalogue:
         raise ValueError(f"{kind.replace('_', ' ')} {name!r} {said}. {hint} {names}.")
 
 
-def _near(wanted, names):
+def _near(wanted: str, names: list[str]) -> list[str]:
     # Compared by the start as well as as a whole, so that "H10" and "h100sxm" both find "H100 SXM bf16".
-    def closeness(name):
+    def closeness(name: str) -> float:
         short = name[: max(len(wanted), 3)]
         return max(difflib.SequenceMatcher(None, wanted, text).ratio() for text in (name, short, name.replace(" ", "")))
 
@@ -210,8 +226,8 @@ def load_catalogue(*files: str | os.PathLike) -> Catalogue:
 
 
 @functools.cache
-def _own():
-    records = {}
+def _own() -> dict[str, dict[str, Record]]:
+    records: dict[str, dict[str, Record]] = {}
     for path in sorted((pathlib.Path(__file__).parent / "catalogue").glob("*.toml")):
         for record in read_records(path):
             records.setdefault(record.kind, {})[record.name] = record
@@ -252,7 +268,7 @@ def read_records(file: str | os.PathLike) -> list[Record]:
     return records
 
 
-def _record(path, kind, table):
+def _record(path: pathlib.Path, kind: str, table: Mapping[str, Any]) -> Record:
     where = f"{path}: {kind} {table.get('name', '(without a name)')!r}"
     suffix, required, optional = KINDS[kind]
     allowed = {*_COMMON, "note", *required, *optional}
@@ -279,19 +295,10 @@ def _record(path, kind, table):
         raise ValueError(f"{where}: how must be one of {', '.join(HOW)}, got {table['how']!r}.")
     whole_number(table["year"], f"{where}: year", 1900, 2100)
     details = {key: float(table[key]) for key in (*required, *optional) if key in table}
-    record = Record(
-        kind=kind,
-        name=table["name"],
-        value=float(table["value"]),
-        unit=table["unit"],
-        low=float(table["low"]),
-        high=float(table["high"]),
-        year=table["year"],
-        source=table["source"],
-        how=table["how"],
-        note=table.get("note", ""),
-        details=MappingProxyType(details),
-    )
+    values: dict[str, Any] = {
+        key: float(table[key]) if key in ("value", "low", "high") else table[key] for key in _COMMON
+    }
+    record = Record(kind=kind, **values, note=table.get("note", ""), details=MappingProxyType(details))
     if kind == "accelerator" and not math.isclose(record.si, record.joules_per_flop, rel_tol=1e-3):
         raise ValueError(
             f"{where}: value {record.value} {record.unit} is not power over peak, {record.joules_per_flop:.4g} J/FLOP."

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
+from limjax.limits._arguments import chosen
 from limjax.numerics.checks import positive_number
 
 _PETAFLOP_DAY = 8.64e19
@@ -50,8 +51,7 @@ class ScalingLaw:
         Returns:
             FLOP.
         """
-        size = jnp.asarray(parameters, jnp.result_type(float))
-        return jnp.exp(self.log_flops + self.flops_exponent * jnp.log(size))
+        return _power(self.log_flops, self.flops_exponent, parameters)
 
     def tokens(self, parameters: ArrayLike) -> Float[Array, "..."]:
         """Tokens at given sizes, differentiable and vectorised.
@@ -62,11 +62,14 @@ class ScalingLaw:
         Returns:
             Tokens.
         """
-        size = jnp.asarray(parameters, jnp.result_type(float))
-        return jnp.exp(self.log_tokens + self.tokens_exponent * jnp.log(size))
+        return _power(self.log_tokens, self.tokens_exponent, parameters)
 
 
-def _parametric(key, title, a, b, alpha, beta, source):
+def _power(log_factor: float, exponent: float, parameters: ArrayLike) -> Float[Array, "..."]:
+    return jnp.exp(log_factor + exponent * jnp.log(jnp.asarray(parameters, jnp.result_type(float))))
+
+
+def _parametric(key: str, title: str, source: str, *, a: float, b: float, alpha: float, beta: float) -> ScalingLaw:
     # min over D of A/N^α + B/D^β at C = 6ND gives N = G (C/6)^(β/(α+β)), G = (αA/βB)^(1/(α+β)).
     log_g = math.log(alpha * a / (beta * b)) / (alpha + beta)
     power = (alpha + beta) / beta
@@ -113,20 +116,20 @@ LAWS: dict[str, ScalingLaw] = {
         _parametric(
             "chinchilla-3",
             "Chinchilla approach 3",
-            406.4,
-            410.7,
-            0.34,
-            0.28,
             "Hoffmann et al. 2022, arXiv:2203.15556, approach 3",
+            a=406.4,
+            b=410.7,
+            alpha=0.34,
+            beta=0.28,
         ),
         _parametric(
             "besiroglu",
             "Besiroglu refit",
-            482.01,
-            2085.43,
-            0.3478,
-            0.3658,
             "Besiroglu et al. 2024, arXiv:2404.10102, refit of approach 3",
+            a=482.01,
+            b=2085.43,
+            alpha=0.3478,
+            beta=0.3658,
         ),
     )
 }
@@ -207,6 +210,4 @@ def get_law(name: str) -> ScalingLaw:
     Raises:
         ValueError: if there is no such law.
     """
-    if name not in LAWS:
-        raise ValueError(f"scaling must be one of {', '.join(LAWS)}, got {name!r}.")
-    return LAWS[name]
+    return chosen(LAWS, name, "scaling")

@@ -1,31 +1,22 @@
 """Limits along one axis, as arrays: what the figures draw."""
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, ArrayLike, Float
 
 from limjax.limits import approaches, bounds
-from limjax.limits.approaches import ConstantExchange, LossFollowing, RateMatched
+from limjax.limits._lines import RECONSTRUCTED_BITS
+from limjax.limits.approaches import APPROACHES, AbstractApproach, ConstantExchange
 from limjax.limits.conditions import DEFAULT_TIME_S, OPEN_BARRIER_KT, Conditions
+from limjax.limits.convergences import ConvergenceHeat, convergence_heat
 from limjax.limits.records import Catalogue, Record, load_catalogue
-from limjax.limits.scaling import LAWS
-from limjax.limits.stack import RECONSTRUCTED_BITS
-from limjax.limits.workload import Workload
-from limjax.limits.workload_energies import KT_PER_UPDATE, convergence_heat
+from limjax.limits.workload import KT_PER_UPDATE, Workload
 from limjax.physics.units import LN2, thermal_energy_joules
 
-_TITLES = {
-    "LIM, static barrier": "static",
-    "LIM, constant barrier": "constant",
-    "LIM, law": "law",
-}
-_MOVING = (
-    ("best constant barrier", ConstantExchange()),
-    ("rate-matched", RateMatched()),
-    ("loss-following", LossFollowing()),
-)
 DRAWN_HARDWARE = ("V100 SXM2 fp16", "H100 SXM bf16", "B200 fp4")
 
 
@@ -43,6 +34,20 @@ class Line(NamedTuple):
     values: np.ndarray
 
 
+class Band(NamedTuple):
+    """A range that is filled.
+
+    Attributes:
+        label: its name.
+        low: lower end at each x [J].
+        high: upper end [J].
+    """
+
+    label: str
+    low: np.ndarray
+    high: np.ndarray
+
+
 class Scan(NamedTuple):
     """Curves over one axis.
 
@@ -50,7 +55,7 @@ class Scan(NamedTuple):
         axis: what x is, with its unit.
         x: where.
         lines: the curves [J].
-        band: `(label, low, high)` of the reconstruction [J], or None.
+        band: of the reconstruction, or None.
         runs: training runs to draw as points.
         subtitle: what is held fixed.
     """
@@ -58,7 +63,7 @@ class Scan(NamedTuple):
     axis: str
     x: np.ndarray
     lines: tuple[Line, ...]
-    band: tuple[str, np.ndarray, np.ndarray] | None
+    band: Band | None
     runs: tuple[Record, ...]
     subtitle: str
 
@@ -75,9 +80,22 @@ def plain(value: float) -> str:
     return f"{value:.3g}".replace("e+", "e").replace("e0", "e")
 
 
-def _law(name, values):
-    log_flops, power = LAWS[name].log_flops, LAWS[name].flops_exponent
-    return np.exp(log_flops + power * np.log(values))
+def _one_convergence(assumed: Conditions, bits: ArrayLike, whole: np.ndarray | float) -> list[Line]:
+    """Static, constant and law, for so many weights in joules per kT; NaN where the final loss is out of reach."""
+    barrier, attempts = assumed.retention_barrier, assumed.attempt_rate * DEFAULT_TIME_S
+
+    # Traced, so that what is out of reach leaves a gap instead of raising.
+    @jax.jit
+    def heats(values: Float[Array, "..."]) -> ConvergenceHeat:
+        factor = assumed.contraction_factor
+        return convergence_heat(values, assumed.loss_ratio, factor, retention_barrier=barrier, attempts=attempts)
+
+    heat = heats(jnp.asarray(bits, jnp.result_type(float)))
+    titled = {"static barrier": heat.static, "constant barrier": heat.constant, "law": heat.law}
+    return [
+        Line(f"LIM, {title}, one convergence", "lim", whole * np.asarray(value, np.float64))
+        for title, value in titled.items()
+    ]
 
 
 def scan_parameters(
@@ -117,14 +135,11 @@ def scan_parameters(
         Workload(size, bits=bits, batch=batch)
     x = np.geomspace(low, high, points)
     kt = thermal_energy_joules(assumed.temperature)
-    kaplan, chinchilla = _law("kaplan", x), _law("chinchilla", x)
-    tokens = np.exp(LAWS["kaplan"].log_tokens + LAWS["kaplan"].tokens_exponent * np.log(x))
+    asked = [Workload(size, batch=batch, updates="optimizer") for size in x.tolist()]
+    kaplan, writes = np.array([(one.total_flops, one.update_count) for one in asked]).T
+    chinchilla = np.array([replace(one, scaling="chinchilla").total_flops for one in asked])
     lines = [
-        Line(
-            f"{name}, {title}",
-            "accelerator",
-            flops * records.get("accelerator", name).joules_per_flop,
-        )
+        Line(f"{name}, {title}", "accelerator", flops * records.get("accelerator", name).joules_per_flop)
         for name, title, flops in (
             (DRAWN_HARDWARE[0], "Kaplan", kaplan),
             (DRAWN_HARDWARE[2], "Kaplan", kaplan),
@@ -135,25 +150,15 @@ def scan_parameters(
         Line("Landauer per FLOP, Chinchilla", "landauer", chinchilla * bits * LN2 * kt),
         Line("Landauer per FLOP, Kaplan", "landauer", kaplan * bits * LN2 * kt),
         Line("law, 2 kT per FLOP, Kaplan", "lim", kaplan * KT_PER_UPDATE * kt),
-        Line("law, 2 kT per optimizer write, Kaplan", "lim", x * np.maximum(tokens / batch, 1) * KT_PER_UPDATE * kt),
+        Line("law, 2 kT per optimizer write, Kaplan", "lim", writes * KT_PER_UPDATE * kt),
     ]
-    heats = convergence_heat(
-        float(bits),
-        assumed.loss_ratio,
-        assumed.contraction_factor,
-        retention_barrier=assumed.retention_barrier,
-        attempts=assumed.attempt_rate * DEFAULT_TIME_S,
-    )
-    lines += [
-        Line(f"{title}, one convergence", "lim", x * float(getattr(heats, name)) * kt)
-        for title, name in _TITLES.items()
-    ]
+    lines += _one_convergence(assumed, bits, x * kt)
     few, many = (kaplan * b * LN2 * kt for b in RECONSTRUCTED_BITS)
     return Scan(
         "number of parameters",
         x,
         tuple(lines),
-        ("LIM, arXiv v1 (reconstruction, 4 to 32 bits)", few, many),
+        Band("LIM, arXiv v1 (reconstruction, 4 to 32 bits)", few, many),
         tuple(records.of("run")),
         f"{bits} bits, {assumed.temperature:g} K",
     )
@@ -187,7 +192,7 @@ def scan_contraction(
     # From the shortest time the closed form allows, dense where the heat falls steeply.
     span = np.log(ratio)
     x = np.minimum(span * (0.5 + 2.5 * np.linspace(0.01, 1, points) ** 2), approaches.MAX_CONTRACTION)
-    heats = {title: _heats(approach, distance, x, distance**2 / ratio) for title, approach in _MOVING}
+    heats = {approach.title: _heats(approach, distance, x, distance**2 / ratio) for approach in APPROACHES}
     heats["law, open barrier"] = np.asarray(jax.jit(bounds.convergence)(jnp.full(points, ratio), jnp.asarray(x)))
     lines = [Line(title, "lim", heat.astype(np.float64) * whole) for title, heat in heats.items()]
     lines.append(Line("law, in any time", "bound", np.full_like(x, 2 * span) * whole))
@@ -198,9 +203,15 @@ def scan_contraction(
     return Scan("training time in relaxation times, uT", x, tuple(lines), None, (), subtitle)
 
 
-def _heats(approach, distance, contraction, final_loss, log_ceiling=None) -> np.ndarray:
+def _heats(
+    approach: AbstractApproach,
+    distance: float,
+    contraction: np.ndarray,
+    final_loss: float,
+    log_ceiling: Float[Array, "points"] | None = None,
+) -> np.ndarray:
     """Heat of an approach at many times; NaN where the final loss is out of reach."""
-    # Traced, so that what is out of reach leaves a gap instead of raising.
+    # Traced, as in `_one_convergence`.
     heat = jax.jit(lambda theta, ceiling: approaches.heat(approach, distance, theta, final_loss, log_ceiling=ceiling))
     return np.asarray(heat(jnp.asarray(contraction, jnp.result_type(float)), log_ceiling), np.float64)
 
@@ -249,8 +260,8 @@ def scan_time(
     ceiling = jnp.asarray(log_attempts - OPEN_BARRIER_KT - np.log(theta), scale.dtype)
     lines = [Line("static barrier", "lim", np.asarray(static, np.float64) * whole)]
     lines += [
-        Line(title, "lim", _heats(approach, distance, np.full(points, theta), distance**2 / ratio, ceiling) * whole)
-        for title, approach in _MOVING
+        Line(way.title, "lim", _heats(way, distance, np.full(points, theta), distance**2 / ratio, ceiling) * whole)
+        for way in APPROACHES
     ]
     lines.append(Line("law, open barrier", "bound", np.full_like(x, float(bounds.convergence(ratio, theta))) * whole))
     lines.append(Line(f"Landauer, {bits} ln 2 once", "landauer", np.full_like(x, bits * LN2) * whole))
@@ -291,27 +302,13 @@ def scan_bits(
     chip = (load_catalogue() if catalogue is None else catalogue).get("accelerator", hardware)
     kt = thermal_energy_joules(assumed.temperature)
     x = np.arange(2.0, 33.0)
-    heats = convergence_heat(
-        jnp.asarray(x, jnp.result_type(float)),
-        assumed.loss_ratio,
-        assumed.contraction_factor,
-        retention_barrier=assumed.retention_barrier,
-        attempts=assumed.attempt_rate * DEFAULT_TIME_S,
-    )
     writes = workload.parameters * workload.total_steps
     lines = [
         Line(chip.name, "accelerator", np.full_like(x, workload.total_flops * chip.joules_per_flop)),
         Line("Landauer per FLOP", "landauer", workload.total_flops * x * LN2 * kt),
         Line("Landauer per optimizer write", "landauer", writes * x * LN2 * kt),
         Line("law, 2 kT per FLOP", "lim", np.full_like(x, workload.total_flops * KT_PER_UPDATE * kt)),
-        *(
-            Line(
-                f"{title}, one convergence",
-                "lim",
-                workload.parameters * kt * np.asarray(getattr(heats, name), np.float64),
-            )
-            for title, name in _TITLES.items()
-        ),
+        *_one_convergence(assumed, x, workload.parameters * kt),
     ]
     subtitle = f"{plain(workload.parameters)} parameters, Kaplan, L0/LT = "
     subtitle += "4^bits" if assumed.loss_ratio is None else plain(assumed.loss_ratio)

@@ -1,4 +1,4 @@
-"""The stack of limits for one workload, the conventions side by side, the law and the headline beside them.
+"""The stack of limits for one workload, the law, the headline and the other conventions beside it.
 
 Energies that scale with the number of updates (erasure, direction, precision, readout, a static barrier, the law's 2 kT) depend on
 what counts as an update; those of one convergence of every parameter do not. Neither is the limit: the stack is.
@@ -7,23 +7,14 @@ what counts as an update; those of one convergence of every parameter do not. Ne
 import math
 from dataclasses import asdict, dataclass, replace
 
-from limjax.limits import bounds, neighbours
-from limjax.limits.conditions import DEFAULT_TIME_S, OPEN_BARRIER_KT, Conditions
-from limjax.limits.law import exchange
+from limjax.limits._lines import RECONSTRUCTED_BITS, Training, lines_of
+from limjax.limits._updates import UPDATES
+from limjax.limits.conditions import Conditions
 from limjax.limits.records import Catalogue, Record, load_catalogue
-from limjax.limits.workload import UPDATES, Workload
-from limjax.limits.workload_energies import KT_PER_UPDATE, convergence_heat
-from limjax.physics.units import LN2, thermal_energy_joules
+from limjax.limits.workload import KT_PER_UPDATE, Workload
 
 HARDWARE = "H100 SXM bf16"
 """Accelerator compared with where none is named."""
-
-RECONSTRUCTED_BITS = (4, 32)
-"""Precisions over which the reconstruction of the headline ranges."""
-
-HEADLINE_VERSION = "the abstract of arXiv:2402.14878 v1 (v2 repeats the energy, v3 and v4 do not)"
-LAW_LINE = "LIM law, one convergence"
-_PROJECT = "docs/limits.md"
 
 
 @dataclass(frozen=True)
@@ -179,209 +170,39 @@ def build_stack(
     """
     assumed = Conditions() if conditions is None else conditions
     chip = (load_catalogue() if catalogue is None else catalogue).get("accelerator", hardware)
-    law = _law(workload, assumed)
-    headline = _headline(workload, assumed, chip)
-    kt, size = thermal_energy_joules(assumed.temperature), workload.parameters
-
-    def line(name: str, approach: str, energy_kt: float, assumptions: str, source: str, **options) -> Entry:
-        return Entry(name, approach, energy_kt * kt, energy_kt * kt / size, assumptions, source, **options)
-
-    entries = [
-        *_per_update(workload, assumed, line),
-        *_per_convergence(workload, assumed, law, line),
-        *_reconstructed(workload, assumed, headline, line),
-        line(
-            f"accelerator, {chip.name}",
-            "accelerator",
-            headline.accelerator_joules / kt,
-            f"{chip.joules_per_flop * 1e12:.3g} pJ/FLOP: peak and board power, a lower bound",
-            chip.source,
-        ),
-    ]
-    return Stack(workload, assumed, tuple(entries), headline, law, chip)
-
-
-def _per_update(workload: Workload, assumed: Conditions, line) -> list[Entry]:
-    count, bits, size = workload.update_count, workload.bits, workload.parameters
-    counted = f"{UPDATES[workload.updates]} is one update"
-    barrier = assumed.retention_barrier
-    step_time = _duration(workload)[0] / workload.total_steps
-    return [
-        line(
-            "LIM law, per effective update",
-            "lim-law",
-            KT_PER_UPDATE * count,
-            f"2 kT per parameter and gradient averaged, {counted} and every one has to be averaged; requests held during a step; memory alone, without control",
-            "docs/law.md",
-        ),
-        line(
-            "training-set energy",
-            "bound",
-            float(neighbours.training_set_energy(size, workload.total_tokens)),
-            "2 N D kT or more, quasi-static analog network, every token counted once whatever counts as an update here; formula as in "
-            "the abstract, up to a factor of order one",
-            "Tkachenko 2025, arXiv:2503.09980 v3",
-        ),
-        line(
-            "controller's information",
-            "bound",
-            count * float(neighbours.controller_information(assumed.signal_to_noise)),
-            f"½ ln(1+SNR) kT per update, a Gaussian reading of SNR {assumed.signal_to_noise:g} used once and forgotten, computing left "
-            "out; an estimate, not a bound",
-            "after Sagawa & Ueda 2009, doi:10.1103/PhysRevLett.102.250602",
-        ),
-        line(
-            "Landauer erasure",
-            "landauer",
-            count * bits * LN2,
-            f"b ln 2 per update, {counted}; a yardstick, as no theorem says that an update erases its bits",
-            "Landauer 1961",
-        ),
-        line(
-            "direction error",
-            "cell",
-            count * float(bounds.direction_error(assumed.error)),
-            f"one hop per update, wrong with probability {assumed.error:g}; a cost of this cell",
-            "local detailed balance",
-        ),
-        line(
-            "precision (TUR)",
-            "bound",
-            count * float(bounds.precision(assumed.relative_error)),
-            f"2/δ² per update, relative error δ = {assumed.relative_error:g}, steady drive or hops that do not depend on the level, without feedback",
-            "Barato & Seifert 2015, doi:10.1103/PhysRevLett.114.158101",
-        ),
-        line(
-            "readout",
-            "bound",
-            count * bits * LN2,
-            "b bits measured and forgotten once per update",
-            "Sagawa & Ueda 2009, doi:10.1103/PhysRevLett.102.250602",
-        ),
-        line(
-            "static barrier, per update",
-            "lim-static",
-            count * float(bounds.drive(1.0 / step_time, assumed.attempt_rate, barrier)),
-            f"one level per update over {barrier:.1f} kT (10-year retention by default, one way), one hop per step of {step_time:.2g} s",
-            _PROJECT,
-        ),
-    ]
-
-
-def _duration(workload: Workload) -> tuple[float, str]:
-    time = DEFAULT_TIME_S if workload.time is None else workload.time
-    return time, f"training time {time:.3g} s" + (" (90 days assumed)" if workload.time is None else "")
-
-
-def _per_convergence(workload: Workload, assumed: Conditions, law: LawEnergies, line) -> list[Entry]:
-    size, bits = workload.parameters, workload.bits
-    time, time_text = _duration(workload)
-    barrier = assumed.retention_barrier
-    distance, contraction = 2.0**bits, assumed.contraction(bits)
-    # Known numbers here, so that what cannot be reached is refused with the nearest feasible one.
-    heats = convergence_heat(
-        float(bits),
-        assumed.loss_ratio,
-        assumed.contraction_factor,
-        retention_barrier=barrier,
-        attempts=assumed.attempt_rate * time,
-    )
-    open_hops = assumed.attempt_rate * math.exp(-OPEN_BARRIER_KT) * time
-    crossing = f"each parameter crosses {distance:g} levels once, uT = {contraction:.3g}"
-    travel = f"{crossing}, {assumed.ratio_text(bits)}; the requests chase the hop noise as well"
-    # g0 per relaxation time over the open rate: the optimum needs that long for the first of them.
-    shortest = contraction * float(exchange(distance**2, 1.0)) * time / open_hops
-    # `bounds.jump_count` at the activity of a barrier that is open all the time, also where that is none.
-    speed = 2 * distance * math.asinh(distance / (2 * open_hops))
-
-    def one(name: str, approach: str, heat: float, text: str, source: str = _PROJECT) -> Entry:
-        return line(name, approach, size * heat, text, source, per_update=False)
-
-    return [
-        one(
-            "speed",
-            "bound",
-            speed,
-            f"{distance:g} levels net in hops of one level, never below {OPEN_BARRIER_KT:g} kT, {time_text}; nothing chased",
-            "Dechant 2022, doi:10.1088/1751-8121/ac4ac0",
-        ),
-        one(
-            "actuation",
-            "bound",
-            float(bounds.actuation(0.0, barrier)),
-            f"every barrier raised once to {barrier:.1f} kT",
-        ),
-        one(
-            "LIM, static barrier",
-            "lim-static",
-            float(heats.static),
-            f"{crossing}; barrier {barrier:.1f} kT, {time_text}",
-        ),
-        one("LIM, best constant barrier", "lim-constant", float(heats.constant), travel),
-        one("LIM, rate-matched", "lim-rate-matched", float(heats.rate_matched), travel),
-        one("LIM, loss-following", "lim-loss-following", float(heats.loss_following), travel),
-        one(
-            LAW_LINE,
-            "lim-law",
-            law.kt_per_parameter,
-            f"2 ln(L0/LT) at uT = ln(L0/LT), {assumed.ratio_text(bits)}, full gradient, open barrier; the attempt rate allows it in "
-            f"{shortest:.2g} s or more; memory alone, without control",
-            "docs/law.md",
-        ),
-    ]
-
-
-def _reconstructed(workload: Workload, assumed: Conditions, headline: Headline, line) -> list[Entry]:
-    is_paper = (
-        workload.optimum is not None
-        and workload.scaling == "kaplan"
-        and workload.updates == "flop"
-        and assumed.temperature == 300.0
-    )
-    kt = thermal_energy_joules(assumed.temperature)
-    what = (
-        "our reconstruction, as the abstract does not say how its number comes about"
-        if is_paper
-        else "the paper uses other inputs"
-    )
-    return [
-        line(
-            f"LIM, {bits} bits per update",
-            "lim",
-            joules / kt,
-            f"{bits} bits × kT ln 2 per update, {UPDATES[workload.updates]} is one update; {what}",
-            f"Chen et al. 2024, {HEADLINE_VERSION}" if is_paper else _PROJECT,
-            reconstruction=is_paper,
+    training = Training(workload, assumed, chip)
+    entries = []
+    for line in lines_of(training):
+        energy, text = line.charge(training)
+        energies = (energy * training.kt, energy * training.kt / workload.parameters)
+        entries.append(
+            Entry(line.name, line.approach, *energies, text, line.source, line.reconstruction, line.per_update)
         )
-        for bits, joules in zip(RECONSTRUCTED_BITS, (headline.lim_low_joules, headline.lim_high_joules))
-    ]
+    return Stack(workload, assumed, tuple(entries), _headline(training), _law(training), chip)
 
 
-def _headline(workload: Workload, assumed: Conditions, chip: Record) -> Headline:
-    kt = thermal_energy_joules(assumed.temperature)
-    low, high = (workload.update_count * b * LN2 * kt for b in RECONSTRUCTED_BITS)
-    accelerator = workload.total_flops * chip.joules_per_flop
+def _headline(training: Training) -> Headline:
+    low, high = (training.erasure_joules(bits) for bits in RECONSTRUCTED_BITS)
     return Headline(
         lim_low_joules=low,
         lim_high_joules=high,
-        landauer_joules=workload.update_count * workload.bits * LN2 * kt,
-        accelerator_joules=accelerator,
-        orders_below_accelerator=math.log10(accelerator / high),
+        landauer_joules=training.erasure_joules(training.workload.bits),
+        accelerator_joules=training.accelerator_joules,
+        orders_below_accelerator=math.log10(training.accelerator_joules / high),
     )
 
 
-def _law(workload: Workload, assumed: Conditions) -> LawEnergies:
-    kt = thermal_energy_joules(assumed.temperature)
-    ratio = assumed.ratio(workload.bits)
-    # In float64 on the host: 4^32 is within float32, but its rounding would show.
-    per_parameter = 2 * math.log(ratio)
-    if assumed.contraction_factor != 1.0:
-        theta = assumed.contraction(workload.bits)
-        per_parameter = theta * theta / (theta - 0.5 * math.log(ratio))
-    tokens = workload.parameters * workload.total_tokens
-    writes = workload.parameters * workload.total_steps
-    flop, token, write = (KT_PER_UPDATE * count * kt for count in (workload.total_flops, tokens, writes))
-    return LawEnergies(ratio, per_parameter, per_parameter * workload.parameters * kt, flop, token, write)
+def _law(training: Training) -> LawEnergies:
+    amounts, heat = training.workload.amounts, training.law_kt
+    flop, token, write = (KT_PER_UPDATE * update.count(amounts) * training.kt for update in UPDATES.values())
+    return LawEnergies(
+        loss_ratio=training.conditions.ratio(training.workload.bits),
+        kt_per_parameter=heat,
+        convergence_joules=heat * training.workload.parameters * training.kt,
+        flop_joules=flop,
+        token_joules=token,
+        write_joules=write,
+    )
 
 
 @dataclass(frozen=True)
@@ -419,7 +240,7 @@ class Limits:
         Returns:
             Text without colours.
         """
-        from limjax.limits.tables import limits_text  # rich is not needed where nothing is printed
+        from limjax.limits._tables import limits_text  # rich is not needed where nothing is printed
 
         return limits_text(self, width)
 
@@ -469,16 +290,13 @@ def energy_limits(
     asked = Workload(parameters, flops, tokens, steps, batch, bits, updates, time, scaling)
     records = load_catalogue() if catalogue is None else catalogue
 
-    def of(workload):
-        return build_stack(workload, hardware=hardware, conditions=conditions, catalogue=records)
-
-    if asked.optimum is None:
-        candidates = [(scaling, kind) for kind in UPDATES]
-    else:
-        beside = "chinchilla" if scaling == "kaplan" else "kaplan"
-        candidates = [(scaling, kind) for kind in UPDATES] + [(beside, "flop"), (beside, "optimizer")]
-    others = [
-        replace(asked, scaling=law, updates=kind) for law, kind in candidates if (law, kind) != (scaling, updates)
+    beside = [replace(asked, updates=update) for update in UPDATES]
+    if asked.optimum is not None:
+        other = "chinchilla" if scaling == "kaplan" else "kaplan"
+        beside += [replace(asked, scaling=other, updates=update) for update in ("flop", "optimizer")]
+    stacks = [
+        build_stack(workload, hardware=hardware, conditions=conditions, catalogue=records)
+        for workload in (asked, *(workload for workload in beside if workload != asked))
     ]
     chips = sorted(records.of("accelerator"), key=lambda chip: chip.joules_per_flop)
-    return Limits(of(asked), tuple(of(workload) for workload in others), chips[0], chips[-1])
+    return Limits(stacks[0], tuple(stacks[1:]), chips[0], chips[-1])

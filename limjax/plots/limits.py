@@ -5,11 +5,13 @@ import pathlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from limjax.limits.figures import FigureData
+from limjax.limits.architectures import COMPONENTS
+from limjax.limits.figures import FigureData, WallCase
+from limjax.limits.records import Record
 from limjax.limits.scans import Scan
-from limjax.limits.walls import COMPONENTS, Walls
 from limjax.plots.style import ACCENT, FLOOR, OTHER, OWN, figure
 
 _COLOURS = {"accelerator": OTHER, "landauer": FLOOR, "lim": OWN, "bound": ACCENT}
@@ -94,7 +96,7 @@ def limit_curves(
     return fig
 
 
-def _sides(runs):
+def _sides(runs: Sequence[Record]) -> list[tuple[int, int]]:
     """Where each run's number stands: above it, or on the first side where no other run is."""
     candidates = ((0, 8), (0, -8), (8, 0), (-8, 0))
     # Decades to points, roughly: 10 decades of size are 440 points, 39 decades of energy 350.
@@ -102,7 +104,7 @@ def _sides(runs):
     taken, chosen = list(spots), []
     for spot in spots:
 
-        def room(offset, spot=spot):
+        def room(offset: tuple[int, int], spot: np.ndarray = spot) -> float:
             at = spot + np.array(offset)
             return min(np.hypot(*(at - other)) for other in taken if other is not spot)
 
@@ -112,7 +114,7 @@ def _sides(runs):
     return chosen
 
 
-def _label_ends(ax, ends):
+def _label_ends(ax: Axes, ends: list[tuple[float, str, str]]) -> None:
     """Labels right of the axes, moved apart so that none overlaps, with a thin leader to its curve."""
     low, high = np.log10(ax.get_ylim())
     ax.set_ylim(*ax.get_ylim())
@@ -144,11 +146,11 @@ def _label_ends(ax, ends):
         )
 
 
-def wall_bars(cases: Sequence[tuple[str, Sequence[Walls]]], title: str = "The three walls and compute") -> Figure:
+def wall_bars(cases: Sequence[WallCase], title: str = "The three walls and compute") -> Figure:
     """Stacked bars of the walls, one panel per workload.
 
     Args:
-        cases: `(title of the panel, walls of the three architectures)`.
+        cases: of `figure_data`, one a panel.
         title: of the figure.
 
     Returns:
@@ -192,10 +194,7 @@ def limit_figures(data: FigureData) -> dict[str, Figure]:
         "energy_contraction": limit_curves(
             data.contraction, "Energy of one convergence against its length", log_x=False
         ),
-        "energy_time": limit_curves(
-            data.time,
-            "Energy of one convergence against training time",
-        ),
+        "energy_time": limit_curves(data.time, "Energy of one convergence against training time"),
         "energy_bits": limit_curves(data.bits, "Energy against precision", log_x=False, ticks=tuple(range(4, 33, 4))),
         "walls": wall_bars(data.walls),
     }

@@ -1,8 +1,10 @@
 """The stack and its headline, the conventions side by side, scans over many workloads, and the figures."""
 
+import inspect
 import itertools
 import json
 import math
+import pkgutil
 import re
 
 import jax
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 from limit_checks import check_gradient, quick_jit
 
+from limjax import limits
 from limjax.limits import (
     Conditions,
     Workload,
@@ -23,12 +26,15 @@ from limjax.limits import (
     load_catalogue,
     workload_energies,
 )
+from limjax.limits._lines import AbstractLine, Training, lines_of
+from limjax.limits._tables import joules_text
 from limjax.limits.approaches import APPROACHES, ConstantExchange, LossFollowing, RateMatched
 from limjax.limits.figures import figure_data
 from limjax.limits.scans import scan_bits, scan_contraction, scan_parameters, scan_time
 from limjax.physics.units import LN2, thermal_energy_joules
 
 KT = thermal_energy_joules(300.0)
+CHIP = load_catalogue().get("accelerator", "H100 SXM bf16")
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +101,25 @@ def test_only_the_papers_inputs_are_called_a_reconstruction(headline):
 
 
 # The lines.
+
+
+def test_lines_are_final_and_modules_are_not_hidden():
+    lines = AbstractLine.__subclasses__()
+    assert len(lines) >= 14 and not any(line.__subclasses__() for line in lines)
+    assert {type(line) for line in lines_of(Training(Workload(1e9), Conditions(), CHIP))} == set(lines)
+    for module in pkgutil.iter_modules(limits.__path__):
+        assert inspect.ismodule(getattr(limits, module.name, limits)), module.name
+
+
+def test_numbers_of_the_tables_are_short():
+    assert [joules_text(x) for x in (8.284e7, 1940.0, 24.86, 1.6, 9.97e-3, math.nan)] == [
+        "8.28e7",
+        "1.94e3",
+        "24.9",
+        "1.60",
+        "9.97e-3",
+        "-",
+    ]
 
 
 def test_every_line_by_its_own_bound(headline):
@@ -204,7 +229,8 @@ def test_json_keys_and_text(headline):
         "accelerator_joules",
         "orders_below_accelerator",
     }
-    text = headline.text()
+    text = headline.text(80)
+    assert max(map(len, text.splitlines())) <= 80 and "…" not in text
     for number in ("1.15e8", "9.18e8", "2.29e8", "7.07e15", "69.1", "2.76e12", "8.28e7", "24.9"):
         assert number in text
     assert "reconstruction" in text.lower()
@@ -243,6 +269,14 @@ def test_many_workloads_at_once():
         assert np.isfinite(landauer).all() and (landauer < energies.landauer * 4).all()
 
 
+def test_a_training_takes_at_least_one_step():
+    """Of 1,000 parameters and 20,000 tokens, in batches of a million: as `Workload` counts."""
+    few = Workload(1e3, scaling="chinchilla", updates="optimizer")
+    assert few.total_steps == 1
+    law = workload_energies(1e3, scaling="chinchilla", updates="optimizer").law
+    assert float(law) == pytest.approx(2 * few.update_count * KT, rel=1e-5)
+
+
 @pytest.mark.slow
 def test_gradients_of_a_workload():
     check_gradient(
@@ -265,6 +299,10 @@ def test_convergence_heat_is_that_of_the_approaches():
     assert float(given.law) == pytest.approx(float(bounds.convergence(1000.0, 0.8 * math.log(1000.0))), rel=1e-5)
     many = convergence_heat(np.array([4.0, 8.0], np.float32))
     assert float(many.loss_following[1]) == pytest.approx(float(heat.loss_following), rel=1e-4)
+    # a given ratio is that of every one of them
+    several = convergence_heat(np.array([6.0, 8.0], np.float32), 1000.0, 0.8)
+    assert [x.shape for x in several] == [(2,)] * 5
+    assert several.law == pytest.approx(float(given.law), rel=1e-6)
 
 
 # Scans and figures.
@@ -302,6 +340,10 @@ def test_scans_over_time_and_bits():
     ladder = ("static barrier", "best constant barrier", "rate-matched", "loss-following", "law, open barrier")
     for more, less in itertools.pairwise(ladder):
         assert (by[less] <= by[more] * 1.02).all(), (more, less)
+    # a ratio that few bits cannot hold leaves a gap
+    coarse = {line.label: line.values for line in scan_bits(1e15, conditions=Conditions(loss_ratio=1000.0)).lines}
+    constant = coarse["LIM, constant barrier, one convergence"]
+    assert np.isnan(constant[0]) and np.isfinite(constant[6:]).all()
     scan = scan_bits(1e15)
     by = {line.label: line.values for line in scan.lines}
     stack = build_stack(Workload(1e15))

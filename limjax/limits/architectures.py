@@ -98,17 +98,13 @@ def walls(
     """
     records = load_catalogue() if catalogue is None else catalogue
     chip = records.get("accelerator", hardware)
-    link, cell, store = (
-        records.get("access", access),
-        records.get("memory_cell", write),
-        records.get("memory_cell", storage),
-    )
+    link = records.get("access", access)
+    cell, store = (records.get("memory_cell", name) for name in (write, storage))
     reads = positive_number(reads, "reads", "It is how often a weight is read per step, for example 2.")
     transfers = positive_number(transfers, "transfers", "It is how often the model is stored, for example 1.")
-    law = 4 * workload.bits * LN2
-    heat = (
-        law if lim_heat_kt is None else positive_number(lim_heat_kt, "lim_heat_kt", "It is heat per parameter in kT.")
-    )
+    heat = 4 * workload.bits * LN2
+    if lim_heat_kt is not None:
+        heat = positive_number(lim_heat_kt, "lim_heat_kt", "It is heat per parameter in kT.")
     raising = positive_number(lim_actuation_kt, "lim_actuation_kt", "It is work per parameter in kT.")
     stored_bits = workload.parameters * workload.bits
     compute = workload.total_flops * chip.joules_per_flop
@@ -117,29 +113,11 @@ def walls(
     consolidation = transfers * stored_bits * store.si
     ledger_joules = workload.parameters * thermal_energy_joules(temperature)
     arithmetic = f"arithmetic at the peak of {chip.name}"
+    kept = f"writes to {cell.name}, kept in {store.name}"
+    read = f"{arithmetic}; {reads:g} reads per step over {link.name}, {kept}"
+    spent = f"{arithmetic}; no reads; {heat:.4g} kT of updates and {raising:g} kT of barrier per parameter"
     return [
-        Walls(
-            "von Neumann",
-            compute,
-            memory,
-            update,
-            consolidation,
-            f"{arithmetic}; {reads:g} reads per step over {link.name}, writes to {cell.name}, kept in {store.name}",
-        ),
-        Walls(
-            "compute-in-memory",
-            compute,
-            0.0,
-            update,
-            consolidation,
-            f"{arithmetic}; no reads; writes to {cell.name}, kept in {store.name}",
-        ),
-        Walls(
-            "learning-in-memory",
-            compute,
-            0.0,
-            ledger_joules * heat,
-            ledger_joules * raising,
-            f"{arithmetic}; no reads; {heat:.4g} kT of updates and {raising:g} kT of barrier per parameter",
-        ),
+        Walls("von Neumann", compute, memory, update, consolidation, read),
+        Walls("compute-in-memory", compute, 0.0, update, consolidation, f"{arithmetic}; no reads; {kept}"),
+        Walls("learning-in-memory", compute, 0.0, ledger_joules * heat, ledger_joules * raising, spent),
     ]

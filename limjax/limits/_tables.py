@@ -2,27 +2,24 @@
 
 import io
 import math
-import textwrap
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from limjax.limits.stack import HEADLINE_VERSION, RECONSTRUCTED_BITS, Limits
+from limjax.limits._lines import HEADLINE_VERSION, RECONSTRUCTED_BITS
+from limjax.limits._updates import get_update
+from limjax.limits.scans import plain
+from limjax.limits.stack import Limits
 from limjax.physics.units import thermal_energy_joules
-
-_SHORT = {"flop": "FLOP", "token": "token", "optimizer": "write"}
 
 
 def joules_text(value: float) -> str:
     """An energy in a few digits: 8.28e7, 24.9, or a dash where there is none."""
     if not math.isfinite(value):
         return "-"
-    return (
-        f"{value:.3g}"
-        if 0.01 <= value < 1e4
-        else f"{value:.2e}".replace("e+0", "e").replace("e+", "e").replace("e-0", "e-")
-    )
+    text = f"{value:#.3g}".rstrip(".") if 0.01 <= value < 999.5 else f"{value:.2e}"
+    return text.replace("e+0", "e").replace("e+", "e").replace("e-0", "e-")
 
 
 def limits_text(limits: Limits, width: int) -> str:
@@ -55,10 +52,9 @@ def _opening(limits: Limits, console: Console) -> None:
     stack, asked = limits.stack, limits.stack.workload
     law, head, chip = stack.law, stack.headline, stack.hardware
     temperature = stack.conditions.temperature
-    _wrap(
-        console,
-        f"Energy limits of training {asked.parameters:.3g} parameters at {asked.bits} bits and {temperature:g} K "
-        f"(1 kT = {thermal_energy_joules(temperature):.3e} J)",
+    console.print(
+        f"Energy limits of training {plain(asked.parameters)} parameters at {asked.bits} bits and {temperature:g} K "
+        f"(kT {thermal_energy_joules(temperature):.3e} J)"
     )
     console.print()
 
@@ -87,13 +83,12 @@ def _opening(limits: Limits, console: Console) -> None:
     )
     console.print(table)
     if any(entry.reconstruction for entry in stack.entries):
-        _wrap(
-            console,
+        console.print(
             f"* A reconstruction of the 1e8 to 1e9 J and the 6 to 7 orders in {HEADLINE_VERSION}. It rests on the scaling law and on "
-            "what counts as an update: the other columns below.",
+            "what counts as an update: the other columns below."
         )
     else:
-        _wrap(console, f"* Here {asked.convention} is one update.")
+        console.print(f"* Here {asked.convention} is one update.")
 
 
 def _conventions(limits: Limits, console: Console) -> None:
@@ -101,7 +96,8 @@ def _conventions(limits: Limits, console: Console) -> None:
     console.print("\nEnergy by convention [J] (token: token × parameter; write: optimizer write)\n")
     titles = [stack.workload.convention.split(", ")[0].split()[0].replace("Chinchilla", "Chinch.") for stack in stacks]
     table = _table(
-        "one update is every", *(f"{title}\n{_SHORT[stack.workload.updates]}" for title, stack in zip(titles, stacks))
+        "one update is every",
+        *(f"{title}\n{get_update(stack.workload.updates).short}" for title, stack in zip(titles, stacks)),
     )
     table.add_row("FLOP", *(joules_text(stack.workload.total_flops) for stack in stacks))
     table.add_row("updates", *(joules_text(stack.workload.update_count) for stack in stacks))
@@ -123,10 +119,9 @@ def _convergences(limits: Limits, console: Console) -> None:
 
 def _assumptions(limits: Limits, console: Console) -> None:
     console.print("\nAssumptions\n")
-    _wrap(
-        console,
+    console.print(
         "None of these lines is the limit by itself, and none holds the energy of computing gradients. The second table charges every "
-        "update as if it were averaged, erased, aimed or read by itself; the third charges one convergence of each weight.",
+        "update as if it were averaged, erased, aimed or read by itself; the third charges one convergence of each weight."
     )
     seen = dict.fromkeys(
         f"{stack.workload.optimum.note}; {stack.workload.optimum.law.source}"
@@ -136,17 +131,7 @@ def _assumptions(limits: Limits, console: Console) -> None:
     )
     said = [*seen, f"an optimizer step is {limits.stack.workload.batch:g} tokens"]
     said += [f"{entry.name}: {entry.assumptions} ({entry.source})" for entry in limits.stack.entries]
+    points = Table.grid(padding=(0, 1, 0, 0))
     for text in said:
-        _wrap(console, text, "- ")
-
-
-def _wrap(console: Console, text: str, mark: str = "") -> None:
-    lines = textwrap.wrap(
-        text,
-        console.width,
-        initial_indent=mark,
-        subsequent_indent=" " * len(mark),
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
-    console.print("\n".join(lines), soft_wrap=True)
+        points.add_row("-", text)
+    console.print(points)
