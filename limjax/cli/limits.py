@@ -1,6 +1,7 @@
 """`limjax limits`."""
 
-from typing import Annotated
+import dataclasses
+from typing import Annotated, Any
 
 import typer
 
@@ -26,8 +27,10 @@ def limits(
     figures: Annotated[str | None, typer.Option(help="Folder to write the figures to.")] = None,
 ) -> None:
     """Print the stack of energy limits of a training under several conventions, with their assumptions."""
-    from limjax.limits import Conditions, energy_limits, load_catalogue
+    options = locals()
+    from limjax.limits import Conditions, Workload, energy_limits, load_catalogue
 
+    asked: dict[str, Any] = {field.name: options[field.name] for field in dataclasses.fields(Workload)}
     folder = None
     if figures is not None:
         from limjax.runs import check_figures_folder
@@ -35,15 +38,7 @@ def limits(
         folder = check_figures_folder(figures)
     records = load_catalogue(*(catalogue or []))
     result = energy_limits(
-        parameters,
-        flops=flops,
-        tokens=tokens,
-        steps=steps,
-        batch=batch,
-        bits=bits,
-        scaling=scaling,
-        updates=updates,
-        time=time,
+        **asked,
         hardware=hardware,
         conditions=Conditions(temperature=temperature, loss_ratio=loss_ratio),
         catalogue=records,

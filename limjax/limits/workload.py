@@ -82,9 +82,7 @@ class Workload:
             said[f"tokens={self.tokens:g}"] = self.tokens
         if self.steps is not None:
             said[f"steps={self.steps:g} (times batch {self.batch:g})"] = self.steps * self.batch
-        if not said:
-            return
-        if max(said.values()) > (1 + _AGREEMENT) * min(said.values()):
+        if said and max(said.values()) > (1 + _AGREEMENT) * min(said.values()):
             stated = " and ".join(f"{name} means {tokens:.4g} tokens" for name, tokens in said.items())
             raise ValueError(
                 f"The workload is in conflict: {stated}, with flops = 6 × parameters × tokens. Give one of flops, tokens "
