@@ -53,8 +53,8 @@ def _opening(limits: Limits, console: Console) -> None:
     law, head, chip = stack.law, stack.headline, stack.hardware
     temperature = stack.conditions.temperature
     console.print(
-        f"Energy limits of training {plain(asked.parameters)} parameters at {asked.bits} bits and {temperature:g} K "
-        f"(kT {thermal_energy_joules(temperature):.3e} J)"
+        f"Energy limits of training {plain(asked.parameters)} parameters at {asked.bits} bits, {temperature:g} K "
+        f"(1 kT = {thermal_energy_joules(temperature):.3e} J)"
     )
     console.print()
 
