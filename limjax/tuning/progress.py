@@ -24,12 +24,12 @@ class Progress:
         self._done, self._timed, self._seconds = 0.0, 0.0, 0.0
         self._last = time.monotonic()
 
-    def plan(self, runs: float, programs: int = 0) -> None:
+    def plan(self, runs: int | float, programs: int = 0) -> None:
         """Adds training runs to what is to be done, and programs to be compiled for them."""
         self._planned += runs
         self._programs += programs
 
-    def did(self, words: str = "", runs: float = 0.0, program: str = "") -> None:
+    def did(self, words: str = "", runs: int | float = 0, program: str = "") -> None:
         """Takes note of the runs that a program did, and says what was or is being done."""
         if runs:
             now = time.monotonic()

@@ -110,7 +110,7 @@ class Search:
         """What an outer step costs, in training runs, for an objective that limits this."""
         return self.tuning_seeds.size * (_GRADIENT_RUNS + (limited == "loss"))
 
-    def work(self, limited: str) -> tuple[float, int]:
+    def work(self, limited: str) -> tuple[int | float, int]:
         """What a search costs at most, in training runs, and by how many programs they are done."""
         candidates = min(int(self.outer_steps), 8) + 1 + (0 if limited == "nothing" else 14)
         judged = int(self.selection) * candidates

@@ -4,7 +4,6 @@ import dataclasses
 import gc
 import json
 import weakref
-from types import SimpleNamespace
 
 import equinox as eqx
 import jax
@@ -17,9 +16,13 @@ import limjax
 from limjax.tasks import Task, quadratic
 from limjax.training import RunSettings
 from limjax.tuning import (
+    Objective,
+    Outcome,
     Problem,
+    Search,
     TuneCode,
     Tuned,
+    TuneResult,
     Weights,
     evaluate,
     held_out_seeds,
@@ -28,7 +31,6 @@ from limjax.tuning import (
     tune_rule,
     tuned_fields,
 )
-from limjax.tuning.objective import Budget, Objective
 from limjax.tuning.result_files import tune_summary, verdict
 
 pytestmark = pytest.mark.optax
@@ -97,7 +99,7 @@ def test_one_rule_for_several_problems(problem):
     [
         (dict(seeds=[1, 2, 3]), "2 problems need as many numbers of seeds"),
         (dict(max_loss=[1.0]), "one loss for each of the 2 problems"),
-        (dict(selection=0), "selection must be from 1 to 500"),
+        (dict(selection=0), "selection must be a whole number from 1 to 500"),
     ],
 )
 def test_wrong_settings_of_a_rule_are_named(problem, settings, said):
@@ -182,8 +184,7 @@ def test_a_barrier_without_numbers_says_what_to_do():
 
 
 def test_objective_multiplier_rises_only_while_the_limit_is_broken():
-    objective = Objective(Weights(), Budget(max_loss=0.1))
-    from limjax.tuning import Outcome
+    objective = Objective(max_loss=0.1)
 
     def outcome(loss):
         return Outcome(*(jnp.asarray(x) for x in (loss, 1.0, 0.0, 1.0, 0.0, 1.0)))
@@ -261,9 +262,10 @@ def test_the_programs_of_a_problem_go_with_it():
 
 def test_a_verdict_says_when_nothing_is_gained(problem):
     e = evaluate(problem, START, held_out_seeds(2))
-    result = SimpleNamespace(after=e, before=e, plain=e)
+    design = problem.design(START)
+    result = TuneResult(TuneCode.completed, START, design, (), e, e, e, {}, None, problem)
     assert "as good as plain" in verdict(result) and "no better than the design that tuning started from" in verdict(
         result
     )
-    result.after = e._replace(loss=e.loss + 1.0, heat_kt=0.5 * e.heat_kt)
+    result = result._replace(after=e._replace(loss=e.loss + 1.0, heat_kt=0.5 * e.heat_kt))
     assert "WORSE than plain training" in verdict(result) and "kT per parameter; the start took" in verdict(result)
