@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 import pathlib
 import re
@@ -85,6 +86,15 @@ def write_text(path: pathlib.Path, text: str) -> None:
 def write_json(path: pathlib.Path, content: dict[str, Any]) -> None:
     """Writes JSON in one piece, see `write_whole`."""
     write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def without_nan(content: Any) -> Any:
+    """The content with null for numbers that are not finite, which JSON cannot hold."""
+    if isinstance(content, dict):
+        return {name: without_nan(value) for name, value in content.items()}
+    if isinstance(content, list):
+        return [without_nan(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
 def read_json(path: pathlib.Path, remedy: str) -> dict[str, Any]:

@@ -11,13 +11,13 @@ from jaxtyping import Array, Float
 
 from limjax import parallel
 from limjax.barriers.base import AbstractBarrier
-from limjax.memory import AbstractHops, get_ledger, learning_in_memory
+from limjax.memory import AbstractHops, get_ledger
 from limjax.memory._hops import HopsName, hops_of
 from limjax.numerics.checks import WholeNumber, is_whole, positive_number
 from limjax.physics.abstract_cell import AbstractCell
 from limjax.physics.cell import ArrheniusCell
 from limjax.tasks import Task, get_task
-from limjax.training import RunKeys, RunSettings, starting_params, training_step
+from limjax.training import RunSettings, seeded_run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,13 +137,9 @@ def _compiled(task: Task, settings: RunSettings, hops: AbstractHops):
 
     def one(point, seed, train, test):
         barrier, cell, rate = point
-        keys = RunKeys.of(seed)
         inner = task.defaults.make_optimizer(task.defaults.make_schedule(rate, settings.steps))
-        opt = learning_in_memory(inner, cell, barrier, hops=hops, key=keys.hops, granularity="leaf", compare=())
-        params = starting_params(task, cell, hops, keys.start)
-        step = training_step(task, opt, settings.batch_size)
-        carry = params, opt.init(params)
-        params, state = jax.lax.fori_loop(0, settings.steps, lambda _, c: step(c, train, keys.data)[0], carry)
+        carry, step = seeded_run(task, cell, barrier, inner, hops, seed, settings.batch_size)
+        params, state = jax.lax.fori_loop(0, settings.steps, lambda _, c: step(c, train), carry)
         ledger, count = get_ledger(state), sum(leaf.size for leaf in jax.tree.leaves(params))
         nothing = jnp.asarray(jnp.nan, jnp.result_type(float))
         has_loss = test is not None or task.train is None

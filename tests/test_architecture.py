@@ -97,6 +97,13 @@ def test_imports_go_one_way():
     assert [*_wrong(PACKAGE / "memory", IN_MEMORY, 2)] == []
 
 
+def test_no_function_hides_the_module_of_its_name():
+    for room in ("tuning", "simulate", "training", "numerics"):
+        package = importlib.import_module(f"limjax.{room}")
+        modules = {module.name for module in pkgutil.iter_modules(package.__path__)}
+        assert not modules & set(getattr(package, "__all__", ())), room
+
+
 def test_importing_limjax_imports_no_extra():
     heavy = ("matplotlib", "typer", "rich", "sklearn", "orbax", "scipy.stats", "flax")
     code = f"import sys, limjax; print([name for name in {heavy!r} if name in sys.modules])"

@@ -11,7 +11,7 @@ from command_line import run
 
 from limjax import runs
 from limjax.files import sole_use
-from limjax.tuning import saving
+from limjax.tuning import result_files
 
 pytestmark = pytest.mark.optax
 
@@ -106,7 +106,7 @@ def test_two_jobs_on_one_folder(capsys, tmp_path, monkeypatch, command, where, n
 
 @pytest.mark.slow
 def test_a_folder_is_held_until_everything_is_written(capsys, tmp_path, monkeypatch):
-    folder, saved = tmp_path / "out", saving.save_tune
+    folder, saved = tmp_path / "out", result_files.save_tune
 
     def save(*arguments):
         with pytest.raises(ValueError, match="Another limjax process"), sole_use(folder):
@@ -144,7 +144,7 @@ def test_a_sweep_that_goes_on_is_held(capsys, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_tune_prints_what_it_cannot_save(capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr("limjax.tuning.saving.write_json", full)
+    monkeypatch.setattr("limjax.tuning.result_files.write_json", full)
     found = run(capsys, *TUNE, "--out", tmp_path / "out")
     assert "tune.json, barrier.json, tune.npz could not be written: No space left on device" in one_line(found, 1)
     numbers = dict(
@@ -181,7 +181,7 @@ def test_an_interrupted_comparison_does_not_take_the_barrier_with_it(capsys, tmp
 def test_pareto_keeps_its_points_and_goes_on(capsys, tmp_path, monkeypatch):
     folder = tmp_path / "out"
     with monkeypatch.context() as patch:
-        patch.setattr("limjax.tuning.saving.write_json", full)
+        patch.setattr("limjax.tuning.result_files.write_json", full)
         found = run(capsys, *PARETO, "--out", folder)
         err = found[2].splitlines()[-1]
         assert found[0] == 1 and "No space left on device" in err and "point-000.json, sweep.json" in err

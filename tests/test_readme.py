@@ -19,7 +19,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 # A whole tuning, which takes a minute.
-SLOW_BLOCKS = ("tuning-0",)
+SLOW_BLOCKS = ("tuning-0", "tuning-1")
 # A block of text right below a program is what it prints.
 BLOCKS = [
     pytest.param(

@@ -2,12 +2,14 @@
 
 import contextlib
 import json
+import math
 import pathlib
 import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import typer
 from rich.console import Console
 
 from limjax.files import reason
@@ -88,6 +90,39 @@ def saved(save: Callable[[], Any], folder: pathlib.Path, files: list[str]) -> st
     return problem
 
 
+def ended(
+    console: Console,
+    folder: pathlib.Path,
+    files: list[str],
+    problem: str | None,
+    contents: Mapping[str, Any],
+    code: int,
+) -> typer.Exit:
+    """Says where the files are, or prints what no file holds.
+
+    Args:
+        console: that of the command.
+        folder: of the command.
+        files: what was written.
+        problem: what went wrong with them, or None.
+        contents: what JSON files hold, by name.
+        code: the exit code if nothing went wrong.
+
+    Returns:
+        The exit.
+    """
+    if problem is None:
+        console.print(f"Wrote {folder}/: {', '.join(files)}", highlight=False, soft_wrap=True)
+        return typer.Exit(code)
+    unsaved = {name: content for name, content in contents.items() if not (folder / name).exists()}
+    return typer.Exit(say_lost(console, folder, [problem], unsaved))
+
+
+def shown(value: float | None, digits: int = 4) -> str:
+    """A number for a table; a dash where there is none."""
+    return "–" if value is None or math.isnan(value) else f"{value:.{digits}g}"
+
+
 class Lines:
     """Plain lines of progress, beside the numbers and not more often than every two seconds.
 
@@ -97,7 +132,13 @@ class Lines:
 
     def __init__(self, console: Console):
         self._file = sys.stderr if console.stderr else sys.stdout
-        self._last = 0.0
+        self._last, self._phase = 0.0, ""
+
+    def with_time(self, words: str, left: float) -> None:
+        """Says what is being done and the time left over all of it; used as what a `limjax.tuning.Progress` says."""
+        phase = words.split(":")[0].rstrip("0123456789/ ")
+        self.say(words if math.isnan(left) else f"{words}  {left:.0f} s left", always=phase != self._phase)
+        self._phase = phase
 
     def say(self, line: str, always: bool = False) -> None:
         """Prints a line, if it is time for one or `always`."""

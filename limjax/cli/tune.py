@@ -11,23 +11,24 @@ from rich.table import Table
 from rich.text import Text
 
 from limjax import runs
+from limjax.barriers.base import AbstractBarrier
 from limjax.barriers.files import barrier_to_json
-from limjax.barriers.specification import barrier_from_name
 from limjax.barriers.spline import SplineBarrier
-from limjax.cli.console import Lines, drawn, saved, say_lost
-from limjax.tasks import Task, get_task
+from limjax.cli import options
+from limjax.cli.console import Lines, drawn, ended, saved, shown
+from limjax.numerics.result_code import ResultCode
+from limjax.tasks import get_task
 from limjax.training import RunSettings
-from limjax.tuning import HandMade, TuneCode, TuneResult, Weights, evaluate_hand_made, held_out_seeds
+from limjax.tuning import Objective, Problem, Progress, Search, Weights, evaluate_hand_made
 from limjax.tuning import tune as tune_design
-from limjax.tuning.saving import BARRIER, TUNE, save_tune, tune_summary
+from limjax.tuning.held_out import hand_made_work
+from limjax.tuning.result_files import BARRIER, TUNE, save_tune, tune_summary, verdict
+from limjax.tuning.search import problem_of, starting_barrier
 
 
 def tune(
-    task: Annotated[str, typer.Option(help="What to train.")] = "digits-mlp",
-    barrier: Annotated[
-        str | None,
-        typer.Option(help="Where to start: a barrier with arguments, or a .json file. Default a spline of 16 knots."),
-    ] = None,
+    task: options.TaskName = "digits-mlp",
+    barrier: options.Start = None,
     per_layer: Annotated[bool, typer.Option("--per-layer", help="One spline per parameter array.")] = False,
     energy_weight: Annotated[float, typer.Option(help="Loss units per kT of cost per parameter.")] = 3e-3,
     time_weight: Annotated[float, typer.Option(help="Loss units per second; tunes the step time if above 0.")] = 0.0,
@@ -35,100 +36,80 @@ def tune(
         str | None,
         typer.Option(help="Least energy at this validation loss: a number, or `plain` for plain training's."),
     ] = None,
-    max_energy: Annotated[float | None, typer.Option(help="Least loss within this energy [kT per parameter].")] = None,
-    steps: Annotated[int | None, typer.Option(help="Training steps; default the task's.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Examples per step; default the task's.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate; default the task's.")] = None,
-    lsb: Annotated[float | None, typer.Option(help="One level, in weight units; default the task's.")] = None,
-    attempt_rate: Annotated[float, typer.Option(help="Attempt rate k0 [1/s].")] = 1e9,
-    step_time: Annotated[float, typer.Option(help="Duration of one step [s].")] = 1e-3,
-    temperature: Annotated[float, typer.Option(help="Temperature of the cells [K].")] = 300.0,
+    max_energy: Annotated[
+        float | None, typer.Option(help="Least loss within this energy \\[kT per parameter].")
+    ] = None,
+    steps: options.Steps = None,
+    batch_size: options.BatchSize = None,
+    learning_rate: options.LearningRate = None,
+    lsb: options.Lsb = None,
+    attempt_rate: Annotated[float, typer.Option(help="Attempt rate k0 \\[1/s].")] = 1e9,
+    step_time: options.StepTime = 1e-3,
+    temperature: Annotated[float, typer.Option(help="Temperature of the cells \\[K].")] = 300.0,
     outer_steps: Annotated[int, typer.Option(help="Steps of the outer optimizer.")] = 60,
-    outer_rate: Annotated[float, typer.Option(help="Its rate [kT].")] = 0.3,
-    seeds: Annotated[int, typer.Option(help="Number of tuning seeds.")] = 4,
-    held_out: Annotated[int, typer.Option(help="Number of seeds the result is judged on.")] = 8,
-    tune_learning_rate: Annotated[
-        bool, typer.Option("--tune-learning-rate", help="Tune the learning-rate schedule as well.")
-    ] = False,
+    outer_rate: options.OuterRate = 0.3,
+    seeds: options.Seeds = 4,
+    held_out: options.HeldOut = 8,
+    tune_learning_rate: options.TuneLearningRate = False,
     gradient: Annotated[str, typer.Option(help="reverse, forward, truncated or evolution.")] = "reverse",
-    hand_made: Annotated[
-        bool, typer.Option("--hand-made/--no-hand-made", help="Compare with a grid of hand-made barriers.")
-    ] = True,
+    hand_made: options.GridOfHandMade = True,
     out: Annotated[str | None, typer.Option(help="Folder to write to; default the next free one under runs/.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print tune.json to stdout, progress to stderr.")] = False,
-    figures: Annotated[bool, typer.Option("--figures/--no-figures", help="Draw the figures.")] = True,
+    figures: options.Figures = True,
 ) -> None:
     """Optimise the barrier by gradients through whole training runs."""
     console = Console(stderr=json, markup=False)
-    chosen = get_task(task)
     settings = RunSettings.of(
-        chosen,
-        steps=steps,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        lsb=lsb,
-        attempt_rate=attempt_rate,
-        step_time=step_time,
-        temperature=temperature,
-    )
-    cell, start = settings.cell(), _start(chosen, settings.steps, barrier, per_layer)
-    if isinstance(start, str):  # a wrong name is said before a folder is made
-        barrier_from_name(start, cell, settings.steps, settings.learning_rate)
-    limit = _max_loss(max_loss)
+        get_task(task), steps=steps, batch_size=batch_size, learning_rate=learning_rate, lsb=lsb,
+        attempt_rate=attempt_rate, step_time=step_time, temperature=temperature,
+    )  # fmt: skip
+    objective = Objective(Weights(energy_weight, time_weight), _max_loss(max_loss), max_energy)
+    search = Search(
+        outer_steps=outer_steps, outer_rate=outer_rate, seeds=seeds, held_out=held_out, gradient=gradient,
+        tune_learning_rate=tune_learning_rate, tune_step_time=time_weight > 0,
+    )  # fmt: skip
+    problem = problem_of(settings, None, search, {})
+    start = _start(problem, barrier, per_layer)
     folder = runs.new_folder(out, f"tune-{task}")
-    lines = Lines(console)
     with runs.held(folder):
-        console.print(f"limjax tune: {task}, {outer_steps} outer steps (Ctrl-C keeps the best so far)")
-        result = tune_design(
-            chosen,
-            cell,
-            start,
-            weights=Weights(energy_weight, time_weight),
-            max_loss=limit,
-            max_energy_kt=max_energy,
-            steps=settings.steps,
-            batch_size=settings.batch_size,
-            learning_rate=settings.learning_rate,
-            outer_steps=outer_steps,
-            outer_rate=outer_rate,
-            seeds=seeds,
-            held_out=held_out,
-            tune_learning_rate=tune_learning_rate,
-            tune_step_time=time_weight > 0,
-            gradient=gradient,  # pyright: ignore[reportArgumentType]  # checked there
-            on_progress=lambda row, left: lines.say(_line(row, outer_steps, left), row.step in (0, outer_steps - 1)),
+        console.print(
+            f"limjax tune: {task}, {outer_steps} outer steps (Ctrl-C keeps the last of them and saves at once)"
         )
-        code = {TuneCode.completed: 0, TuneCode.interrupted: 130}.get(result.result, 1)
-        policies = []
-        if hand_made and result.result is not TuneCode.interrupted:
-            policies, stopped = _hand_made(console, result, held_out)
-            code = 130 if stopped else code
-        summary, files = tune_summary(result, policies), [TUNE, BARRIER, "tune.npz"]
-        problem = saved(lambda: save_tune(result, folder, policies), folder, files)
+        progress = Progress(Lines(console).with_time)
+        if hand_made:
+            progress.plan(*hand_made_work(problem, search.test_seeds.size))
+        result = tune_design(settings, objective, search, barrier=start, problem=problem, progress=progress)
+        files, policies = [TUNE, BARRIER, "tune.npz"], []
+        lost = saved(lambda: save_tune(result, folder), folder, files)
+        code = {ResultCode.completed: 0, ResultCode.interrupted: 130}.get(result.result, 1)
+        if hand_made and result.result is not ResultCode.interrupted:
+            try:
+                policies = evaluate_hand_made(problem, search.test_seeds, progress=progress)
+                lost = saved(lambda: save_tune(result, folder, policies), folder, files)
+            except KeyboardInterrupt:
+                console.print("Interrupted; the tuned barrier is saved without that comparison.")
+                code = 130
+        summary = tune_summary(result, policies)
         if figures:
             from limjax.plots.tuning import save_tune_figures
 
             files += drawn(lambda: save_tune_figures(result, policies, folder))
         console.print(_table(summary))
         console.print(f"Outcome: {result.result}. {result.result.help}", highlight=False)
+        console.print(verdict(result), highlight=False)
         if json:
             print(json_text.dumps(summary, indent=2))
-        if problem is None:
-            console.print(f"Wrote {folder}/: {', '.join(files)}", highlight=False, soft_wrap=True)
-            raise typer.Exit(code)
-        unsaved = {TUNE: summary, BARRIER: barrier_to_json(result.barrier)}
-        unsaved = {name: content for name, content in unsaved.items() if not (folder / name).exists()}
-        raise typer.Exit(say_lost(console, folder, [problem], unsaved))
+        raise ended(console, folder, files, lost, {TUNE: summary, BARRIER: barrier_to_json(result.barrier)}, code)
 
 
-def _start(task: Task, steps: int, barrier: str | None, per_layer: bool) -> str | SplineBarrier | None:
+def _start(problem: Problem, barrier: str | None, per_layer: bool) -> AbstractBarrier:
     """Where tuning starts; with `per_layer` one row of knots per parameter array."""
     if not per_layer:
-        return barrier
+        return starting_barrier(barrier, problem)  # a wrong name is said before a folder is made
     if barrier is not None:
         raise ValueError(f"--per-layer starts from its own spline; leave out --barrier {barrier}.")
-    count = len(jax.tree.leaves(jax.eval_shape(task.init, jax.random.key(0))))
-    return SplineBarrier(np.tile(np.linspace(9.0, 16.0, 12), (count, 1)), steps)
+    count = len(jax.tree.leaves(jax.eval_shape(problem.task.init, jax.random.key(0))))
+    return SplineBarrier(np.tile(np.linspace(9.0, 16.0, 12), (count, 1)), problem.steps)
 
 
 def _max_loss(text: str | None) -> float | Literal["plain"] | None:
@@ -143,30 +124,6 @@ def _max_loss(text: str | None) -> float | Literal["plain"] | None:
         raise ValueError(f"--max-loss must be a number or `plain`, got {text!r}.") from None
 
 
-def _line(row: Any, count: int, left: float) -> str:
-    return (
-        f"outer step {row.step + 1}/{count}  loss {row.loss:.4f}  heat {row.heat_kt:.3g} + work {row.actuation_kt:.3g} "
-        f"kT/parameter  {left:.0f} s left"
-    )
-
-
-def _hand_made(console: Console, result: TuneResult, held_out: int) -> tuple[list[HandMade], bool]:
-    """The grid of hand-made barriers on the held-out seeds, and whether it was stopped."""
-    console.print("Evaluating hand-made barriers on the held-out seeds ...")
-    lines, families = Lines(console), set()
-
-    def progress(policy):
-        if policy.family not in families:
-            families.add(policy.family)
-            lines.say(f"  {policy.family}", always=True)
-
-    try:
-        return evaluate_hand_made(result.problem, held_out_seeds(held_out), on_progress=progress), False
-    except KeyboardInterrupt:
-        console.print("Interrupted; the tuned barrier is saved without that comparison.")
-        return [], True
-
-
 def _table(summary: dict[str, Any]) -> Table:
     table = Table(
         title=Text(f"Tuned barrier of {summary['task']}, {summary['seeds']} held-out seeds"), title_justify="left"
@@ -176,11 +133,10 @@ def _table(summary: dict[str, Any]) -> Table:
 
     def row(name, e):
         numbers = ("test_loss", "test_loss_error", "heat_kt_per_parameter", "actuation_kt_per_parameter")
-        table.add_row(Text(name), *(f"{e[key]:.4g}" for key in numbers))
+        table.add_row(Text(name), *(shown(e[key]) for key in numbers))
 
-    table.add_row(
-        "plain optimizer", f"{summary['plain_test_loss']:.4g}", f"{summary['plain_test_loss_error']:.4g}", "", ""
-    )
+    plain = (shown(summary["plain_test_loss"]), shown(summary["plain_test_loss_error"]))
+    table.add_row("plain optimizer", *plain, "", "")
     row("start", summary["before"])
     row("tuned", summary)
     for name, e in summary["shares"].items():

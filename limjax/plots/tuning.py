@@ -34,7 +34,8 @@ def front(result: ParetoResult) -> Figure:
         fmt="o", color=OWN, markersize=5, capsize=2, label="tuned", zorder=4,
     )  # fmt: skip
     best = sorted((p.energy_kt, p.loss) for p in points if p.is_front)
-    ax.plot(*zip(*best), color=OWN, linewidth=1.2, zorder=3)
+    if best:
+        ax.plot(*zip(*best), color=OWN, linewidth=1.2, zorder=3)
     _plain_line(ax, result.plain)
     _finish(ax)
     return fig
@@ -166,7 +167,7 @@ def where_the_heat_goes(run: TrainResult) -> Figure:
 
 
 def save_tune_figures(result: TuneResult, hand_made: Sequence[HandMade], folder: str | os.PathLike[str]) -> list[str]:
-    """Trains once with the tuned design and writes all figures of `limjax tune`.
+    """Trains once with the tuned design and writes all figures of `limjax tune`; of one that Ctrl-C ended, only the descent.
 
     Args:
         result: of `tune`.
@@ -176,12 +177,14 @@ def save_tune_figures(result: TuneResult, hand_made: Sequence[HandMade], folder:
     Returns:
         The names of the files.
     """
-    run = train_design(result.problem, result.design, int(held_out_seeds(1)[0]))
-    figures = {
-        "front": loss_against_energy(result, hand_made),
-        "barrier": barrier_against_theory(run),
-        "heat": where_the_heat_goes(run),
-    }
+    figures = {}
+    if not result.after.is_missing:  # after Ctrl-C nothing more is run
+        run = train_design(result.problem, result.design, int(held_out_seeds(1)[0]))
+        figures = {
+            "front": loss_against_energy(result, hand_made),
+            "barrier": barrier_against_theory(run),
+            "heat": where_the_heat_goes(run),
+        }
     if result.history:
         figures["descent"] = descent(result.history)
     return _save(figures, folder)

@@ -8,7 +8,7 @@ from limjax.simulate.closed_forms import (
     stiffness_optimum,
 )
 from limjax.simulate.comparison import CellComparison, compare_cell
-from limjax.simulate.fokker_planck import (
+from limjax.simulate.density import (
     FokkerPlanckResult,
     Grid,
     boltzmann,
@@ -17,17 +17,9 @@ from limjax.simulate.fokker_planck import (
     relaxation_rates,
     transport,
 )
-from limjax.simulate.friction import friction, near_equilibrium_protocol
-from limjax.simulate.jumps import (
-    JumpMoments,
-    JumpNetwork,
-    JumpTrajectories,
-    gillespie,
-    ladder,
-    master_equation,
-    tau_leaping,
-    two_level,
-)
+from limjax.simulate.jump_moments import JumpMoments, master_equation
+from limjax.simulate.jump_networks import JumpNetwork, ladder, two_level
+from limjax.simulate.jump_trajectories import JumpTrajectories, gillespie, tau_leaping
 from limjax.simulate.langevin import (
     Snapshot,
     Trajectories,
@@ -47,6 +39,7 @@ from limjax.simulate.potentials import (
     TrappedDoubleWell,
 )
 from limjax.simulate.protocols import LinearProtocol, SplineProtocol, constant_protocol, reversed_protocol
+from limjax.simulate.slow_driving import friction, near_equilibrium_protocol
 from limjax.simulate.systems import SYSTEMS, SystemRun, simulate_system
 
 __all__ = [

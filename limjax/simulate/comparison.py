@@ -11,7 +11,8 @@ from limjax.numerics.checks import positive_number
 from limjax.physics.washboard import drift as washboard_drift
 from limjax.physics.washboard import effective_diffusion
 from limjax.simulate.checks import mean_with_error
-from limjax.simulate.jumps import gillespie, ladder
+from limjax.simulate.jump_networks import ladder
+from limjax.simulate.jump_trajectories import gillespie
 from limjax.simulate.langevin import equilibrium, overdamped
 from limjax.simulate.potentials import CosineWashboard
 from limjax.simulate.protocols import LinearProtocol, constant_protocol

@@ -1,7 +1,8 @@
 """Time-dependent controls: knots between two fixed end values, with free jumps at both ends."""
 
+import abc
+from typing import ClassVar, runtime_checkable
 from typing import Protocol as TypingProtocol
-from typing import runtime_checkable
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -32,46 +33,67 @@ class ControlProtocol(TypingProtocol):
         ...
 
 
-def _ends_and_knots(initial, final, knots, duration):
-    remedy = "Controls are finite numbers."
-    initial = checked_leaf(initial, "the initial control", remedy=remedy)
-    final = checked_leaf(final, "the final control", remedy=remedy)
-    if initial.shape != final.shape or initial.ndim > 1:
-        raise ValueError(
-            f"The initial and the final control must have one shape, () or (m,); got {initial.shape} and {final.shape}."
-        )
-    if is_whole(knots):
-        if knots < 2:
-            raise ValueError(f"A protocol needs at least 2 knots, got {knots}.")
-        share = jnp.linspace(0.0, 1.0, knots, dtype=initial.dtype).reshape((knots,) + (1,) * initial.ndim)
-        start = initial if initial.ndim == 0 else initial[None]
-        values = start + share * (final - initial if initial.ndim == 0 else (final - initial)[None])
-    else:
-        values = checked_leaf(knots, "every knot of a protocol", remedy=remedy)
-        if values.ndim != initial.ndim + 1 or values.shape[1:] != initial.shape or values.shape[0] < 2:
-            raise ValueError(
-                f"knots must be a number of knots or values of shape (knots, *control), at least 2 of them; got shape "
-                f"{values.shape} for controls of shape {initial.shape}."
-            )
-    return initial, final, values, _duration(duration)
-
-
-def _duration(duration):
-    remedy = "It is the time the protocol takes."
-    return checked_leaf(duration, "duration", low=0.0, open_low=True, remedy=remedy)
-
-
-class LinearProtocol(eqx.Module):
-    """Straight lines between equally spaced knots; the control jumps from `initial` to the first and from the last to `final`.
+class AbstractKnotProtocol(eqx.Module):
+    """Knots at equal distances between two fixed end values; the control jumps from `initial` to the first and from the last to `final`.
 
     Args:
         initial: control before the start, shape () or (m,).
         final: control after the end.
         duration: time it takes.
-        knots: values, shape (knots, *control), or their number for a straight line without jumps.
+        knots: values, shape (knots, *control), or their number for a straight line without jumps; None takes the class's.
 
     Raises:
         ValueError: if a number is not finite, the duration is not positive or shapes do not fit.
+    """
+
+    usual_knots: ClassVar[int]
+    initial: Float[Array, "*m"]
+    final: Float[Array, "*m"]
+    knots: Float[Array, "knots *m"]
+    duration: Float[Array, ""]
+
+    def __init__(
+        self,
+        initial: ArrayLike | list,
+        final: ArrayLike | list,
+        duration: ArrayLike,
+        knots: int | ArrayLike | list | None = None,
+    ):
+        remedy = "Controls are finite numbers."
+        initial = checked_leaf(initial, "the initial control", remedy=remedy)
+        final = checked_leaf(final, "the final control", remedy=remedy)
+        if initial.shape != final.shape or initial.ndim > 1:
+            raise ValueError(
+                f"The initial and the final control must have one shape, () or (m,); got {initial.shape} and {final.shape}."
+            )
+        self.initial, self.final = initial, final
+        self.knots = self._values(self.usual_knots if knots is None else knots)
+        remedy = "It is the time the protocol takes."
+        self.duration = checked_leaf(duration, "duration", low=0.0, open_low=True, remedy=remedy)
+
+    def _values(self, knots):
+        initial, final = self.initial, self.final
+        if is_whole(knots):
+            if knots < 2:
+                raise ValueError(f"A protocol needs at least 2 knots, got {knots}.")
+            share = jnp.linspace(0.0, 1.0, knots, dtype=initial.dtype).reshape((knots,) + (1,) * initial.ndim)
+            start = initial if initial.ndim == 0 else initial[None]
+            return start + share * (final - initial if initial.ndim == 0 else (final - initial)[None])
+        values = checked_leaf(knots, "every knot of a protocol", remedy="Controls are finite numbers.")
+        if values.ndim != initial.ndim + 1 or values.shape[1:] != initial.shape or values.shape[0] < 2:
+            raise ValueError(
+                f"knots must be a number of knots or values of shape (knots, *control), at least 2 of them; got shape "
+                f"{values.shape} for controls of shape {initial.shape}."
+            )
+        return values
+
+    @abc.abstractmethod
+    def __call__(self, share: Float[Array, ""]) -> Float[Array, "*m"]:
+        """The control at a share of the duration, 0 to 1, without the jumps."""
+
+
+class LinearProtocol(AbstractKnotProtocol):
+    """Straight lines between the knots, 2 unless it is said.
 
     Example:
         >>> import jax.numpy as jnp
@@ -80,15 +102,8 @@ class LinearProtocol(eqx.Module):
         2.5
     """
 
-    initial: Float[Array, "*m"]
-    final: Float[Array, "*m"]
-    knots: Float[Array, "knots *m"]
-    duration: Float[Array, ""]
-
-    def __init__(
-        self, initial: ArrayLike | list, final: ArrayLike | list, duration: ArrayLike, knots: int | ArrayLike | list = 2
-    ):
-        self.initial, self.final, self.knots, self.duration = _ends_and_knots(initial, final, knots, duration)
+    usual_knots: ClassVar[int] = 2
+    __init__ = AbstractKnotProtocol.__init__
 
     def __call__(self, share: Float[Array, ""]) -> Float[Array, "*m"]:
         count = self.knots.shape[0]
@@ -99,28 +114,11 @@ class LinearProtocol(eqx.Module):
         return low + inside * (high - low)
 
 
-class SplineProtocol(eqx.Module):
-    """A smooth cubic (Catmull-Rom) curve through equally spaced knots, with free jumps like `LinearProtocol`.
+class SplineProtocol(AbstractKnotProtocol):
+    """A smooth cubic (Catmull-Rom) curve through the knots, 8 unless it is said."""
 
-    Args:
-        initial: control before the start, shape () or (m,).
-        final: control after the end.
-        duration: time it takes.
-        knots: values, shape (knots, *control), or their number for a straight line without jumps.
-
-    Raises:
-        ValueError: if a number is not finite, the duration is not positive or shapes do not fit.
-    """
-
-    initial: Float[Array, "*m"]
-    final: Float[Array, "*m"]
-    knots: Float[Array, "knots *m"]
-    duration: Float[Array, ""]
-
-    def __init__(
-        self, initial: ArrayLike | list, final: ArrayLike | list, duration: ArrayLike, knots: int | ArrayLike | list = 8
-    ):
-        self.initial, self.final, self.knots, self.duration = _ends_and_knots(initial, final, knots, duration)
+    usual_knots: ClassVar[int] = 8
+    __init__ = AbstractKnotProtocol.__init__
 
     def __call__(self, share: Float[Array, ""]) -> Float[Array, "*m"]:
         return hermite_curve(jnp.moveaxis(self.knots, 0, -1), share.astype(self.knots.dtype))
@@ -142,7 +140,7 @@ def constant_protocol(control: ArrayLike | list, duration: ArrayLike) -> LinearP
     return LinearProtocol(control, control, duration)
 
 
-def reversed_protocol(protocol: LinearProtocol | SplineProtocol) -> LinearProtocol | SplineProtocol:
+def reversed_protocol(protocol: AbstractKnotProtocol) -> AbstractKnotProtocol:
     """The protocol run backwards, for Crooks' relation.
 
     Args:

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from limjax.numerics.checks import whole_number
 from limjax.simulate.checks import Check, jarzynski, mean_with_error
-from limjax.simulate.fokker_planck import FokkerPlanckResult, Grid, boltzmann, fokker_planck
+from limjax.simulate.density import FokkerPlanckResult, Grid, boltzmann, fokker_planck
 from limjax.simulate.langevin import Snapshot, Trajectories, equilibrium, overdamped, underdamped
 from limjax.simulate.optimise import OptimiseCode, OptimisedProtocol, OptimiseRow, Protocol, optimise_protocol
 from limjax.simulate.potentials import CosineWashboard, MovingTrap, SwitchedDoubleWell, TrappedDoubleWell

@@ -12,11 +12,12 @@ from jax.sharding import Mesh
 from jaxtyping import Array, PyTree
 
 from limjax import parallel
-from limjax.memory import get_ledger
+from limjax.barriers.base import AbstractBarrier
+from limjax.memory import AbstractHops, get_ledger, learning_in_memory
 from limjax.memory.levels import apply_updates, to_weights
 from limjax.physics.abstract_cell import AbstractCell
 from limjax.tasks import Task
-from limjax.training.prepare import Run
+from limjax.training.prepare import Run, RunKeys, starting_params
 
 EVALUATION_BATCH = 256
 """Examples that a row of the history is measured on, and that are evaluated at a time."""
@@ -78,6 +79,41 @@ def training_step(
         return (apply_updates(params, updates, levels_of[0]), state), jnp.where(finite, loss, jnp.nan)
 
     return one_step
+
+
+def seeded_run(
+    task: Task,
+    cell: AbstractCell,
+    barrier: AbstractBarrier,
+    inner: optax.GradientTransformation,
+    hops: AbstractHops,
+    seed: Any,
+    batch_size: int,
+    *,
+    compensated: bool = True,
+) -> tuple[tuple[PyTree, PyTree], Callable[[tuple[PyTree, PyTree], PyTree], tuple[PyTree, PyTree]]]:
+    """The run of a seed with a ledger per array and nothing compared, all of it traceable: for many runs at once, or a derivative.
+
+    Args:
+        task: the task.
+        cell: the memory cell.
+        barrier: the barrier.
+        inner: the optimizer to wrap.
+        hops: how cells move.
+        seed: of initialisation, batches and hops, as in `limjax.train`.
+        batch_size: examples per step.
+        compensated: as in `limjax.learning_in_memory`.
+
+    Returns:
+        `(params, state)` at the start, and one step as a function of that and the training data.
+    """
+    keys = RunKeys.of(seed)
+    optimizer = learning_in_memory(
+        inner, cell, barrier, hops=hops, key=keys.hops, granularity="leaf", compare=(), compensated=compensated
+    )
+    params = starting_params(task, cell, hops, keys.start)
+    step = training_step(task, optimizer, batch_size)
+    return (params, optimizer.init(params)), lambda carry, data: step(carry, data, keys.data)[0]
 
 
 def _shardings(carry: tuple[PyTree, PyTree], mesh: Mesh) -> PyTree:

@@ -1,7 +1,6 @@
 """What a run gives: how it ended, its history, its summary."""
 
 import dataclasses
-import enum
 import math
 from typing import Any, NamedTuple
 
@@ -14,6 +13,7 @@ from limjax.memory import Ledger, Report, get_barrier, get_ledger, leaf_totals, 
 from limjax.memory._ledger import Comparison
 from limjax.memory.comparisons._names import STATIC
 from limjax.numerics.hosts import whole
+from limjax.numerics.result_code import ResultCode
 from limjax.physics.units import YEAR_S
 from limjax.training.loop import EVALUATION_BATCH, Loop
 from limjax.training.prepare import Run
@@ -23,24 +23,8 @@ UNSAVED = "no checkpoint of the end"
 """How the warning of a report begins that says the last checkpoint could not be written."""
 
 
-class Result(enum.StrEnum):
-    """How a run ended."""
-
-    completed = "completed"
-    interrupted = "interrupted"
-    nonfinite = "nonfinite"
-
-    @property
-    def help(self) -> str:
-        """What it means and what to do."""
-        return {
-            "completed": "All steps were taken.",
-            "interrupted": "The run was stopped and saved; the same command with --resume takes it to its end.",
-            "nonfinite": (
-                "The loss or a weight became infinite or NaN; the last good state was kept. Lower the learning rate, raise "
-                "the barrier (less hop noise) or use a finer lsb."
-            ),
-        }[self.value]
+Result = ResultCode
+"""How a run ended."""
 
 
 class HistoryRow(NamedTuple):

@@ -1,7 +1,8 @@
 """Gradients of loss, heat and time through whole training runs, and what they are good for."""
 
 from limjax.barriers.base import Tuned
-from limjax.tuning.descent import OuterRow, TuneCode, plain_validation_loss
+from limjax.tuning.differentiable_run import Design, Outcome, Problem
+from limjax.tuning.fronts import hypervolume, non_dominated
 from limjax.tuning.gradients import value_and_gradient
 from limjax.tuning.held_out import (
     LAW_FAMILIES,
@@ -15,11 +16,15 @@ from limjax.tuning.held_out import (
     held_out_seeds,
     train_design,
 )
-from limjax.tuning.objective import Weights
-from limjax.tuning.pareto import ParetoCode, ParetoPoint, ParetoResult, hypervolume, non_dominated, pareto_front
-from limjax.tuning.problem import Design, Outcome, Problem
-from limjax.tuning.rules import RuleResult, tune_rule
-from limjax.tuning.tune import TuneResult, tune
+from limjax.tuning.members import plain_validation_loss
+from limjax.tuning.objective import Objective, Weights
+from limjax.tuning.one_problem import TuneResult, tune
+from limjax.tuning.outer_steps import OuterRow, TuneCode
+from limjax.tuning.pareto_points import ParetoPoint
+from limjax.tuning.pareto_sweep import ParetoCode, ParetoResult, Tradeoff, pareto_front
+from limjax.tuning.progress import Progress
+from limjax.tuning.search import Search
+from limjax.tuning.several_problems import RuleResult, tune_rule
 from limjax.tuning.variables import tuned_fields
 
 __all__ = [
@@ -27,13 +32,17 @@ __all__ = [
     "Design",
     "Evaluation",
     "HandMade",
+    "Objective",
     "Outcome",
     "OuterRow",
     "ParetoCode",
     "ParetoPoint",
     "ParetoResult",
     "Problem",
+    "Progress",
     "RuleResult",
+    "Search",
+    "Tradeoff",
     "TuneCode",
     "TuneResult",
     "Tuned",

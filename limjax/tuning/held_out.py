@@ -19,7 +19,8 @@ from limjax.barriers.spline import SplineBarrier
 from limjax.barriers.static import StaticBarrier
 from limjax.memory._hops import HopsName
 from limjax.training import TrainResult, train
-from limjax.tuning.problem import Design, Problem
+from limjax.tuning.differentiable_run import Design, Problem
+from limjax.tuning.progress import Progress
 
 HELD_OUT_FROM = 1000
 """First of the held-out seeds; tuning seeds count from 0."""
@@ -43,24 +44,44 @@ class Evaluation(NamedTuple):
     seconds: float
 
     @property
+    def is_missing(self) -> bool:
+        """Whether it was not made, because of Ctrl-C."""
+        return self.loss.size == 0
+
+    @property
     def mean_loss(self) -> float:
         """Mean test loss."""
-        return float(self.loss.mean())
+        return mean_with_error(self.loss)[0]
 
     @property
     def loss_error(self) -> float:
         """Standard error of the mean test loss; NaN for one seed."""
-        return float(self.loss.std(ddof=1) / math.sqrt(self.loss.size)) if self.loss.size > 1 else math.nan
+        return mean_with_error(self.loss)[1]
 
     @property
     def energy_kt(self) -> float:
         """Mean heat and barrier work per parameter [kT]."""
-        return float((self.heat_kt + self.actuation_kt).mean())
+        return mean_with_error(self.heat_kt + self.actuation_kt)[0]
+
+    @property
+    def energy_error(self) -> float:
+        """Its standard error [kT]; NaN for one seed."""
+        return mean_with_error(self.heat_kt + self.actuation_kt)[1]
 
     def is_no_worse_than(self, other: "Evaluation") -> bool:
         """Whether the mean test loss is at most the other's plus one standard error of the other."""
         error = other.loss_error
         return self.mean_loss <= other.mean_loss + (0.0 if math.isnan(error) else error)
+
+
+MISSING = Evaluation(*(np.zeros(0) for _ in range(4)), seconds=math.nan)
+"""In place of an evaluation that was not made; its means are NaN."""
+
+
+def mean_with_error(values: Float[np.ndarray, "seeds"]) -> tuple[float, float]:
+    """Mean and standard error of numbers of independent seeds; NaN where there are too few of them."""
+    mean = float(values.mean()) if values.size else math.nan
+    return mean, float(values.std(ddof=1) / math.sqrt(values.size)) if values.size > 1 else math.nan
 
 
 def held_out_seeds(count: int) -> np.ndarray:
@@ -157,12 +178,19 @@ def hand_made_policies(problem: Problem) -> dict[str, dict[str, AbstractBarrier]
     }  # fmt: skip
 
 
+def hand_made_work(problem: Problem, seeds: int) -> tuple[int, int]:
+    """How many training runs all hand-made policies take, and by how many programs."""
+    families = hand_made_policies(problem)
+    return seeds * sum(map(len, families.values())), len(families)
+
+
 def evaluate_hand_made(
     problem: Problem,
     seeds: Sequence[int] | np.ndarray,
     *,
     policies: dict[str, dict[str, AbstractBarrier]] | None = None,
     on_progress: Callable[[HandMade], None] | None = None,
+    progress: Progress | None = None,
 ) -> list[HandMade]:
     """Evaluates a grid of hand-made policies on held-out seeds.
 
@@ -171,15 +199,20 @@ def evaluate_hand_made(
         seeds: the same held-out seeds that the tuned design is judged on.
         policies: barriers by family and setting; None takes `hand_made_policies`.
         on_progress: called after every policy.
+        progress: told of every family.
 
     Returns:
         All of them, in order.
     """
     results = []
     for family, settings in (hand_made_policies(problem) if policies is None else policies).items():
+        if progress is not None:
+            progress.did(f"hand-made barriers on the held-out seeds: {family}")
         for setting, barrier in settings.items():
             result = HandMade(family, setting, barrier, evaluate(problem, barrier, seeds))
             results.append(result)
+            if progress is not None:
+                progress.did(runs=len(seeds), program=family)
             if on_progress is not None:
                 on_progress(result)
     return results

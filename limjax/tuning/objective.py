@@ -1,6 +1,7 @@
 """What is to be made small: loss against energy against time, or one of them under a limit on another."""
 
 import math
+from collections.abc import Callable
 from typing import ClassVar, Literal, NamedTuple
 
 import equinox as eqx
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from limjax.numerics.checks import as_leaf, positive_number
-from limjax.tuning.problem import Outcome
+from limjax.tuning.differentiable_run import Outcome
 
 
 class Weights(NamedTuple):
@@ -23,31 +24,24 @@ class Weights(NamedTuple):
     time: float = 0.0
 
 
-class Budget(NamedTuple):
-    """A limit that the run must keep; what is made small is the logarithm of the other quantity.
-
-    Attributes:
-        max_loss: reach this loss with the least energy, or None.
-        max_energy_kt: reach the least loss within this energy per parameter [kT], or None.
-    """
-
-    max_loss: float | None = None
-    max_energy_kt: float | None = None
-
-
 class Objective(eqx.Module):
-    """A weighted sum, or an augmented Lagrangian of a budget. Its numbers are leaves: changing them compiles nothing.
+    """A weighted sum, or an augmented Lagrangian of a limit. Its numbers are leaves: changing them compiles nothing.
 
     For a goal f under the limit c <= 0 it is f + (ρ/2)(max(0, c + μ/ρ)² - (μ/ρ)²), with the multiplier μ raised by ρc
     (Hestenes and Powell, 1969; Nocedal & Wright, Numerical Optimization, section 17.3). Goal and limit are logarithms,
     so that neither units nor sizes matter.
 
     Args:
-        weights: prices, also of the time in a budget.
-        budget: a limit, or none.
+        weights: prices in loss units, the time's also under a limit; None takes 3e-3 per kT and nothing per second.
+        max_loss: reach this validation loss with the least energy; "plain" is `plain_validation_loss`.
+        max_energy_kt: reach the least validation loss within this energy per parameter [kT].
 
     Raises:
         ValueError: for a number that is not finite or not positive, or two limits at once.
+
+    Example:
+        >>> Objective(max_energy_kt=2.0).limited, Objective(Weights(energy=0.01)).limited
+        ('energy', 'nothing')
     """
 
     penalty: ClassVar[float] = 30.0
@@ -55,23 +49,32 @@ class Objective(eqx.Module):
     time: Float[Array, ""]
     limit: Float[Array, ""]
     limited: Literal["nothing", "loss", "energy"] = eqx.field(static=True)
+    is_plain: bool = eqx.field(static=True)
 
-    def __init__(self, weights: Weights, budget: Budget):
+    def __init__(
+        self,
+        weights: Weights | None = None,
+        max_loss: float | Literal["plain"] | None = None,
+        max_energy_kt: float | None = None,
+    ):
+        weights = Weights() if weights is None else weights
         for name, value in weights._asdict().items():
             if not (math.isfinite(value) and value >= 0):
                 raise ValueError(f"The {name} weight must be a finite number of at least 0, got {value!r}.")
-        for name, value in budget._asdict().items():
-            if value is not None:
-                positive_number(value, name)
-        if budget.max_loss is not None and budget.max_energy_kt is not None:
+        if max_loss is not None and max_energy_kt is not None:
             raise ValueError(
                 "Give max_loss (least energy at that loss) or max_energy_kt (least loss within that energy), not both."
             )
         self.energy, self.time = as_leaf(weights.energy), as_leaf(weights.time)
-        self.limited = (
-            "loss" if budget.max_loss is not None else "energy" if budget.max_energy_kt is not None else "nothing"
-        )
-        self.limit = as_leaf({"loss": budget.max_loss, "energy": budget.max_energy_kt, "nothing": 1.0}[self.limited])
+        self.limited = "loss" if max_loss is not None else "energy" if max_energy_kt is not None else "nothing"
+        self.is_plain = max_loss == "plain"
+        limit = {"loss": max_loss, "energy": max_energy_kt, "nothing": 1.0}[self.limited]
+        name = "max_energy_kt" if self.limited == "energy" else "max_loss"
+        self.limit = as_leaf(math.nan if self.is_plain else positive_number(limit, name))
+
+    def settled(self, plain_loss: Callable[[], float]) -> "Objective":
+        """With the number for the word "plain", where that is the limit."""
+        return eqx.tree_at(lambda o: o.limit, self, as_leaf(plain_loss())) if self.is_plain else self
 
     def value(self, outcome: Outcome, multiplier: Float[Array, ""]) -> Float[Array, ""]:
         """The number to make small, for an outcome averaged over seeds."""
@@ -82,7 +85,7 @@ class Objective(eqx.Module):
         return goal + 0.5 * self.penalty * (shifted**2 - (multiplier / self.penalty) ** 2)
 
     def goal(self, outcome: Outcome) -> Float[Array, ""]:
-        """The weighted sum, or the logarithm of what a budget leaves free."""
+        """The weighted sum, or the logarithm of what a limit leaves free."""
         time = self.time * outcome.seconds
         if self.limited == "loss":
             return _log(outcome.energy_kt) + time

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from limjax.barriers.base import AbstractBarrier, Tuned
-from limjax.tuning.problem import Design
+from limjax.tuning.differentiable_run import Design
 
 # A step of 1 in the learning rate's logarithm would be too bold.
 _RATE_SIZE = 0.3

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from limjax.barriers.files import save_barrier
-from limjax.files import write_json
-from limjax.tuning.descent import OuterRow
-from limjax.tuning.held_out import Evaluation, HandMade, best_hand_made
-from limjax.tuning.pareto import ParetoResult, point_to_json
-from limjax.tuning.tune import TuneResult
+from limjax.files import without_nan, write_json
+from limjax.tuning.held_out import Evaluation, HandMade, best_hand_made, mean_with_error
+from limjax.tuning.one_problem import TuneResult
+from limjax.tuning.outer_steps import OuterRow
+from limjax.tuning.pareto_points import point_to_json
+from limjax.tuning.pareto_sweep import ParetoResult
 
 TUNE, PARETO, BARRIER = "tune.json", "pareto.json", "barrier.json"
 
@@ -29,7 +30,7 @@ def tune_summary(result: TuneResult, hand_made: Sequence[HandMade] = ()) -> dict
     """
     best = best_hand_made(hand_made, result.plain)
     after, problem = result.after, result.problem
-    return {
+    return without_nan({
         "task": problem.task.name,
         "barrier": result.barrier.name,
         "result": str(result.result),
@@ -37,7 +38,7 @@ def tune_summary(result: TuneResult, hand_made: Sequence[HandMade] = ()) -> dict
         "before": _evaluation(result.before),
         "plain_test_loss": result.plain.mean_loss,
         "plain_test_loss_error": result.plain.loss_error,
-        "is_no_worse_than_plain": after.is_no_worse_than(result.plain),
+        "is_no_worse_than_plain": None if after.is_missing else after.is_no_worse_than(result.plain),
         "best_hand_made": None if best is None else _hand_made(best),
         "ratio": None if best is None else best.evaluation.energy_kt / after.energy_kt,
         "hand_made_evaluations": len(hand_made) * int(after.loss.size),
@@ -53,7 +54,27 @@ def tune_summary(result: TuneResult, hand_made: Sequence[HandMade] = ()) -> dict
         "seeds": int(after.loss.size),
         "outer_steps": len(result.history),
         "outer_seconds": result.history[-1].seconds if result.history else 0.0,
-    }
+    })  # fmt: skip
+
+
+def verdict(result: TuneResult) -> str:
+    """In a sentence or two, whether the tuned design is any good.
+
+    Args:
+        result: of `tune`.
+
+    Returns:
+        Its test loss against plain training's, and its cost against the start's, on held-out seeds.
+    """
+    after, before, plain = result.after, result.before, result.plain
+    if after.is_missing or before.is_missing or plain.is_missing:
+        return "Not judged on held-out seeds."
+    losses = f"test loss {after.mean_loss:.4g} against {plain.mean_loss:.4g}"
+    worse = f"The tuned design is WORSE than plain training without hop noise: {losses}."
+    words = f"The tuned design is as good as plain training: {losses}." if after.is_no_worse_than(plain) else worse
+    if after.energy_kt >= before.energy_kt and after.mean_loss >= before.mean_loss:
+        return f"{words} It is no better than the design that tuning started from, in loss and in energy."
+    return f"{words} It takes {after.energy_kt:.4g} kT per parameter; the start took {before.energy_kt:.4g}."
 
 
 def save_tune(result: TuneResult, folder: str | os.PathLike[str], hand_made: Sequence[HandMade] = ()) -> dict[str, Any]:
@@ -81,7 +102,7 @@ def save_tune(result: TuneResult, folder: str | os.PathLike[str], hand_made: Seq
 
 def pareto_summary(result: ParetoResult) -> dict[str, Any]:
     """The content of `pareto.json`."""
-    return {
+    return without_nan({
         "task": result.problem.task.name,
         "result": str(result.result),
         "objectives": list(result.objectives),
@@ -93,7 +114,7 @@ def pareto_summary(result: ParetoResult) -> dict[str, Any]:
         "hand_made": [_hand_made(policy) for policy in result.hand_made],
         "steps": result.problem.steps,
         "seeds": int(result.plain.loss.size),
-    }
+    })  # fmt: skip
 
 
 def save_pareto(result: ParetoResult, folder: str | os.PathLike[str]) -> dict[str, Any]:
@@ -117,8 +138,8 @@ def save_pareto(result: ParetoResult, folder: str | os.PathLike[str]) -> dict[st
 
 def _evaluation(e: Evaluation) -> dict[str, float]:
     return {
-        "heat_kt_per_parameter": float(e.heat_kt.mean()),
-        "actuation_kt_per_parameter": float(e.actuation_kt.mean()),
+        "heat_kt_per_parameter": mean_with_error(e.heat_kt)[0],
+        "actuation_kt_per_parameter": mean_with_error(e.actuation_kt)[0],
         "energy_kt_per_parameter": e.energy_kt,
         "test_loss": e.mean_loss,
         "test_loss_error": e.loss_error,

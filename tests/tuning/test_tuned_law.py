@@ -63,7 +63,7 @@ def test_tuning_finds_ln_exchange_parallel_to_ln_loss_and_the_heat_of_the_law():
     flat = limjax.SplineBarrier(np.linspace(first + 1.5, first + math.log(RATIO) - 1.5, 8), STEPS)
     # Along the law dQ/d ln LT = -2 kT at the cheapest time, so that this price of energy asks for the loss STOP.
     result = tune(
-        quadratic(cells=CELLS, start_levels=START, lsb=LSB), CELL, flat, weights=Weights(energy=0.25 * CELLS * STOP), steps=STEPS,
+        quadratic(cells=CELLS, start_levels=START, lsb=LSB), cell=CELL, barrier=flat, weights=Weights(energy=0.25 * CELLS * STOP), steps=STEPS,
         batch_size=1, learning_rate=RATE * LSB**2, hops="gaussian", outer_steps=150, outer_rate=0.25, seeds=2, held_out=4, selection=8,
     )  # fmt: skip
     heats, bounded, slopes = [], [], []

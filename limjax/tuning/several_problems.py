@@ -7,10 +7,14 @@ import numpy as np
 
 from limjax.barriers.base import AbstractBarrier
 from limjax.memory._hops import HopsName
-from limjax.tuning.descent import Member, OuterRow, TuneCode, descend, plain_validation_loss
-from limjax.tuning.held_out import Evaluation, evaluate, held_out_seeds
-from limjax.tuning.objective import Budget, Objective, Weights
-from limjax.tuning.problem import Design, Problem
+from limjax.numerics.result_code import ResultCode
+from limjax.tuning.differentiable_run import Design, Problem
+from limjax.tuning.held_out import MISSING, Evaluation, evaluate
+from limjax.tuning.members import Member, plain_validation_loss
+from limjax.tuning.objective import Objective
+from limjax.tuning.outer_steps import OuterRow, descend
+from limjax.tuning.progress import Progress
+from limjax.tuning.search import PROGRAMS, Search
 from limjax.tuning.variables import Variables
 
 
@@ -29,7 +33,7 @@ class RuleResult(NamedTuple):
         plain: held-out evaluations of the plain optimizer.
     """
 
-    result: TuneCode
+    result: ResultCode
     barrier: AbstractBarrier
     designs: tuple[Design, ...]
     history: tuple[tuple[OuterRow, ...], ...]
@@ -94,20 +98,28 @@ def tune_rule(
         raise ValueError(f"{len(problems)} problems need as many numbers of seeds of at least 1, got seeds={seeds!r}.")
     if max_loss is not None and len(max_loss) != len(problems):
         raise ValueError(f"max_loss needs one loss for each of the {len(problems)} problems, got {max_loss!r}.")
-    if not 1 <= selection <= 500:
-        raise ValueError(f"selection must be from 1 to 500, so as not to touch the held-out seeds; got {selection}.")
+    search = Search(
+        outer_steps=outer_steps, outer_rate=outer_rate, seeds=counts[0], held_out=held_out, selection=selection, hops=hops,
+        tune_learning_rate=tune_learning_rate,
+    )  # fmt: skip
     starts = [problem.design(barrier.stretched(problem.steps)) for problem in problems]
     if max_loss is None:
         max_loss = [plain_validation_loss(problem, start, selection) for problem, start in zip(problems, starts)]
     members = [
         Member(
-            problem, Objective(Weights(), Budget(limit)), Variables(start, learning_rate=tune_learning_rate),
-            np.arange(count, dtype=np.uint32), hops, selection=selection,
+            problem, Objective(max_loss=limit), Variables(start, learning_rate=tune_learning_rate), search,
+            np.arange(count, dtype=np.uint32),
         )
         for problem, start, limit, count in zip(problems, starts, max_loss, counts)
     ]  # fmt: skip
-    found = descend(members, outer_steps=outer_steps, outer_rate=outer_rate, on_progress=on_progress)
-    tests = held_out_seeds(held_out)
+    progress = Progress()
+    progress.plan(len(problems) * search.work("loss")[0], PROGRAMS)
+    found = descend(members, search, progress, on_progress)
+    tests, is_stopped = search.test_seeds, found.result is ResultCode.interrupted
+
+    def evaluated(designs: Sequence[Design], hops: HopsName = "exact") -> tuple[Evaluation, ...]:
+        return tuple(MISSING if is_stopped else evaluate(p, d, tests, hops=hops) for p, d in zip(problems, designs))
+
     return RuleResult(
         result=found.result,
         barrier=found.designs[0].barrier,
@@ -115,7 +127,7 @@ def tune_rule(
         history=found.history,
         limits=tuple(float(limit) for limit in max_loss),
         nearest=found.limited,
-        before=tuple(evaluate(problem, start, tests) for problem, start in zip(problems, starts)),
-        after=tuple(evaluate(problem, design, tests) for problem, design in zip(problems, found.designs)),
-        plain=tuple(evaluate(problem, start, tests, hops="mean") for problem, start in zip(problems, starts)),
+        before=evaluated(starts),
+        after=evaluated(found.designs),
+        plain=evaluated(starts, "mean"),
     )

@@ -10,13 +10,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Integer, PyTree
 
 from limjax.barriers.base import AbstractBarrier
-from limjax.memory import LearningInMemoryState, Ledger, get_ledger, learning_in_memory
+from limjax.memory import LearningInMemoryState, Ledger, get_ledger
 from limjax.memory._hops import HopsName, hops_of
 from limjax.numerics.loops import checkpointed_loop
 from limjax.physics.abstract_cell import AbstractCell
 from limjax.physics.cell import ArrheniusCell
 from limjax.tasks import Task
-from limjax.training import RunKeys, RunSettings, starting_params, training_step
+from limjax.training import RunSettings, seeded_run
 
 Part = Literal["validation", "test", "train"]
 # Keeps the choice of validation data apart from the other uses of a run's key.
@@ -97,6 +97,7 @@ class Problem:
         self.steps, self.batch_size, self.learning_rate = settings.steps, settings.batch_size, settings.learning_rate
         if not 0 <= validation < 1:
             raise ValueError(f"validation must be a share from 0 to below 1, got {validation!r}.")
+        self._programs: dict[Any, Callable[..., Any]] = {}
         self._data = _evaluation_data(task, evaluation_size)
         self._held, self._evaluation_size = 0, evaluation_size
         if task.train is not None:
@@ -147,17 +148,13 @@ class Problem:
         fit, measured = self._set_aside(data[0], seed) if data[1] is None else data
         cell = eqx.tree_at(lambda c: c.step_time, self.cell, jnp.exp(design.log_step_time))
         inner = self.task.defaults.make_optimizer(self.schedule(design), differentiable=True)
-        keys = RunKeys.of(seed)
-        optimizer = learning_in_memory(
-            inner, cell, design.barrier, hops=hops, key=keys.hops, granularity="leaf", compare=(), compensated=False
+        carry, step = seeded_run(
+            self.task, cell, design.barrier, inner, hops_of(hops), seed, self.batch_size, compensated=False
         )
-        params = starting_params(self.task, cell, hops_of(hops), keys.start)
-        step = training_step(self.task, optimizer, self.batch_size)
 
         def body(carry):
-            return step(carry, fit, keys.data)[0]
+            return step(carry, fit)
 
-        carry = (params, optimizer.init(params))
         if window is None:
             carry = checkpointed_loop(body, carry, self.steps)
             loss = self.task.loss(carry[0], measured)
@@ -216,15 +213,32 @@ class Problem:
         Returns:
             The outcome, one number per seed.
         """
-        return self._compiled(hops)(design, jnp.asarray(seeds, jnp.uint32), self.data(part))
 
-    @functools.cache  # noqa: B019  # a problem lives as long as its compiled runs
-    def _compiled(self, hops: HopsName):
-        @eqx.filter_jit
-        def run(design, seeds, data):
+        def runs(design, seeds, data):
             return jax.vmap(lambda seed: self.outcome(design, seed, data, hops, None))(seeds)
 
-        return run
+        return self.compiled(runs, hops)(design, jnp.asarray(seeds, jnp.uint32), self.data(part))
+
+    def compiled(self, function: Callable[..., Any], *kind: Any) -> Callable[..., Any]:
+        """A function of this problem, compiled; the program lives as long as the problem, whose data it holds.
+
+        Args:
+            function: to compile. Arrays among its arguments may change; anything else makes another program.
+            *kind: what tells functions of the same name apart.
+
+        Returns:
+            The function.
+        """
+
+        def call(*args):
+            arrays, others = eqx.partition(args, eqx.is_array)
+            leaves, structure = jax.tree.flatten(others)
+            key = (function.__name__, kind, tuple(leaves), structure)
+            if key not in self._programs:  # not eqx.filter_jit, whose global cache would keep the problem and its data
+                self._programs[key] = jax.jit(lambda arrays: function(*eqx.combine(arrays, others)))
+            return self._programs[key](arrays)
+
+        return call
 
     def _per_parameter(self, ledger: Ledger, name: str) -> Float[Array, ""]:
         entry = ledger.entry(name)

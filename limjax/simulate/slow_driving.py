@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
 from limjax.numerics.checks import checked_leaf
-from limjax.simulate.fokker_planck import Grid, boltzmann
+from limjax.simulate.density import Grid, boltzmann
 from limjax.simulate.langevin import Potential
 from limjax.simulate.protocols import LinearProtocol
 
