@@ -14,9 +14,17 @@ import pathlib
 
 import jax
 
-from limjax.benchmarks import measure_activities, measure_memory, measure_samplers, measure_steps, measure_training
-from limjax.benchmarks.steps import compiled_step, step_modes, steps_per_wait
-from limjax.tasks.char_transformer import char_transformer
+from limjax.benchmarks import (
+    compiled_step,
+    measure_activities,
+    measure_memory,
+    measure_samplers,
+    measure_steps,
+    measure_training,
+    step_modes,
+    steps_per_wait,
+)
+from limjax.tasks import char_transformer
 from limjax.versions import machine
 
 RESULTS = pathlib.Path(__file__).parent / "results"

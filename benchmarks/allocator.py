@@ -20,7 +20,7 @@ def measure(parameters: int, rounds: int) -> list[dict]:
     """One process: every mode alone, so that the memory of one is not there for another."""
     import jax
 
-    from limjax.benchmarks.steps import compiled_step
+    from limjax.benchmarks._steps import compiled_step
 
     rows = []
     for mode in MODES:

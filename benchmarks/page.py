@@ -12,7 +12,7 @@ python benchmarks/page.py
 import json
 import pathlib
 
-from limjax.plots.style import figure
+from limjax.plots._style import figure
 
 ROOT = pathlib.Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks/results"

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from rich.console import Console
 from rich.table import Table
 
-from limjax.benchmarks.timing import interleaved, median_ratio
+from limjax.benchmarks import interleaved, median_ratio
 from limjax.numerics.counters import threefry_words
 from limjax.numerics.poisson import normal_quantile
 from limjax.versions import machine

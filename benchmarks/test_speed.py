@@ -8,11 +8,9 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from limjax.benchmarks.steps import compiled_step, step_modes
-from limjax.benchmarks.training import compiled_run, training_variants
+from limjax.benchmarks import compiled_run, compiled_step, step_modes, training_variants
 from limjax.numerics.counters import key_words, step_words
-from limjax.physics.cell import ArrheniusCell
-from limjax.physics.hops import exact_step, gaussian_hops
+from limjax.physics import ArrheniusCell, exact_step, gaussian_hops
 from limjax.tasks import get_task
 
 

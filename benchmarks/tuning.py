@@ -21,8 +21,7 @@ from rich.table import Table
 import limjax
 from limjax.allocator import keep_freed_memory
 from limjax.tasks import get_task
-from limjax.tuning import Problem, value_and_gradient
-from limjax.tuning.variables import Variables
+from limjax.tuning import Problem, Variables, value_and_gradient
 from limjax.versions import machine
 
 RESULTS = pathlib.Path(__file__).parent / "results"

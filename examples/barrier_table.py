@@ -24,6 +24,7 @@ from tuned_table import ROOT, problem_of, row
 import limjax
 from limjax.allocator import keep_freed_memory
 from limjax.tuning import (
+    HELD_OUT_FROM,
     LAW_FAMILIES,
     Problem,
     best_hand_made,
@@ -32,7 +33,6 @@ from limjax.tuning import (
     evaluate_hand_made,
     hand_made_policies,
 )
-from limjax.tuning.held_out import HELD_OUT_FROM
 from limjax.versions import versions
 
 TASKS = {

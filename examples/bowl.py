@@ -17,7 +17,7 @@ import numpy as np
 import optax
 
 import limjax
-from limjax.barriers.base import AbstractBarrier, BarrierInputs
+from limjax.barriers import AbstractBarrier, BarrierInputs
 from limjax.limits import law
 from limjax.tasks import quadratic
 from limjax.versions import versions

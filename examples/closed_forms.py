@@ -39,9 +39,7 @@ from bowl import (
 import limjax
 from limjax.limits import approaches, bounds, law, mean_path
 from limjax.numerics.counters import key_words, step_words
-from limjax.physics.cell import ArrheniusCell
-from limjax.physics.hops import exact_hops, exact_step
-from limjax.physics.response import hop_rates
+from limjax.physics import ArrheniusCell, exact_hops, exact_step, hop_rates
 
 BLOCKS = 64
 # One attempt in a step: the barrier is -ln g.

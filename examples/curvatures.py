@@ -23,7 +23,7 @@ import optax
 from bowl import LSB, ROOT, Estimate, device, store
 
 import limjax
-from limjax.barriers.base import AbstractBarrier, BarrierInputs, required_drift
+from limjax.barriers import AbstractBarrier, BarrierInputs, required_drift
 from limjax.plots.law import curvatures_figure
 
 CELL = limjax.ArrheniusCell(lsb=LSB, attempt_rate=1e9, step_time=1.0)

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 
 import limjax
-from limjax.barriers.specification import barrier_names
-from limjax.memory.comparisons._names import FAIR, STATIC, comparison_words
+from limjax.barriers import barrier_names
+from limjax.memory.comparisons import FAIR, STATIC, comparison_words
 from limjax.tasks import get_task
 from limjax.versions import versions
 

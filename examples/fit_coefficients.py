@@ -14,8 +14,10 @@ from typing import NamedTuple
 import numpy as np
 from scipy import special
 
-from limjax.numerics import elementary, poisson
-from limjax.physics import actuation, response
+from limjax.numerics import _elementary as elementary
+from limjax.numerics import poisson
+from limjax.physics import _response as response
+from limjax.physics import actuation
 
 
 class Fit(NamedTuple):

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import optax
 
 import limjax
-from limjax.physics.abstract_cell import Response
+from limjax.physics import Response
 
 
 class OhmicCell(limjax.AbstractCell):

@@ -13,10 +13,8 @@ import pathlib
 import platform
 
 import limjax
-from limjax.limits import PowerLawFit, Workload, fit_path, fit_power_law, project
-from limjax.limits.projection import path_per_step
-from limjax.tasks.char_transformer import char_transformer
-from limjax.tasks.digits import digits_mlp
+from limjax.limits import PowerLawFit, Workload, fit_path, fit_power_law, path_per_step, project
+from limjax.tasks import char_transformer, digits_mlp
 from limjax.versions import versions
 
 ROOT = pathlib.Path(__file__).parents[1]

@@ -23,6 +23,7 @@ from limjax.simulate import (
     StiffnessTrap,
     TrappedDoubleWell,
     compare_cell,
+    crossing_work,
     equilibrium,
     fokker_planck,
     full_control_erasure,
@@ -37,7 +38,6 @@ from limjax.simulate import (
     simulate_system,
     stiffness_optimum,
 )
-from limjax.simulate.systems import crossing_work
 from limjax.versions import versions
 
 ROOT = pathlib.Path(__file__).parents[1]

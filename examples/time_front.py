@@ -22,7 +22,7 @@ import jax
 import numpy as np
 
 import limjax
-from limjax.plots.style import FLOOR, OTHER, OWN, figure
+from limjax.plots._style import FLOOR, OTHER, OWN, figure
 from limjax.tasks import get_task
 from limjax.tuning import Problem, evaluate, held_out_seeds
 from limjax.versions import versions

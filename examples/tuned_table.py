@@ -26,8 +26,7 @@ import numpy as np
 
 import limjax
 from limjax.allocator import keep_freed_memory
-from limjax.tasks import get_task
-from limjax.tasks.digits import digits_mlp
+from limjax.tasks import digits_mlp, get_task
 from limjax.tuning import (
     Problem,
     best_hand_made,
@@ -197,14 +196,14 @@ def measure(name: str, options, rules: dict, earlier: dict | None, save) -> None
             "before": row(result.before),
             "shares": {k: row(v) for k, v in result.shares.items()},
             "seconds": time.monotonic() - began,
-            "barrier": limjax.barriers.files.barrier_to_json(result.barrier),
+            "barrier": limjax.barriers.barrier_to_json(result.barrier),
             "log_rate": np.asarray(result.design.log_rate).tolist(),
         }
         print(f"  {kind}: {e.energy_kt:.2f} kT at {e.mean_loss:.4f} ± {e.loss_error:.4f} ({result.result})", flush=True)
         save(content)
     for kind, rule in rules.items():
         # Unchanged but for the length of the run, which is the unit of its progress.
-        barrier = limjax.barriers.files.barrier_from_json(rule["barrier"], kind)
+        barrier = limjax.barriers.barrier_from_json(rule["barrier"], kind)
         design = problem.design(barrier.stretched(problem.steps))
         design = eqx.tree_at(lambda d: d.log_rate, design, jnp.asarray(rule["log_rate"]))
         e = evaluate(problem, design, seeds)
@@ -235,7 +234,7 @@ def tuned_rules(options, save) -> None:
         save(
             kind,
             {
-                "barrier": limjax.barriers.files.barrier_to_json(result.barrier),
+                "barrier": limjax.barriers.barrier_to_json(result.barrier),
                 "log_rate": np.asarray(result.designs[0].log_rate).tolist(),
                 "result": str(result.result),
                 "seconds": time.monotonic() - began,

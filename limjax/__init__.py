@@ -48,9 +48,9 @@ from limjax.memory.comparisons import (
     fair_comparisons,
     run_retention,
 )
-from limjax.physics.abstract_cell import AbstractCell
-from limjax.physics.asymmetric import AsymmetricCell
-from limjax.physics.cell import ArrheniusCell
+from limjax.physics._abstract_cell import AbstractCell
+from limjax.physics._asymmetric import AsymmetricCell
+from limjax.physics._cell import ArrheniusCell
 from limjax.tasks import Task, TaskDefaults
 from limjax.training import Result, TrainResult, train
 from limjax.tuning import ParetoResult, TuneResult, Weights, pareto_front, tune

@@ -19,7 +19,7 @@ import numpy as np
 from jax.sharding import NamedSharding
 from jaxtyping import Array, PyTree
 
-from limjax.files import local_path, reason
+from limjax._files import local_path, reason
 
 _CHUNK = 1 << 20
 _KNOWN_CAUSES = r"No space left on device|File too large|Disk quota exceeded|Permission denied|Read-only file system"

@@ -13,7 +13,7 @@ import equinox as eqx
 import jax
 from jaxtyping import PyTree
 
-from limjax.barriers.base import AbstractBarrier
+from limjax.barriers._base import AbstractBarrier
 from limjax.memory import Field, Ledger
 from limjax.memory.comparisons import AbstractComparison
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from limjax.files import local_path, reason, sole_use, write_json, write_text, write_whole
+from limjax._files import local_path, reason, sole_use, write_json, write_text, write_whole
 from limjax.memory import per_parameter
 from limjax.memory._columns import COLUMNS
 from limjax.memory._leaves import leaf_names
@@ -332,7 +332,7 @@ def _named(tree: Any) -> list[tuple[str, Any]]:
 
 
 def _pictures(result: TrainResult) -> dict[str, Callable[[], Any]]:
-    from limjax.physics.cell import ArrheniusCell
+    from limjax.physics._cell import ArrheniusCell
     from limjax.plots import training as plots
 
     retention = ArrheniusCell(attempt_rate=result.summary["attempt_rate"]).retention_barrier(10 * YEAR_S)

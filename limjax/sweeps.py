@@ -10,12 +10,12 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from limjax import parallel
-from limjax.barriers.base import AbstractBarrier
+from limjax.barriers._base import AbstractBarrier
 from limjax.memory import AbstractHops, get_ledger
 from limjax.memory._hops import HopsName, hops_of
 from limjax.numerics.checks import WholeNumber, is_whole, positive_number
-from limjax.physics.abstract_cell import AbstractCell
-from limjax.physics.cell import ArrheniusCell
+from limjax.physics._abstract_cell import AbstractCell
+from limjax.physics._cell import ArrheniusCell
 from limjax.tasks import Task, get_task
 from limjax.training import RunSettings, seeded_run
 

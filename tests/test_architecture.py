@@ -26,18 +26,18 @@ ALLOWED = {
     "simulate": {"physics"},
     "memory": {"physics", "barriers", "limits"},
     "tasks": {"physics"},
-    "files": set(),
-    "fingerprints": set(),
+    "_files": set(),
+    "_fingerprints": set(),
     "flax_states": {"barriers", "memory"},
-    "checkpoints": {"files"},
+    "checkpoints": {"_files"},
     "parallel": {"physics", "memory"},
     "allocator": set(),
-    "training": _RUN | {"checkpoints", "parallel", "fingerprints", "versions"},
+    "training": _RUN | {"checkpoints", "parallel", "_fingerprints", "versions"},
     "versions": set(),
     "sweeps": _RUN | {"parallel"},
     "benchmarks": _RUN | {"versions"},
-    "tuning": _RUN | {"files", "fingerprints"},
-    "runs": _RUN | {"plots", "files"},
+    "tuning": _RUN | {"_files", "_fingerprints"},
+    "runs": _RUN | {"plots", "_files"},
     "plots": _RUN | {"tuning", "limits", "simulate"},
 }
 
@@ -132,6 +132,22 @@ def test_barriers_are_abstract_or_final():
     assert len(found) >= 7
     for cls in found:
         assert inspect.isabstract(cls) or not cls.__subclasses__(), f"{cls.__name__} is concrete and has subclasses"
+
+
+def test_what_is_public_is_on_the_api_pages():
+    """A module is private by its name, or its names are on a page; a package is there by what it exports."""
+    pages = "".join(page.read_text(encoding="utf-8") for page in (PACKAGE.parent / "docs" / "api").glob("*.md"))
+    shown = set(re.findall(r"^::: (\S+)$", pages, re.M))
+    public = {"limjax.memory.comparisons"}
+    for path in PACKAGE.rglob("*.py"):
+        name = ".".join(("limjax", *path.relative_to(PACKAGE).with_suffix("").parts))
+        is_inside = any(part.startswith("_") for part in name.removesuffix(".__init__").split("."))
+        if not is_inside and not name.startswith("limjax.cli") and path.name != "__init__.py":
+            public.add(name)
+    packages = {name for name in shown if (PACKAGE.parent / name.replace(".", "/")).is_dir()}
+    assert public - {"limjax.memory.comparisons"} == shown - packages
+    for name in packages:
+        assert importlib.import_module(name).__all__, name
 
 
 def test_public_names_exist_and_have_docstrings():

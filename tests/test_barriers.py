@@ -10,8 +10,7 @@ import optax
 import pytest
 
 import limjax
-from limjax.barriers import BarrierInputs
-from limjax.barriers.base import running_mean
+from limjax.barriers import BarrierInputs, running_mean
 
 pytestmark = pytest.mark.optax
 

@@ -10,8 +10,7 @@ import optax
 import pytest
 
 import limjax
-from limjax.barriers import AbstractBarrier
-from limjax.barriers.specification import barrier_from_name, barrier_names
+from limjax.barriers import AbstractBarrier, barrier_from_name, barrier_names
 from limjax.physics.actuation import finite_time_excess, free_energy
 
 CELL = limjax.ArrheniusCell(lsb=2**-10, attempt_rate=1e9, step_time=1e-3)

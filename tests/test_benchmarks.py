@@ -8,10 +8,17 @@ import resource
 import jax
 import pytest
 
-from limjax.benchmarks import measure_activities, measure_memory, measure_samplers, measure_steps, measure_training
-from limjax.benchmarks.memory import expected_bytes
-from limjax.benchmarks.steps import compiled_step, step_modes
-from limjax.benchmarks.timing import median_ratio
+from limjax.benchmarks import (
+    compiled_step,
+    measure_activities,
+    measure_memory,
+    measure_samplers,
+    measure_steps,
+    measure_training,
+    median_ratio,
+    step_modes,
+)
+from limjax.benchmarks._memory import expected_bytes
 from limjax.cli import main
 
 pytestmark = pytest.mark.optax
@@ -74,7 +81,7 @@ def test_training_steps_are_measured():
 
 @pytest.mark.slow
 def test_hops_of_a_step_are_those_of_its_barrier_and_request(monkeypatch):
-    monkeypatch.setattr("limjax.benchmarks.steps._ACTIVITIES", ((12.0, 1.0), (30.0, 0.1)))
+    monkeypatch.setattr("limjax.benchmarks._steps._ACTIVITIES", ((12.0, 1.0), (30.0, 0.1)))
     rows = measure_activities(1000, rounds=1)
     assert [r["mode"] for r in rows] == ["exact", "exact, ledger compensated"] * 2
     for r in rows:

@@ -9,8 +9,7 @@ import pytest
 
 import limjax
 from limjax.memory.comparisons import EventWrite, GatedWrite, NoisyEventWrite
-from limjax.physics.abstract_cell import AbstractCell, Response
-from limjax.physics.hops import exact_step
+from limjax.physics import AbstractCell, Response, exact_step
 
 CELLS = {
     "arrhenius": lambda: limjax.ArrheniusCell(lsb=0.5),

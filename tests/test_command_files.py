@@ -10,8 +10,8 @@ import pytest
 from command_line import run
 
 from limjax import runs
-from limjax.files import sole_use
-from limjax.tuning import result_files
+from limjax._files import sole_use
+from limjax.tuning import _result_files as result_files
 
 pytestmark = pytest.mark.optax
 
@@ -144,7 +144,7 @@ def test_a_sweep_that_goes_on_is_held(capsys, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_tune_prints_what_it_cannot_save(capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr("limjax.tuning.result_files.write_json", full)
+    monkeypatch.setattr("limjax.tuning._result_files.write_json", full)
     found = run(capsys, *TUNE, "--out", tmp_path / "out")
     assert "tune.json, barrier.json, tune.npz could not be written: No space left on device" in one_line(found, 1)
     numbers = dict(
@@ -181,7 +181,7 @@ def test_an_interrupted_comparison_does_not_take_the_barrier_with_it(capsys, tmp
 def test_pareto_keeps_its_points_and_goes_on(capsys, tmp_path, monkeypatch):
     folder = tmp_path / "out"
     with monkeypatch.context() as patch:
-        patch.setattr("limjax.tuning.result_files.write_json", full)
+        patch.setattr("limjax.tuning._result_files.write_json", full)
         found = run(capsys, *PARETO, "--out", folder)
         err = found[2].splitlines()[-1]
         assert found[0] == 1 and "No space left on device" in err and "point-000.json, sweep.json" in err

@@ -13,9 +13,8 @@ import scipy.stats as st
 
 from limjax.numerics import poisson as inversion
 from limjax.numerics.counters import key_words, step_words
-from limjax.physics import hops
-from limjax.physics.cell import ArrheniusCell
-from limjax.physics.response import hop_rates
+from limjax.physics import ArrheniusCell, hop_rates
+from limjax.physics import _hops as hops
 
 poisson = jax.jit(inversion.poisson_inverse_cdf)
 # One attempt in a step: the barrier is -ln g.

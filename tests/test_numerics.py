@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from limjax.numerics.elementary import normal_log, safe_log
+from limjax.numerics._elementary import normal_log, safe_log
 from limjax.numerics.sums import CompensatedSum
-from limjax.physics.response import cell_response, hop_rates
+from limjax.physics import cell_response, hop_rates
 
 response = jax.jit(cell_response)
 rates = jax.jit(hop_rates)

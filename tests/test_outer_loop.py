@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import optax
 import pytest
 
-from limjax.numerics.outer_loop import Evaluated, outer_loop
-from limjax.numerics.result_code import ResultCode
-from limjax.tuning.progress import Progress
+from limjax.numerics._outer_loop import Evaluated, outer_loop
+from limjax.numerics._result_code import ResultCode
+from limjax.tuning import Progress
 
 pytestmark = pytest.mark.optax
 

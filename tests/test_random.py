@@ -114,7 +114,7 @@ def test_same_words_on_eight_devices():
     script = """
         import jax, jax.numpy as jnp, numpy as np
         from jax.sharding import Mesh, NamedSharding, PartitionSpec
-        from limjax.physics.hops import exact_hops
+        from limjax.physics._hops import exact_hops
         from limjax.numerics.counters import key_words, step_words
 
         assert jax.device_count() == 8

@@ -10,9 +10,9 @@ import sys
 import pytest
 from typer.main import get_command
 
-from limjax.barriers.specification import barrier_from_name, barrier_names
+from limjax.barriers import barrier_from_name, barrier_names
 from limjax.cli import build_app
-from limjax.physics.cell import ArrheniusCell
+from limjax.physics import ArrheniusCell
 from limjax.tasks import task_names
 
 ROOT = pathlib.Path(__file__).parents[1]

@@ -11,7 +11,7 @@ import optax
 import pytest
 
 import limjax
-from limjax import fingerprints
+from limjax import _fingerprints as fingerprints
 
 # Resuming another run
 

@@ -17,8 +17,8 @@ from flax import serialization
 from flax.training.train_state import TrainState
 
 import limjax
-from limjax.barriers.functions import FunctionByValue
-from limjax.barriers.specification import barrier_from_name, barrier_names
+from limjax.barriers import barrier_from_name, barrier_names
+from limjax.barriers._functions import FunctionByValue
 
 pytestmark = pytest.mark.optax
 

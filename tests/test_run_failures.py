@@ -18,8 +18,8 @@ from command_line import SMALL, program, refused
 
 import limjax
 from limjax import runs
+from limjax._files import read_json, write_json
 from limjax.checkpoints import Checkpoints
-from limjax.files import read_json, write_json
 from limjax.memory._leaves import leaf_names
 from limjax.numerics.checks import whole_number
 from limjax.parallel import devices_here, interrupts_noted

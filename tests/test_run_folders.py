@@ -12,10 +12,10 @@ from command_line import SMALL, digest, refused, run
 
 import limjax
 from limjax import runs
-from limjax.barriers.files import load_barrier
+from limjax._files import sole_use
+from limjax.barriers import load_barrier
 from limjax.checkpoints import Checkpoints, _checksum_on_devices, checksum
 from limjax.cli import main
-from limjax.files import sole_use
 
 pytestmark = pytest.mark.optax
 

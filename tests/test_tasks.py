@@ -24,9 +24,9 @@ from limjax.tasks import (
     task_names,
 )
 from limjax.tasks import char_transformer as char_transformer_function
-from limjax.tasks.char_transformer import VOCABULARY, apply_transformer, init_transformer
+from limjax.tasks._char_transformer import VOCABULARY, apply_transformer, init_transformer
 from limjax.tasks.data import shipped
-from limjax.training.loop import batch_at
+from limjax.training._loop import batch_at
 
 LOCAL = ("digits-mlp", "digits-cnn", "char-transformer", "diabetes-regression", "quadratic")
 COUNTS = {

@@ -1,16 +1,27 @@
 """Who sets the barrier. A new policy is one new file and one line here."""
 
-from limjax.barriers.base import AbstractBarrier, BarrierInputs
-from limjax.barriers.files import load_barrier, save_barrier
-from limjax.barriers.fisher import FisherBarrier
-from limjax.barriers.fowler_nordheim import FowlerNordheimBarrier
-from limjax.barriers.learned import LearnedBarrier
-from limjax.barriers.lyapunov import LyapunovBarrier
-from limjax.barriers.moment import MomentBarrier
-from limjax.barriers.rate_matched import RateMatchedBarrier
-from limjax.barriers.scheduled import ScheduledBarrier
-from limjax.barriers.spline import SplineBarrier
-from limjax.barriers.static import StaticBarrier
+from limjax.barriers._base import (
+    AbstractBarrier,
+    BarrierInputs,
+    RunShape,
+    Scope,
+    Tuned,
+    promised_fall,
+    required_drift,
+    required_loss,
+    running_mean,
+)
+from limjax.barriers._files import barrier_from_json, barrier_to_json, load_barrier, save_barrier
+from limjax.barriers._fisher import FisherBarrier
+from limjax.barriers._fowler_nordheim import FowlerNordheimBarrier
+from limjax.barriers._learned import LearnedBarrier
+from limjax.barriers._lyapunov import LyapunovBarrier
+from limjax.barriers._moment import MomentBarrier
+from limjax.barriers._rate_matched import RateMatchedBarrier
+from limjax.barriers._scheduled import ScheduledBarrier
+from limjax.barriers._specification import barrier_from_name, barrier_names
+from limjax.barriers._spline import SplineBarrier
+from limjax.barriers._static import StaticBarrier
 
 __all__ = [
     "AbstractBarrier",
@@ -21,9 +32,20 @@ __all__ = [
     "LyapunovBarrier",
     "MomentBarrier",
     "RateMatchedBarrier",
+    "RunShape",
     "ScheduledBarrier",
+    "Scope",
     "SplineBarrier",
     "StaticBarrier",
+    "Tuned",
+    "barrier_from_json",
+    "barrier_from_name",
+    "barrier_names",
+    "barrier_to_json",
     "load_barrier",
+    "promised_fall",
+    "required_drift",
+    "required_loss",
+    "running_mean",
     "save_barrier",
 ]

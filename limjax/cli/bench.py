@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from limjax import runs
+from limjax._files import local_path, read_json, reason, write_text
 from limjax.benchmarks import (
     measure_activities,
     measure_memory,
@@ -20,7 +21,6 @@ from limjax.benchmarks import (
     measure_training,
 )
 from limjax.cli.console import attempted
-from limjax.files import local_path, read_json, reason, write_text
 from limjax.tasks import get_task
 from limjax.versions import machine
 

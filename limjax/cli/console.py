@@ -12,7 +12,7 @@ from typing import Any
 import typer
 from rich.console import Console
 
-from limjax.files import reason
+from limjax._files import reason
 from limjax.numerics.checks import positive_number
 
 _LINE_SECONDS = 2.0

@@ -12,16 +12,16 @@ from rich.table import Table
 from rich.text import Text
 
 from limjax import runs
+from limjax._files import local_path
 from limjax.cli import options
 from limjax.cli.console import Lines, drawn, ended, numbers, saved, shown
-from limjax.files import local_path
-from limjax.numerics.result_code import ResultCode
+from limjax.numerics._result_code import ResultCode
 from limjax.tasks import get_task
 from limjax.training import RunSettings
 from limjax.tuning import ParetoResult, Progress, Search, Tradeoff, pareto_front
-from limjax.tuning.pareto_sweep import hand_made_on_front
-from limjax.tuning.result_files import PARETO, pareto_summary, save_pareto
-from limjax.tuning.search import problem_of, starting_barrier
+from limjax.tuning._pareto_sweep import hand_made_on_front
+from limjax.tuning._result_files import PARETO, pareto_summary, save_pareto
+from limjax.tuning._search import problem_of, starting_barrier
 
 
 def pareto(

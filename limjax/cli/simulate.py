@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 from limjax import runs
+from limjax._files import write_json, write_whole
 from limjax.cli.console import Lines, attempted, drawn, say_lost
-from limjax.files import write_json, write_whole
 from limjax.simulate import SYSTEMS, CellComparison, OptimiseCode, SystemRun, compare_cell, simulate_system
 
 _NUMBERS, _ARRAYS = "simulation.json", "trajectories.npz"

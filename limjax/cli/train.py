@@ -13,8 +13,8 @@ import typer
 from rich.console import Console
 
 from limjax import runs
+from limjax._files import local_path, read_json, sole_use, write_json
 from limjax.cli.console import Lines
-from limjax.files import local_path, read_json, sole_use, write_json
 from limjax.parallel import any_process, devices_here, initialize, interrupts_noted
 from limjax.tasks import get_task, task_names
 from limjax.training import UNSAVED, HistoryRow, Result, RunSettings, TrainResult, execute, prepare

@@ -11,19 +11,19 @@ from rich.table import Table
 from rich.text import Text
 
 from limjax import runs
-from limjax.barriers.base import AbstractBarrier
-from limjax.barriers.files import barrier_to_json
-from limjax.barriers.spline import SplineBarrier
+from limjax.barriers._base import AbstractBarrier
+from limjax.barriers._files import barrier_to_json
+from limjax.barriers._spline import SplineBarrier
 from limjax.cli import options
 from limjax.cli.console import Lines, drawn, ended, saved, shown
-from limjax.numerics.result_code import ResultCode
+from limjax.numerics._result_code import ResultCode
 from limjax.tasks import get_task
 from limjax.training import RunSettings
 from limjax.tuning import Objective, Problem, Progress, Search, Weights, evaluate_hand_made
 from limjax.tuning import tune as tune_design
-from limjax.tuning.held_out import hand_made_work
-from limjax.tuning.result_files import BARRIER, TUNE, save_tune, tune_summary, verdict
-from limjax.tuning.search import problem_of, starting_barrier
+from limjax.tuning._held_out import hand_made_work
+from limjax.tuning._result_files import BARRIER, TUNE, save_tune, tune_summary, verdict
+from limjax.tuning._search import problem_of, starting_barrier
 
 
 def tune(

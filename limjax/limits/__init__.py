@@ -1,14 +1,14 @@
 """The thermodynamic limits of learning, from one cell to brain scale, every number with its assumptions."""
 
 from limjax.limits import approaches, bounds, direct, law, mean_path, neighbours
-from limjax.limits.architectures import Walls, walls
-from limjax.limits.conditions import Conditions
-from limjax.limits.convergences import ConvergenceHeat, convergence_heat
-from limjax.limits.projection import PowerLawFit, Projection, fit_path, fit_power_law, project
-from limjax.limits.records import Catalogue, Record, load_catalogue
-from limjax.limits.scaling import LAWS, ComputeOptimal, ScalingLaw, compute_optimal
-from limjax.limits.stack import Entry, Headline, LawEnergies, Limits, Stack, build_stack, energy_limits
-from limjax.limits.workload import Workload, WorkloadEnergies, workload_energies
+from limjax.limits._architectures import Walls, walls
+from limjax.limits._conditions import Conditions
+from limjax.limits._convergences import ConvergenceHeat, convergence_heat
+from limjax.limits._projection import PowerLawFit, Projection, fit_path, fit_power_law, path_per_step, project
+from limjax.limits._records import Catalogue, Record, load_catalogue
+from limjax.limits._scaling import LAWS, ComputeOptimal, ScalingLaw, compute_optimal
+from limjax.limits._stack import Entry, Headline, LawEnergies, Limits, Stack, build_stack, energy_limits
+from limjax.limits._workload import Workload, WorkloadEnergies, workload_energies
 
 __all__ = [
     "LAWS",
@@ -41,6 +41,7 @@ __all__ = [
     "load_catalogue",
     "mean_path",
     "neighbours",
+    "path_per_step",
     "project",
     "walls",
     "workload_energies",

@@ -7,9 +7,9 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from limjax.limits._arguments import together
+from limjax.numerics._elementary import asinh
+from limjax.numerics._roots import monotone_root
 from limjax.numerics.checks import Argument, read, worst
-from limjax.numerics.elementary import asinh
-from limjax.numerics.roots import monotone_root
 from limjax.physics.units import LN2
 
 _Values = Float[Array, "..."]

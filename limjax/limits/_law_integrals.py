@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from limjax.numerics.quadrature import gauss_legendre
-from limjax.numerics.roots import monotone_root
+from limjax.numerics._quadrature import gauss_legendre
+from limjax.numerics._roots import monotone_root
 
 Values = Float[Array, "..."]
 _ITERATIONS = {"float32": 14, "float64": 20}

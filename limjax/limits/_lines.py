@@ -11,12 +11,12 @@ from functools import cached_property
 from typing import NamedTuple
 
 from limjax.limits import bounds, neighbours
+from limjax.limits._conditions import OPEN_BARRIER_KT, Conditions
+from limjax.limits._convergences import Course
+from limjax.limits._records import Record
+from limjax.limits._workload import KT_PER_UPDATE, Workload
 from limjax.limits.approaches import APPROACHES, AbstractApproach
-from limjax.limits.conditions import OPEN_BARRIER_KT, Conditions
-from limjax.limits.convergences import Course
 from limjax.limits.law import exchange
-from limjax.limits.records import Record
-from limjax.limits.workload import KT_PER_UPDATE, Workload
 from limjax.physics.units import LN2, thermal_energy_joules
 
 RECONSTRUCTED_BITS = (4, 32)

@@ -8,9 +8,9 @@ from rich.console import Console
 from rich.table import Table
 
 from limjax.limits._lines import HEADLINE_VERSION, RECONSTRUCTED_BITS
+from limjax.limits._stack import Limits
 from limjax.limits._updates import get_update
 from limjax.limits.scans import plain
-from limjax.limits.stack import Limits
 from limjax.physics.units import thermal_energy_joules
 
 

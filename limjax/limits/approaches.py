@@ -23,11 +23,11 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float
 
 from limjax.limits import _arguments
+from limjax.numerics._elementary import safe_log
+from limjax.numerics._quadrature import gauss_hermite
+from limjax.numerics._roots import monotone_root
 from limjax.numerics.checks import Argument, is_known, read, worst
-from limjax.numerics.elementary import safe_log
-from limjax.numerics.quadrature import gauss_hermite
-from limjax.numerics.roots import monotone_root
-from limjax.physics.response import cell_response
+from limjax.physics._response import cell_response
 
 _Values = Float[Array, "..."]
 

@@ -14,8 +14,8 @@ from jaxtyping import Array, ArrayLike, Float
 
 from limjax.limits import _arguments, _erasure, law
 from limjax.limits._arguments import probability
+from limjax.numerics._elementary import asinh_exp
 from limjax.numerics.checks import Argument, is_known, read, worst
-from limjax.numerics.elementary import asinh_exp
 from limjax.physics.actuation import free_energy
 from limjax.physics.units import LN2
 

@@ -3,11 +3,11 @@
 from dataclasses import replace
 from typing import NamedTuple
 
-from limjax.limits.architectures import Walls, walls
-from limjax.limits.records import Catalogue
+from limjax.limits._architectures import Walls, walls
+from limjax.limits._records import Catalogue
+from limjax.limits._stack import Limits
+from limjax.limits._workload import Workload
 from limjax.limits.scans import Scan, plain, scan_bits, scan_contraction, scan_parameters, scan_time
-from limjax.limits.stack import Limits
-from limjax.limits.workload import Workload
 
 WRITTEN_CELL = "ReRAM"
 """Memory cell that holds the weights in the bars of the walls."""

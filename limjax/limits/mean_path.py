@@ -24,8 +24,8 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from limjax.limits import _arguments
+from limjax.numerics._elementary import asinh, asinh_exp
 from limjax.numerics.checks import Argument, read
-from limjax.numerics.elementary import asinh, asinh_exp
 from limjax.physics.units import LN2
 
 _Values = Float[Array, "..."]

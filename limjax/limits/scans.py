@@ -9,12 +9,12 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from limjax.limits import approaches, bounds
+from limjax.limits._conditions import DEFAULT_TIME_S, OPEN_BARRIER_KT, Conditions
+from limjax.limits._convergences import ConvergenceHeat, convergence_heat
 from limjax.limits._lines import RECONSTRUCTED_BITS
+from limjax.limits._records import Catalogue, Record, load_catalogue
+from limjax.limits._workload import KT_PER_UPDATE, Workload
 from limjax.limits.approaches import APPROACHES, AbstractApproach, ConstantExchange
-from limjax.limits.conditions import DEFAULT_TIME_S, OPEN_BARRIER_KT, Conditions
-from limjax.limits.convergences import ConvergenceHeat, convergence_heat
-from limjax.limits.records import Catalogue, Record, load_catalogue
-from limjax.limits.workload import KT_PER_UPDATE, Workload
 from limjax.physics.units import LN2, thermal_energy_joules
 
 DRAWN_HARDWARE = ("V100 SXM2 fp16", "H100 SXM bf16", "B200 fp4")

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
-from limjax.barriers.base import AbstractBarrier, BarrierInputs
+from limjax.barriers._base import AbstractBarrier, BarrierInputs
 from limjax.memory._blocks import Blocks, blocks_or_placeholder
 from limjax.memory._field import Field, PerLeaf, PerParameter, Uniform
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from limjax.memory._field import Field
-from limjax.physics.abstract_cell import VALID_FROM_BARRIER, AbstractCell
+from limjax.physics._abstract_cell import VALID_FROM_BARRIER, AbstractCell
 
 
 class StepOutcome(NamedTuple):

@@ -7,9 +7,9 @@ import jax
 import optax
 from jaxtyping import PyTree
 
-from limjax.barriers.base import AbstractBarrier
+from limjax.barriers._base import AbstractBarrier
 from limjax.memory._leaves import is_under, leaf_name
-from limjax.physics.abstract_cell import AbstractCell
+from limjax.physics._abstract_cell import AbstractCell
 
 CellAndBarrier = tuple[AbstractCell, AbstractBarrier]
 Groups = Mapping[str, Any] | Callable[[str], Any]

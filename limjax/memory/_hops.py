@@ -7,8 +7,8 @@ import equinox as eqx
 from jaxtyping import Array, Float, Int, UInt32
 
 from limjax.numerics.counters import step_words
-from limjax.physics.abstract_cell import AbstractCell
-from limjax.physics.hops import exact_step, gaussian_hops
+from limjax.physics._abstract_cell import AbstractCell
+from limjax.physics._hops import exact_step, gaussian_hops
 
 HopsName = Literal["mean", "gaussian", "exact"]
 """Shorthand for the kinds of hops of this library."""

@@ -12,7 +12,7 @@ from limjax.memory._report import Report
 from limjax.memory._report_parts import Part, flatten, memories_of
 from limjax.memory._report_warnings import Evidence, warnings_of
 from limjax.memory.comparisons._names import STATIC
-from limjax.physics.abstract_cell import AbstractCell
+from limjax.physics._abstract_cell import AbstractCell
 from limjax.physics.units import BOLTZMANN_J_PER_K
 
 

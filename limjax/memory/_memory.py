@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, ArrayLike, Float, PyTree, UInt32
 
-from limjax.barriers.base import AbstractBarrier, BarrierInputs
+from limjax.barriers._base import AbstractBarrier, BarrierInputs
 from limjax.memory._blocks import Blocks
 from limjax.memory._charged_barrier import init_barrier
 from limjax.memory._columns import TRACKED, Setup
@@ -36,7 +36,7 @@ from limjax.memory.comparisons._names import Comparable, named_comparisons
 from limjax.memory.comparisons._noisy_event import ALIKE, NoisyEventWrite
 from limjax.numerics.checks import broadcasting, compute_dtype
 from limjax.numerics.counters import folded, key_words, member_key
-from limjax.physics.abstract_cell import AbstractCell
+from limjax.physics._abstract_cell import AbstractCell
 
 Compare = Sequence[Comparable] | Mapping[str, Comparable] | Callable[[AbstractCell], Any] | None
 """What a run is compared with: see `limjax.learning_in_memory`."""

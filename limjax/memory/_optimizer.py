@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import optax
 from jaxtyping import Array, ArrayLike, PyTree
 
-from limjax.barriers.base import AbstractBarrier
+from limjax.barriers._base import AbstractBarrier
 from limjax.memory._columns import TRACKED
 from limjax.memory._groups import GroupedState, Grouping, Groups, check_prefixes, grouping, merged
 from limjax.memory._hops import AbstractHops, HopsName
@@ -15,7 +15,7 @@ from limjax.memory._ledger import Granularity
 from limjax.memory._memory import Books, Compare, Memory
 from limjax.memory._state import LearningInMemoryState
 from limjax.numerics.checks import checked_leaf
-from limjax.physics.abstract_cell import AbstractCell
+from limjax.physics._abstract_cell import AbstractCell
 
 
 def learning_in_memory(

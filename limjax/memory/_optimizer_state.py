@@ -8,13 +8,13 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PyTree
 
-from limjax.barriers.base import BarrierInputs
+from limjax.barriers._base import BarrierInputs
 from limjax.memory._blocks import Blocks
 from limjax.memory._charged_barrier import ChargedBarrier, move_barrier
 from limjax.memory._field import PerParameter, leaf_sums
 from limjax.memory._leaves import LeafInfo, leaf_name
 from limjax.memory._step import to_levels
-from limjax.physics.abstract_cell import AbstractCell
+from limjax.physics._abstract_cell import AbstractCell
 
 
 def stored_arrays(optimizer: optax.GradientTransformation, state: PyTree, infos: Sequence[LeafInfo]) -> list[Array]:

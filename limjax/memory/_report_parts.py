@@ -10,7 +10,7 @@ from jaxtyping import Float, PyTree
 from limjax.memory._ledger import Ledger, leaf_totals, one_member
 from limjax.memory._state import get_memories
 from limjax.numerics.sums import CompensatedSum
-from limjax.physics.abstract_cell import AbstractCell
+from limjax.physics._abstract_cell import AbstractCell
 
 
 class Part:

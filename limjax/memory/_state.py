@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, PyTree, UInt32
 from limjax.memory._charged_barrier import ChargedBarrier
 from limjax.memory._ledger import Ledger, get_ledger, one_member
 from limjax.memory.comparisons._base import ChargedComparison
-from limjax.physics.abstract_cell import AbstractCell
+from limjax.physics._abstract_cell import AbstractCell
 
 
 class LearningInMemoryState(NamedTuple):

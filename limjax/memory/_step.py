@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from limjax.barriers.base import BarrierInputs
+from limjax.barriers._base import BarrierInputs
 from limjax.memory._blocks import Blocks
 from limjax.memory._charged_barrier import ChargedBarrier, move_barrier
 from limjax.memory._columns import COLUMNS, StepOutcome
@@ -18,7 +18,7 @@ from limjax.memory._state import LearningInMemoryState
 from limjax.memory.comparisons._base import ChargedComparison, StepRecord
 from limjax.numerics.checks import compute_dtype
 from limjax.numerics.counters import told_apart
-from limjax.physics.abstract_cell import AbstractCell
+from limjax.physics._abstract_cell import AbstractCell
 
 
 class Request(NamedTuple):

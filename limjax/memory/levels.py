@@ -18,7 +18,7 @@ from limjax.memory._groups import Groups, grouping, merged
 from limjax.memory._leaves import check_parameters, leaf_name
 from limjax.memory._step import wide
 from limjax.numerics.checks import WholeNumber, broadcasting, compute_dtype, whole_number
-from limjax.physics.abstract_cell import AbstractCell
+from limjax.physics._abstract_cell import AbstractCell
 
 
 def snap(params: PyTree, cell: AbstractCell | Groups) -> PyTree:

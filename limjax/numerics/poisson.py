@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt32
 
-from limjax.numerics.elementary import normal_log, polynomial
+from limjax.numerics._elementary import normal_log, polynomial
 
 # Below this rate the survival function is summed, above it the asymptotic inverse is used. Summing up to TERMS hops
 # there loses the probability of more, 2e-9 at the rate 4, and about that of the words' 32 bits.

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from limjax.numerics.hosts import whole
+from limjax.numerics._hosts import whole
 
 
 class CompensatedSum(NamedTuple):

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 
 from limjax.numerics.checks import WholeNumber, checked_leaf, whole_number
-from limjax.physics.cell import ArrheniusCell
+from limjax.physics._cell import ArrheniusCell
 from limjax.physics.units import YEAR_S
 
 

@@ -18,8 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from limjax.numerics.elementary import asinh_exp
-from limjax.numerics.quadrature import gauss_legendre
+from limjax.numerics._elementary import asinh_exp
+from limjax.numerics._quadrature import gauss_legendre
 from limjax.physics.actuation import free_energy
 
 _PI = math.pi

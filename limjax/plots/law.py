@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from limjax.plots.style import FLOOR, OTHER, OWN, figure
+from limjax.plots._style import FLOOR, OTHER, OWN, figure
 
 
 def energy_speed_figure(content: Mapping[str, Any]) -> Figure:

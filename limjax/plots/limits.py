@@ -8,11 +8,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from limjax.limits.architectures import COMPONENTS
+from limjax.limits._architectures import COMPONENTS
+from limjax.limits._records import Record
 from limjax.limits.figures import FigureData, WallCase
-from limjax.limits.records import Record
 from limjax.limits.scans import Scan
-from limjax.plots.style import ACCENT, FLOOR, OTHER, OWN, figure
+from limjax.plots._style import ACCENT, FLOOR, OTHER, OWN, figure
 
 _COLOURS = {"accelerator": OTHER, "landauer": FLOOR, "lim": OWN, "bound": ACCENT}
 _DASHES = ("-", "--", "-.", ":")

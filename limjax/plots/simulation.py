@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-from limjax.plots.style import ACCENT, FLOOR, OTHER, OWN, figure
+from limjax.plots._style import ACCENT, FLOOR, OTHER, OWN, figure
 from limjax.simulate import SYSTEMS, CellComparison, SystemRun
 
 _CONTROLS = {

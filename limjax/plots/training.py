@@ -8,7 +8,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from limjax.memory import Report
-from limjax.plots.style import ACCENT, FLOOR, OTHER, OWN, figure
+from limjax.plots._style import ACCENT, FLOOR, OTHER, OWN, figure
 from limjax.training import HistoryRow
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from limjax.plots.style import ACCENT, FLOOR, OTHER, OWN, figure
+from limjax.plots._style import ACCENT, FLOOR, OTHER, OWN, figure
 from limjax.training import TrainResult
 from limjax.tuning import HandMade, OuterRow, ParetoResult, TuneResult, held_out_seeds, train_design
 

@@ -3,12 +3,12 @@
 import difflib
 from collections.abc import Callable
 
-from limjax.tasks.char_transformer import char_transformer
-from limjax.tasks.digits import digits_cnn, digits_mlp
-from limjax.tasks.mnist import mnist_cnn
-from limjax.tasks.quadratic import quadratic
-from limjax.tasks.regression import diabetes_regression
-from limjax.tasks.task import Task, TaskDefaults
+from limjax.tasks._char_transformer import char_transformer
+from limjax.tasks._digits import digits_cnn, digits_mlp
+from limjax.tasks._mnist import mnist_cnn
+from limjax.tasks._quadratic import quadratic
+from limjax.tasks._regression import diabetes_regression
+from limjax.tasks._task import Task, TaskDefaults
 
 __all__ = [
     "Task",

@@ -1,10 +1,11 @@
 """Gradients of loss, heat and time through whole training runs, and what they are good for."""
 
-from limjax.barriers.base import Tuned
-from limjax.tuning.differentiable_run import Design, Outcome, Problem
-from limjax.tuning.fronts import hypervolume, non_dominated
-from limjax.tuning.gradients import value_and_gradient
-from limjax.tuning.held_out import (
+from limjax.barriers._base import Tuned
+from limjax.tuning._differentiable_run import Design, Outcome, Problem
+from limjax.tuning._fronts import hypervolume, non_dominated
+from limjax.tuning._gradients import value_and_gradient
+from limjax.tuning._held_out import (
+    HELD_OUT_FROM,
     LAW_FAMILIES,
     Evaluation,
     HandMade,
@@ -16,18 +17,19 @@ from limjax.tuning.held_out import (
     held_out_seeds,
     train_design,
 )
-from limjax.tuning.members import plain_validation_loss
-from limjax.tuning.objective import Objective, Weights
-from limjax.tuning.one_problem import TuneResult, tune
-from limjax.tuning.outer_steps import OuterRow, TuneCode
-from limjax.tuning.pareto_points import ParetoPoint
-from limjax.tuning.pareto_sweep import ParetoCode, ParetoResult, Tradeoff, pareto_front
-from limjax.tuning.progress import Progress
-from limjax.tuning.search import Search
-from limjax.tuning.several_problems import RuleResult, tune_rule
-from limjax.tuning.variables import tuned_fields
+from limjax.tuning._members import plain_validation_loss
+from limjax.tuning._objective import Objective, Weights
+from limjax.tuning._one_problem import TuneResult, tune
+from limjax.tuning._outer_steps import OuterRow, TuneCode
+from limjax.tuning._pareto_points import ParetoPoint
+from limjax.tuning._pareto_sweep import ParetoCode, ParetoResult, Tradeoff, pareto_front
+from limjax.tuning._progress import Progress
+from limjax.tuning._search import Search
+from limjax.tuning._several_problems import RuleResult, tune_rule
+from limjax.tuning._variables import Variables, tuned_fields
 
 __all__ = [
+    "HELD_OUT_FROM",
     "LAW_FAMILIES",
     "Design",
     "Evaluation",
@@ -46,6 +48,7 @@ __all__ = [
     "TuneCode",
     "TuneResult",
     "Tuned",
+    "Variables",
     "Weights",
     "best_hand_made",
     "energy_at_loss",

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from limjax.limits import Workload, load_catalogue, walls
-from limjax.limits.records import HOW, KINDS, UNITS
+from limjax.limits._records import HOW, KINDS, UNITS
 from limjax.physics.units import thermal_energy_joules
 
 CATALOGUE = load_catalogue()

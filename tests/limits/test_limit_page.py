@@ -7,8 +7,7 @@ import re
 
 import pytest
 
-from limjax.limits import convergence_heat, energy_limits, fit_path, fit_power_law, load_catalogue
-from limjax.limits.projection import path_per_step
+from limjax.limits import convergence_heat, energy_limits, fit_path, fit_power_law, load_catalogue, path_per_step
 
 ROOT = pathlib.Path(__file__).parents[2]
 PAGE = (ROOT / "docs/limits.md").read_text()

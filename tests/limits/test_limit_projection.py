@@ -8,8 +8,8 @@ import pytest
 from scipy import stats
 
 import limjax
-from limjax.limits import Workload, fit_path, fit_power_law, project
-from limjax.limits.projection import path_per_step, read_summary, student_t_quantile
+from limjax.limits import Workload, fit_path, fit_power_law, path_per_step, project
+from limjax.limits._projection import read_summary, student_t_quantile
 from limjax.physics.units import LN2, thermal_energy_joules
 
 RUN = {

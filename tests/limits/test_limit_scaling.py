@@ -9,7 +9,7 @@ from limit_checks import check_gradient
 from scipy import optimize
 
 from limjax.limits import LAWS, Workload, compute_optimal
-from limjax.limits.workload import MAX_BITS
+from limjax.limits._workload import MAX_BITS
 
 
 def test_reference_values(reference):

@@ -32,7 +32,7 @@ from limjax.simulate import (
     tur,
     underdamped,
 )
-from limjax.simulate.langevin import normals
+from limjax.simulate._langevin import normals
 
 
 def noise(key, step, count):

@@ -31,7 +31,7 @@ from limjax.tuning import (
     tune_rule,
     tuned_fields,
 )
-from limjax.tuning.result_files import tune_summary, verdict
+from limjax.tuning._result_files import tune_summary, verdict
 
 pytestmark = pytest.mark.optax
 

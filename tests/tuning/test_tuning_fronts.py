@@ -12,7 +12,7 @@ import pytest
 from curve import BARRIERS, START, curve_task
 
 import limjax
-from limjax.barriers.files import barrier_from_json, barrier_to_json, load_barrier, save_barrier
+from limjax.barriers import barrier_from_json, barrier_to_json, load_barrier, save_barrier
 from limjax.cli import main
 from limjax.tasks import quadratic
 from limjax.training import RunSettings
@@ -28,7 +28,7 @@ from limjax.tuning import (
     non_dominated,
     pareto_front,
 )
-from limjax.tuning.pareto_sweep import _front, hand_made_on_front
+from limjax.tuning._pareto_sweep import _front, hand_made_on_front
 
 pytestmark = pytest.mark.optax
 

@@ -8,14 +8,14 @@ import pytest
 from curve import BARRIERS, curve_task
 
 import limjax
-from limjax.numerics.loops import checkpointed_loop
+from limjax.numerics._loops import checkpointed_loop
 from limjax.tuning import (
     Problem,
+    Variables,
     evaluate,
     train_design,
     value_and_gradient,
 )
-from limjax.tuning.variables import Variables
 
 pytestmark = pytest.mark.optax
 

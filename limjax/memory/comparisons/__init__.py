@@ -4,11 +4,20 @@ from limjax.memory.comparisons._barrier import BarrierComparison
 from limjax.memory.comparisons._base import AbstractComparison, StepRecord, gate_work
 from limjax.memory.comparisons._event import EventWrite
 from limjax.memory.comparisons._gated import GatedWrite, best_request
-from limjax.memory.comparisons._names import fair_comparisons, run_retention
+from limjax.memory.comparisons._names import (
+    FAIR,
+    STATIC,
+    comparison_words,
+    fair_comparisons,
+    named_comparisons,
+    run_retention,
+)
 from limjax.memory.comparisons._noisy_event import NoisyEventWrite
 from limjax.memory.comparisons._register import whole_levels
 
 __all__ = [
+    "FAIR",
+    "STATIC",
     "AbstractComparison",
     "BarrierComparison",
     "EventWrite",
@@ -16,8 +25,10 @@ __all__ = [
     "NoisyEventWrite",
     "StepRecord",
     "best_request",
+    "comparison_words",
     "fair_comparisons",
     "gate_work",
+    "named_comparisons",
     "run_retention",
     "whole_levels",
 ]

@@ -4,7 +4,7 @@ from typing import Any, ClassVar
 
 from jaxtyping import Array, PyTree
 
-from limjax.barriers.base import AbstractBarrier
+from limjax.barriers._base import AbstractBarrier
 from limjax.memory._blocks import Blocks
 from limjax.memory._charged_barrier import ChargedBarrier, init_barrier, move_barrier
 from limjax.memory._field import Field, PerParameter

@@ -8,12 +8,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from limjax.barriers.base import BarrierInputs
+from limjax.barriers._base import BarrierInputs
 from limjax.memory._blocks import Blocks, blocks_or_placeholder
 from limjax.memory._field import Field
 from limjax.numerics.checks import checked_leaf, varied_numbers
 from limjax.physics import actuation
-from limjax.physics.abstract_cell import AbstractCell
+from limjax.physics._abstract_cell import AbstractCell
 
 
 class StepRecord(NamedTuple):

@@ -10,7 +10,7 @@ from limjax.memory._field import Field, PerParameter
 from limjax.memory.comparisons._base import AbstractComparison, StepRecord, checked_hold, gate_work, init_register
 from limjax.memory.comparisons._register import whole_levels
 from limjax.numerics.checks import checked_leaf
-from limjax.physics.abstract_cell import VALID_FROM_BARRIER, AbstractCell
+from limjax.physics._abstract_cell import VALID_FROM_BARRIER, AbstractCell
 
 
 class EventWrite(AbstractComparison):

@@ -14,10 +14,10 @@ from limjax.memory.comparisons._base import (
     gate_work,
     heat_slope,
 )
+from limjax.numerics._elementary import safe_log
+from limjax.numerics._roots import monotone_root
 from limjax.numerics.checks import broadcasting
-from limjax.numerics.elementary import safe_log
-from limjax.numerics.roots import monotone_root
-from limjax.physics.abstract_cell import VALID_FROM_BARRIER, AbstractCell
+from limjax.physics._abstract_cell import VALID_FROM_BARRIER, AbstractCell
 from limjax.physics.units import LN2
 
 # Write barriers of the table, from the lowest with levels to `hold`: about 2 kT apart.

@@ -5,14 +5,14 @@ from typing import Any
 
 from jaxtyping import Array, ArrayLike, Float
 
-from limjax.barriers.base import AbstractBarrier
-from limjax.barriers.static import StaticBarrier
+from limjax.barriers._base import AbstractBarrier
+from limjax.barriers._static import StaticBarrier
 from limjax.memory.comparisons._barrier import BarrierComparison
 from limjax.memory.comparisons._base import AbstractComparison
 from limjax.memory.comparisons._event import EventWrite
 from limjax.memory.comparisons._gated import GatedWrite
 from limjax.memory.comparisons._noisy_event import ALIKE, NoisyEventWrite
-from limjax.physics.abstract_cell import AbstractCell
+from limjax.physics._abstract_cell import AbstractCell
 
 STATIC, RUN_STATIC = "static", "run-static"
 """A barrier that never moves: at ten years' retention, and for the run only."""

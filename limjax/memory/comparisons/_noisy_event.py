@@ -17,8 +17,8 @@ from limjax.memory.comparisons._base import (
     init_register,
 )
 from limjax.memory.comparisons._register import whole_levels
-from limjax.numerics.roots import monotone_root
-from limjax.physics.abstract_cell import VALID_FROM_BARRIER, AbstractCell
+from limjax.numerics._roots import monotone_root
+from limjax.physics._abstract_cell import VALID_FROM_BARRIER, AbstractCell
 
 # Newton's steps, from 10 kT; half of them reach float32.
 _ITERATIONS = 12

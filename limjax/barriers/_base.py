@@ -1,0 +1,321 @@
+"""What a barrier is: a rule that says, at every step, how high the wall between two levels stands."""
+
+import abc
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.core
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, PyTree
+
+from limjax.numerics.checks import compute_dtype, shown, varied_numbers
+from limjax.physics._abstract_cell import AbstractCell
+
+Scope = Literal["global", "leaf", "parameter"]
+
+
+class BarrierInputs(NamedTuple):
+    """What a barrier may look at in one step.
+
+    Attributes:
+        step: how many steps were taken before this one.
+        loss: value of the loss, or None if the caller gave none.
+        drift: requested levels per step, one array per parameter leaf in `jax.tree.leaves` order, or None where the
+            drive does not fix them (gradient tilt).
+        gradient: gradient of the loss [loss/weight], one array per leaf.
+        cell: the memory cell.
+    """
+
+    step: Int[Array, ""]
+    loss: Float[Array, ""] | None
+    drift: list[Float[Array, "..."]] | None
+    gradient: list[Float[Array, "..."]]
+    cell: AbstractCell
+
+
+class Tuned(NamedTuple):
+    """How a number of a barrier is tuned: a step of 1 of the outer optimizer is `size` in the number or its logarithm.
+
+    Attributes:
+        size: what a change of 1 means; a tuple for a row of numbers.
+        log: whether the number is positive, and its logarithm is what moves.
+    """
+
+    size: float | tuple[float, ...] = 1.0
+    log: bool = False
+
+
+class RunShape(NamedTuple):
+    """What a barrier that is asked for by name may know of its run.
+
+    Attributes:
+        cell: the memory cell.
+        steps: length of the run.
+        learning_rate: learning rate, or its optax schedule.
+    """
+
+    cell: AbstractCell
+    steps: int
+    learning_rate: Callable[[Any], Any] | float
+
+
+class AbstractBarrier(eqx.Module):
+    """A barrier policy. Final subclasses say what one step's barrier is; clipping and charging are the ledger's.
+
+    `name` is how the CLI, tables and JSON call it. `scope` says what `evaluate` returns: one number for all
+    parameters ("global"), one per leaf as an array of shape (leaves,) ("leaf"), or one array per leaf of that leaf's
+    shape ("parameter"). `per_cell` names the numbers that may be arrays: they broadcast against every parameter array, so that each
+    cell has its own, as real devices do; the barrier is then an array that broadcasts likewise. `shape_free` says that a barrier per
+    parameter works element by element, or by sums over all: it is given small arrays in one piece then, which is faster.
+
+    A barrier says of itself what else there is to know: `tuned` names the numbers that `limjax.tune` changes and how; `level` is the
+    one that lifts the whole barrier and by how much it, or its logarithm, changes per kT; `of_run` makes the barrier that its name
+    alone stands for, `arguments` are what a file keeps of it.
+    """
+
+    name: ClassVar[str]
+    per_cell: ClassVar[tuple[str, ...]] = ()
+    shape_free: ClassVar[bool] = False
+    tuned: ClassVar[Mapping[str, Tuned]] = {}
+    level: ClassVar[tuple[str, float] | None] = None
+
+    @classmethod
+    def of_run(cls, run: RunShape, /, *given: Any, **arguments: Any) -> "AbstractBarrier":
+        """The barrier of `name:argument=number,...`; the arguments that a subclass names here are those that the text may give.
+
+        Args:
+            run: the run it is for.
+            *given: for a subclass that names its arguments: the text form gives them by name.
+            **arguments: those of the class; what is left out is what suits the run.
+
+        Returns:
+            The barrier.
+        """
+        del run
+        return cls(*given, **arguments)
+
+    def arguments(self) -> dict[str, Any]:
+        """What a file keeps: the arguments that make this barrier again, as JSON can hold them, or barriers.
+
+        Raises:
+            ValueError: for a barrier that numbers cannot describe.
+        """
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {k: np.asarray(v, np.float64).tolist() if eqx.is_array(v) else v for k, v in values.items()}
+
+    def stretched(self, steps: int) -> "AbstractBarrier":
+        """The same barrier for a run of another length, where it has one.
+
+        Args:
+            steps: length of the run.
+
+        Returns:
+            The barrier.
+        """
+        del steps
+        return self
+
+    def raised(self, kt: float) -> "AbstractBarrier | None":
+        """The barrier higher by so many kT, always and everywhere.
+
+        Args:
+            kt: how much higher [kT].
+
+        Returns:
+            The barrier; None for one without a number that does so.
+        """
+        if self.level is None or getattr(self, self.level[0]) is None:
+            return None
+        name, per_kt = self.level
+        value = getattr(self, name)
+        moved = value * jnp.exp(per_kt * kt) if self.tuned.get(name, Tuned()).log else value + per_kt * kt
+        return eqx.tree_at(lambda barrier: getattr(barrier, name), self, moved)
+
+    def centred(self, sign: float) -> "AbstractBarrier":
+        """The barrier with its numbers where tuning moves them best (sign 1), and back (sign -1).
+
+        Args:
+            sign: 1 or -1.
+
+        Returns:
+            The barrier.
+        """
+        del sign
+        return self
+
+    def __repr__(self) -> str:
+        return shown(self)
+
+    @property
+    def varied(self) -> dict[str, Array]:
+        """The numbers that differ between the cells of one array, by name; none for a barrier that is the same for all."""
+        return varied_numbers(self, self.per_cell)
+
+    @property
+    def scope(self) -> Scope:
+        """Granularity of the barrier; global unless a subclass says otherwise."""
+        return "global"
+
+    def init(self, params: PyTree) -> Any:
+        """State of the policy for parameters of this structure; none by default.
+
+        Args:
+            params: parameters, or `jax.ShapeDtypeStruct`s of them.
+
+        Returns:
+            A pytree of arrays.
+        """
+        del params
+        return ()
+
+    @abc.abstractmethod
+    def evaluate(self, inputs: BarrierInputs, state: Any) -> tuple[Any, Any]:
+        """Barrier of this step, before it is clipped to the cell's range.
+
+        Args:
+            inputs: what may be looked at.
+            state: the policy's state.
+
+        Returns:
+            `(barrier [kT], state)`, the barrier in the form that `scope` says.
+        """
+
+
+def required_loss(inputs: BarrierInputs, barrier: AbstractBarrier) -> Float[Array, ""]:
+    """The loss, or an error that says how to pass it."""
+    if inputs.loss is None:
+        raise ValueError(
+            f"{type(barrier).__name__} follows the loss: call `optimizer.update(gradients, state, params, value=loss)`."
+        )
+    return inputs.loss
+
+
+def required_drift(inputs: BarrierInputs, barrier: AbstractBarrier) -> list[Float[Array, "..."]]:
+    """The requested levels, or an error that says why there are none."""
+    if inputs.drift is None:
+        raise ValueError(
+            f"{type(barrier).__name__} follows the requested step, which gradient_tilt does not fix: there the barrier "
+            "is the learning rate. Use a static, scheduled, Fowler-Nordheim or spline barrier with it, or a Lyapunov barrier "
+            "with a start."
+        )
+    return inputs.drift
+
+
+def checked_loss(
+    loss: Float[Array, ""], floor: Float[Array, ""], barrier: AbstractBarrier, smoothed: Float[Array, ""] | None = None
+) -> Float[Array, ""]:
+    """The loss, or an error where it cannot be a Lyapunov function: below a floor that no noise explains.
+
+    A floor above 0 is that of stochastic gradients, and batches dip below it; a loss below 0 is no squared distance.
+
+    Args:
+        loss: this step's loss.
+        floor: of the barrier.
+        barrier: which one, for the message.
+        smoothed: running mean to judge instead of one batch, if there is one.
+
+    Returns:
+        The loss.
+
+    Raises:
+        ValueError: for a known loss; `equinox.error_if` for a traced one.
+    """
+    judged = loss if smoothed is None else smoothed
+    is_wrong = (judged < floor) & (floor <= 0)
+    name = type(barrier).__name__
+    message = (
+        f"{name} follows the logarithm of the loss, which has to be above its floor, but the loss fell below it. Give the least "
+        f"value the loss can take, {name}(..., floor=...), for a log-likelihood or an ELBO some number below its best; or use a "
+        "barrier that reads requests instead of the loss, such as RateMatchedBarrier."
+    )
+    if isinstance(is_wrong, jax.core.Tracer):
+        return eqx.error_if(loss, is_wrong, message)
+    if bool(is_wrong):
+        raise ValueError(f"{message} Got {float(judged):g} with floor={float(floor):g}.")
+    return loss
+
+
+def promised_fall(inputs: BarrierInputs, drift: list[Float[Array, "..."]]) -> Float[Array, ""]:
+    r"""The fall of the loss that this step's requests promise: $P = -\sum_i d_i\,\mathrm{lsb}\,\partial L/\partial w_i$.
+
+    In a bowl whose requests contract every distance by the share u per step, $\langle P\rangle = 2u(L - L_f)$ for a full
+    gradient: it says how fast the run relaxes, from one step and without having to be told. With a minibatch the noise of the
+    gradient that is in the request as well adds to it.
+
+    Args:
+        inputs: what a barrier may look at.
+        drift: the requests, as `required_drift` gives them.
+
+    Returns:
+        P [loss units], negative where the requests go uphill.
+    """
+    dtype, lsb = jnp.result_type(float), inputs.cell.lsb
+    if lsb.ndim:
+        drift, lsb = [d * lsb.astype(d.dtype) for d in drift], jnp.ones(())
+    products = [jnp.sum(g.astype(d.dtype) * d).astype(dtype) for g, d in zip(inputs.gradient, drift)]
+    return -lsb.astype(dtype) * sum(products, jnp.zeros((), dtype))
+
+
+def with_steps(barrier: Any, steps: int) -> Any:
+    """A barrier that spans a run, with its `steps` replaced."""
+    return eqx.tree_at(lambda b: b.steps, barrier, np.asarray(steps, barrier.steps.dtype) + 0 * barrier.steps)
+
+
+def running_mean(
+    old: Float[Array, "..."], new: Float[Array, "..."], decay: Float[Array, ""], step: Int[Array, ""]
+) -> Float[Array, "..."]:
+    """Exponential running mean that starts at its first value instead of at zero.
+
+    Weighs the k-th value by (1 - decay)/(1 - decay^k), so that the mean of k equal values is that value for every k:
+    Adam's bias correction folded into the update, with no second array to keep.
+
+    Args:
+        old: mean so far.
+        new: value of this step.
+        decay: weight of the past, 0 (no memory) to 1.
+        step: number of values taken before, 0 at the first.
+
+    Returns:
+        The new mean.
+    """
+    dtype = old.dtype
+    decay = decay.astype(dtype)
+    weight = (1 - decay) / jnp.maximum(1 - decay ** (step + 1).astype(dtype), jnp.finfo(dtype).tiny)
+    # decay = 1 would give 0/0: a mean that never forgets is the arithmetic mean.
+    weight = jnp.where(decay >= 1, 1 / (step + 1).astype(dtype), weight)
+    return old + weight * (new - old)
+
+
+def running_state(params: PyTree, granularity: str) -> PyTree:
+    """Zeros for one running mean per parameter ("parameter") or per leaf ("leaf"), in `jax.tree.leaves` order."""
+    leaves = jax.tree.leaves(params)
+    if not leaves:
+        return params  # the placeholder of `optax.tree.map_params`, see `blocks_or_placeholder`
+    if granularity == "leaf":
+        return [jnp.zeros((), compute_dtype(p.dtype)) for p in leaves]
+    return [jnp.zeros_like(p, dtype=compute_dtype(p.dtype)) for p in leaves]
+
+
+def checked_granularity(granularity: str) -> None:
+    """Refuses anything but "parameter" and "leaf"."""
+    if granularity not in ("parameter", "leaf"):
+        raise ValueError(f'granularity must be "parameter" or "leaf", got {granularity!r}.')
+
+
+def mean_square(x: Float[Array, "..."], granularity: str) -> Float[Array, "..."]:
+    """The squares of an array, or one number for all of it: their mean, 0 for an array without elements."""
+    return jnp.square(x) if granularity == "parameter" else jnp.sum(jnp.square(x)) / max(x.size, 1)
+
+
+def in_scope(
+    barrier: list[Float[Array, "..."]], granularity: str
+) -> list[Float[Array, "..."]] | Float[Array, "leaves"]:
+    """One barrier per array as `AbstractBarrier.scope` wants it: a list of arrays, or one array of shape (leaves,).
+
+    Where cells differ within an array, so do their barriers, and it is a list.
+    """
+    return barrier if granularity == "parameter" or any(b.ndim for b in barrier) else jnp.stack(barrier)

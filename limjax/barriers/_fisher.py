@@ -1,0 +1,94 @@
+"""The barrier that prices noise by the curvature: the pointwise optimum with a measured second moment."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float, PyTree
+
+from limjax.barriers._base import (
+    AbstractBarrier,
+    BarrierInputs,
+    RunShape,
+    Scope,
+    Tuned,
+    required_drift,
+    running_mean,
+    running_state,
+)
+from limjax.numerics._elementary import safe_log
+from limjax.numerics.checks import checked_leaf
+
+
+class FisherBarrier(AbstractBarrier):
+    r"""$g = |d| / \sqrt{2p}$ with the price of variance $p = \tfrac12\,\mathrm{price}\,\mathrm{lsb}^2\,\overline{g^2}$.
+
+    The pointwise optimum of physics.md section 3, with the curvature replaced by the running second moment of the
+    gradient (the Fisher diagonal, what Adam keeps anyway). `price` is what one unit of loss is worth in kT: the larger,
+    the higher the barrier.
+
+    Args:
+        price: kT per unit of loss, above 0.
+        decay: weight of the past in the second moment (and in the speed), 0 to 1.
+        smooth_speed: whether |d| is the running root mean square instead of this step's request, which saves the
+            actuation of a barrier that jumps with every batch and costs one more array per parameter.
+
+    Raises:
+        ValueError: if a number is out of its range.
+
+    Example:
+        >>> barrier = FisherBarrier(price=1e3)
+    """
+
+    name: ClassVar[str] = "fisher"
+    tuned: ClassVar[Mapping[str, Tuned]] = {"price": Tuned(2.0, log=True)}
+    level: ClassVar[tuple[str, float] | None] = ("price", 2.0)
+    shape_free: ClassVar[bool] = True
+    per_cell: ClassVar[tuple[str, ...]] = ("price",)
+    price: Float[Array, "..."]
+    decay: Float[Array, "*s"]
+    smooth_speed: bool = eqx.field(static=True)
+
+    def __init__(self, price: ArrayLike = 1e4, decay: ArrayLike = 0.98, smooth_speed: bool = True):
+        self.price = checked_leaf(price, "price", low=0.0, open_low=True, remedy="It is in kT per unit of loss.")
+        self.decay = checked_leaf(
+            decay, "decay", low=0.0, high=1.0, remedy="0 follows every step, 0.98 averages 50.", single=True
+        )
+        self.smooth_speed = smooth_speed
+
+    @classmethod
+    def of_run(cls, run: RunShape, /, price: float = 1e4, decay: float = 0.98) -> "FisherBarrier":
+        """The barrier of this price."""
+        return cls(price, decay)
+
+    @property
+    def scope(self) -> Scope:
+        return "parameter"
+
+    def init(self, params: PyTree) -> tuple[PyTree, PyTree]:
+        moments = running_state(params, "parameter")
+        return moments, running_state(params, "parameter") if self.smooth_speed else []
+
+    def evaluate(self, inputs: BarrierInputs, state: Any) -> tuple[Any, Any]:
+        drift = required_drift(inputs, self)
+        moments = [
+            running_mean(old, jnp.square(g.astype(old.dtype)), self.decay, inputs.step)
+            for old, g in zip(state[0], inputs.gradient)
+        ]
+        if self.smooth_speed:
+            speeds = [
+                running_mean(old, jnp.square(d.astype(old.dtype)), self.decay, inputs.step)
+                for old, d in zip(state[1], drift)
+            ]
+            log_speeds = [0.5 * safe_log(square) for square in speeds]
+        else:
+            speeds = []
+            log_speeds = [safe_log(jnp.abs(d)) for d in drift]
+        # ln g = ln|d| - ½ ln(2p), and 2p = price lsb² <gradient²>.
+        log_scale = jnp.log(self.price) + 2 * jnp.log(inputs.cell.lsb)
+        barrier = [
+            inputs.cell.barrier(log_speed - 0.5 * (log_scale.astype(m.dtype) + safe_log(m)))
+            for log_speed, m in zip(log_speeds, moments)
+        ]
+        return barrier, (moments, speeds)

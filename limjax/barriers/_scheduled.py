@@ -1,0 +1,87 @@
+"""A barrier on a timetable."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float
+
+from limjax.barriers._base import AbstractBarrier, BarrierInputs, RunShape, Tuned
+from limjax.barriers._functions import FunctionByValue
+from limjax.numerics._elementary import safe_log
+from limjax.numerics.checks import as_leaf, checked_leaf
+
+
+class ScheduledBarrier(AbstractBarrier):
+    """B(step) = schedule(step) + offset, for any optax schedule in kT.
+
+    Args:
+        schedule: function of the step count that returns kT, for example `optax.linear_schedule(8.0, 20.0, 1000)`. A
+            schedule that is itself a pytree (an Equinox module) keeps its leaves differentiable.
+        offset: added to the schedule [kT]; the leaf to differentiate for schedules that are plain functions.
+
+    Raises:
+        ValueError: if the schedule cannot be called, or gives a negative or non-finite barrier at step 0.
+
+    Example:
+        >>> import optax
+        >>> barrier = ScheduledBarrier(optax.linear_schedule(8.0, 20.0, 1000))
+    """
+
+    name: ClassVar[str] = "scheduled"
+    per_cell: ClassVar[tuple[str, ...]] = ("offset",)
+    tuned: ClassVar[Mapping[str, Tuned]] = {"offset": Tuned()}
+    level: ClassVar[tuple[str, float] | None] = ("offset", 1.0)
+    schedule: Any
+    offset: Float[Array, "..."]
+
+    def __init__(self, schedule: Callable[[Any], Any], offset: ArrayLike = 0.0):
+        if not callable(schedule):
+            raise ValueError(
+                f"ScheduledBarrier needs a function of the step that returns kT, got {schedule!r}. For a constant use "
+                "StaticBarrier(kT)."
+            )
+        self.offset = checked_leaf(offset, "offset", remedy="It is added to the schedule, in kT.")
+        # A plain function is not a leaf that jit or scan could carry; it becomes part of the tree's structure.
+        self.schedule = _in_a_tree(schedule)
+        start = as_leaf(self.schedule(jnp.zeros((), jnp.int32))) + self.offset
+        checked_leaf(start, "the scheduled barrier at step 0", low=0.0, remedy="Schedules are in kT and not below 0.")
+
+    @classmethod
+    def of_run(cls, run: RunShape, /, start: float = 9.0, power: float = 2.0) -> "ScheduledBarrier":
+        """The barrier that rises as the learning rate falls: B = start + ln (lr0/lr)^power."""
+        return cls(_WithTheRate(start, power, run.learning_rate))
+
+    def arguments(self) -> dict[str, Any]:
+        """Refused: a file holds numbers, and this barrier a function."""
+        raise ValueError(
+            "A 'scheduled' barrier holds a function and cannot be saved; put its values into a SplineBarrier."
+        )
+
+    def evaluate(self, inputs: BarrierInputs, state: Any) -> tuple[Any, Any]:
+        return as_leaf(self.schedule(inputs.step)) + self.offset, state
+
+
+@dataclasses.dataclass(frozen=True)
+class _WithTheRate:
+    """Γ* ∝ v · sqrt(1/p), both of which fall as the learning rate does: B rises by ln (lr0/lr)^power."""
+
+    start: float
+    power: float
+    learning_rate: Any
+
+    def __call__(self, step):
+        return self.start + self.power * (safe_log(self._rate(0)) - safe_log(self._rate(step)))
+
+    def _rate(self, step):
+        value = self.learning_rate(step) if callable(self.learning_rate) else self.learning_rate
+        return jnp.asarray(value, jnp.result_type(float))
+
+
+def _in_a_tree(schedule: Callable[[Any], Any]) -> Any:
+    """The schedule as a node of a tree; those that are one already keep their leaves."""
+    is_node = isinstance(schedule, eqx.Module | jax.tree_util.Partial | FunctionByValue)
+    return schedule if is_node else FunctionByValue(schedule)

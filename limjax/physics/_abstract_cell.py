@@ -1,0 +1,479 @@
+"""What a memory cell is: a ladder of levels with a barrier between neighbours, and how it answers a request.
+
+Source: `physics.md` section 1 of the project's documentation (docs/physics), standard stochastic thermodynamics
+(Seifert, Rep. Prog. Phys. 75, 126001, 2012, doi 10.1088/0034-4885/75/12/126001).
+"""
+
+import abc
+import math
+from typing import Any, ClassVar, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.core
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Bool, Float
+
+from limjax.numerics._roots import monotone_root
+from limjax.numerics.checks import WholeNumber, checked_leaf, compute_dtype, shown, varied_numbers, whole_number
+from limjax.physics import actuation
+from limjax.physics.units import BOLTZMANN_J_PER_K
+
+KRAMERS_REFERENCE_BARRIER = 10.0
+"""Barrier [kT] at which the ladder's k0 e^-B equals Kramers' D π B e^-B; it fixes D from the attempt rate."""
+
+VALID_FROM_BARRIER = 2.0
+"""Barrier [kT] below which the ladder is no longer a good picture of a continuous landscape (docs/ladder.md)."""
+
+
+class Response(NamedTuple):
+    """How a cell answers a request of d levels in one step.
+
+    Attributes:
+        affinity: F, the tilt per level that makes the mean move equal the request [kT].
+        activity: A, mean number of hops and variance of the displacement [hops] = [levels²].
+        up: Poisson rate of the hops up [hops per step]; `up - down` is the request.
+        down: Poisson rate of the hops down [hops per step]; `ln(up / down)` is the affinity.
+    """
+
+    affinity: Float[Array, "..."]
+    activity: Float[Array, "..."]
+    up: Float[Array, "..."]
+    down: Float[Array, "..."]
+
+
+class AbstractCell(eqx.Module):
+    r"""A memory cell. A new cell is one file with the numbers below, `response` and `tilted`, and one export.
+
+    Without a tilt a cell hops $g = k_0 \tau e^{-B}$ times a step each way; how a tilt F splits the hops between up and down is the
+    cell's own, within local detailed balance, $k_+/k_- = e^F$. The heat of a step is then $Q = dF$ whatever the split.
+
+    All numbers are leaves: they can be differentiated, mapped over and changed without recompiling. Those that `per_cell` names may
+    vary from device to device: an array broadcasts against every parameter array the cell serves.
+
+    Attributes:
+        lsb: one level in weight units. [weight/level]
+        attempt_rate: k0. [1/s]
+        step_time: duration τ of one optimizer step. [s]
+        temperature: temperature of the bath. [K]
+        recovery: share of the barrier's free energy that the driver gets back on lowering it.
+        min_barrier: lowest barrier the device can set. [kT]
+        max_barrier: highest barrier the device can set. [kT]
+        levels: lowest and highest level the cell can hold, or None for no end. [levels]
+    """
+
+    lsb: eqx.AbstractVar[Float[Array, "..."]]
+    attempt_rate: eqx.AbstractVar[Float[Array, "..."]]
+    step_time: eqx.AbstractVar[Float[Array, "*s"]]
+    temperature: eqx.AbstractVar[Float[Array, "..."]]
+    recovery: eqx.AbstractVar[Float[Array, "..."]]
+    min_barrier: eqx.AbstractVar[Float[Array, "..."]]
+    max_barrier: eqx.AbstractVar[Float[Array, "..."]]
+    levels: eqx.AbstractVar[Float[Array, "2"] | None]
+
+    per_cell: ClassVar[tuple[str, ...]] = (
+        "lsb",
+        "attempt_rate",
+        "temperature",
+        "recovery",
+        "min_barrier",
+        "max_barrier",
+    )
+
+    @abc.abstractmethod
+    def response(self, drift: Float[Array, "..."], barrier: Float[Array, "..."]) -> Response:
+        """Affinity, activity and hop rates of one step: what the ledger, the comparisons and the hops ask.
+
+        Args:
+            drift: d, requested levels per step, float32 or float64 [levels].
+            barrier: B, of the same dtype and broadcastable to `drift` [kT].
+
+        Returns:
+            The response. What is not used costs nothing under `jax.jit`.
+        """
+
+    @abc.abstractmethod
+    def tilted(
+        self, half_tilt: Float[Array, "..."], barrier: Float[Array, "..."], max_move: float | None = None
+    ) -> tuple[Float[Array, "..."], Bool[Array, "..."]]:
+        """Mean move of a tilted cell, and where the tilt was held.
+
+        Args:
+            half_tilt: F/2 [kT].
+            barrier: B [kT].
+            max_move: largest mean move a driver allows [levels], or None.
+
+        Returns:
+            `(d [levels], whether the tilt had eaten the barrier and was held there)`.
+        """
+
+    def __repr__(self) -> str:
+        return shown(self)
+
+    @property
+    def varied(self) -> dict[str, Float[Array, "..."]]:
+        """The numbers that differ between the cells of one array, by name; none for cells that are all alike."""
+        return varied_numbers(self, self.per_cell)
+
+    def clip_levels(self, level: Float[Array, "..."]) -> Float[Array, "..."]:
+        """The nearest position the cell can hold; the same position for a cell without a range.
+
+        Args:
+            level: position on the ladder [levels].
+
+        Returns:
+            Position inside the range [levels].
+        """
+        if self.levels is None:
+            return level
+        lowest, highest = self.levels.astype(level.dtype)
+        return jnp.clip(level, lowest, highest)
+
+    def log_attempts(self, dtype=None) -> Float[Array, "*s"]:
+        """ln(k0 τ): logarithm of the attempts in one step, the exchange at zero barrier.
+
+        Args:
+            dtype: dtype of the result; that of the leaves if None.
+
+        Returns:
+            ln(k0 τ) [dimensionless].
+        """
+        value = jnp.log(self.attempt_rate) + jnp.log(self.step_time)
+        return value if dtype is None else value.astype(dtype)
+
+    def log_exchange(self, barrier: ArrayLike) -> Float[Array, "..."]:
+        """ln g = ln(k0 τ) - B.
+
+        Args:
+            barrier: B [kT].
+
+        Returns:
+            ln of the exchange [ln(hops per step)].
+        """
+        barrier = as_floating(barrier)
+        return self.log_attempts(barrier.dtype) - barrier
+
+    def exchange(self, barrier: ArrayLike) -> Float[Array, "..."]:
+        """g = k0 τ e^-B: hops per step, each way, at zero tilt.
+
+        Args:
+            barrier: B [kT].
+
+        Returns:
+            g [hops per step].
+
+        Example:
+            >>> import limjax
+            >>> f"{limjax.ArrheniusCell().exchange(10.0):.2f}"
+            '45.40'
+        """
+        return jnp.exp(self.log_exchange(barrier))
+
+    def barrier(self, log_exchange: ArrayLike) -> Float[Array, "..."]:
+        """The barrier that gives an exchange: B = ln(k0 τ) - ln g, not clipped to the cell's range.
+
+        Args:
+            log_exchange: ln g [ln(hops per step)].
+
+        Returns:
+            B [kT].
+        """
+        log_exchange = as_floating(log_exchange)
+        return self.log_attempts(log_exchange.dtype) - log_exchange
+
+    def affinity(self, drift: ArrayLike, barrier: ArrayLike) -> Float[Array, "..."]:
+        """F: the tilt per level that makes the mean move equal the request.
+
+        Args:
+            drift: d, requested levels per step [levels].
+            barrier: B [kT].
+
+        Returns:
+            F [kT].
+        """
+        return self.response(*_operands(drift, barrier)).affinity
+
+    def heat(self, drift: ArrayLike, barrier: ArrayLike) -> Float[Array, "..."]:
+        """Q = d F: mean heat of one step, equal to its entropy production.
+
+        Args:
+            drift: d [levels].
+            barrier: B [kT].
+
+        Returns:
+            Q [kT], never negative.
+        """
+        drift, barrier = _operands(drift, barrier)
+        return drift * self.response(drift, barrier).affinity
+
+    def activity(self, drift: ArrayLike, barrier: ArrayLike) -> Float[Array, "..."]:
+        """A: mean number of hops of one step, and variance of its displacement.
+
+        Args:
+            drift: d [levels].
+            barrier: B [kT].
+
+        Returns:
+            A [hops] = [levels²].
+        """
+        return self.response(*_operands(drift, barrier)).activity
+
+    def hop_rates(self, drift: ArrayLike, barrier: ArrayLike) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
+        """Poisson rates (A ± d)/2 of the up and down hop counts of one step.
+
+        Args:
+            drift: d [levels].
+            barrier: B [kT].
+
+        Returns:
+            `(up, down)` [hops per step].
+        """
+        response = self.response(*_operands(drift, barrier))
+        return response.up, response.down
+
+    def rate_bounds(
+        self, drift: Float[Array, "..."], barrier: Float[Array, "..."]
+    ) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        """Bounds of all hop rates of an array, by which exact hops choose their algorithm on a CPU.
+
+        Args:
+            drift: d [levels].
+            barrier: B, of the same dtype and broadcastable to `drift` [kT].
+
+        Returns:
+            `(lowest, highest)` [hops per step]: no rate is outside them. A cell may know closer-to-hand ones than its rates.
+        """
+        _, _, up, down = self.response(drift, barrier)
+        lowest = jnp.minimum(jnp.min(up, initial=jnp.inf), jnp.min(down, initial=jnp.inf))
+        return lowest, jnp.maximum(jnp.max(up, initial=0.0), jnp.max(down, initial=0.0))
+
+    def barrier_at_activity(self, drift: ArrayLike, activity: ArrayLike) -> Float[Array, "..."]:
+        """The barrier at which a request scatters by a given variance.
+
+        Args:
+            drift: d [levels].
+            activity: A, above |d| [levels²].
+
+        Returns:
+            B, not clipped to the cell's range [kT].
+        """
+        drift, activity = _operands(drift, activity)
+        guess = self.log_attempts(drift.dtype) - jnp.log(0.5 * activity)
+
+        def excess(barrier):
+            return jnp.log(activity) - jnp.log(self.response(drift, barrier).activity)
+
+        return monotone_root(excess, guess, guess - 5.0, guess + 80.0, 40)
+
+    def rate_at_tilt(self, tilt: ArrayLike) -> Float[Array, "..."]:
+        """Hops per step, both ways together, under a tilt, in units of the exchange: 2 cosh(F/2) for a symmetric cell.
+
+        Args:
+            tilt: F [kT].
+
+        Returns:
+            A/g.
+        """
+        tilt = as_floating(tilt)
+        # In these units it is the same at every barrier that the tilt does not eat.
+        barrier = 10 + jnp.abs(tilt)
+        drift, _ = self.tilted(0.5 * tilt, barrier)
+        return self.response(drift, barrier).activity / self.exchange(barrier)
+
+    def is_saturated(self, drift: ArrayLike, barrier: ArrayLike) -> Bool[Array, "..."]:
+        """Whether the tilt has eaten the barrier: hops one way at more than the attempt rate.
+
+        Beyond it the Arrhenius picture ends. Heat is still charged by the closed form; the ledger counts the steps.
+
+        Args:
+            drift: d [levels].
+            barrier: B [kT].
+
+        Returns:
+            True where the request cannot be met by a barrier-limited cell.
+        """
+        _, _, up, down = self.response(*_operands(drift, barrier))
+        return jnp.maximum(up, down) > jnp.exp(self.log_attempts(up.dtype))
+
+    def retention_barrier(
+        self, time: ArrayLike, failure: ArrayLike = 1e-4, cells: ArrayLike = 1.0
+    ) -> Float[Array, "..."]:
+        """Barrier that holds cells for a time: B = ln(n k0 t / -ln(1 - P)), counted one way.
+
+        That is the convention of cells with two states, and of device papers. A level of the ladder is left both ways: it needs
+        ln 2 more (`limjax.limits.bounds.retention(ways=2)`).
+
+        Args:
+            time: t, how long the state must survive [s].
+            failure: P, probability that any of the cells fails, between 0 and 1.
+            cells: n, how many cells must survive together.
+
+        Returns:
+            B [kT].
+
+        Raises:
+            ValueError: if an argument is not positive or the probability is not below 1.
+
+        Example:
+            >>> import limjax
+            >>> f"{limjax.ArrheniusCell().retention_barrier(10 * 365.25 * 86400, 1e-4):.2f}"
+            '49.50'
+        """
+        time = checked_leaf(
+            time, "time", low=0.0, open_low=True, remedy="Retention is in seconds; ten years are 3.16e8."
+        )
+        failure = _probability(failure)
+        cells = checked_leaf(cells, "cells", low=0.0, open_low=True, remedy="It is how many cells must survive.")
+        log_rate = jnp.log(self.attempt_rate) + jnp.log(time) + jnp.log(cells)
+        return log_rate - jnp.log(-jnp.log1p(-failure))
+
+    def retention_time(
+        self, barrier: ArrayLike, failure: ArrayLike = 1e-4, cells: ArrayLike = 1.0
+    ) -> Float[Array, "..."]:
+        """How long a barrier holds cells, counted one way: t = -ln(1 - P) e^B / (n k0).
+
+        Args:
+            barrier: B [kT].
+            failure: P, probability that any of the cells fails, between 0 and 1.
+            cells: n, how many cells must survive together.
+
+        Returns:
+            t [s]; inf where it exceeds what the dtype holds.
+
+        Raises:
+            ValueError: if an argument is out of its range.
+        """
+        barrier = checked_leaf(barrier, "barrier", low=0.0, remedy="Barriers are in kT.")
+        failure = _probability(failure)
+        cells = checked_leaf(cells, "cells", low=0.0, open_low=True, remedy="It is how many cells must survive.")
+        return jnp.exp(barrier + jnp.log(-jnp.log1p(-failure)) - jnp.log(self.attempt_rate) - jnp.log(cells))
+
+    def diffusion_per_step(self, dtype=None) -> Float[Array, "*s"]:
+        """D τ of the cosine landscape behind the ladder, from Kramers' k0 = D π B at B = 10 kT.
+
+        Args:
+            dtype: dtype of the result; that of the leaves if None.
+
+        Returns:
+            D τ [levels²].
+        """
+        value = jnp.exp(self.log_attempts()) / (math.pi * KRAMERS_REFERENCE_BARRIER)
+        return value if dtype is None else value.astype(dtype)
+
+    def actuation(self, start: ArrayLike, stop: ArrayLike) -> Float[Array, "..."]:
+        """Work to move the barrier in one step: free energy, less what is recovered, plus the finite-time excess.
+
+        Args:
+            start: barrier before [kT].
+            stop: barrier after [kT].
+
+        Returns:
+            Work [kT]; negative only where a lowering is partly recovered.
+
+        Source: Sivak & Crooks, PRL 108, 190602 (2012) for the excess ℓ²/(D τ).
+        """
+        start, stop = as_floating(start), as_floating(stop)
+        dtype = jnp.result_type(start, stop)
+        start, stop = start.astype(dtype), stop.astype(dtype)
+        reversible = actuation.actuation_work(start, stop, self.recovery.astype(dtype))
+        return reversible + actuation.finite_time_excess(start, stop, self.diffusion_per_step(dtype))
+
+    def joules(self, energy_kt: ArrayLike) -> Any:
+        """Energy in kT as joules at the cell's temperature.
+
+        Args:
+            energy_kt: energy [kT].
+
+        Returns:
+            Energy [J]: in float64 for known numbers, a float for a scalar and a NumPy array for an array; inside `jit` and `grad`
+            an array of the dtype there is, whose smallest float32 is 1e-38 J, 3e-18 of a kT.
+
+        Example:
+            >>> import limjax
+            >>> f"{limjax.ArrheniusCell().joules(1.0):.6e}"
+            '4.141947e-21'
+        """
+        if isinstance(energy_kt, jax.core.Tracer) or isinstance(self.temperature, jax.core.Tracer):
+            return as_floating(energy_kt) * (BOLTZMANN_J_PER_K * self.temperature)
+        joules = np.asarray(energy_kt, np.float64) * (BOLTZMANN_J_PER_K * np.asarray(self.temperature, np.float64))
+        return float(joules) if joules.ndim == 0 else joules
+
+
+def device_numbers(
+    lsb: ArrayLike,
+    attempt_rate: ArrayLike,
+    step_time: ArrayLike,
+    temperature: ArrayLike,
+    recovery: ArrayLike,
+    min_barrier: ArrayLike,
+    max_barrier: ArrayLike,
+    levels: tuple[int, int] | None,
+    bits: WholeNumber | None,
+) -> dict[str, Any]:
+    """The numbers that every cell has, checked, for its `__init__`: as in `limjax.ArrheniusCell`.
+
+    Raises:
+        ValueError: if a number is not finite or out of its range; the message names it.
+    """
+
+    def positive(value, name, remedy, single=False):
+        return checked_leaf(value, name, low=0.0, open_low=True, remedy=remedy, single=single)
+
+    barrier_remedy = "Barriers are in kT; 10 is open for training and 50 holds a bit for ten years."
+    recovery_remedy = "0 means every raise is paid, 1 a reversible driver."
+    numbers: dict[str, Any] = {
+        "lsb": positive(lsb, "lsb", "It is the weight of one level, for example 2**-10."),
+        "attempt_rate": positive(attempt_rate, "attempt_rate", "It is k0 in 1/s, for example 1e9."),
+        "step_time": positive(step_time, "step_time", "It is the duration of one step in s, for example 1e-3.", True),
+        "temperature": positive(temperature, "temperature", "Room temperature is 300.0 K."),
+        "recovery": checked_leaf(recovery, "recovery", low=0.0, high=1.0, remedy=recovery_remedy),
+        "min_barrier": checked_leaf(min_barrier, "min_barrier", low=0.0, remedy=barrier_remedy),
+        "max_barrier": positive(max_barrier, "max_barrier", barrier_remedy),
+    }
+    lowest, highest = numbers["min_barrier"], numbers["max_barrier"]
+    if not isinstance(lowest + highest, jax.core.Tracer) and bool(jnp.any(lowest >= highest)):
+        raise ValueError(f"min_barrier must be below max_barrier, got {min_barrier} and {max_barrier} kT.")
+    if bits is not None:
+        if levels is not None:
+            raise ValueError(f"Give levels or bits, not both; got levels={levels!r} and bits={bits!r}.")
+        bits = whole_number(bits, "bits", 1, 24, said="from 1 to 24 (what float32 counts exactly)")
+        levels = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+    return numbers | {"levels": None if levels is None else _checked_range(levels)}
+
+
+def _operands(drift: ArrayLike, barrier: ArrayLike) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
+    drift = as_floating(drift)
+    return drift, jnp.asarray(barrier, drift.dtype)
+
+
+def _checked_range(levels) -> Float[Array, "2"]:
+    """Lowest and highest level."""
+    try:
+        lowest, highest = levels
+        is_range = bool(lowest < highest)
+    except (TypeError, ValueError):
+        is_range = False
+    if not is_range:
+        raise ValueError(f"levels must be (lowest, highest) with lowest < highest, got {levels!r}.")
+    return checked_leaf(list(levels), "levels", remedy="They are level numbers, for example levels=(-128, 127).")
+
+
+def as_floating(value: ArrayLike) -> Float[Array, "..."]:
+    """The value as a float array in the dtype in which heat is computed."""
+    array = jnp.asarray(value)
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        return array.astype(jnp.result_type(float))
+    return array.astype(compute_dtype(array.dtype))
+
+
+def _probability(failure) -> Float[Array, "..."]:
+    # The upper end is open as well: certain failure needs no barrier at all.
+    return checked_leaf(
+        failure,
+        "failure",
+        low=0.0,
+        open_low=True,
+        high=1 - 1e-7,
+        remedy="It is a probability above 0 and below 1, for example 1e-4.",
+    )

@@ -1,0 +1,191 @@
+"""Random hops of one step from random words: exact Poisson counts or their Gaussian limit.
+
+`exact_hops` and `gaussian_hops` work element by element, so that they fuse with the update around them; `exact_step` chooses
+between the branches of the Poisson inverse on a CPU.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Integer, UInt32
+
+from limjax.numerics import poisson
+from limjax.numerics.counters import step_words
+from limjax.numerics.poisson import normal_quantile, poisson_inverse_cdf
+from limjax.physics._abstract_cell import AbstractCell
+
+CHOOSE_FROM = 1024
+"""Elements of an array from which a CPU chooses between the branches of the Poisson inverse."""
+
+
+def exact_hops(
+    w0: UInt32[Array, "..."],
+    w1: UInt32[Array, "..."],
+    up: Float[Array, "..."],
+    down: Float[Array, "..."],
+) -> Float[Array, "..."]:
+    """Displacement of one step: Poisson(up) - Poisson(down), a whole number of levels.
+
+    The derivative is that of a displacement whose noise is stretched with its standard deviation, as Gaussian noise is:
+    `d displacement = d up - d down + n (d up + d down) / 2(up + down)` with `n` the displacement less its mean. (That of the sample is
+    0 almost everywhere.) Averaged over the hops it is the derivative of the mean of any function that is quadratic over a hop, noise
+    included, and wrong by the third derivative times the request for others: without bias in practice on a ladder fine enough to
+    train on.
+
+    Args:
+        w0: words.
+        w1: words of the same shape, independent of `w0`.
+        up: rate of the hops up [hops per step].
+        down: rate of the hops down [hops per step], of the same dtype.
+
+    Returns:
+        Displacement [levels], a whole number.
+
+    Cost: two `poisson_inverse_cdf`.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> w = jnp.uint32(2**30), jnp.uint32(2**31)
+        >>> float(exact_hops(*w, jnp.float32(2.0), jnp.float32(1.0)))
+        2.0
+        >>> f"{jax.grad(exact_hops, argnums=2)(*w, jnp.float32(2.0), jnp.float32(1.0)):.4f}"
+        '1.1667'
+    """
+    rates = jax.lax.stop_gradient((up, down))
+    displacement = poisson_inverse_cdf(w0, w1, rates[0]) - poisson_inverse_cdf(w1, w0, rates[1])
+    return _stretched(displacement, up - down, up + down)
+
+
+@jax.custom_jvp
+def _stretched(displacement, mean, activity):
+    """The displacement, with the derivative of one whose noise grows and shrinks with its standard deviation."""
+    del mean, activity
+    return displacement
+
+
+@_stretched.defjvp
+def _stretched_jvp(primals, tangents):
+    displacement, mean, activity = primals
+    _, mean_dot, activity_dot = tangents
+    is_positive = activity > 0
+    share = 0.5 * (displacement - mean) / jnp.where(is_positive, activity, 1.0)
+    tangent = mean_dot + jnp.where(is_positive, share * activity_dot, 0.0)
+    return displacement, jnp.broadcast_to(tangent, displacement.shape)
+
+
+def exact_step(
+    leaf: int,
+    key: UInt32[Array, "2"],
+    step: Integer[Array, ""],
+    cell: AbstractCell,
+    drift: Float[Array, "..."],
+    barrier: Float[Array, "..."],
+) -> Float[Array, "..."]:
+    """The hops of one step of one array: `exact_hops` of `step_words` at the cell's rates, and its derivative.
+
+    On a CPU, where the sampler is as dear as its operations are many, only the branch of the inverse is computed that the rates
+    of the array need, where bounds of them show that it is the same for all, and not for arrays below `CHOOSE_FROM` elements; GPUs
+    wait for memory and compute both.
+
+    Args:
+        leaf: number of the array in the parameter tree.
+        key: from `key_words`.
+        step: number of the step.
+        cell: the memory cell.
+        drift: d [levels].
+        barrier: B, a scalar or broadcastable to `drift`, of its dtype [kT].
+
+    Returns:
+        Displacement [levels], a whole number; NaN where the request is.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, limjax
+        >>> from limjax.numerics.counters import key_words
+        >>> cell, key = limjax.ArrheniusCell(), key_words(jax.random.key(0))
+        >>> exact_step(0, key, jnp.int32(1), cell, jnp.zeros(4), jnp.float32(12.0)).shape
+        (4,)
+    """
+    moved = _drawn(leaf, *jax.lax.stop_gradient((key, step, cell, drift, barrier)))
+    return _stretched(moved, drift, cell.response(drift, barrier).activity)
+
+
+@functools.partial(jax.jit, static_argnums=0, inline=True)
+def _drawn(leaf, key, step, cell, drift, barrier):
+    # Compiled as one outside of `jit` too: the functions below are new ones at every call.
+    def any_rates(key, step, cell, drift, barrier):
+        rates = cell.response(drift, barrier)
+        return exact_hops(*step_words(key, leaf, step, drift.shape), rates.up, rates.down)
+
+    # What a choice saves on a small array is less than the launch of a step, and the branches take half of its compilation.
+    chosen = _by_rates(leaf, any_rates) if drift.size >= CHOOSE_FROM else any_rates
+    return jax.lax.platform_dependent(key, step, cell, drift, barrier, cpu=chosen, default=any_rates)
+
+
+def _by_rates(leaf, any_rates):
+    """`any_rates`, but with one branch of the inverse only where bounds of the rates show that all need the same."""
+
+    def only(inverse):
+        def draw(key, step, cell, drift, barrier):
+            words, rates = step_words(key, leaf, step, drift.shape), cell.response(drift, barrier)
+            up, down = (inverse(*pair, rate) for pair, rate in zip((words, words[::-1]), (rates.up, rates.down)))
+            return jnp.where(jnp.isnan(drift), drift, up - down)
+
+        return draw
+
+    def few(terms):
+        return only(
+            lambda high, low, rate: poisson.few_counts(poisson.unit_uniform(high, low, rate.dtype), rate, terms)
+        )
+
+    many = only(lambda high, low, rate: poisson.many_counts(high, rate))
+    branches = few(poisson.RARE_TERMS), few(poisson.TERMS), many, any_rates
+
+    @jax.custom_batching.custom_vmap
+    def draw(key, step, cell, drift, barrier):
+        lowest, highest = cell.rate_bounds(drift, barrier)
+        few_branch = jnp.where(highest < poisson.RARE, 0, 1)
+        branch = jnp.where(highest < poisson.FEW, few_branch, jnp.where(lowest >= poisson.FEW, 2, 3))
+        return jax.lax.switch(branch, branches, key, step, cell, drift, barrier)
+
+    @draw.def_vmap
+    def _(axis_size, is_mapped, *arguments):
+        # A mapped choice would compute all branches.
+        axes = jax.tree.map(lambda mapped: 0 if mapped else None, tuple(is_mapped))
+        return jax.vmap(any_rates, axes, axis_size=axis_size)(*arguments), True
+
+    return draw
+
+
+def gaussian_hops(
+    w0: UInt32[Array, "..."],
+    w1: UInt32[Array, "..."],
+    drift: Float[Array, "..."],
+    activity: Float[Array, "..."],
+) -> Float[Array, "..."]:
+    """Displacement of one step in the Gaussian limit: `drift + sqrt(activity) ξ`, ξ standard normal.
+
+    The derivative is the pathwise one: 1 in the drift, `ξ / (2 sqrt(activity))` in the activity, and 0 there where the
+    activity is 0.
+
+    Args:
+        w0: words, which decide ξ.
+        w1: not used; here so that both kinds of hops are called alike.
+        drift: mean displacement [levels].
+        activity: variance of the displacement [levels²], at least 0, of the same dtype.
+
+    Returns:
+        Displacement [levels]. ξ is never beyond ±6.34, the quantile of 2^-33.
+
+    Cost: one `normal_quantile` and a root.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> word = jnp.uint32(0.158655254 * 2**32)
+        >>> f"{gaussian_hops(word, word, jnp.float32(1.0), jnp.float32(4.0)):.4f}"
+        '3.0000'
+    """
+    del w1
+    is_positive = activity > 0
+    spread = jnp.where(is_positive, jnp.sqrt(jnp.where(is_positive, activity, 1.0)), 0.0)
+    return drift + spread * normal_quantile(w0, drift.dtype)

@@ -1,0 +1,171 @@
+r"""Networks of states with jumps between them, in local detailed balance.
+
+A system hops between states i with rates k_ij(control). The heat of a hop is ln(k_ij/k_ji) [kT]: it is what local detailed
+balance says the bath receives. The control stands still within a step and changes between steps, as in `langevin`.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.core
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float
+
+from limjax.numerics.checks import checked_leaf, is_whole, whole_number
+from limjax.simulate._langevin import check_protocol
+from limjax.simulate._protocols import ControlProtocol
+
+
+class JumpNetwork(eqx.Module):
+    """States, their energies and the rates between them as functions of the control.
+
+    Attributes:
+        rates: function of the control that returns rates [1/time], shape (states, states), from row to column; the
+            diagonal does not count. A rate is zero only if its reverse is.
+        energies: function of the control that returns energies [kT], shape (states,); None is zero for all, so that all
+            work is done by what drives the hops.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> cell = two_level(total_rate=10.0)
+        >>> cell.rates(jnp.array(0.0)).tolist()
+        [[0.0, 5.0], [5.0, 0.0]]
+    """
+
+    rates: Callable[[Float[Array, "..."]], Float[Array, "s s"]]
+    energies: Callable[[Float[Array, "..."]], Float[Array, "s"]] | None = None
+
+
+class _TwoLevelRates(eqx.Module):
+    total_rate: Float[Array, ""]
+
+    def __call__(self, control):
+        up = self.total_rate.astype(control.dtype) * jax.nn.sigmoid(-control)
+        down = self.total_rate.astype(control.dtype) * jax.nn.sigmoid(control)
+        zero = jnp.zeros_like(up)
+        return jnp.stack([jnp.stack([zero, up]), jnp.stack([down, zero])])
+
+
+class _RingRates(eqx.Module):
+    states: int = eqx.field(static=True)
+
+    def __call__(self, control):
+        exchange, affinity = control[0], control[1]
+        forward = jnp.roll(jnp.eye(self.states, dtype=control.dtype), 1, axis=1)
+        return exchange * (jnp.exp(0.5 * affinity) * forward + jnp.exp(-0.5 * affinity) * forward.T)
+
+
+class _LiftedEnergy(eqx.Module):
+    def __call__(self, control):
+        return jnp.stack([jnp.zeros_like(control), control])
+
+
+def two_level(total_rate: ArrayLike = 1.0) -> JumpNetwork:
+    """Two states, the second lifted by the control [kT]; the two rates add up to a constant.
+
+    Args:
+        total_rate: sum of the two rates [1/time].
+
+    Returns:
+        The network.
+
+    Raises:
+        ValueError: if the rate is not positive.
+
+    Source: Esposito, Kawai, Lindenberg & Van den Broeck, EPL 89, 20003 (2010).
+    """
+    rate = checked_leaf(total_rate, "total_rate", low=0.0, open_low=True, remedy="It is in 1/time.")
+    return JumpNetwork(_TwoLevelRates(rate), _LiftedEnergy())
+
+
+def ladder(states: int = 5) -> JumpNetwork:
+    """The memory cell's ladder, closed to a ring: control (exchange rate Γ [1/time], affinity F [kT] per hop).
+
+    On a ring of any size the hop counts are those of the endless ladder.
+
+    Args:
+        states: number of states, at least 3.
+
+    Returns:
+        The network; its heat is F times the net number of hops.
+
+    Raises:
+        ValueError: if there are fewer than three states.
+    """
+    if not is_whole(states) or states < 3:
+        raise ValueError(f"A ring needs at least 3 states, got {states!r}.")
+    return JumpNetwork(_RingRates(states))
+
+
+def energies_at(network: JumpNetwork, control: Float[Array, "..."], dtype: Any, states: int) -> Float[Array, "s"]:
+    """Energies at a control, zeros for a network without."""
+    return jnp.zeros(states, dtype) if network.energies is None else network.energies(control).astype(dtype)
+
+
+def parts_at(
+    network: JumpNetwork, control: Float[Array, "..."], dtype: Any
+) -> tuple[Float[Array, "s s"], Float[Array, "s s"], Float[Array, "s"]]:
+    """Rates without diagonal, heat of every hop (0 where there is none), energies."""
+    rates = network.rates(control).astype(dtype)
+    n = rates.shape[0]
+    rates = jnp.where(jnp.eye(n, dtype=bool), 0, rates)
+    possible = (rates > 0) & (rates.T > 0)
+    safe = jnp.where(possible, rates, 1)
+    heat = jnp.log(safe) - jnp.log(safe.T)
+    return rates, heat, energies_at(network, control, dtype, n)
+
+
+def stationary(network: JumpNetwork, control: Float[Array, "..."]) -> Float[Array, "s"]:
+    """The steady state at a fixed control.
+
+    Args:
+        network: states and rates.
+        control: the control.
+
+    Returns:
+        Probabilities, sum 1; the Boltzmann distribution where the rates are those of an equilibrium.
+    """
+    rates, _, _ = parts_at(network, control, jnp.result_type(float))
+    n = rates.shape[0]
+    generator = rates.T - jnp.diag(jnp.sum(rates, axis=1))
+    fixed = jnp.concatenate([generator[:-1], jnp.ones((1, n), rates.dtype)])
+    return jnp.linalg.solve(fixed, jnp.zeros(n, rates.dtype).at[-1].set(1))
+
+
+def start_of(
+    network: JumpNetwork, protocol: ControlProtocol, start: Float[Array, "s"] | None, steps: int
+) -> Float[Array, "s"]:
+    """First probabilities: those given, or the steady state; after checks of network, protocol and steps."""
+    whole_number(steps, "steps")
+    states = check_network(network, protocol)
+    if start is None:
+        return stationary(network, protocol.initial)
+    if start.shape != (states,):
+        raise ValueError(f"start must hold one probability per state, shape ({states},), got {start.shape}.")
+    return start
+
+
+def check_network(network: JumpNetwork, protocol: ControlProtocol) -> int:
+    """Shapes, and that no hop lacks its reverse at either end of the protocol; returns the number of states."""
+    check_protocol(protocol)
+    shape = jax.eval_shape(network.rates, protocol.initial).shape
+    if len(shape) != 2 or shape[0] != shape[1] or shape[0] < 2:
+        raise ValueError(f"rates must return a square matrix of at least two states, got shape {shape}.")
+    for control in (protocol.initial, protocol.final):
+        rates = network.rates(control)
+        if isinstance(rates, jax.core.Tracer):
+            continue
+        rates = np.where(np.eye(shape[0], dtype=bool), 0, np.asarray(rates))
+        if not np.isfinite(rates).all() or (rates < 0).any():
+            raise ValueError(f"Rates must be finite and not negative, got {rates.tolist()}.")
+        one_way = np.argwhere((rates > 0) & (rates.T == 0))
+        if one_way.size:
+            i, j = one_way[0]
+            raise ValueError(
+                f"The hop {i} -> {j} has the rate {rates[i, j]:.3g} but its reverse has none: local detailed balance gives "
+                "it infinite heat. Give the reverse a rate, however small."
+            )
+    return shape[0]

@@ -1,0 +1,203 @@
+"""What a run gives: how it ended, its history, its summary."""
+
+import dataclasses
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PyTree
+
+from limjax.memory import Ledger, Report, get_barrier, get_ledger, leaf_totals, report
+from limjax.memory._ledger import Comparison
+from limjax.memory.comparisons._names import STATIC
+from limjax.numerics._hosts import whole
+from limjax.numerics._result_code import ResultCode
+from limjax.physics.units import YEAR_S
+from limjax.training._loop import EVALUATION_BATCH, Loop
+from limjax.training._prepare import Run
+from limjax.versions import device_name, versions
+
+UNSAVED = "no checkpoint of the end"
+"""How the warning of a report begins that says the last checkpoint could not be written."""
+
+
+Result = ResultCode
+"""How a run ended."""
+
+
+class HistoryRow(NamedTuple):
+    """Where a run stood after a chunk of steps.
+
+    Attributes:
+        step: steps taken.
+        loss: mean training loss over the chunk.
+        test_loss: loss on up to 256 test examples (NaN without test data).
+        test_accuracy: accuracy on the same examples, 0 to 1 (NaN where the task has none).
+        heat_kt: cumulative update heat per parameter [kT].
+        actuation_kt: cumulative barrier work per parameter [kT].
+        static_heat_kt: the same requests under a static barrier at ten years' retention, per parameter [kT] (NaN if not compared).
+        compared_kt: the same requests on the other memory that was cheapest so far, per parameter [kT] (NaN without one).
+        barrier_kt: mean barrier of the last step [kT].
+        seconds: wall time since the start, over all resumptions [s].
+    """
+
+    step: int
+    loss: float
+    test_loss: float
+    test_accuracy: float
+    heat_kt: float
+    actuation_kt: float
+    static_heat_kt: float
+    compared_kt: float
+    barrier_kt: float
+    seconds: float
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainResult:
+    """A finished, interrupted or failed run.
+
+    Attributes:
+        result: how it ended.
+        params: the parameters (of the last good state).
+        state: the optimizer's state.
+        history: one row per chunk.
+        report: the table per layer.
+        summary: the numbers of `summary.json`.
+    """
+
+    result: Result
+    params: PyTree
+    state: PyTree
+    history: tuple[HistoryRow, ...]
+    report: Report
+    summary: dict[str, Any]
+
+    @property
+    def ledger(self) -> Ledger:
+        """The ledger of the run."""
+        return get_ledger(self.state)
+
+
+def history_row(loop: Loop, carry, step: int, loss: float, seconds: float) -> HistoryRow:
+    """Where the run stands."""
+    params, state = carry
+    ledger = get_ledger(state)
+    count = sum(leaf.size for leaf in jax.tree.leaves(params))
+    test_loss, test_accuracy = loop.evaluate(params, loop.test_data, EVALUATION_BATCH)
+    others = {name: _comparison_kt(sums) / count for name, sums in ledger.compare.items()}
+    return HistoryRow(
+        step=step,
+        loss=loss,
+        test_loss=test_loss,
+        test_accuracy=test_accuracy,
+        heat_kt=float(leaf_totals(ledger, "heat").sum()) / count,
+        actuation_kt=float(leaf_totals(ledger, "actuation").sum()) / count,
+        static_heat_kt=others.get(STATIC, math.nan),
+        compared_kt=min(others.values(), default=math.nan),
+        barrier_kt=float(get_barrier(state)),
+        seconds=seconds,
+    )
+
+
+class Ending(NamedTuple):
+    """How a run ended, beside its parameters and state.
+
+    Attributes:
+        result: how.
+        history: one row per chunk.
+        initial_loss: training loss at the start.
+        wall_seconds: over all resumptions [s].
+        unsaved: why the last checkpoint could not be written, or None.
+    """
+
+    result: Result
+    history: list[HistoryRow]
+    initial_loss: float
+    wall_seconds: float
+    unsaved: str | None
+
+
+def summarised(run: Run, loop: Loop, carry: tuple[PyTree, PyTree], ending: Ending) -> TrainResult:
+    """The result of a run, with its report and summary."""
+    cell = run.cell
+    params, state = carry
+    test_loss, test_accuracy = loop.evaluate(params, loop.test_data)
+    train_loss = loop.training_loss(params)
+    params, state = jax.tree.map(whole, (loop.weights(params), state))
+    ledger = get_ledger(state)
+    table = report(ledger, params, cell, loss_ratio=_loss_ratio(ending.initial_loss, train_loss))
+    if ending.unsaved is not None:
+        said = f"{UNSAVED}: {ending.unsaved} The run cannot be resumed from there; its numbers are whole"
+        table = dataclasses.replace(table, warnings=(*table.warnings, said))
+    total = table.total
+    retention = cell.retention_barrier(10 * YEAR_S)
+    summary = {
+        **_told(run),
+        "steps": table.steps,
+        "parameters": total.parameters,
+        "initial_loss": _finite_or_none(ending.initial_loss),
+        "train_loss": train_loss,
+        "test_loss": _finite_or_none(test_loss),
+        "test_accuracy": _finite_or_none(test_accuracy),
+        "heat_kt": total.heat_kt,
+        "heat_kt_per_parameter": total.heat_kt / total.parameters,
+        "heat_joules": total.heat_joules,
+        "realised_heat_kt": table.realised_kt,
+        "actuation_kt": total.actuation_kt,
+        "consolidation_kt": total.parameters * float(jnp.mean(cell.actuation(get_barrier(state), retention))),
+        "path_levels": total.path_levels,
+        "net_levels": total.net_levels,
+        "hops_mean": total.hops,
+        "saturated_fraction": total.saturated_fraction,
+        "barrier_clipped_fraction": table.barrier_clipped_fraction,
+        "static_heat_kt": total.static_kt,
+        "comparisons_kt": table.comparisons,
+        "compared_with": table.compared_with,
+        "ratio": total.ratio,
+        "bowl_bound_kt_per_parameter": table.bowl_bound_kt_per_parameter,
+        "above_bowl_bound": table.above_bowl_bound,
+        "landauer_kt": table.landauer_kt,
+        "final_barrier_kt": float(get_barrier(state)),
+        "warnings": list(table.warnings),
+        "wall_seconds": ending.wall_seconds,
+        "device": device_name(),
+        "versions": versions(),
+        "result": str(ending.result),
+    }
+    return TrainResult(ending.result, params, state, tuple(ending.history), table, summary)
+
+
+def _told(run: Run) -> dict[str, Any]:
+    """What the summary says of the settings."""
+    said = run.settings.to_json()
+    del said["bits"]
+    mesh = None if run.mesh is None else dict(run.mesh.shape)
+    return said | {"requested_steps": said.pop("steps"), "barrier": run.barrier.name, "mesh": mesh}
+
+
+def rows_to_json(history: list[HistoryRow]) -> list[list[Any]]:
+    """The history as a checkpoint has it: JSON has no NaN."""
+    return [[None if isinstance(v, float) and not math.isfinite(v) else v for v in row] for row in history]
+
+
+def rows_from_json(rows: list[list[Any]]) -> list[HistoryRow]:
+    """The history of a checkpoint."""
+    return [HistoryRow(int(row[0]), *(math.nan if v is None else float(v) for v in row[1:])) for row in rows]
+
+
+def _loss_ratio(initial: float, final: float) -> float | None:
+    """L0/LT; 0 where one of them is not a positive number, which the report says; None without a training loss."""
+    if math.isnan(initial):
+        return None
+    return initial / final if min(initial, final) > 0 and math.isfinite(final) else 0.0
+
+
+def _comparison_kt(sums: Comparison) -> float:
+    return float(np.sum(sums.heat.float64()) + np.sum(sums.actuation.float64()))
+
+
+def _finite_or_none(x: float) -> float | None:
+    return x if math.isfinite(x) else None

@@ -1,0 +1,146 @@
+"""One problem in the outer loop: its limit and the price of it, its seeds, its compiled step."""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Integer
+
+from limjax.memory._hops import HopsName
+from limjax.tuning._differentiable_run import Design, Outcome, Problem
+from limjax.tuning._gradients import value_and_gradient
+from limjax.tuning._objective import Objective
+from limjax.tuning._search import Search
+from limjax.tuning._variables import Variables
+
+# Selection seeds lie above tuning's and below the held-out ones.
+_FIRST_SELECTION = 500
+TYPICAL_PRICE = 15.0
+"""Of a logarithm of the loss in logarithms of the energy, near a loss that is hardly worse than plain training's."""
+
+
+class Judgement(NamedTuple):
+    """A design on validation runs.
+
+    Attributes:
+        limited: the limited quantity.
+        violation: logarithm of it over its limit.
+        goal: what is to be made small.
+    """
+
+    limited: float
+    violation: float
+    goal: float
+
+
+class Member:
+    """One problem in the outer loop.
+
+    Args:
+        problem: the problem.
+        objective: what is to be made small there.
+        variables: the numbers tuned; all members of a loop have the same, around designs of their own.
+        search: how.
+        seeds: seeds of one outer step; None takes the search's.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        objective: Objective,
+        variables: Variables,
+        search: Search,
+        seeds: np.ndarray | None = None,
+    ):
+        self.problem, self.objective, self.variables = problem, objective, variables
+        self.seeds = search.tuning_seeds if seeds is None else seeds
+        self._hops: HopsName = search.hops
+        self.selection = int(search.selection)
+        self._step = _compiled_step(problem, search)
+        self._data = problem.data("validation")
+        self._plain, self.multiplier = None, 0.0
+        if objective.limited == "loss":
+            self.multiplier = TYPICAL_PRICE
+            self._plain = _plain_difference(problem, self.design(variables.start()), self.selection)
+
+    def design(self, point) -> Design:
+        """The design of this member at a point."""
+        return self.variables.to_design(point)
+
+    def step(self, point, key, offset: int):
+        """Objective, mean outcome and gradient at a point, for seeds further on."""
+        drawn = self.seeds + np.uint32(offset)
+        easier = self._plain(drawn) if self._plain is not None else 0.0
+        (value, mean), slope = self._step(
+            point, self.variables, self.objective, jnp.asarray(self.multiplier), key, jnp.asarray(drawn),
+            jnp.asarray(easier), self._data,
+        )  # fmt: skip
+        return float(value), mean, slope
+
+    def follow(self, mean: Outcome) -> None:
+        """Moves the price of the limit after a step that gave this outcome."""
+        if self.objective.limited != "nothing":
+            self.multiplier = self.objective.next_multiplier(self.multiplier, mean)
+
+    def judge(self, design: Design) -> "Judgement":
+        """How a design does on validation runs of further seeds."""
+        outcome = self.problem.run(design, selection_seeds(self.selection), part="validation", hops=self._hops)
+        mean = Outcome(*(jnp.mean(x) for x in outcome))
+        limited = mean.loss if self.objective.limited == "loss" else mean.energy_kt
+        return Judgement(float(limited), float(self.objective.violation(mean)), float(self.objective.goal(mean)))
+
+
+def plain_validation_loss(problem: Problem, design: Design, selection: int = 32) -> float:
+    """What training without hop noise reaches on the data that its seeds set aside.
+
+    Args:
+        problem: the task and its settings.
+        design: any design; without hop noise only its learning rate matters.
+        selection: number of seeds.
+
+    Returns:
+        Mean over the seeds on which candidates are compared [loss units].
+    """
+    seeds = selection_seeds(selection)
+    return float(np.mean(problem.run(design, seeds, part="validation", hops="mean").loss))
+
+
+def selection_seeds(count: int) -> Integer[Array, "seeds"]:
+    """Seeds on which candidates are compared: neither tuning's nor held out."""
+    return jnp.arange(_FIRST_SELECTION, _FIRST_SELECTION + count, dtype=jnp.uint32)
+
+
+def _plain_difference(problem: Problem, start: Design, selection: int) -> Callable[[np.ndarray], float]:
+    """How much less training without hop noise loses on some seeds than on the seeds of the selection, as a control variate.
+
+    What a seed sets aside may be easy or hard, which scatters losses by far more than a barrier changes them.
+    """
+    usual = plain_validation_loss(problem, start, selection)
+
+    def difference(seeds: np.ndarray) -> float:
+        outcome = problem.run(start, jnp.asarray(seeds, jnp.uint32), part="validation", hops="mean")
+        value = float(np.mean(outcome.loss)) - usual
+        # A run that diverges even without hop noise is reported by the outer loop.
+        return value if math.isfinite(value) else 0.0
+
+    return difference
+
+
+def _compiled_step(problem: Problem, search: Search):
+    """One outer step as a compiled function, kept with the problem."""
+    hops, gradient, pairs, window = search.hops, search.gradient, int(search.pairs), search.window_of(problem.steps)
+
+    def outer_step(point, variables, objective, multiplier, key, seeds, easier, data):
+        def function(point):
+            design = variables.to_design(point)
+            outcomes = jax.vmap(lambda s: problem.outcome(design, s, data, hops, window))(seeds)
+            mean = jax.tree.map(jnp.mean, outcomes)
+            mean = mean._replace(loss=mean.loss - easier.astype(mean.loss.dtype))
+            return objective.value(mean, multiplier), mean
+
+        return value_and_gradient(function, gradient, pairs=pairs)(point, key)
+
+    return problem.compiled(outer_step, hops, gradient, window, pairs)

@@ -1,0 +1,167 @@
+"""Tuning a design: from a task and what is to be made small to a barrier, judged on held-out seeds."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from limjax.barriers._base import AbstractBarrier
+from limjax.numerics._result_code import ResultCode
+from limjax.physics._abstract_cell import AbstractCell
+from limjax.tasks import Task
+from limjax.training import RunSettings
+from limjax.tuning._differentiable_run import Design, Problem
+from limjax.tuning._held_out import MISSING, Evaluation, evaluate
+from limjax.tuning._members import Member, plain_validation_loss
+from limjax.tuning._objective import Objective
+from limjax.tuning._outer_steps import OuterRow, descend
+from limjax.tuning._progress import Progress
+from limjax.tuning._search import Search, problem_of, said, starting_barrier
+from limjax.tuning._variables import Variables
+
+
+class TuneResult(NamedTuple):
+    """What tuning found.
+
+    Attributes:
+        result: how it ended.
+        barrier: the tuned barrier.
+        design: the whole tuned design: barrier, step time, learning-rate factor.
+        history: one row per outer step.
+        before: held-out evaluation of the design that tuning started from.
+        after: held-out evaluation of the tuned design.
+        plain: held-out evaluation of the plain optimizer, without hop noise.
+        shares: held-out evaluations with only the barrier or only the learning rate tuned, where both were.
+        nearest: the limited quantity of the returned design on validation runs, where a limit was set; NaN if it was not run.
+        problem: the problem, to evaluate more.
+    """
+
+    result: ResultCode
+    barrier: AbstractBarrier
+    design: Design
+    history: tuple[OuterRow, ...]
+    before: Evaluation
+    after: Evaluation
+    plain: Evaluation
+    shares: dict[str, Evaluation]
+    nearest: float | None
+    problem: Problem
+
+
+def tune(
+    task: RunSettings | Task | str,
+    objective: Objective | None = None,
+    search: Search | None = None,
+    *,
+    cell: AbstractCell | None = None,
+    barrier: AbstractBarrier | str | None = None,
+    start: Design | None = None,
+    problem: Problem | None = None,
+    on_progress: Callable[[OuterRow, float], None] | None = None,
+    progress: Progress | None = None,
+    **shorthand: Any,
+) -> TuneResult:
+    r"""Gradient descent on the barrier through whole training runs.
+
+    Makes loss + energy weight · kT per parameter + time weight · seconds small, or the energy under a limit on the loss, or
+    the loss under a limit on the energy. The loss is measured on validation data that the runs do not train on.
+
+    Every outer step draws new seeds: with the same ones again and again, a barrier of many knots learns to shape that
+    one realisation of the noise into a good direction, and does badly on any other. Because single steps are noisy, the
+    candidates for the result are means of the design over parts of the descent, and the best of them on further
+    validation runs is returned.
+
+    Args:
+        task: the settings of a run, a `Task`, or the name of one.
+        objective: what is to be made small; None makes one of the keywords `weights`, `max_loss` and `max_energy_kt`.
+        search: how to search; None makes one of the keywords that are its fields: `outer_steps=20, seeds=2`.
+        cell: the memory cell; None takes that of the settings: 1 GHz, 1 ms per step, 300 K and the task's lsb.
+        barrier: where to start, a barrier or its name with arguments; None takes the one of the settings, and for a task a
+            spline of 16 knots that rises from 9 to 16 kT. What is tuned depends on its class (`limjax.tuning.tuned_fields`).
+        start: a whole design to start from, instead of `barrier`.
+        problem: a `Problem` to use again with its compiled runs, instead of task, cell and settings.
+        on_progress: called after every outer step with its row and the seconds left over all phases.
+        progress: what is told of every phase from the first second.
+        **shorthand: fields of `RunSettings` (`steps`, `batch_size`, `learning_rate`, ...), `Objective` and `Search`.
+
+    Returns:
+        The result; Ctrl-C, a limit that cannot be met and divergence are result codes, with the best design so far. After
+        Ctrl-C nothing more is run: the design is that of the last steps, and what was not evaluated yet is missing.
+
+    Raises:
+        ValueError: for a wrong setting.
+
+    Cost: "reverse" takes four to five times the wall time of the forward runs and the memory of 2√steps of them.
+
+    Example:
+        >>> import limjax
+        >>> from limjax.tuning import Objective, Search
+        >>> few = Search(outer_steps=2, seeds=1, held_out=1)
+        >>> objective = Objective(limjax.Weights(energy=1.0))
+        >>> result = limjax.tune("quadratic", objective, few, barrier=limjax.StaticBarrier(9.0), steps=40)
+        >>> str(result.result)
+        'completed'
+
+    Source: docs/tuning.md; checkpointing after Griewank & Walther, ACM TOMS 26, 19 (2000).
+    """
+    objective, search = said(Objective, objective, shorthand), said(Search, search, shorthand)
+    if problem is None:
+        problem = problem_of(task, cell, search, shorthand)
+    elif shorthand or cell is not None:
+        raise ValueError(
+            f"A problem has its own {', '.join([*shorthand, *['cell'] * (cell is not None)])}; leave that out."
+        )
+    if start is None:
+        start = problem.design(starting_barrier(barrier, problem, task))
+    progress = Progress() if progress is None else progress
+    progress.plan(*search.work(objective.limited))
+    return tuned(problem, start, objective, search, progress, on_progress)
+
+
+def tuned(
+    problem: Problem,
+    start: Design,
+    objective: Objective,
+    search: Search,
+    progress: Progress,
+    on_progress: Callable[[OuterRow, float], None] | None = None,
+) -> TuneResult:
+    """`tune` of objects that are ready, whose work is planned."""
+    member = None
+    try:
+        if objective.is_plain:
+            progress.did("training without hop noise, for the loss to keep")
+        objective = objective.settled(lambda: plain_validation_loss(problem, start, int(search.selection)))
+        variables = Variables(start, learning_rate=search.tune_learning_rate, step_time=search.tune_step_time)
+        member = Member(problem, objective, variables, search)
+    except KeyboardInterrupt:
+        code, design, history, nearest = ResultCode.interrupted, start, (), float("nan")
+    else:
+        report = None if on_progress is None else lambda rows, left: on_progress(rows[0], left)
+        found = descend([member], search, progress, report)
+        code, design, nearest = found.result, found.designs[0], found.limited[0]
+        history = tuple(rows[0] for rows in found.history)
+    wanted: dict[str, tuple[Design, Any]] = {
+        "after": (design, "exact"),
+        "plain": (start, "mean"),
+        "before": (start, "exact"),
+    }
+    if search.tune_learning_rate:
+        wanted["barrier"] = Design(design.barrier, design.log_step_time, start.log_rate), "exact"
+        wanted["learning_rate"] = Design(start.barrier, start.log_step_time, design.log_rate), "exact"
+    made: dict[str, Evaluation] = dict.fromkeys(wanted, MISSING)
+    try:
+        for name, (each, hops) in wanted.items() if code is not ResultCode.interrupted else ():
+            progress.did(f"held-out seeds: {name.replace('_', ' ')}")
+            made[name] = evaluate(problem, each, search.test_seeds, hops=hops)
+            progress.did(runs=search.test_seeds.size, program=hops)
+    except KeyboardInterrupt:
+        code = ResultCode.interrupted
+    return TuneResult(
+        result=code,
+        barrier=design.barrier,
+        design=design,
+        history=history,
+        nearest=None if objective.limited == "nothing" else nearest,
+        problem=problem,
+        **{name: made.pop(name) for name in ("before", "after", "plain")},
+        shares=made,
+    )

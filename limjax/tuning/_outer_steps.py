@@ -1,0 +1,159 @@
+"""The outer loop of tuning: descent on what designs share, for one problem or several at once."""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from limjax.numerics._outer_loop import Evaluated, outer_loop
+from limjax.numerics._result_code import ResultCode
+from limjax.tuning._candidates import selected
+from limjax.tuning._differentiable_run import Design
+from limjax.tuning._members import Member
+from limjax.tuning._progress import Progress
+from limjax.tuning._search import Search
+from limjax.tuning._variables import largest
+
+TuneCode = ResultCode
+"""How tuning ended."""
+# Tuning seeds are small numbers plus multiples of this, selection seeds lie below the held-out ones.
+_RESAMPLE = 100_000
+# Candidates are means of the design over so many parts of the descent.
+_PARTS = 8
+OnRows = Callable[[tuple["OuterRow", ...], float], None]
+
+
+class OuterRow(NamedTuple):
+    """One outer step, averaged over the tuning seeds.
+
+    Attributes:
+        step: outer step, from 0.
+        objective: what is made small.
+        loss: validation loss.
+        heat_kt: update heat per parameter [kT].
+        actuation_kt: barrier work per parameter [kT].
+        time_seconds: physical duration of the run [s].
+        gradient: largest component of the gradient, in scaled numbers.
+        multiplier: price of the limit, 0 without one.
+        seconds: wall time since the start [s].
+    """
+
+    step: int
+    objective: float
+    loss: float
+    heat_kt: float
+    actuation_kt: float
+    time_seconds: float
+    gradient: float
+    multiplier: float
+    seconds: float
+
+
+class Found(NamedTuple):
+    """What the loop returns.
+
+    Attributes:
+        result: how it ended.
+        designs: the design found, one for each member.
+        limited: the limited quantity of each on validation runs; NaN if Ctrl-C left no time for them.
+        history: rows of every outer step, one for each member.
+    """
+
+    result: ResultCode
+    designs: tuple[Design, ...]
+    limited: tuple[float, ...]
+    history: tuple[tuple[OuterRow, ...], ...]
+
+
+def descend(members: Sequence[Member], search: Search, progress: Progress, on_rows: OnRows | None = None) -> Found:
+    """Makes the sum over the members small and chooses the best design on the way.
+
+    Args:
+        members: the problems, whose variables have the same shapes.
+        search: how.
+        progress: told of every step.
+        on_rows: called after every outer step with its rows and the seconds left.
+
+    Returns:
+        The best design found, as each member sees it. After Ctrl-C, which is to end at once, that of the last steps.
+    """
+    descent = _Descent(members, search, progress, on_rows)
+    progress.did(f"compiling the first of {search.outer_steps} outer steps")
+    code = outer_loop(
+        descent.evaluate,
+        descent.accept,
+        members[0].variables.start(),
+        steps=int(search.outer_steps),
+        optimizer=optax.chain(optax.scale_by_adam(b1=0.9, b2=0.98), optax.scale(-1.0)),
+        schedule=optax.cosine_decay_schedule(search.outer_rate, int(search.outer_steps), alpha=0.1),
+    )
+    candidates, history = descent.candidates(), tuple(descent.history)
+    if code is not ResultCode.interrupted:
+        best, was_stopped = selected(members, candidates, progress)
+        if was_stopped:
+            code = ResultCode.interrupted
+        elif code is ResultCode.completed and best is not None and best.is_broken:
+            code = ResultCode.infeasible
+        if best is not None:
+            return Found(code, best.designs, tuple(j.limited for j in best.judgements), history)
+    return Found(code, candidates[-1], (math.nan,) * len(members), history)
+
+
+class _Descent:
+    """The members as the loop sees them, and the points it went through."""
+
+    def __init__(self, members: Sequence[Member], search: Search, progress: Progress, on_rows: OnRows | None):
+        self._members, self._search, self._progress, self._on_rows = members, search, progress, on_rows
+        self._means, self._part, self._found = [], [], [members[0].variables.start()]
+        self._key, self._began = jax.random.key(int(search.seed)), time.monotonic()
+        self.history: list[tuple[OuterRow, ...]] = []
+
+    def evaluate(self, point, k, state):
+        """Objective and gradient over all members, on seeds of this step."""
+        del state
+        key = jax.random.fold_in(self._key, k)
+        rows, self._means, slopes = [], [], []
+        for member in self._members:
+            value, mean, slope = member.step(point, key, _RESAMPLE * (k + 1) if self._search.resample else 0)
+            self._means.append(mean)
+            slopes.append(slope)
+            rows.append(
+                OuterRow(
+                    k, value, float(mean.loss), float(mean.heat_kt), float(mean.actuation_kt), float(mean.seconds),
+                    largest(slope), member.multiplier, time.monotonic() - self._began,
+                )
+            )  # fmt: skip
+        self.history.append(tuple(rows))
+        words = f"outer step {k + 1}/{self._search.outer_steps}: " + "; ".join(
+            f"loss {r.loss:.4f}, heat {r.heat_kt:.3g} + work {r.actuation_kt:.3g} kT/parameter" for r in rows
+        )
+        runs = sum(self._search.step_runs(m.objective.limited) for m in self._members)
+        self._progress.did(words, runs, "outer step")
+        if self._on_rows is not None:
+            self._on_rows(tuple(rows), self._progress.left)
+        finite = all(math.isfinite(row.objective) and math.isfinite(row.gradient) for row in rows)
+        return Evaluated(sum(row.objective for row in rows), jax.tree.map(lambda *x: sum(x[1:], x[0]), *slopes), finite)
+
+    def accept(self, point, found):
+        """Keeps the point, and moves the prices of the limits."""
+        del found
+        self._part.append(point)
+        if len(self._part) >= max(1, int(self._search.outer_steps) // _PARTS):
+            self._found.append(_mean(self._part))
+            self._part = []
+        for member, mean in zip(self._members, self._means):
+            member.follow(mean)
+        return False
+
+    def candidates(self) -> list[tuple[Design, ...]]:
+        """The start and the means over parts of the descent, as each member sees them."""
+        points = [*self._found, *([_mean(self._part)] if self._part else [])]
+        return [tuple(member.design(point) for member in self._members) for point in points]
+
+
+def _mean(points):
+    return jax.tree.map(lambda *x: jnp.mean(jnp.stack(x), axis=0), *points)

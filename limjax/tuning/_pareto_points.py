@@ -1,0 +1,125 @@
+"""The points of a front: what is known of each, and the folder that keeps them."""
+
+import math
+import os
+import pathlib
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from limjax._files import read_json, reason, without_nan, write_json
+from limjax.barriers._files import barrier_from_json, barrier_to_json
+from limjax.tuning._differentiable_run import Design
+from limjax.tuning._one_problem import TuneResult
+
+_NEW_SWEEP = "Put back the file as the sweep wrote it, or choose a new folder; nothing was changed."
+_POINT_AGAIN = "Delete that file to tune its point again; nothing was changed."
+
+
+class ParetoPoint(NamedTuple):
+    """One tuned design on held-out seeds.
+
+    Attributes:
+        setting: energy weight or energy limit, and time weight, that it was tuned for.
+        result: how its tuning ended.
+        design: the tuned design.
+        loss: mean test loss.
+        loss_error: its standard error.
+        energy_kt: mean heat and barrier work per parameter [kT].
+        energy_error: its standard error [kT].
+        seconds: physical duration of the run [s].
+        is_front: whether no other point of the sweep is at least as good in everything and better in something.
+    """
+
+    setting: dict[str, float]
+    result: str
+    design: Design
+    loss: float
+    loss_error: float
+    energy_kt: float
+    energy_error: float
+    seconds: float
+    is_front: bool
+
+    @classmethod
+    def of(cls, setting: dict[str, float], found: TuneResult) -> "ParetoPoint":
+        """The point that tuning for a setting found."""
+        after = found.after
+        return cls(
+            setting, str(found.result), found.design, after.mean_loss, after.loss_error, after.energy_kt, after.energy_error,
+            after.seconds, False,
+        )  # fmt: skip
+
+
+class PointStore:
+    """Finished points as JSON files, with the settings of the sweep beside them."""
+
+    def __init__(self, folder: str | os.PathLike[str] | None, settings: dict[str, Any]):
+        self._folder = None if folder is None else pathlib.Path(folder)
+        if self._folder is None:
+            return
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ValueError(f"There can be no folder {self._folder}: {reason(error)}. Choose another one.") from None
+        path = self._folder / "sweep.json"
+        if path.exists():
+            difference = _difference(read_json(path, _NEW_SWEEP), settings)
+            if difference is not None:
+                raise ValueError(
+                    f"{self._folder} holds another sweep: {difference}. Choose a new folder, or repeat the call it was made by; "
+                    "nothing was changed."
+                )
+        try:
+            write_json(path, settings)
+        except OSError as error:
+            raise ValueError(f"{path} cannot be written: {reason(error)}. Choose another folder.") from None
+
+    def load(self, index: int, setting: dict[str, float]) -> ParetoPoint | None:
+        """The point of this number, if it was finished."""
+        if self._folder is None or not (path := self._folder / f"point-{index:03d}.json").exists():
+            return None
+        content = read_json(path, _POINT_AGAIN)
+        try:
+            design = Design(
+                barrier_from_json(content["barrier"], str(path)), np.float32(content["log_step_time"]) + jnp.zeros(()),
+                jnp.asarray(content["log_rate"], jnp.result_type(float)),
+            )  # fmt: skip
+            numbers = {
+                name: math.nan if content[name] is None else float(content[name])
+                for name in ("loss", "loss_error", "energy_kt", "energy_error", "seconds")
+            }
+            return ParetoPoint(setting, str(content["result"]), design, **numbers, is_front=False)
+        except KeyError as error:
+            raise ValueError(f"{path} is damaged: it has no {error}. {_POINT_AGAIN}") from None
+        except (TypeError, OverflowError) as error:
+            raise ValueError(f"{path} is damaged ({reason(error)}). {_POINT_AGAIN}") from None
+
+    def save(self, index: int, point: ParetoPoint) -> None:
+        """Keeps a finished point."""
+        if self._folder is not None:
+            write_json(self._folder / f"point-{index:03d}.json", point_to_json(point))
+
+
+def _difference(kept: dict[str, Any], given: dict[str, Any]) -> str | None:
+    """In what a sweep differs from the one in its folder, in a few words; None if it is the same."""
+    for name, value in given.items():
+        if name not in kept:
+            return f"it was made by an earlier version and does not say its {name}"
+        if kept[name] == value:
+            continue
+        if isinstance(value, dict) and isinstance(kept[name], dict):  # fingerprints, which say nothing themselves
+            return f"it has another {' and another '.join(key for key in value if kept[name].get(key) != value[key])}"
+        return f"it has {name} = {kept[name]!r}, but {value!r} was given"
+    return None
+
+
+def point_to_json(point: ParetoPoint) -> dict[str, Any]:
+    """A point as JSON-able numbers, its design included."""
+    return without_nan({
+        **{name: value for name, value in point._asdict().items() if name != "design"},
+        "barrier": barrier_to_json(point.design.barrier),
+        "log_step_time": float(point.design.log_step_time),
+        "log_rate": np.asarray(point.design.log_rate, np.float64).tolist(),
+    })  # fmt: skip
