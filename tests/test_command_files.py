@@ -178,6 +178,18 @@ def test_an_interrupted_comparison_does_not_take_the_barrier_with_it(capsys, tmp
     assert code == 130 and "saved without that comparison" in out and (tmp_path / "out" / "barrier.json").exists()
 
 
+def test_ctrl_c_before_the_first_step_saves_where_tuning_starts(capsys, tmp_path, monkeypatch):
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("limjax.tuning.one_problem.Member", stopped)
+    words = [word for word in TUNE if word not in ("--no-hand-made", "--no-figures")]
+    code, out, _ = run(capsys, *words, "--json", "--out", tmp_path / "out")
+    summary = json.loads(out, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    assert code == 130 and summary["result"] == "interrupted" and summary["test_loss"] is None
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"tune.json", "barrier.json", "tune.npz"}
+
+
 def test_pareto_keeps_its_points_and_goes_on(capsys, tmp_path, monkeypatch):
     folder = tmp_path / "out"
     with monkeypatch.context() as patch:

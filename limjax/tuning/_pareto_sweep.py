@@ -50,7 +50,7 @@ class Tradeoff:
         ValueError: for a wrong mode or number.
 
     Example:
-        >>> [setting["energy"] for setting in Tradeoff("budget", energy=[3, 1]).settings]
+        >>> [setting["energy"] for setting in Tradeoff("budget", energy=[3.0, 1.0]).settings]
         [3.0, 1.0]
     """
 
