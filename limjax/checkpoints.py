@@ -192,20 +192,21 @@ class Checkpoints:
         """
         args = self._ocp.args
         expected = _by_path(like)
-        cause, arrays = None, {}
+        cause, arrays, names = None, {}, {}
         try:
             # Orbax reads the arrays side by side; a mismatch is found before any of them is under way.
             with _quiet():
                 saved = self._manager.item_metadata(step)["arrays"].tree
+            names = {k: _saved_name(k, saved) for k in expected}
             wrong = [
                 k
                 for k, v in expected.items()
-                if k not in saved or saved[k].shape != v.shape or saved[k].dtype != v.dtype
+                if names[k] not in saved or saved[names[k]].shape != v.shape or saved[names[k]].dtype != v.dtype
             ]
             if wrong:
                 raise LookupError(f"{wrong[0]} is missing, or has another shape or dtype")
             target = args.StandardRestore(
-                {k: jax.ShapeDtypeStruct(v.shape, v.dtype, sharding=_on_mesh(v)) for k, v in expected.items()}
+                {names[k]: jax.ShapeDtypeStruct(v.shape, v.dtype, sharding=_on_mesh(v)) for k, v in expected.items()}
             )
             with _quiet():
                 arrays = self._manager.restore(step, args=args.Composite(arrays=target))["arrays"]
@@ -217,7 +218,7 @@ class Checkpoints:
         if cause is not None:
             _drop_failed_tasks()
             raise self.unreadable(step, cause)
-        leaves = [jax.numpy.asarray(arrays[path]) for path in expected]
+        leaves = [jax.numpy.asarray(arrays[names[path]]) for path in expected]
         return jax.tree.structure(like).unflatten(leaves)
 
     def unreadable(self, step: int, cause: str) -> ValueError:
@@ -254,6 +255,12 @@ def _drop_failed_tasks() -> None:
         gc.collect()
     finally:
         sys.unraisablehook = hook
+
+
+def _saved_name(path: str, saved: Any) -> str:
+    """The path under which an array was saved: barriers were bare arrays once, and are the values of fields now."""
+    earlier = re.sub(r"\.value(?=\[\d+\]$|$)", "", path)
+    return earlier if path not in saved and earlier in saved else path
 
 
 def _by_path(tree: PyTree) -> dict[str, Any]:

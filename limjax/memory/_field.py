@@ -27,9 +27,9 @@ class Field(abc.ABC):
         self.value = value
 
     def __init_subclass__(cls):
-        # A field's path in a state is that of the bare arrays, under which checkpoints have always kept a barrier.
+        key = jax.tree_util.GetAttrKey("value")
         jax.tree_util.register_pytree_with_keys(
-            cls, lambda field: (((_Unnamed(), field.value),), None), lambda _, children: _of_children(cls, children)
+            cls, lambda field: (((key, field.value),), None), lambda _, children: _of_children(cls, children)
         )
 
     def __eq__(self, other: object) -> Any:
@@ -72,19 +72,6 @@ class Field(abc.ABC):
         Returns:
             `(mean, count)`.
         """
-
-
-class _Unnamed:
-    """A key that adds nothing to a path."""
-
-    def __str__(self) -> str:
-        return ""
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Unnamed)
-
-    def __hash__(self) -> int:
-        return 0
 
 
 def _of_children(cls, children):
