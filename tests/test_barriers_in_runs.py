@@ -8,26 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from barrier_runs import CELL, heights, inputs, run
 
 import limjax
 from limjax.barriers import AbstractBarrier, barrier_from_name, barrier_names
 from limjax.physics.actuation import finite_time_excess, free_energy
 
-CELL = limjax.ArrheniusCell(lsb=2**-10, attempt_rate=1e9, step_time=1e-3)
-
 # What the ledger does with a barrier.
-
-
-def run(barrier, losses, cell=CELL, params=None, gradient=None, **options):
-    params = jnp.zeros(2) if params is None else params
-    opt = limjax.learning_in_memory(optax.sgd(1.0), cell, barrier, compare=(), **options)
-    state = opt.init(params)
-    update = jax.jit(opt.update)
-    seen = []
-    for loss in losses:
-        _, state = update(params if gradient is None else gradient, state, params, value=jnp.asarray(loss))
-        seen.append(float(limjax.get_barrier(state)))
-    return limjax.get_ledger(state), seen
 
 
 @pytest.mark.parametrize("recovery", [0.0, 1.0, 0.25])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from unchecked import unchecked_types
 
 from limjax import ArrheniusCell
 from limjax.physics.actuation import finite_time_excess, free_energy

@@ -1,14 +1,13 @@
 """What a cell takes and refuses, its leaves, and derivatives of every order."""
 
-import contextlib
 import math
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import pytest
+from unchecked import unchecked_types
 
 import limjax
 from limjax import ArrheniusCell
@@ -24,16 +23,6 @@ BARRIERS = (LOG_ATTEMPTS - np.linspace(math.log(1e6), math.log(1e-30), 90)).asty
 DRIFTS = np.concatenate([[0.0], np.geomspace(1e-12, 1e6, 90)]).astype(np.float32)
 
 # Errors.
-
-
-@contextlib.contextmanager
-def unchecked_types():
-    """What a user sees, for whom no annotation is checked at run time."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    try:
-        yield
-    finally:
-        jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.mark.parametrize(

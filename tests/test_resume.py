@@ -9,24 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from a_line import GIVEN, line
+from command_line import digest
 
 import limjax
 from limjax import _fingerprints as fingerprints
 
 # Resuming another run
-
-
-def line(slope=2.0, power=2):
-    x = np.linspace(-1, 1, 64, dtype=np.float32)
-
-    def loss(params, batch):
-        return jnp.mean(jnp.abs(params["w"] * batch["x"] - batch["y"]) ** power)
-
-    data = {"x": x, "y": slope * x}
-    return limjax.Task("line", lambda key: {"w": jnp.zeros(1)}, loss, train=data, test=data)
-
-
-GIVEN = dict(steps=8, batch_size=8, checkpoints=None, compare=(), barrier="lyapunov:start=9")
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +84,6 @@ def test_fingerprints_see_constants_and_not_names():
 
     assert of == fingerprints.of_function(renamed, jnp.ones(300))
     assert of != fingerprints.of_function(lambda p: jnp.sum(p * (table + 1e-3)), jnp.ones(300))
-    assert fingerprints.of_function(lambda p: undefined, 1.0) == fingerprints.UNKNOWN
+    assert fingerprints.of_function(lambda p: undefined, 1.0) == fingerprints.UNKNOWN  # noqa: F821
     assert fingerprints.combined("a", "b") != fingerprints.combined("ab") != fingerprints.UNKNOWN
     assert fingerprints.combined("a", fingerprints.UNKNOWN) == fingerprints.UNKNOWN

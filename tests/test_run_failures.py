@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from a_line import GIVEN, line
 from command_line import SMALL, program, refused
 
 import limjax

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from a_line import GIVEN, line
 from command_line import SMALL, digest, refused, run
 
 import limjax
