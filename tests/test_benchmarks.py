@@ -24,6 +24,7 @@ from limjax.cli import main
 pytestmark = pytest.mark.optax
 
 
+@pytest.mark.slow
 def test_memory_is_what_the_design_says():
     rows = measure_memory(200_000)
     assert [row["mode"] for row in rows] == list(step_modes())

@@ -68,6 +68,7 @@ def test_rates_request_affinity_and_activity_are_of_one_piece(x64, cell, barrier
     assert (np.asarray(activity * affinity * drift) >= 2 * DRIFTS**2 * (1 - 1e-9)).all()
 
 
+@pytest.mark.representatives(2)
 def test_float32_extremes_are_finite_and_nan_stays(cell):
     drift = jnp.concatenate([jnp.geomspace(1e-30, 1e6, 40), -jnp.geomspace(1e-30, 1e6, 40), jnp.zeros(1)])
     for barrier in (0.0, 20.0, 80.0):
@@ -79,6 +80,7 @@ def test_float32_extremes_are_finite_and_nan_stays(cell):
     assert np.isnan(cell.heat(jnp.float32(np.nan), jnp.float32(10.0)))
 
 
+@pytest.mark.representatives(6)
 @pytest.mark.parametrize("drift", [-30.0, -0.4, 0.02, 5.0])
 def test_gradients_against_finite_differences(x64, cell, drift):
     wide = jax.tree.map(lambda x: x.astype(jnp.float64), cell)
@@ -101,6 +103,7 @@ def test_gradients_against_finite_differences(x64, cell, drift):
     assert float(twice) == pytest.approx(float((slope(at[0] + h) - slope(at[0] - h)) / (2 * h)), rel=1e-5)
 
 
+@pytest.mark.representatives(2)
 def test_a_tilt_moves_by_the_request_that_needs_it_and_is_held_at_the_barrier(cell):
     barrier = jnp.float32(14.0)
     drift = jnp.asarray([-300.0, -2.0, -1e-4, 0.0, 1e-3, 0.7, 900.0])
@@ -117,6 +120,7 @@ def test_a_tilt_moves_by_the_request_that_needs_it_and_is_held_at_the_barrier(ce
     assert held.tolist() == [True, False, True]
 
 
+@pytest.mark.representatives(2)
 def test_bounds_and_inverses(cell):
     rng = np.random.default_rng(1)
     drift, barrier = jnp.asarray(rng.normal(size=200), jnp.float32), jnp.asarray(rng.uniform(9, 20, 200), jnp.float32)
@@ -202,6 +206,7 @@ def test_event_driven_writes_come_in_time_both_ways(cell, up):
     assert float(jnp.abs(moved) / rate) == pytest.approx(0.98, abs=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.representatives(1)
 def test_gates_open_where_they_cost_least(cell):
     """The write barrier that the comparisons take for a request, against a search."""

@@ -90,6 +90,7 @@ def test_a_folder_with_another_run_is_left_alone(capsys, finished):
     assert digest(finished) == before
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_leaves_the_folder_alone(capsys, tmp_path):
     folder = tmp_path / "run"
     run(capsys, *SMALL, "--no-figures", "--out", folder)

@@ -173,6 +173,7 @@ def account(drifts, heights, hold, error=0.01):
     return {"run-static": static, "gated": gated, "event": event, "noisy-event": noisy}
 
 
+@pytest.mark.slow
 @pytest.mark.optax
 def test_ledger_against_an_account_kept_apart():
     """Random requests with a drift, through the optimizer and through NumPy."""
@@ -275,6 +276,7 @@ def test_wrong_numbers(make):
         make()
 
 
+@pytest.mark.slow
 @pytest.mark.optax
 def test_train_is_compared_with_all_of_them():
     summary = limjax.train("quadratic", steps=60).summary

@@ -196,6 +196,7 @@ def test_coupling_is_a_leaf_of_the_state():
     assert float(jax.grad(move)(10.0)) == pytest.approx(float(first[0]) / 10.0, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_comparison_dtypes_and_granularity():
     for dtype in (jnp.float32, jnp.bfloat16):
         params = {"a": jnp.ones((2, 3), dtype), "b": jnp.ones((), dtype)}

@@ -44,6 +44,7 @@ def numpy_moments(exchange, m0, theta, steps=1500):
 SHAPES = {"constant": lambda t, m, L: 1.0, "rate_matched": lambda t, m, L: m, "loss_following": lambda t, m, L: L}
 
 
+@pytest.mark.representatives(2)
 @pytest.mark.parametrize("approach", APPROACHES, ids=lambda a: a.name)
 @pytest.mark.parametrize("row", [0, 1])
 def test_against_moments_in_numpy(approach, row):
@@ -99,6 +100,7 @@ def test_exact_hops_of_the_others(approach, row):
     assert abs(loss - last) < 5 * error + 0.03 * last
 
 
+@pytest.mark.slow
 @pytest.mark.representatives(1)
 @pytest.mark.parametrize("row", range(4))
 def test_direct_optimum(reference, row):
@@ -181,6 +183,7 @@ def test_a_ceiling_of_the_exchange_only_costs():
     assert wide == pytest.approx(free, rel=1e-5) and narrow > 1.2 * free
 
 
+@pytest.mark.slow
 def test_float32_against_float64():
     rows = [(2.0, 5.0, 0.5), (16.0, 8.0, 0.7), (256.0, 11.0, 1.0), (65536.0, 23.0, 1.0), (2.0**32, 45.0, 1.0)]
     with jax.enable_x64(True):
@@ -192,14 +195,10 @@ def test_float32_against_float64():
     assert wide["loss_following"][-1] == pytest.approx(64 * math.log(4.0) / 1.0, rel=0.02)
 
 
-def test_gradients():
-    for approach in APPROACHES:
-        check_gradient(
-            lambda *a, approach=approach: approaches.heat(approach, *a),
-            (256.0, 9.0, 1.5),
-            (100.0, 5.0, 10.0),
-            single=2e-2,
-        )
+@pytest.mark.representatives(1)
+@pytest.mark.parametrize("approach", APPROACHES, ids=lambda approach: approach.name)
+def test_gradients(approach):
+    check_gradient(lambda *a: approaches.heat(approach, *a), (256.0, 9.0, 1.5), (100.0, 5.0, 10.0), single=2e-2)
 
 
 def test_knots_are_a_curve_between_values():

@@ -319,6 +319,7 @@ GRADIENTS = {
 }
 
 
+@pytest.mark.representatives(6)
 @pytest.mark.parametrize("name", GRADIENTS)
 def test_gradients(name):
     function, point = GRADIENTS[name]

@@ -14,6 +14,7 @@ def run(capsys, *arguments):
     return end.value.code or 0, out.out, out.err
 
 
+@pytest.mark.slow
 def test_headline(capsys):
     code, out, err = run(capsys, "--parameters", "1e15")
     assert code == 0 and not err

@@ -144,6 +144,7 @@ def hops(steps, rate, start, factor, scatter=0.0, cells=4000, seed=0):
     return np.array(heats), np.array(losses)
 
 
+@pytest.mark.representatives(1)
 @pytest.mark.parametrize("factor", [0.5, 1.0, 1.5])
 def test_exact_hops_pay_the_law_and_its_detuning(x64, factor):
     """2 ln(L0/LT) 1/[2f(1-f/2)] along the measured loss within 3 %: three standard errors of its time where it falls slowest.
@@ -270,6 +271,7 @@ def test_float32_against_float64():
     np.testing.assert_allclose(narrow, wide, rtol=2e-4)
 
 
+@pytest.mark.slow
 def test_gradients():
     check_gradient(lambda r, t: bounds.convergence(r, t), (65536.0, 8.0), (10.0, 2.0), (1e9, 40.0))
     check_gradient(lambda r, n: bounds.convergence(r, averaged=n), (65536.0, 8.0), (10.0, 2.0))

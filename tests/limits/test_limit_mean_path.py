@@ -111,6 +111,7 @@ def test_float32_over_the_whole_range():
             np.testing.assert_allclose(narrow.variance, wide.variance, rtol=1e-4, err_msg=function.__name__)
 
 
+@pytest.mark.slow
 def test_gradients():
     for function in (mean_path.lyapunov, mean_path.rate_matched, mean_path.constant):
         check_gradient(lambda *a, function=function: sum(function(*a)), (256.0, 6.65, 0.5), (100.0, 0.7, 2.0))

@@ -125,6 +125,7 @@ def test_projection_with_a_fit():
     assert same.heat_joules == pytest.approx(RUN["heat_kt"] * thermal_energy_joules(300.0))
 
 
+@pytest.mark.slow
 @pytest.mark.optax
 def test_a_real_run(tmp_path):
     summary = limjax.train("diabetes-regression", steps=30, hops="mean").summary

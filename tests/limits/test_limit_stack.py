@@ -291,6 +291,7 @@ def test_wrong_names_of_a_grid():
         workload_energies(1e9, updates="step")
 
 
+@pytest.mark.slow
 def test_convergence_heat_is_that_of_the_approaches():
     heat = convergence_heat(8.0)
     for got, approach in zip(heat[1:], APPROACHES):
@@ -353,6 +354,7 @@ def test_scans_over_time_and_bits():
     assert by["H100 SXM bf16"][6] == pytest.approx(stack.headline.accelerator_joules)
 
 
+@pytest.mark.slow
 def test_figures_show_everything_with_units(headline, tmp_path):
     from limjax.plots.limits import limit_figures, save_figures
 

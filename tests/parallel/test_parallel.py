@@ -124,6 +124,7 @@ def test_ctrl_c_on_one_host_stops_all(tmp_path):
     assert all(text.strip().endswith("interrupted") for text in said), said[1][-3000:]
 
 
+@pytest.mark.slow
 @pytest.mark.optax
 def test_one_device_mesh_and_no_mesh_train_alike():
     with_mesh = limjax.train(

@@ -36,6 +36,7 @@ from limjax.simulate import (
 GRID = Grid(-7.0, 12.0, 200)
 
 
+@pytest.mark.representatives(1)
 @pytest.mark.parametrize("wide", [True, False])
 @pytest.mark.parametrize("height", [4, 8])
 def test_relaxation_rates_of_the_quartic_well(reference, height, wide):
@@ -91,6 +92,7 @@ def test_trajectories_relax_at_that_rate(reference):
     assert slope == pytest.approx(rate, rel=0.05)
 
 
+@pytest.mark.representatives(2)
 @pytest.mark.parametrize(("barrier", "affinity"), [(0.5, 0.3), (4.0, 0.0), (4.0, 2.0), (10.0, 6.0)])
 def test_transport_of_the_washboard_is_its_quadrature(x64, barrier, affinity):
     grid = Grid(-0.5, 0.5, 400, True)
@@ -118,6 +120,7 @@ def test_probability_is_kept_positive_and_boltzmann_is_stationary(x64):
     assert np.allclose(matrix @ boltzmann(MovingTrap(), 1.0, GRID), 0, atol=1e-10)
 
 
+@pytest.mark.slow
 def test_work_converges_with_second_order_in_both_steps(x64):
     exact = moving_trap_linear_work(5.0, 1.0)
     drag = LinearProtocol(0.0, 5.0, 1.0)

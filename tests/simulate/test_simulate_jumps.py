@@ -60,6 +60,7 @@ def test_trajectories_have_the_exact_moments():
     assert abs(jarzynski(runs.entropy_production).deviations) < 4
 
 
+@pytest.mark.slow
 def test_uncertainty_relation():
     ring = constant_protocol([1.0, 2.0], 3.0)
     runs = gillespie(ladder(), ring, jax.random.key(1), trajectories=20_000)
@@ -71,6 +72,7 @@ def test_uncertainty_relation():
     assert abs(float(jnp.mean(first.state)) - 1 / (1 + math.e)) < 0.02
 
 
+@pytest.mark.slow
 def test_tau_leaping_converges_to_the_exact_means():
     lift = LinearProtocol(0.0, 2.0, 1.0)
     exact = master_equation(two_level(2.0), lift, steps=64)
@@ -83,6 +85,7 @@ def test_tau_leaping_converges_to_the_exact_means():
     assert errors[1] < 0.02 and errors[1] < 0.6 * errors[0]
 
 
+@pytest.mark.slow
 def test_driven_network_out_of_detailed_balance():
     """Any rate matrix: the heat of a hop is the logarithm of its rate over its reverse."""
     table = jnp.asarray([[0.0, 2.0, 0.5], [1.0, 0.0, 3.0], [0.7, 1.0, 0.0]])
@@ -138,6 +141,7 @@ def test_two_level_erasure_optimum(reference, x64, rate, steps):
     assert float(other.entropy_production) > float(jax.tree.leaves(best)[0])
 
 
+@pytest.mark.slow
 def test_infeasible_erasure_is_refused_and_is_infeasible(reference, x64):
     entry = reference["two_level_erasure_infeasible"]
     assert float(bounds.two_level_minimum_time(0.5, 0.01)) == pytest.approx(entry["expected"]["min_Gt"], rel=1e-9)

@@ -63,6 +63,7 @@ def test_moving_trap_reaches_the_optimum_with_its_jumps(reference):
     assert work == pytest.approx(entry["work"]) and float(trap_work(exact)) == pytest.approx(work, rel=1e-3)
 
 
+@pytest.mark.representatives(1)
 @pytest.mark.parametrize(("first", "last"), [(1.0, 2.0), (2.0, 1.0)])
 def test_stiffness_reaches_the_optimum(first, last):
     def work(protocol, key):
@@ -162,6 +163,7 @@ def test_command_optimises_and_writes(capsys, tmp_path):
     assert arrays["work_kt"].shape == (200,) and arrays["work_kt"].mean() == pytest.approx(summary["work_kt"], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_command_compares_the_cell(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr("limjax.cli.simulate._BARRIERS", (1.0,))
     monkeypatch.setattr("limjax.cli.simulate._TILTS", (0.3, 1.0))
