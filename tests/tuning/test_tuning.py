@@ -241,6 +241,7 @@ def test_objects_and_keywords_say_the_same():
         tune("quadratic", outer_stepz=3)
 
 
+@pytest.mark.slow
 def test_the_programs_of_a_problem_go_with_it():
     """And with them its data, which they hold."""
     problem = Problem(quadratic(), steps=4)

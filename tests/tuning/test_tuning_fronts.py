@@ -76,6 +76,7 @@ def test_pareto_front_is_monotonic_and_resumes(tmp_path):
         pareto_front(curve_task(), **{**settings, "energy": [1e-3]})
 
 
+@pytest.mark.slow
 def test_hand_made_policies(problem):
     policies = {"static": {"12": limjax.StaticBarrier(12.0), "20": limjax.StaticBarrier(20.0)}}
     results = evaluate_hand_made(problem, held_out_seeds(3), policies=policies)

@@ -157,6 +157,7 @@ def test_outcomes_are_those_of_training(problem):
     assert evaluation.loss[0] != evaluation.loss[1]
 
 
+@pytest.mark.slow
 def test_a_tuned_learning_rate_can_be_trained_with(problem):
     design = problem.design(limjax.LyapunovBarrier(11.0))
     knots = jnp.linspace(0.5, -0.7, 8)
@@ -171,6 +172,7 @@ def test_a_tuned_learning_rate_can_be_trained_with(problem):
         limjax.train(problem.task, **settings, learning_rate_factor=[1.0])
 
 
+@pytest.mark.slow
 def test_learned_rule_starts_as_the_fisher_barrier(problem):
     price = 1e6
     a = evaluate(problem, limjax.LearnedBarrier.from_theory(price, 36), [0], hops="gaussian")
