@@ -45,8 +45,8 @@ def learning_in_memory(
             them, and the optimizer still sees all parameters.
         barrier: the policy that sets its barrier; left out where `cell` names it.
         hops: "mean" returns the optimizer's update unchanged; "gaussian" adds noise of variance A; "exact" moves by the
-            difference of two Poisson counts, so that weights stay on the ladder (put them there with `snap` first). Or an object of
-            `limjax.hops`.
+            difference of two Poisson counts, so that weights stay on the ladder (put them there with `snap` first). Or an object
+            such as `limjax.ExactHops()`.
         key: `jax.random.key(...)`, needed for "gaussian" and "exact".
         granularity: "parameter" keeps a ledger entry per parameter, "leaf" one per array and no per-parameter memory.
         compare: barriers and other memories (`limjax.memory.comparisons`) that are charged for the same requests, per leaf: a sequence
