@@ -13,7 +13,7 @@ import jax
 import jax.core
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Bool, Float
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, UInt32
 
 from limjax.numerics.checks import WholeNumber, checked_leaf, compute_dtype, varied_numbers, whole_number
 from limjax.numerics.roots import monotone_root
@@ -25,6 +25,10 @@ KRAMERS_REFERENCE_BARRIER = 10.0
 
 VALID_FROM_BARRIER = 2.0
 """Barrier [kT] below which the ladder is no longer a good picture of a continuous landscape (docs/ladder.md)."""
+
+
+LevelRange = tuple[float | int, float | int]
+"""Lowest and highest level of a cell, or the ends of a device's window [levels]."""
 
 
 class Response(NamedTuple):
@@ -41,6 +45,42 @@ class Response(NamedTuple):
     activity: Float[Array, "..."]
     up: Float[Array, "..."]
     down: Float[Array, "..."]
+
+
+class Place(NamedTuple):
+    """Which cells are written, and what decides their chance.
+
+    Attributes:
+        leaf: number of the array.
+        step: number of the step.
+        key: words from `limjax.numerics.counters.key_words`, or None for the mean.
+        whole: whether what is drawn are whole pulses one after the other, or a normal displacement of their mean and variance.
+    """
+
+    leaf: int
+    step: Int[Array, ""]
+    key: UInt32[Array, "2"] | None
+    whole: bool
+
+
+class Delivery(NamedTuple):
+    """What the pulses of one step did to an array of cells.
+
+    Attributes:
+        mean: mean displacement, given where the cells stand [levels].
+        move: displacement that was drawn [levels], or None for the mean.
+        held: where the driver could not give as many pulses as were asked for.
+        ended: 1 where a cell was stopped at an end of its window, 0 elsewhere.
+        relaxed: displacement that came about by itself during the step [levels], or None.
+        charges: what the pulses took, by the names of the cell's `charges`.
+    """
+
+    mean: Float[Array, "..."]
+    move: Float[Array, "..."] | None
+    held: Bool[Array, "..."]
+    ended: Float[Array, "..."]
+    relaxed: Float[Array, "..."] | None
+    charges: dict[str, Float[Array, "..."]]
 
 
 class AbstractCell(eqx.Module):
@@ -107,6 +147,34 @@ class AbstractCell(eqx.Module):
         Returns:
             `(d [levels], whether the tilt had eaten the barrier and was held there)`.
         """
+
+    @property
+    def charges(self) -> tuple[str, ...]:
+        """Columns of the ledger that `deliver` fills, for a cell that is written by pulses; none where the tilt alone moves it."""
+        return ()
+
+    @property
+    def reads_weights(self) -> bool:
+        """Whether what a request does depends on where the cell stands, so that `update` needs the parameters."""
+        return False
+
+    def deliver(self, drift: Float[Array, "..."], level: Float[Array, "..."] | None, place: Place) -> Delivery:
+        """What a driver makes of a request, for a cell that has `charges`: then this is what moves it, and its heat is that of `mean`.
+
+        Args:
+            drift: d, requested levels [levels].
+            level: where the cells stand [levels], or None where that is not known.
+            place: which cells they are.
+
+        Returns:
+            The displacement and what it took.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has charges, and must say in `deliver` what they are.")
+
+    @property
+    def own_barrier(self) -> Float[Array, "..."] | None:
+        """The barrier that the device has by itself [kT], or None where it can be set to any height."""
+        return None
 
     @property
     def varied(self) -> dict[str, Float[Array, "..."]]:
@@ -405,7 +473,7 @@ def device_numbers(
     recovery: ArrayLike,
     min_barrier: ArrayLike,
     max_barrier: ArrayLike,
-    levels: tuple[int, int] | None,
+    levels: LevelRange | None,
     bits: WholeNumber | None,
 ) -> dict[str, Any]:
     """The numbers that every cell has, checked, for its `__init__`: as in `limjax.ArrheniusCell`.
