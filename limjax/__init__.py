@@ -22,6 +22,7 @@ from limjax.comparisons import (
     fair_comparisons,
     run_retention,
 )
+from limjax.devices import PulsedCell
 from limjax.flax_states import register_when_imported
 from limjax.ledger import Ledger, get_ledger, get_ledgers, leaf_totals, per_parameter, total
 from limjax.levels import lsb_for_bits, snap
@@ -53,6 +54,7 @@ __all__ = [
     "MomentBarrier",
     "NoisyEventWrite",
     "ParetoResult",
+    "PulsedCell",
     "RateMatchedBarrier",
     "Report",
     "Result",

@@ -22,6 +22,7 @@ ALLOWED = {
     "physics": set(),
     "barriers": {"physics"},
     "limits": {"physics"},
+    "devices": {"physics", "limits", "files"},
     "simulate": {"physics"},
     "blocks": {"physics"},
     "barrier_state": {"physics", "barriers", "blocks"},
