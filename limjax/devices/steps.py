@@ -137,26 +137,31 @@ class SoftBoundsSteps(AbstractSteps):
         remedy = "1 are soft bounds at the end of the window; far above 1 steps are linear."
         self.bound = checked_leaf(bound, "bound", low=1.0, remedy=remedy)
 
-    def _share(self, scale: Scale, dtype):
-        bound = self.bound.astype(dtype)
-        # Share of what is left that a pulse takes.
-        return jnp.minimum(scale.size / (scale.window * (bound - 0.5)), 1 - _LEAST_LEFT)
+    def _slope(self, scale: Scale, dtype):
+        """How fast steps shrink along the window, and the share of what is left that one pulse takes."""
+        slope = 1 / (self.bound.astype(dtype) - 0.5)
+        return slope, jnp.minimum(slope * scale.size / scale.window, 1 - _LEAST_LEFT)
 
     def move(self, gone, pulses, scale) -> Float[Array, "..."]:
-        left = (self.bound.astype(gone.dtype) - gone) * scale.window
-        return -left * jnp.expm1(pulses * jnp.log1p(-self._share(scale, gone.dtype)))
+        slope, share = self._slope(scale, gone.dtype)
+        here = 1 - slope * (gone - 0.5)
+        return scale.size * here * _geometric(pulses, jnp.log1p(-share))
 
     def variance(self, gone, pulses, scale) -> Float[Array, "..."]:
-        # What is left becomes (1 - a - a σ ξ) times as much and loses τ ξ: its second moment obeys m' = q m + τ².
-        left = (self.bound.astype(gone.dtype) - gone) * scale.window
-        share = self._share(scale, gone.dtype)
+        # A step is here times (size + σ size ξ), and what comes after shrinks it: its second moment obeys m' = q m + τ².
+        slope, share = self._slope(scale, gone.dtype)
+        here = 1 - slope * (gone - 0.5)
         log_kept = 2 * jnp.log1p(-share)
         spread = jnp.log1p((share * scale.relative) ** 2 / (1 - share) ** 2)
-        from_steps = left**2 * jnp.exp(pulses * log_kept) * jnp.expm1(pulses * spread)
-        log_q = log_kept + spread
-        is_even = jnp.abs(log_q) < 1e-6
-        ratio = jnp.expm1(pulses * log_q) / jnp.where(is_even, 1.0, jnp.expm1(jnp.where(is_even, 1.0, log_q)))
-        return from_steps + scale.levels**2 * jnp.where(is_even, pulses, ratio)
+        from_steps = (scale.relative * scale.size * here) ** 2 * jnp.exp((pulses - 1) * log_kept)
+        return from_steps * _geometric(pulses, spread) + scale.levels**2 * _geometric(pulses, log_kept + spread)
+
+
+def _geometric(terms, log_ratio):
+    """(r^n - 1) / (r - 1), the sum of a geometric series, for ln r around 0 too."""
+    is_even = jnp.abs(log_ratio) < 1e-5
+    safe = jnp.where(is_even, 1.0, log_ratio)
+    return jnp.where(is_even, terms * (1 + 0.5 * (terms - 1) * log_ratio), jnp.expm1(terms * safe) / jnp.expm1(safe))
 
 
 class ExponentialSteps(AbstractSteps):
@@ -190,7 +195,10 @@ class ExponentialSteps(AbstractSteps):
 
     def move(self, gone, pulses, scale) -> Float[Array, "..."]:
         rate, start, grown = self._stretched(gone, pulses, scale)
-        return scale.window / rate * jnp.log1p(grown / start)
+        # Small ν, which only fits come to: steps are as good as linear.
+        is_even = jnp.abs(rate) < 1e-4
+        curved = scale.window / jnp.where(is_even, 1.0, rate) * jnp.log1p(grown / start)
+        return jnp.where(is_even, scale.size * pulses / start, curved)
 
     def variance(self, gone, pulses, scale) -> Float[Array, "..."]:
         # To leading order in the step over the window: the noise of each pulse, shrunk by the slope of all that come after it.
