@@ -16,7 +16,7 @@ PACKAGE = pathlib.Path(limjax.__file__).parent
 
 # What each room may import, besides itself and the ground floor, `numerics`.
 _STEP = {"physics", "barriers", "blocks", "columns", "ledger", "barrier_state", "comparisons", "hops"}
-_LEDGER = _STEP | {"step", "optimizer", "report"}
+_LEDGER = _STEP | {"step", "optimizer", "report", "devices"}
 ALLOWED = {
     "numerics": set(),
     "physics": set(),
@@ -37,7 +37,8 @@ ALLOWED = {
     "memory": _STEP | {"leaves", "step", "hyperparameters", "optimizer_state"},
     "groups": {"physics", "barriers", "leaves"},
     "optimizer": {"physics", "barriers", "leaves", "columns", "ledger", "hops", "step", "memory", "groups"},
-    "report": {"physics", "blocks", "ledger", "comparisons", "limits", "optimizer"},
+    "pulse_report": {"ledger"},
+    "report": {"physics", "pulse_report", "blocks", "ledger", "comparisons", "limits", "optimizer"},
     "tasks": {"physics"},
     "files": set(),
     "fingerprints": set(),
@@ -52,7 +53,7 @@ ALLOWED = {
     "benchmarks": _LEDGER | {"tasks", "training", "versions"},
     "tuning": _LEDGER | {"tasks", "training", "files", "levels", "fingerprints"},
     "runs": _LEDGER | {"tasks", "training", "plots", "files"},
-    "plots": _LEDGER | {"tasks", "training", "tuning", "limits", "simulate"},
+    "plots": _LEDGER | {"devices", "tasks", "training", "tuning", "limits", "simulate"},
 }
 
 

@@ -54,6 +54,12 @@ def train(
     storage: Annotated[
         str | None, typer.Option(help="int8 or int16: keep weights as level numbers, with --bits and exact hops.")
     ] = None,
+    memory_device: Annotated[
+        str | None,
+        typer.Option(
+            "--device", help="Memory that keeps the weights: a name of `limjax device list`, or a .toml file."
+        ),
+    ] = None,
     mesh: Annotated[
         str | None, typer.Option(help="Train on several devices: data=4,model=2. Batches are split over all of them.")
     ] = None,

@@ -6,7 +6,8 @@ import math
 import numpy as np
 
 from limjax.devices.fit import Fitted, PulseFit
-from limjax.devices.records import Device, Number
+from limjax.devices.numbers import Number
+from limjax.devices.records import Device
 from limjax.devices.retention_fit import RetentionFit
 
 _FARTHEST = 1e3  # a bound farther away than so many windows is none

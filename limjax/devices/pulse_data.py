@@ -71,7 +71,7 @@ def read_pulses(data: str | os.PathLike[str] | Mapping[str, Any]) -> Pulses:
         >>> pulses.up.tolist()
         [True, True, True, False, False, False]
     """
-    where, table = ("The arrays", dict(data)) if isinstance(data, Mapping) else _read_file(pathlib.Path(data))
+    where, table = ("The arrays", dict(data)) if isinstance(data, Mapping) else read_table(pathlib.Path(data))
     missing = [name for name in _REQUIRED if name not in table]
     if missing:
         raise ValueError(
@@ -88,8 +88,8 @@ def read_pulses(data: str | os.PathLike[str] | Mapping[str, Any]) -> Pulses:
         raise ValueError(
             f"{where}: {lengths['pulse']} readings are too few to fit a law of steps; it takes {_FEWEST} at least."
         )
-    pulse = _numbers(where, table, "pulse", "a count")
-    conductance = _numbers(where, table, "conductance", "siemens", gaps=True)
+    pulse = numbers_of(where, table, "pulse", "a count")
+    conductance = numbers_of(where, table, "conductance", "siemens", gaps=True)
     direction = [_direction(where, row, word) for row, word in enumerate(table["direction"])]
     wrong = np.flatnonzero((conductance < 0) | (conductance > _LARGEST))
     if wrong.size:
@@ -100,7 +100,7 @@ def read_pulses(data: str | os.PathLike[str] | Mapping[str, Any]) -> Pulses:
     if not np.nanmax(conductance, initial=0.0) > np.nanmin(conductance, initial=np.inf):
         raise ValueError(f"{where}, column conductance: all readings are the same, so that there are no steps to fit.")
     optional = {
-        name: _numbers(where, table, name, unit, gaps=True) if name in table else None
+        name: numbers_of(where, table, name, unit, gaps=True) if name in table else None
         for name, unit in (("voltage", "volts"), ("width", "seconds"), ("current", "amperes"))
     }
     width = optional["width"]
@@ -116,7 +116,18 @@ def read_pulses(data: str | os.PathLike[str] | Mapping[str, Any]) -> Pulses:
     return Pulses(pulse, conductance, np.array(direction), series, **optional)
 
 
-def _read_file(path: pathlib.Path) -> tuple[str, dict[str, list[str]]]:
+def read_table(path: pathlib.Path) -> tuple[str, dict[str, list[str]]]:
+    """A CSV file whose first line names its columns; empty lines and lines that begin with # are left out.
+
+    Args:
+        path: the file.
+
+    Returns:
+        What to call it in messages, and its columns as texts.
+
+    Raises:
+        ValueError: if it is no such file.
+    """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (UnicodeDecodeError, IsADirectoryError):
@@ -136,8 +147,12 @@ def _read_file(path: pathlib.Path) -> tuple[str, dict[str, list[str]]]:
     return str(path), {name: [row[i].strip() for row in rows[1:]] for i, name in enumerate(names)}
 
 
-def _numbers(where: str, table: Mapping[str, Any], name: str, unit: str, gaps: bool = False):
-    """A column as numbers; what is left empty is NaN, where that may be."""
+def numbers_of(where: str, table: Mapping[str, Any], name: str, unit: str, gaps: bool = False):
+    """A column as numbers; what is left empty is NaN, where that may be.
+
+    Raises:
+        ValueError: for a word that is no number; the message names file, column, row and unit.
+    """
     values = []
     for row, word in enumerate(table[name]):
         is_empty = word is None or (isinstance(word, str) and word.lower() in ("", "nan", "na", "-"))

@@ -3,108 +3,29 @@
 The zoo is `limjax/devices/zoo/*.toml`; a file that `limjax device fit` wrote, or one of your own, has the same form.
 """
 
+import datetime
 import difflib
 import functools
 import math
 import os
 import pathlib
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from limjax.devices.energy import AbstractPulseEnergy, CapacitiveEnergy, GivenEnergy, OhmicEnergy
+from limjax.devices.numbers import NUMBERS, Number, number_of
 from limjax.devices.pulsed_cell import Pulse, PulsedCell, Retention
 from limjax.devices.spread import DeviceSpread, PulseNoise
 from limjax.devices.steps import LAWS, AbstractSteps, ExponentialSteps, LinearSteps, SoftBoundsSteps
-from limjax.limits.records import load_catalogue
-from limjax.numerics.checks import is_real, whole_number
 from limjax.physics.units import BOLTZMANN_J_PER_K, ELEMENTARY_CHARGE_C
 
 ZOO = pathlib.Path(__file__).parent / "zoo"
 """The folder of the devices that come with limjax."""
 
-HOW = ("measured", "specified", "fitted", "estimated", "derived", "projected", "chosen")
-"""How a number may have been obtained: `derived` from others by what the note says, `projected` to devices that were not made, `chosen`
-where the device leaves it open."""
-
-_SCALES = {"m": 1e-3, "µ": 1e-6, "u": 1e-6, "n": 1e-9, "p": 1e-12, "f": 1e-15, "a": 1e-18}
-_UNITS = {
-    "J": "an energy such as pJ", "s": "a time such as ns", "V": "volts", "S": "a conductance such as µS", "F": "a capacitance such as fF",
-    "eV": "eV", "1/s": "1/s", "K": "K", "1": "1, a plain number",
-}  # fmt: skip
-
-_EITHER = {  # of up and down alike, or of one of them with _up or _down behind
-    "size": ("1", "step in the middle of the window over that of the nominal pulse"),
-    "bound": ("1", "where soft bounds end, in windows from where pulses come from"),
-    "nonlinearity": ("1", "how steps fall over the window: e^-ν"),
-    "pulse_energy": ("J", "what one pulse takes at the device"),
-    "voltage": ("V", "of a pulse"),
-    "pulse_time": ("s", "width of a pulse"),
-}
-_ONCE = {
-    "levels": ("1", "nominal pulses from one end of the window to the other"),
-    "zero": ("1", "place in the window that stands for weight 0, from 0 to 1; the middle if nothing is said"),
-    "noise": ("1", "standard deviation of a step over the step where the cell stands"),
-    "noise_levels": ("1", "standard deviation of a step in nominal pulses"),
-    "spread_size": ("1", "standard deviation of the step between devices"),
-    "spread_asymmetry": ("1", "of what steps up have more and steps down less"),
-    "spread_window": ("1", "of the width of the window between devices"),
-    "stuck": ("1", "share of the devices that no pulse moves"),
-    "conductance_low": ("S", "at the low end of the window"),
-    "conductance_high": ("S", "at the high end"),
-    "capacitance": ("F", "that a pulse charges"),
-    "activation_energy": ("eV", "of retention loss"),
-    "attempt_rate": ("1/s", "of retention loss"),
-    "retention_time": ("s", "how long it holds, where no activation energy is known"),
-    "retention_temperature": ("K", "at which it does"),
-    "thermal_stability": ("1", "barrier over k_B T at 300 K"),
-    "rest": ("1", "where in the window it relaxes to"),
-    "endurance": ("1", "cycles it survives"),
-    "word_bits": ("1", "cells of one bit that hold a weight together"),
-}
-NUMBERS = {
-    **_ONCE,
-    **{name + way: said for name, said in _EITHER.items() for way in ("", "_up", "_down")},
-}
-"""Every number a device may have: its unit and what it is."""
-
 _FAILURE = 1e-4  # that a retention time is meant for, as in `AbstractCell.retention_barrier`
 _ATTEMPT_RATE = 1e9
-
-
-@dataclass(frozen=True)
-class Number:
-    """One number of a device.
-
-    Attributes:
-        name: one of `NUMBERS`.
-        value: in `unit`.
-        unit: its unit, perhaps with a prefix.
-        year: of the source.
-        source: where it was published.
-        how: one of `HOW`.
-        error: its standard error in `unit`, or None.
-        note: what else to know.
-    """
-
-    name: str
-    value: float
-    unit: str
-    year: int
-    source: str
-    how: str
-    error: float | None = None
-    note: str = ""
-
-    @property
-    def si(self) -> float:
-        """The value in J, s, V, S, F, eV, 1/s, K or as a plain number."""
-        return self.value * _scale(self.unit)
-
-    def __str__(self) -> str:
-        value = f"{self.value:g}" if self.error is None else f"{self.value:.4g} ± {self.error:.2g}"
-        return value if self.unit == "1" else f"{value} {self.unit}"
 
 
 @dataclass(frozen=True)
@@ -274,10 +195,11 @@ def device_names() -> list[str]:
 
 
 def get_device(name: str | os.PathLike[str]) -> Device:
-    """A device of the zoo by its name, or of a file.
+    """A device of the zoo by its name, of a file, or of a few numbers.
 
     Args:
-        name: such as "ecram", or the path of a TOML file.
+        name: such as "ecram", the path of a TOML file, or a text such as "levels=1000,pulse_energy=1fJ,pulse_time=10ms", where law
+            may be one of the items.
 
     Returns:
         The device.
@@ -288,8 +210,12 @@ def get_device(name: str | os.PathLike[str]) -> Device:
     Example:
         >>> get_device("ecram").law
         'soft-bounds'
+        >>> str(get_device("levels=1000,pulse_energy=1fJ").numbers["pulse_energy"])
+        '1 fJ'
     """
     text = os.fspath(name)
+    if "=" in text and not text.endswith(".toml"):
+        return _of_text(text)
     if text.endswith(".toml") or os.sep in text:
         return read_device(text)
     if text not in device_names():
@@ -299,6 +225,30 @@ def get_device(name: str | os.PathLike[str]) -> Device:
             f"There is no device {text!r}. {hint} Or give the path of a .toml file (limjax device fit writes one)."
         )
     return _of_zoo(text)
+
+
+def _of_text(text: str) -> Device:
+    """A device of numbers that are given as they are."""
+    pairs = [item.strip().partition("=") for item in text.split(",")]
+    items = {key: value for key, _, value in pairs}
+    law = items.pop("law", "linear")
+    numbers = {}
+    for key, item in items.items():
+        found = re.fullmatch(r"([-+0-9.eE]*[0-9.])\s*([a-zA-Zµ/1]*)", item.strip())
+        if found is None:
+            raise ValueError(
+                f"device {text!r}: expected {key}=number, perhaps with a unit, such as pulse_time=10ms; got {key}={item}."
+            )
+        unit = found[2] or NUMBERS.get(key, ("1",))[0]
+        table = {
+            "value": float(found[1]),
+            "unit": unit,
+            "year": datetime.date.today().year,
+            "source": "given as text",
+            "how": "specified",
+        }
+        numbers[key] = number_of(f"device {text!r}: {key}", key, table)
+    return _checked(f"device {text!r}", Device(text, "Numbers given as text", law, numbers))
 
 
 @functools.cache
@@ -331,82 +281,25 @@ def read_device(file: str | os.PathLike[str]) -> Device:
         raise ValueError(
             f"{path}: {said}. A device has name, title, law, perhaps a note, and its numbers as [numbers.levels] and so on."
         )
-    if content["law"] not in LAWS:
-        raise ValueError(f"{path}: law must be one of {', '.join(LAWS)}, got {content['law']!r}.")
     tables = content.get("numbers", {})
     if not isinstance(tables, dict) or not all(isinstance(table, dict) for table in tables.values()):
         raise ValueError(f"{path}: write numbers as [numbers.levels] with value, unit, year, source and how.")
-    numbers = {name: _number(f"{path}: {name}", name, table) for name, table in tables.items()}
-    device = Device(content["name"], content["title"], content["law"], numbers, content.get("note", ""))
+    numbers = {name: number_of(f"{path}: {name}", name, table) for name, table in tables.items()}
+    return _checked(
+        str(path), Device(content["name"], content["title"], content["law"], numbers, content.get("note", ""))
+    )
+
+
+def _checked(where: str, device: Device) -> Device:
+    if device.law not in LAWS:
+        raise ValueError(f"{where}: law must be one of {', '.join(LAWS)}, got {device.law!r}.")
     if not device.levels >= 1:
         raise ValueError(
-            f"{path}: levels, the nominal pulses from end to end of the window, must be known and at least 1 (or word_bits)."
+            f"{where}: levels, the nominal pulses from end to end of the window, must be known and at least 1 (or word_bits)."
         )
-    needed = {"exponential": "nonlinearity"}.get(device.law)
-    if needed and any(device.si(needed, way) is None for way in ("up", "down")):
-        raise ValueError(f"{path}: the law {device.law} needs {needed}, or {needed}_up and {needed}_down.")
+    if device.law == "exponential" and any(device.si("nonlinearity", way) is None for way in ("up", "down")):
+        raise ValueError(f"{where}: the law exponential needs nonlinearity, or nonlinearity_up and nonlinearity_down.")
     return device
-
-
-def _number(where: str, name: str, table: Mapping[str, Any]) -> Number:
-    if name not in NUMBERS:
-        near = difflib.get_close_matches(name, NUMBERS, 3, 0.6)
-        raise ValueError(
-            f"{where} is no number of a device. {'Near' if near else 'Known'}: {', '.join(near or NUMBERS)}."
-        )
-    if "catalogue" in table:
-        return _referred(where, name, table)
-    missing = [key for key in ("value", "unit", "year", "source", "how") if key not in table]
-    if missing:
-        raise ValueError(
-            f"{where} lacks {', '.join(missing)}. Every number says where it comes from; one that is not known is left out."
-        )
-    unknown = sorted(set(table) - {"value", "unit", "year", "source", "how", "error", "note"})
-    if unknown:
-        raise ValueError(f"{where} has an unknown entry {unknown[0]!r}.")
-    for key in ("value", *(key for key in ("error",) if key in table)):
-        if not is_real(table[key]) or not math.isfinite(table[key]) or table[key] < 0 or isinstance(table[key], bool):
-            raise ValueError(f"{where}: {key} must be a number of at least 0, got {table[key]!r}.")
-    for key in ("unit", "source", "how", *(key for key in ("note",) if key in table)):
-        if not isinstance(table[key], str) or not table[key].strip():
-            raise ValueError(f"{where}: {key} must be a text, got {table[key]!r}.")
-    wanted = NUMBERS[name][0]
-    if table["unit"] != wanted and not (
-        len(wanted) == 1 and table["unit"][1:] == wanted and table["unit"][0] in _SCALES
-    ):
-        raise ValueError(f"{where}: unit must be {_UNITS[wanted]}, got {table['unit']!r}.")
-    if table["how"] not in HOW:
-        raise ValueError(f"{where}: how must be one of {', '.join(HOW)}, got {table['how']!r}.")
-    whole_number(table["year"], f"{where}: year", 1900, 2100)
-    return Number(
-        name,
-        float(table["value"]),
-        table["unit"],
-        table["year"],
-        table["source"],
-        table["how"],
-        table.get("error"),
-        table.get("note", ""),
-    )
-
-
-def _referred(where: str, name: str, table: Mapping[str, Any]) -> Number:
-    """A number that stands in the catalogue of the limits: an energy for one bit."""
-    if name != "pulse_energy" or set(table) - {"catalogue", "note"} or not isinstance(table["catalogue"], str):
-        raise ValueError(
-            f'{where}: only pulse_energy may refer to the catalogue, as catalogue = "PCM", perhaps with a note.'
-        )
-    record = load_catalogue().get("memory_cell", table["catalogue"])
-    note = f"Range {record.low:g} to {record.high:g} {record.unit}; {record.note} {table.get('note', '')}".strip()
-    return Number(
-        name, record.value, record.unit.removesuffix("/bit"), record.year, record.source, record.how, None, note
-    )
-
-
-def _scale(unit: str) -> float:
-    if unit in _UNITS:
-        return 1.0
-    return _SCALES[unit[0]]
 
 
 def _quoted(text: str) -> str:

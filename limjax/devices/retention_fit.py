@@ -2,12 +2,16 @@
 
 import dataclasses
 import math
+import os
+import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from limjax.devices.fit import Fitted
+from limjax.devices.pulse_data import numbers_of, read_table
 from limjax.devices.pulsed_cell import Retention
 from limjax.numerics.checks import WholeNumber
 from limjax.physics.units import BOLTZMANN_J_PER_K, ELEMENTARY_CHARGE_C
@@ -122,6 +126,33 @@ def fit_retention(
         log_rate=Fitted(log_rate, float(errors[0]), ""),
         spread=spread,
     )
+
+
+def read_retention(file: str | os.PathLike[str]) -> dict[str, Any]:
+    """Retention tests from a CSV file, as the arguments of `fit_retention`.
+
+    Args:
+        file: with the columns time [s], temperature [K] and failures, perhaps cells.
+
+    Returns:
+        Arrays by argument.
+
+    Raises:
+        ValueError: if a column is missing or a number wrong.
+    """
+    where, table = read_table(pathlib.Path(file))
+    names = {"times": "time", "temperatures": "temperature", "failures": "failures"}
+    missing = [name for name in names.values() if name not in table]
+    if missing:
+        raise ValueError(
+            f"{where}: no column {missing[0]!r}; there are {', '.join(map(repr, table))}. It needs time [s], temperature [K] and failures "
+            "(a share, or a count with a column cells)."
+        )
+    units = {"time": "seconds", "temperature": "kelvin", "failures": "a share or a count"}
+    found: dict[str, Any] = {key: numbers_of(where, table, name, units[name]) for key, name in names.items()}
+    if "cells" in table:
+        found["cells"] = [round(x) for x in numbers_of(where, table, "cells", "a count")]
+    return found
 
 
 def _check(time, kelvin, failed, count) -> None:

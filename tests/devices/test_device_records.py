@@ -7,7 +7,8 @@ from device_curves import measured
 
 from limjax.devices import LinearSteps, OhmicEnergy, PulsedCell, device_names, fit_pulses, get_device, read_device
 from limjax.devices.fitted_device import fitted_device
-from limjax.devices.records import HOW, NUMBERS, ZOO
+from limjax.devices.numbers import HOW, NUMBERS
+from limjax.devices.records import ZOO
 from limjax.limits import load_catalogue
 from limjax.physics.abstract_cell import Place
 
@@ -135,6 +136,21 @@ def test_wrong_files_are_named(tmp_path, text, said):
     with pytest.raises(ValueError, match=said) as error:
         read_device(path)
     assert "device.toml" in str(error.value)
+
+
+def test_a_device_of_a_few_numbers():
+    device = get_device("levels=1000, pulse_energy=1fJ, pulse_time=10 ms")
+    assert device.si("pulse_energy") == 1e-15 and device.si("pulse_time") == 1e-2 and device.levels == 1000
+    assert get_device("law=soft-bounds,levels=50,noise=0.3").cell().noise is not None
+    for text, said in (
+        ("levels=many", r"expected levels=number"),
+        ("levels=100,pulse_time=3 V", r"pulse_time: unit must be a time"),
+        ("pulse_time=3s", r"levels, the nominal pulses"),
+        ("levels=100,law=odd", r"law must be one of"),
+        ("level=100", r"level is no number of a device"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            get_device(text)
 
 
 def test_names_that_are_not_known():
