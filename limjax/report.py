@@ -20,6 +20,7 @@ from limjax.numerics.sums import CompensatedSum
 from limjax.optimizer import get_memories
 from limjax.physics.abstract_cell import AbstractCell
 from limjax.physics.units import BOLTZMANN_J_PER_K, LN2
+from limjax.pulse_report import PulseReport, pulse_report
 
 # A run with more than this share of saturated or stopped parameter-steps is not what the model describes.
 _TOLERATED_SHARE = 1e-3
@@ -103,6 +104,7 @@ class Report:
         shallow_fraction: share of parameter-steps with a barrier below 2 kT.
         loss_ratio: loss at the start over loss at the end, or None if it was not given.
         warnings: what makes the run doubtful, in words.
+        device: what the pulses of a device took, or None for cells without pulses.
     """
 
     layers: tuple[LayerReport, ...]
@@ -119,6 +121,7 @@ class Report:
     shallow_fraction: float
     loss_ratio: float | None
     warnings: tuple[str, ...]
+    device: PulseReport | None = None
 
     @property
     def landauer_kt(self) -> float:
@@ -172,6 +175,7 @@ class Report:
             "barrier_clipped_fraction": self.barrier_clipped_fraction,
             "shallow_fraction": self.shallow_fraction,
             "warnings": list(self.warnings),
+            **({} if self.device is None else self.device.to_dict()),
         }
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -222,6 +226,8 @@ class Report:
         if self.optimizer_kt is not None:
             share = self.optimizer_kt / max(self.total.parameters, 1)
             after.append(Text(f"Optimizer state, charged apart: {_short(share)} kT per parameter."))
+        if self.device is not None:
+            after.append(Text(str(self.device)))
         after.append(
             Text(
                 "Model heat of the weight memory alone: computing gradients, reading and the controller are not in it."
@@ -382,6 +388,8 @@ def report(
     parameter_steps = max(float(column["parameter_steps"].sum()), 1)
     charged = [part.ledger.optimizer_heat for part in parts if part.ledger.optimizer_heat is not None]
     clipped, shallow = float(column["barrier_clipped"].sum()), float(column["shallow"].sum())
+    device = pulse_report([part.ledger for part in parts], total.heat_joules, total.parameters)
+    warnings = [*_warnings(layers, total, parts, clipped, shallow), *(() if device is None else device.warnings())]
     return Report(
         layers=layers,
         total=total,
@@ -396,7 +404,8 @@ def report(
         barrier_clipped_fraction=clipped / parameter_steps,
         shallow_fraction=shallow / parameter_steps,
         loss_ratio=None if loss_ratio is None else float(loss_ratio),
-        warnings=tuple(_warnings(layers, total, parts, clipped, shallow)),
+        warnings=tuple(warnings),
+        device=device,
     )
 
 
@@ -551,7 +560,7 @@ def _warnings(layers, total, parts: list[_Part], clipped: float, shallow: float)
     if saturated:
         yield (
             f"{_names(saturated)}: in up to {100 * max(row.saturated_fraction for row in saturated):.3g} % of the updates "
-            "the tilt exceeded the barrier, where the Arrhenius law ends, or was held by max_move. Raise attempt_rate or step_time, coarsen lsb, or "
+            "the tilt exceeded the barrier, where the Arrhenius law ends, or was held by max_move, or a device was asked for more pulses than its driver gives. Raise attempt_rate or step_time, coarsen lsb, or "
             "lower the learning rate."
         )
     stopped = [row for row in layers if row.range_fraction > _TOLERATED_SHARE]
@@ -560,7 +569,7 @@ def _warnings(layers, total, parts: list[_Part], clipped: float, shallow: float)
             f"{_names(stopped)}: up to {100 * max(row.range_fraction for row in stopped):.3g} % of the updates ended at "
             "the end of the cell's range. Use more bits or a coarser lsb."
         )
-    if any(part.ledger.realised_heat is not None for part in parts):
+    if any(part.ledger.realised_heat is not None and part.ledger.pulses is None for part in parts):
         noisy = [row for row in layers if np.sqrt(row.hops / max(row.parameters, 1)) > _mean_path(row) > 0]
         if noisy:
             worst = max(noisy, key=lambda row: np.sqrt(row.hops / row.parameters) / _mean_path(row))

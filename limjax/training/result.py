@@ -178,6 +178,7 @@ def summarised(run: Run, loop: Loop, carry: tuple[PyTree, PyTree], ending: Endin
         "above_bowl_bound": table.above_bowl_bound,
         "landauer_kt": table.landauer_kt,
         "final_barrier_kt": float(get_barrier(state)),
+        **({} if table.device is None else table.device.to_dict()),
         "warnings": list(table.warnings),
         "wall_seconds": ending.wall_seconds,
         "device": device_name(),

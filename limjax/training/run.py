@@ -14,6 +14,7 @@ from jaxtyping import PyTree
 
 from limjax import fingerprints, parallel
 from limjax.barriers.base import AbstractBarrier
+from limjax.barriers.static import StaticBarrier
 from limjax.comparisons.names import Comparable
 from limjax.hops import AbstractHops, HopsName, hops_of
 from limjax.ledger import Granularity, get_ledger
@@ -72,7 +73,8 @@ def train(
     Args:
         task: a `Task`, or the name of one (`limjax.tasks.task_names()`).
         cell: the memory cell; None takes 1 GHz, 1 ms per step, 300 K and the task's lsb.
-        barrier: a barrier, or its name with arguments (`"lyapunov:start=8"`); None takes the task's.
+        barrier: a barrier, or its name with arguments (`"lyapunov:start=8"`); None takes the task's, or that of a
+            device that has one.
         optimizer: the optimizer to wrap; None takes Adam with the task's schedule.
         hops: "mean", "gaussian", "exact" or an object of `limjax.hops`. With hop noise the weights start on the ladder.
         steps: number of steps; None takes the task's.
@@ -115,7 +117,8 @@ def train(
     with parallel.interrupts_noted():
         task = get_task(task) if isinstance(task, str) else task
         cell = ArrheniusCell(lsb=task.defaults.lsb) if cell is None else cell
-        barrier = task.defaults.barrier if barrier is None else barrier
+        if barrier is None:
+            barrier = task.defaults.barrier if cell.own_barrier is None else StaticBarrier(cell.own_barrier)
         kind = hops_of(hops)
         devices = (
             None if mesh is None else parallel.check_mesh(mesh) if isinstance(mesh, Mesh) else parallel.make_mesh(mesh)
