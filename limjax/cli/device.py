@@ -19,11 +19,8 @@ def list_devices(json: Annotated[bool, typer.Option("--json", help="Print JSON."
         typer.echo(json_text.dumps([_told(device) for device in devices], indent=2, allow_nan=False))
         return
     from rich.console import Console
-    from rich.table import Table
 
-    table = Table()
-    for head in ("name", "device", "pulses\nend to end", "J a pulse\nup / down", "s a pulse", "kT"):
-        table.add_column(head, overflow="fold")
+    table = _table("name", "device", "pulses\nend to end", "J a pulse\nup / down", "s a pulse", "kT")
     for device in devices:
         told = _told(device)
         joules = _both(told["pulse_joules_up"], told["pulse_joules_down"])
@@ -142,20 +139,12 @@ def _told(device: Any) -> dict[str, Any]:
 
 def _show(device: Any) -> None:
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
     told, console = _told(device), Console()
     console.print(Text(f"{device.name}: {device.title}. Steps: {device.law}. {device.note}".strip()))
-    table = Table(
-        "place in\nthe window",
-        "step up",
-        "step down",
-        "J up",
-        "J down",
-        title="One pulse (steps in nominal pulses)",
-        title_justify="left",
-    )
+    steps = "One pulse (steps in nominal pulses)"
+    table = _table("place in\nthe window", "step up", "step down", "J up", "J down", title=steps)
     for row in told["response"]:
         table.add_row(
             f"{row['position']:.2f}", f"{row['step_up']:.3g}", f"{row['step_down']:.3g}", _number(row["joules_up"]), _number(row["joules_down"])
@@ -166,9 +155,7 @@ def _show(device: Any) -> None:
     times = _both(told["pulse_seconds_up"], told["pulse_seconds_down"])
     console.print(Text(f"{kept} A pulse takes {'an unknown time' if times == '-' else times + ' s'}."))
     sources = list(dict.fromkeys(number.source for number in device.numbers.values()))
-    numbers = Table(
-        "number", "value", "how", "year", "source", "note", title="Where it comes from", title_justify="left"
-    )
+    numbers = _table("number", "value", "how", "year", "source", "note", title="Where it comes from")
     for number in device.numbers.values():
         place = f"[{sources.index(number.source) + 1}]"
         numbers.add_row(number.name, Text(str(number)), number.how, str(number.year), Text(place), Text(number.note))
@@ -178,6 +165,16 @@ def _show(device: Any) -> None:
     for name, words in (("Not known", device.missing), ("Assumed", device.assumed)):
         if words:
             console.print(Text(f"{name}: {'; '.join(words)}."))
+
+
+def _table(*heads: str, title: str | None = None) -> Any:
+    """A table whose columns are folded where it is narrow, and never cut."""
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    for head in heads:
+        table.add_column(head, overflow="fold")
+    return table
 
 
 def _number(value: float | None) -> str:

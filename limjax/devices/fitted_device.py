@@ -69,13 +69,8 @@ def fitted_device(fit: PulseFit, name: str, title: str = "", retention: Retentio
     add("conductance_high", fit.low + high * width, None, "S", "measured")
     _add_pulses(fit, add)
     if retention is not None:
-        add(
-            "activation_energy",
-            retention.activation_ev.value,
-            retention.activation_ev.error,
-            "eV",
-            note="From retention tests.",
-        )
+        source = f"fitted to retention tests, at temperatures around {retention.reference:.0f} K"
+        add("activation_energy", retention.activation_ev.value, retention.activation_ev.error, "eV")
         add("attempt_rate", retention.attempt_rate, None, "1/s", note=f"Its logarithm: {retention.log_attempt_rate}.")
     law = (
         fit.law
