@@ -256,6 +256,8 @@ def _print_outcome(console: Console, result: TrainResult, folder: pathlib.Path, 
     if summary["ratio"] is not None:
         line += f"; the cheapest other memory ({summary['compared_with']}) would have cost {summary['ratio']:.3g} times as much"
     console.print(line + ".", highlight=False)
+    if summary.get("memory_assumed"):
+        console.print(f"Assumed of the device: {'; '.join(summary['memory_assumed'])}.", highlight=False)
     console.print(f"Outcome: {result.result}. {result.result.help}", highlight=False)
     console.print(f"Wrote {folder}/: {', '.join(_written(saved))}", highlight=False, soft_wrap=True)
 

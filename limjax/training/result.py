@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from limjax.comparisons.names import STATIC
+from limjax.devices.records import get_device
 from limjax.ledger import Comparison, Ledger, get_ledger, leaf_totals
 from limjax.numerics.hosts import whole
 from limjax.optimizer import get_barrier
@@ -193,6 +194,8 @@ def _told(run: Run) -> dict[str, Any]:
     said = run.settings.to_json()
     del said["bits"]
     mesh = None if run.mesh is None else dict(run.mesh.shape)
+    if run.settings.memory_device is not None:
+        said["memory_assumed"] = list(get_device(run.settings.memory_device).assumed)
     return said | {"requested_steps": said.pop("steps"), "barrier": run.barrier.name, "mesh": mesh}
 
 

@@ -63,6 +63,7 @@ def test_from_a_file_of_pulses_to_a_run(folder):
     assert device.si("voltage", "up") == 2.0 and device.si("activation_energy") is not None
     summary = json.loads((folder / "run" / "summary.json").read_text())
     assert summary["memory_device"] == str(folder / "mine.toml") and summary["steps"] == 20
+    assert summary["memory_assumed"] == list(device.assumed)
     assert summary["pulses"] > 0 and summary["device_joules"] > 0 and summary["device_seconds"] > 0
     assert summary["device_seconds"] == pytest.approx(1e-7 * summary["pulses"], rel=1e-5)
     assert summary["device_over_ideal_drive"] == pytest.approx(summary["device_joules"] / summary["heat_joules"])
@@ -75,7 +76,7 @@ def test_from_a_file_of_pulses_to_a_run(folder):
 
 def test_a_run_goes_on_and_nothing_is_overwritten(folder, capsys):
     code, out, _ = run(capsys, "train", "--resume", "--out", folder / "run", "--no-figures")
-    assert code == 0 and "J at the device" in out and "pulses" in out
+    assert code == 0 and "J at the device" in out and "Assumed of the device: spread" in out
     code, _, err = run(capsys, "train", "--resume", "--out", folder / "run", "--device", "ecram")
     assert code == 2 and "memory_device" in err and err.count("\n") == 1
     code, _, err = run(capsys, "device", "fit", folder / "pulses.csv", "--out", folder / "mine.toml")
