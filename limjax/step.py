@@ -16,7 +16,8 @@ from limjax.hops import AbstractHops
 from limjax.ledger import Ledger
 from limjax.numerics.checks import compute_dtype
 from limjax.numerics.counters import told_apart
-from limjax.physics.abstract_cell import AbstractCell, Delivery, Place
+from limjax.physics.abstract_cell import AbstractCell
+from limjax.physics.pulses import Delivery, Place
 
 
 class LearningInMemoryState(NamedTuple):

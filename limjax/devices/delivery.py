@@ -9,8 +9,8 @@ from jaxtyping import Array, Float
 from limjax.devices.steps import Scale
 from limjax.numerics.counters import folded, step_words
 from limjax.numerics.poisson import normal_quantile
-from limjax.physics.abstract_cell import Delivery, Place
 from limjax.physics.hops import stretched
+from limjax.physics.pulses import Delivery, Place
 
 if TYPE_CHECKING:
     from limjax.devices.pulsed_cell import PulsedCell

@@ -12,7 +12,8 @@ from limjax.devices.energy import AbstractPulseEnergy
 from limjax.devices.spread import DeviceSpread, PulseNoise
 from limjax.devices.steps import AbstractSteps, LinearSteps
 from limjax.numerics.checks import WholeNumber, checked_leaf, is_known, whole_number
-from limjax.physics.abstract_cell import AbstractCell, Delivery, LevelRange, Place, Response, device_numbers
+from limjax.physics.abstract_cell import AbstractCell, LevelRange, Response, device_numbers
+from limjax.physics.pulses import Delivery, Place
 from limjax.physics.response import cell_response, split_activity, symmetric_tilt
 from limjax.physics.units import BOLTZMANN_J_PER_K, ELEMENTARY_CHARGE_C, YEAR_S
 

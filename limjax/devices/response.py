@@ -8,7 +8,7 @@ import numpy as np
 from limjax.devices.pulsed_cell import PulsedCell
 from limjax.devices.records import Device
 from limjax.numerics.checks import WholeNumber, whole_number
-from limjax.physics.abstract_cell import Place
+from limjax.physics.pulses import Place
 
 
 class Response(NamedTuple):

@@ -13,11 +13,12 @@ import jax
 import jax.core
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Bool, Float, Int, UInt32
+from jaxtyping import Array, ArrayLike, Bool, Float
 
 from limjax.numerics.checks import WholeNumber, checked_leaf, compute_dtype, varied_numbers, whole_number
 from limjax.numerics.roots import monotone_root
 from limjax.physics import actuation
+from limjax.physics.pulses import Delivery, Place
 from limjax.physics.units import BOLTZMANN_J_PER_K
 
 KRAMERS_REFERENCE_BARRIER = 10.0
@@ -45,42 +46,6 @@ class Response(NamedTuple):
     activity: Float[Array, "..."]
     up: Float[Array, "..."]
     down: Float[Array, "..."]
-
-
-class Place(NamedTuple):
-    """Which cells are written, and what decides their chance.
-
-    Attributes:
-        leaf: number of the array.
-        step: number of the step.
-        key: words from `limjax.numerics.counters.key_words`, or None for the mean.
-        whole: whether what is drawn are whole pulses one after the other, or a normal displacement of their mean and variance.
-    """
-
-    leaf: int
-    step: Int[Array, ""]
-    key: UInt32[Array, "2"] | None
-    whole: bool
-
-
-class Delivery(NamedTuple):
-    """What the pulses of one step did to an array of cells.
-
-    Attributes:
-        mean: mean displacement, given where the cells stand [levels].
-        move: displacement that was drawn [levels], or None for the mean.
-        held: where the driver could not give as many pulses as were asked for.
-        ended: 1 where a cell was stopped at an end of its window, 0 elsewhere.
-        relaxed: displacement that came about by itself during the step [levels], or None.
-        charges: what the pulses took, by the names of the cell's `charges`.
-    """
-
-    mean: Float[Array, "..."]
-    move: Float[Array, "..."] | None
-    held: Bool[Array, "..."]
-    ended: Float[Array, "..."]
-    relaxed: Float[Array, "..."] | None
-    charges: dict[str, Float[Array, "..."]]
 
 
 class AbstractCell(eqx.Module):

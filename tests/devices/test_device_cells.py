@@ -22,7 +22,7 @@ from limjax.devices import (
     Retention,
     SoftBoundsSteps,
 )
-from limjax.physics.abstract_cell import Place
+from limjax.physics.pulses import Place
 
 KEY = jnp.asarray([5, 7], jnp.uint32)
 WINDOW = 40.0

@@ -10,7 +10,7 @@ from limjax.devices.fitted_device import fitted_device
 from limjax.devices.numbers import HOW, NUMBERS
 from limjax.devices.records import ZOO
 from limjax.limits import load_catalogue
-from limjax.physics.abstract_cell import Place
+from limjax.physics.pulses import Place
 
 WANTED = {
     "ecram", "reram-hfo2", "pcm", "fefet", "stt-mram", "nor-flash", "fowler-nordheim", "capacitor", "sram", "dram", "ag-a-si",
