@@ -110,8 +110,8 @@ def page(runs: list[dict]) -> str:
         "pulses did beyond or short of what was asked for, over what they did: steps that depend on where a cell stands, on the direction or "
         "on the device. Words of bits (SRAM, DRAM, STT-MRAM, NOR flash) are rewritten whole, eight bits each, whenever the rounded request is "
         f"not zero. **One example at a time** is plain gradient descent with batches of one, rate {SGD_RATE} and "
-        f"{runs[0]['sgd']['steps']:,} steps, one seed: every step adds noise, and a weight is drawn to where steps up and down cancel. That is "
-        "how such devices are usually judged; Adam on batches of 256 asks for few pulses and mostly in one direction, and hides it. All other "
+        f"{runs[0]['sgd']['steps']:,} steps, one seed: every step adds noise, and a weight is drawn to where steps up and down cancel. Adam "
+        "on batches of 256 asks for few pulses and mostly in one direction, which hides it. All other "
         "columns are those of the Adam runs. The last row is the default run of `limjax train`, whose barriers follow the law instead of a device's retention: its "
         "heat is what the same training costs on memory that is built for it.",
         "",

@@ -5,10 +5,9 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from limjax.devices.pulsed_cell import PulsedCell
 from limjax.devices.records import Device
+from limjax.devices.steps import Scale
 from limjax.numerics.checks import WholeNumber, whole_number
-from limjax.physics.pulses import Place
 
 
 class Response(NamedTuple):
@@ -30,7 +29,7 @@ class Response(NamedTuple):
 
 
 def device_response(device: Device, places: WholeNumber = 5) -> list[Response]:
-    """One pulse up and down at places at equal distances over the window, without noise.
+    """One pulse up and down at places at equal distances over the window, without noise and without the window's ends.
 
     Args:
         device: the device.
@@ -49,16 +48,14 @@ def device_response(device: Device, places: WholeNumber = 5) -> list[Response]:
     """
     places = whole_number(places, "places", 2)
     cell = device.cell()
-    low, high = (float(x) for x in np.asarray(cell.levels))
-    plain = PulsedCell(cell.up, cell.down, lsb=1.0, levels=(low, high), word_bits=cell.word_bits)
-    position = np.linspace(0, 1, places)
-    level = jnp.asarray(low + position * (high - low), jnp.float32)
+    position = jnp.linspace(0.0, 1.0, places, dtype=jnp.float32)
     rows = {}
-    for way, sign in (("up", 1.0), ("down", -1.0)):
-        pulse = cell.up if way == "up" else cell.down
-        move = plain.deliver(jnp.full(places, sign, jnp.float32), level, Place(0, jnp.int32(0), None, True)).mean
-        energy = None if pulse.energy is None else pulse.energy.joules(jnp.asarray(position, jnp.float32))
-        rows[way] = np.abs(np.asarray(move)), energy
+    for way, pulse in (("up", cell.up), ("down", cell.down)):
+        window, none = jnp.float32(device.levels), jnp.zeros((), jnp.float32)
+        scale = Scale(pulse.size.astype(jnp.float32), window, none, none)
+        step = pulse.steps.move(position if way == "up" else 1 - position, jnp.ones_like(position), scale)
+        energy = None if pulse.energy is None else pulse.energy.joules(position)
+        rows[way] = np.broadcast_to(np.asarray(step), (places,)), energy
     return [
         Response(
             float(place),
