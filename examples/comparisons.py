@@ -21,15 +21,8 @@ from matplotlib.figure import Figure
 
 import limjax
 from limjax.barriers import barrier_from_name
-from limjax.memory.comparisons import (
-    FAIR,
-    STATIC,
-    NoisyEventWrite,
-    comparison_words,
-    gate_work,
-    named_comparisons,
-    whole_levels,
-)
+from limjax.memory.comparisons import NoisyEventWrite, gate_work, whole_levels
+from limjax.memory.comparisons._names import FAIR, STATIC, comparison_words, named_comparisons
 from limjax.tasks import get_task
 from limjax.training import training_step
 from limjax.versions import versions

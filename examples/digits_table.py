@@ -13,7 +13,7 @@ import numpy as np
 
 import limjax
 from limjax.barriers import barrier_names
-from limjax.memory.comparisons import FAIR, STATIC, comparison_words
+from limjax.memory.comparisons._names import FAIR, STATIC, comparison_words
 from limjax.tasks import get_task
 from limjax.versions import versions
 

@@ -18,6 +18,7 @@ from limjax.barriers import (
     load_barrier,
     save_barrier,
 )
+from limjax.devices import PulsedCell
 from limjax.flax_states import register_when_imported
 from limjax.memory import (
     AbstractHops,
@@ -92,6 +93,7 @@ __all__ = [
     "MomentBarrier",
     "NoisyEventWrite",
     "ParetoResult",
+    "PulsedCell",
     "RateMatchedBarrier",
     "Report",
     "Result",

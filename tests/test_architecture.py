@@ -17,12 +17,13 @@ from limjax.barriers import AbstractBarrier
 PACKAGE = pathlib.Path(limjax.__file__).parent
 
 # What each room may import, besides itself and the ground floor, `numerics`.
-_RUN = {"physics", "barriers", "memory", "tasks", "training"}
+_RUN = {"physics", "barriers", "devices", "memory", "tasks", "training"}
 ALLOWED = {
     "numerics": set(),
     "physics": set(),
     "barriers": {"physics"},
     "limits": {"physics"},
+    "devices": {"physics", "limits", "_files"},
     "simulate": {"physics"},
     "memory": {"physics", "barriers", "limits"},
     "tasks": {"physics"},
@@ -43,7 +44,7 @@ ALLOWED = {
 
 # The same for the files of the memory: what each may import of the others, besides the cells and barriers outside.
 _STEP = {"_blocks", "_field", "_columns", "_ledger", "_charged_barrier", "_hops", "comparisons", "_state"}
-_REPORT = {"_layer_report", "_leaves", "_ledger", "_state", "comparisons"}
+_REPORT = {"_layer_report", "_pulse_report", "_leaves", "_ledger", "_state", "comparisons"}
 IN_MEMORY = {
     "_blocks": set(),
     "_field": {"_blocks"},
@@ -62,6 +63,7 @@ IN_MEMORY = {
     "_optimizer": _STEP | {"_leaves", "_groups", "_memory"},
     "levels": {"_groups", "_leaves", "_step"},
     "_layer_report": set(),
+    "_pulse_report": {"_ledger"},
     "_report": _REPORT,
     "_report_parts": _REPORT,
     "_report_warnings": _REPORT | {"_report_parts"},

@@ -16,6 +16,7 @@ CELLS = {
     "asymmetric 0.2": lambda: limjax.AsymmetricCell(0.2, lsb=0.5),
     "asymmetric 0.5": lambda: limjax.AsymmetricCell(0.5, lsb=0.5),
     "asymmetric 0.95": lambda: limjax.AsymmetricCell(0.95, lsb=0.5),
+    "pulsed": lambda: limjax.PulsedCell(lsb=0.5),
 }
 DRIFTS = np.concatenate([-np.geomspace(1e4, 1e-6, 25), [0.0], np.geomspace(1e-6, 1e4, 25)])
 

@@ -182,7 +182,7 @@ def test_ctrl_c_before_the_first_step_saves_where_tuning_starts(capsys, tmp_path
     def stopped(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("limjax.tuning.one_problem.Member", stopped)
+    monkeypatch.setattr("limjax.tuning._one_problem.Member", stopped)
     words = [word for word in TUNE if word not in ("--no-hand-made", "--no-figures")]
     code, out, _ = run(capsys, *words, "--json", "--out", tmp_path / "out")
     summary = json.loads(out, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))

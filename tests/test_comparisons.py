@@ -15,8 +15,8 @@ from limjax.memory.comparisons import (
     NoisyEventWrite,
     best_request,
     gate_work,
-    named_comparisons,
 )
+from limjax.memory.comparisons._names import named_comparisons
 
 CELL = limjax.ArrheniusCell()
 HOLD = 30.0

@@ -107,6 +107,27 @@ def test_digits_table_writes_its_page(tmp_path):
 
 
 @pytest.mark.slow
+def test_device_table_writes_its_page(tmp_path):
+    run("device_table.py", "--steps", 3, "--seeds", 1, "--devices", "sram,capacitor", "--out", tmp_path)
+    page = (tmp_path / "docs/results/devices.md").read_text()
+    # What nobody gave is a dash: the capacitor has no energy and no time.
+    assert re.search(
+        r"\| capacitor \| 400 \| [\d.]+ ± 0.0 % \| [\d.]+ % \| \S+ \| - \| \S+ \| - \| - \| \d+ % \|", page
+    )
+    assert "| sram | 255 |" in page
+    rows = json.loads((tmp_path / "benchmarks/results/devices.json").read_text())["runs"]
+    assert [row["name"] for row in rows] == [
+        "plain Adam",
+        "ideal symmetric",
+        "sram",
+        "capacitor",
+        "barriers of the law",
+    ]
+    sram = rows[2]["seeds"][0]
+    assert sram["device_joules"] == pytest.approx(0.5e-15 * sram["pulses"], rel=1e-5)
+
+
+@pytest.mark.slow
 def test_comparisons_writes_its_page(tmp_path):
     run("comparisons.py", "--bits", "10", "--steps", 5, "--seeds", 1, "--out", tmp_path)
     assert "| 2^-10 |" in (tmp_path / "docs/results/comparisons.md").read_text()

@@ -14,7 +14,8 @@ from typer.models import ArgumentInfo, OptionInfo
 
 from limjax.allocator import keep_freed_memory
 
-_COMMANDS = ("train", "tune", "pareto", "simulate", "limits", "bench", "cell", "devices")
+_COMMANDS = ("train", "tune", "pareto", "simulate", "limits", "bench", "cell", "device", "devices")
+_GROUPS = ("device",)
 
 
 def build_app(asked: str | None = None) -> typer.Typer:
@@ -43,7 +44,10 @@ def build_app(asked: str | None = None) -> typer.Typer:
             raise typer.Exit
 
     for name in _COMMANDS if asked is None else (asked,):
-        app.command(name)(_command(name))
+        if name in _GROUPS:
+            app.add_typer(importlib.import_module(f"limjax.cli.{name}").app, name=name)
+        else:
+            app.command(name)(_command(name))
     return app
 
 

@@ -4,7 +4,7 @@ import typer
 
 
 def devices() -> None:
-    """List the devices that jax sees here."""
+    """List the devices that jax computes on here (memories: limjax device list)."""
     import jax
 
     from limjax.parallel import devices_here

@@ -54,6 +54,12 @@ def train(
     storage: Annotated[
         str | None, typer.Option(help="int8 or int16: keep weights as level numbers, with --bits and exact hops.")
     ] = None,
+    memory_device: Annotated[
+        str | None,
+        typer.Option(
+            "--device", help="Memory that keeps the weights: a name of `limjax device list`, or a .toml file."
+        ),
+    ] = None,
     mesh: Annotated[
         str | None, typer.Option(help="Train on several devices: data=4,model=2. Batches are split over all of them.")
     ] = None,
@@ -250,6 +256,8 @@ def _print_outcome(console: Console, result: TrainResult, folder: pathlib.Path, 
     if summary["ratio"] is not None:
         line += f"; the cheapest other memory ({summary['compared_with']}) would have cost {summary['ratio']:.3g} times as much"
     console.print(line + ".", highlight=False)
+    if summary.get("memory_assumed"):
+        console.print(f"Assumed of the device: {'; '.join(summary['memory_assumed'])}.", highlight=False)
     console.print(f"Outcome: {result.result}. {result.result.help}", highlight=False)
     console.print(f"Wrote {folder}/: {', '.join(_written(saved))}", highlight=False, soft_wrap=True)
 

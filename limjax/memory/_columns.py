@@ -24,6 +24,7 @@ class StepOutcome(NamedTuple):
         height: the barrier B [kT].
         work: work to move the barrier there [kT].
         clipped: 1 where the barrier was clipped to the cell's range.
+        charges: what pulses took, by name, for cells that are written by them.
     """
 
     cell: AbstractCell
@@ -36,6 +37,7 @@ class StepOutcome(NamedTuple):
     height: Field
     work: Field
     clipped: Field
+    charges: dict[str, Field]
 
 
 class Setup(NamedTuple):
@@ -45,11 +47,13 @@ class Setup(NamedTuple):
         noisy: whether hops are drawn.
         has_range: whether the cell has a lowest and highest level.
         barrier_per_parameter: whether the barrier differs between parameters.
+        charges: what the cell's pulses are charged for (`AbstractCell.charges`).
     """
 
     noisy: bool
     has_range: bool
     barrier_per_parameter: bool
+    charges: tuple[str, ...] = ()
 
 
 def _always(setup: Setup) -> bool:
@@ -92,6 +96,11 @@ def _realised_heat(step: StepOutcome) -> Field:
 def _range_clipped(step: StepOutcome) -> Field:
     assert step.ends is not None
     return step.ends
+
+
+def _charge(name: str, words: str) -> Column:
+    """A column that a cell's pulses fill: it stands beside model heat and is never added to it."""
+    return Column(name, lambda step: step.charges[name], words, kept=lambda setup: name in setup.charges)
 
 
 COLUMNS = (
@@ -140,6 +149,13 @@ COLUMNS = (
         _range_clipped,
         "parameter-steps that ended at the end of the cell's range; None without a range",
         kept=lambda setup: setup.has_range,
+    ),
+    _charge("pulses", "pulses that were given; None for a cell without pulses, as all that follow"),
+    _charge("misplaced", "Σ|delivered - requested|: what the dependence on the state did to the requests [levels]"),
+    _charge("device_joules", "energy of the pulses at the device [J]; None where it is not known"),
+    _charge(
+        "device_seconds",
+        "duration of the pulses, as if cells were written one after the other [s]; None where not known",
     ),
 )
 """Every column; those that can be kept per parameter are leaf sums where they are not."""

@@ -8,6 +8,7 @@ from jaxtyping import Float, PyTree
 from limjax.memory._layer_report import LayerReport
 from limjax.memory._leaves import layer_path, leaf_names
 from limjax.memory._ledger import Ledger
+from limjax.memory._pulse_report import pulse_report
 from limjax.memory._report import Report
 from limjax.memory._report_parts import Part, flatten, memories_of
 from limjax.memory._report_warnings import Evidence, warnings_of
@@ -67,6 +68,8 @@ def report(
     total = _row("total", column, np.arange(len(leaves)), compared_with)
     parameter_steps = max(float(column["parameter_steps"].sum()), 1)
     clipped, shallow = (float(column[name].sum()) / parameter_steps for name in ("barrier_clipped", "shallow"))
+    device = pulse_report([part.ledger for part in parts], total.heat_joules, total.parameters)
+    found = warnings_of(Evidence(layers, total, parts, clipped, shallow))
     charged = [part.ledger.optimizer_heat for part in parts if part.ledger.optimizer_heat is not None]
     return Report(
         layers=layers,
@@ -82,7 +85,8 @@ def report(
         barrier_clipped_fraction=clipped,
         shallow_fraction=shallow,
         loss_ratio=None if loss_ratio is None else float(loss_ratio),
-        warnings=warnings_of(Evidence(layers, total, parts, clipped, shallow)),
+        warnings=found if device is None else (*found, *device.warnings()),
+        device=device,
     )
 
 

@@ -129,6 +129,7 @@ class Memory:
                 noisy=self._hops.is_noisy,
                 has_range=cell.levels is not None,
                 barrier_per_parameter=barrier.scope == "parameter" or layout.varied,
+                charges=cell.charges,
             ),
             compare=tuple(named),
             optimizer_leaves=memory_leaves,

@@ -7,6 +7,7 @@ import optax
 from jaxtyping import Array, ArrayLike, PyTree
 
 from limjax.barriers._base import AbstractBarrier
+from limjax.barriers._static import StaticBarrier
 from limjax.memory._columns import TRACKED
 from limjax.memory._groups import GroupedState, Grouping, Groups, check_prefixes, grouping, merged
 from limjax.memory._hops import AbstractHops, HopsName
@@ -43,7 +44,7 @@ def learning_in_memory(
             parameter array. Or several memories in one model: a dict from path prefix to `(cell, barrier)` ("" is the rest), or a
             function of a leaf's path that returns both; each group of leaves has its own ledger then, `report(state, params)` joins
             them, and the optimizer still sees all parameters.
-        barrier: the policy that sets its barrier; left out where `cell` names it.
+        barrier: the policy that sets its barrier; left out where `cell` names it, and for a device that has one of its own.
         hops: "mean" returns the optimizer's update unchanged; "gaussian" adds noise of variance A; "exact" moves by the
             difference of two Poisson counts, so that weights stay on the ladder (put them there with `snap` first). Or an object
             such as `limjax.ExactHops()`.
@@ -90,6 +91,8 @@ def learning_in_memory(
     make = functools.partial(Memory, books=Books(granularity, track, compensated, compare), hops=hops, key=key)
     if not isinstance(cell, AbstractCell):
         return _on_groups(inner, cell, barrier, make, optimizer_memory, frozen)
+    if barrier is None and cell.own_barrier is not None:
+        barrier = StaticBarrier(cell.own_barrier)
     if not isinstance(barrier, AbstractBarrier):
         raise TypeError(f"barrier must be a barrier such as limjax.StaticBarrier(10.0), got {barrier!r}.")
     memory = make(cell, barrier, optimizer=inner, optimizer_memory=optimizer_memory, frozen=frozen)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from limjax.memory._layer_report import LayerReport, short, span
+from limjax.memory._pulse_report import PulseReport
 from limjax.memory.comparisons._names import comparison_words
 from limjax.physics.units import LN2
 
@@ -38,6 +39,7 @@ class Report:
         shallow_fraction: share of parameter-steps with a barrier below 2 kT.
         loss_ratio: loss at the start over loss at the end, or None if it was not given.
         warnings: what makes the run doubtful, in words.
+        device: what the pulses of a device took, or None for cells without pulses.
     """
 
     layers: tuple[LayerReport, ...]
@@ -54,6 +56,7 @@ class Report:
     shallow_fraction: float
     loss_ratio: float | None
     warnings: tuple[str, ...]
+    device: PulseReport | None = None
 
     @property
     def landauer_kt(self) -> float:
@@ -107,6 +110,7 @@ class Report:
             "barrier_clipped_fraction": self.barrier_clipped_fraction,
             "shallow_fraction": self.shallow_fraction,
             "warnings": list(self.warnings),
+            **({} if self.device is None else self.device.to_dict()),
         }
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -157,6 +161,8 @@ class Report:
         if self.optimizer_kt is not None:
             share = self.optimizer_kt / max(self.total.parameters, 1)
             after.append(Text(f"Optimizer state, charged apart: {short(share)} kT per parameter."))
+        if self.device is not None:
+            after.append(Text(str(self.device)))
         after.append(
             Text(
                 "Model heat of the weight memory alone: computing gradients, reading and the controller are not in it."

@@ -95,7 +95,7 @@ def _saturated(run: Evidence) -> str | None:
         return None
     return (
         f"{_names(saturated)}: in up to {100 * max(row.saturated_fraction for row in saturated):.3g} % of the updates "
-        "the tilt exceeded the barrier, where the Arrhenius law ends, or was held by max_move. Raise attempt_rate or step_time, coarsen lsb, or "
+        "the tilt exceeded the barrier, where the Arrhenius law ends, or was held by max_move, or a device was asked for more pulses than its driver gives. Raise attempt_rate or step_time, coarsen lsb, or "
         "lower the learning rate."
     )
 
@@ -111,7 +111,7 @@ def _stopped(run: Evidence) -> str | None:
 
 
 def _noisy(run: Evidence) -> str | None:
-    if all(part.ledger.realised_heat is None for part in run.parts):
+    if all(part.ledger.realised_heat is None or part.ledger.pulses is not None for part in run.parts):
         return None
     noisy = [row for row in run.layers if np.sqrt(row.hops / max(row.parameters, 1)) > _mean_path(row) > 0]
     if not noisy:

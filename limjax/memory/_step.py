@@ -19,6 +19,7 @@ from limjax.memory.comparisons._base import ChargedComparison, StepRecord
 from limjax.numerics.checks import compute_dtype
 from limjax.numerics.counters import told_apart
 from limjax.physics._abstract_cell import AbstractCell
+from limjax.physics._pulses import Delivery, Place
 
 
 class Request(NamedTuple):
@@ -63,8 +64,8 @@ def memory_step(
         return request.leaves, state._replace(ledger=ledger.without_entries())
     layout = Blocks(request.leaves, ledger.packed)
     moved_barrier = move_barrier(state.barrier, request.inputs, layout)
-    if state.cell.levels is None:
-        params = None  # only the ends of a range ask where a weight stands
+    if state.cell.levels is None and not state.cell.reads_weights:
+        params = None  # only the ends of a range, and devices, ask where a weight stands
     before = state._replace(inner=None, optimizer_memory=None)
     # Outside of `jax.jit` the cells' stages are compiled as one: operation by operation they take seconds to compile and are slow,
     # more so under `jax.vmap`. Inside, XLA makes nothing of it. The barrier's own code, which may be a user's, runs as written.
@@ -87,21 +88,24 @@ def _stages(
     barrier, work, clipped = moved_barrier
     layout = Blocks(request.leaves, ledger.packed)
     heights = barrier.height.blocks(layout)
-    drifts, held = _driven(cell, request, layout, heights, max_move)
+    asked, held = _driven(cell, request, layout, heights, max_move)
+    deliveries = None
+    if cell.charges and held is None:
+        deliveries = _delivered(state, params, layout, asked, hops)
+        held = [delivery.held for delivery in deliveries]
+    drifts = asked if deliveries is None else [delivery.mean for delivery in deliveries]
     responses = [cell.response(*item) for item in zip(drifts, heights)]
     affinities = [response.affinity for response in responses]
     activities = [response.activity for response in responses]
     if held is None:
         held = [cell.is_saturated(*item) for item in zip(drifts, heights)]
-    moves, ends = None, None
-    if hops.is_noisy:
-        assert state.key is not None
-        moves = [
-            hops.draw(told_apart(state.key, drift), i, ledger.steps, cell, drift, height, activity)
-            for i, (drift, height, activity) in enumerate(zip(drifts, heights, activities))
-        ]
-    if cell.levels is not None:
-        moves, ends = _inside(cell, moves, drifts, params, layout, hops.on_ladder)
+    if deliveries is None:
+        moves, ends = _hopped(state, hops, params, layout, drifts, heights, activities)
+        taken = {name: [jnp.zeros_like(drift) for drift in drifts] for name in cell.charges}
+    else:
+        moves = [delivery.move for delivery in deliveries if delivery.move is not None] or None
+        ends = None if cell.levels is None else [delivery.ended for delivery in deliveries]
+        taken = {name: [delivery.charges[name] for delivery in deliveries] for name in cell.charges}
     outcome = StepOutcome(
         cell=cell,
         drifts=PerParameter(drifts),
@@ -113,10 +117,14 @@ def _stages(
         height=barrier.height,
         work=work,
         clipped=clipped,
+        charges={name: PerParameter(blocks) for name, blocks in taken.items()},
     )
     compare, charges = _compared(state, request.inputs, layout, drifts, heights, activities)
     ledger = _charged(ledger, outcome, charges, layout, request.still, optimizer_heat)
-    moved = _handed_out(cell, request, layout, drifts if moves is None else moves, moves is None)
+    if deliveries is None:
+        moved = _handed_out(cell, request, layout, drifts if moves is None else moves, moves is None)
+    else:
+        moved = _handed_on(cell, request, layout, asked, deliveries)
     return moved, ledger, compare
 
 
@@ -129,15 +137,44 @@ def _driven(cell: AbstractCell, request: Request, layout: Blocks, heights, max_m
     return [drift for drift, _ in tilted], [is_held for _, is_held in tilted]
 
 
+def _hopped(state: LearningInMemoryState, hops: AbstractHops, params, layout: Blocks, drifts, heights, activities):
+    """Displacements of hops that scatter and of cells with ends, or None for the mean; and which were stopped at an end, or None."""
+    cell, moves = state.cell, None
+    if hops.is_noisy:
+        assert state.key is not None
+        moves = [
+            hops.draw(told_apart(state.key, drift), i, state.ledger.steps, cell, drift, height, activity)
+            for i, (drift, height, activity) in enumerate(zip(drifts, heights, activities))
+        ]
+    return (moves, None) if cell.levels is None else _inside(cell, moves, drifts, params, layout, hops.on_ladder)
+
+
+def _delivered(state: LearningInMemoryState, params, layout: Blocks, asked, hops: AbstractHops) -> list[Delivery]:
+    """What the pulses of a device make of the requests."""
+    cell = state.cell
+    is_placed = cell.reads_weights or cell.levels is not None
+    levels = _levels(cell, params, layout) if is_placed else [None] * len(asked)
+    keys = [None if state.key is None else told_apart(state.key, drift) for drift in asked]
+    places = [Place(i, state.ledger.steps, key, hops.on_ladder) for i, key in enumerate(keys)]
+    return [cell.deliver(*item) for item in zip(asked, levels, places)]
+
+
+def _levels(cell: AbstractCell, params, layout: Blocks) -> list[Float[Array, "..."]]:
+    """Where the weights stand, per block [levels]."""
+    if params is None:
+        said = (
+            ("The steps of this cell depend on where it stands", "")
+            if cell.reads_weights
+            else ("This cell has a lowest and highest level", ", or leave `levels` and `bits` out of the cell")
+        )
+        raise ValueError(f"{said[0]}: call `optimizer.update(gradients, state, params)` with the parameters{said[1]}.")
+    # Divided: a weight at the end of the range must not come out an ulp beyond it.
+    return layout.pack([wide(p) / cell.lsb.astype(compute_dtype(p.dtype)) for p in jax.tree.leaves(params)])
+
+
 def _inside(cell: AbstractCell, moves, drifts, params, layout: Blocks, on_ladder: bool):
     """The displacements that keep the weights inside the cell's range, and which were stopped at its end."""
-    if params is None:
-        raise ValueError(
-            "This cell has a lowest and highest level: call `optimizer.update(gradients, state, params)` with the "
-            "parameters, or leave `levels` and `bits` out of the cell."
-        )
-    # Divided: a weight at the end of the range must not come out an ulp beyond it.
-    levels = layout.pack([wide(p) / cell.lsb.astype(compute_dtype(p.dtype)) for p in jax.tree.leaves(params)])
+    levels = _levels(cell, params, layout)
     inside, stopped = [], []
     for level, move in zip(levels, drifts if moves is None else moves):
         level = jnp.round(level) if on_ladder else level
@@ -183,6 +220,16 @@ def _handed_out(cell: AbstractCell, request: Request, layout: Blocks, displaceme
         moved = request.leaves
     else:
         moved = [_to_weight(d, cell, leaf) for d, leaf in zip(layout.unpack(displacements), request.leaves)]
+    return [jnp.zeros_like(move) if f else move for move, f in zip(moved, request.still)]
+
+
+def _handed_on(cell: AbstractCell, request: Request, layout: Blocks, asked, deliveries: list[Delivery]):
+    """What the device delivers as updates; on average the updates with what it adds, so that a faithful one hands them on bit for bit."""
+    is_mean = deliveries[0].move is None
+    moves = [d.mean - drift if d.move is None else d.move for d, drift in zip(deliveries, asked)]
+    moves = [move if d.relaxed is None else move + d.relaxed for move, d in zip(moves, deliveries)]
+    moved = [_to_weight(move, cell, leaf) for move, leaf in zip(layout.unpack(moves), request.leaves)]
+    moved = [leaf + move if is_mean else move for move, leaf in zip(moved, request.leaves)]
     return [jnp.zeros_like(move) if f else move for move, f in zip(moved, request.still)]
 
 

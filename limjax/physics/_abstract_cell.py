@@ -18,6 +18,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float
 from limjax.numerics._roots import monotone_root
 from limjax.numerics.checks import WholeNumber, checked_leaf, compute_dtype, shown, varied_numbers, whole_number
 from limjax.physics import actuation
+from limjax.physics._pulses import Delivery, Place
 from limjax.physics.units import BOLTZMANN_J_PER_K
 
 KRAMERS_REFERENCE_BARRIER = 10.0
@@ -25,6 +26,10 @@ KRAMERS_REFERENCE_BARRIER = 10.0
 
 VALID_FROM_BARRIER = 2.0
 """Barrier [kT] below which the ladder is no longer a good picture of a continuous landscape (docs/ladder.md)."""
+
+
+LevelRange = tuple[float | int, float | int]
+"""Lowest and highest level of a cell, or the ends of a device's window [levels]."""
 
 
 class Response(NamedTuple):
@@ -110,6 +115,34 @@ class AbstractCell(eqx.Module):
 
     def __repr__(self) -> str:
         return shown(self)
+
+    @property
+    def charges(self) -> tuple[str, ...]:
+        """Columns of the ledger that `deliver` fills, for a cell that is written by pulses; none where the tilt alone moves it."""
+        return ()
+
+    @property
+    def reads_weights(self) -> bool:
+        """Whether what a request does depends on where the cell stands, so that `update` needs the parameters."""
+        return False
+
+    def deliver(self, drift: Float[Array, "..."], level: Float[Array, "..."] | None, place: Place) -> Delivery:
+        """What a driver makes of a request, for a cell that has `charges`: then this is what moves it, and its heat is that of `mean`.
+
+        Args:
+            drift: d, requested levels [levels].
+            level: where the cells stand [levels], or None where that is not known.
+            place: which cells they are.
+
+        Returns:
+            The displacement and what it took.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has charges, and must say in `deliver` what they are.")
+
+    @property
+    def own_barrier(self) -> Float[Array, "..."] | None:
+        """The barrier that the device has by itself [kT], or None where it can be set to any height."""
+        return None
 
     @property
     def varied(self) -> dict[str, Float[Array, "..."]]:
@@ -408,7 +441,7 @@ def device_numbers(
     recovery: ArrayLike,
     min_barrier: ArrayLike,
     max_barrier: ArrayLike,
-    levels: tuple[int, int] | None,
+    levels: LevelRange | None,
     bits: WholeNumber | None,
 ) -> dict[str, Any]:
     """The numbers that every cell has, checked, for its `__init__`: as in `limjax.ArrheniusCell`.

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float
 
 from limjax.numerics.checks import WholeNumber
-from limjax.physics._abstract_cell import AbstractCell, Response, as_floating, device_numbers
-from limjax.physics._response import cell_response, split_activity
+from limjax.physics._abstract_cell import AbstractCell, LevelRange, Response, as_floating, device_numbers
+from limjax.physics._response import cell_response, split_activity, symmetric_tilt
 
 
 class ArrheniusCell(AbstractCell):
@@ -64,7 +64,7 @@ class ArrheniusCell(AbstractCell):
         recovery: ArrayLike = 0.0,
         min_barrier: ArrayLike = 0.0,
         max_barrier: ArrayLike = 80.0,
-        levels: tuple[int, int] | None = None,
+        levels: LevelRange | None = None,
         bits: WholeNumber | None = None,
     ):
         numbers = device_numbers(
@@ -100,16 +100,7 @@ class ArrheniusCell(AbstractCell):
         Returns:
             `(d [levels], whether the tilt was held)`.
         """
-        log_exchange = self.log_exchange(barrier)
-        if max_move is not None:
-            move = jnp.full(jnp.shape(log_exchange), max_move, log_exchange.dtype)
-            barrier = jnp.minimum(barrier, 0.5 * cell_response(move, log_exchange)[0])
-        held = jnp.clip(half_tilt, -barrier, barrier)
-        is_small = jnp.abs(held) < 1
-        direct = 2 * jnp.exp(log_exchange) * jnp.sinh(jnp.where(is_small, held, 1.0))
-        # ln g inside the exponentials: for |F|/2 <= B they stay below k0 τ, where g and sinh alone may not be floats.
-        wide = jnp.exp(log_exchange + held) - jnp.exp(log_exchange - held)
-        return jnp.where(is_small, direct, wide), jnp.abs(half_tilt) > barrier
+        return symmetric_tilt(half_tilt, barrier, self.log_exchange(barrier), max_move)
 
     def rate_bounds(
         self, drift: Float[Array, "..."], barrier: Float[Array, "..."]

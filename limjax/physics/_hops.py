@@ -54,17 +54,17 @@ def exact_hops(
     """
     rates = jax.lax.stop_gradient((up, down))
     displacement = poisson_inverse_cdf(w0, w1, rates[0]) - poisson_inverse_cdf(w1, w0, rates[1])
-    return _stretched(displacement, up - down, up + down)
+    return stretched(displacement, up - down, up + down)
 
 
 @jax.custom_jvp
-def _stretched(displacement, mean, activity):
+def stretched(displacement, mean, activity):
     """The displacement, with the derivative of one whose noise grows and shrinks with its standard deviation."""
     del mean, activity
     return displacement
 
 
-@_stretched.defjvp
+@stretched.defjvp
 def _stretched_jvp(primals, tangents):
     displacement, mean, activity = primals
     _, mean_dot, activity_dot = tangents
@@ -107,7 +107,7 @@ def exact_step(
         (4,)
     """
     moved = _drawn(leaf, *jax.lax.stop_gradient((key, step, cell, drift, barrier)))
-    return _stretched(moved, drift, cell.response(drift, barrier).activity)
+    return stretched(moved, drift, cell.response(drift, barrier).activity)
 
 
 @functools.partial(jax.jit, static_argnums=0, inline=True)

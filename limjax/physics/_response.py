@@ -6,7 +6,7 @@ element in the dtype it is given, float32 included, without forming d² or g², 
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from limjax.numerics._elementary import LARGE, normal_log
 
@@ -143,3 +143,31 @@ def split_activity(
     larger = 0.5 * total
     smaller = exchange * (2 * exchange / jnp.maximum(total, jnp.finfo(drift.dtype).tiny))
     return jnp.where(drift < 0, smaller, larger), jnp.where(drift < 0, larger, smaller)
+
+
+def symmetric_tilt(
+    half_tilt: Float[Array, "..."],
+    barrier: Float[Array, "..."],
+    log_exchange: Float[Array, "..."],
+    max_move: float | None = None,
+) -> tuple[Float[Array, "..."], Bool[Array, "..."]]:
+    """d = 2g sinh(F/2), with the tilt held at the barrier or at the largest move.
+
+    Args:
+        half_tilt: F/2 [kT].
+        barrier: B [kT].
+        log_exchange: ln g at that barrier [ln(hops per step)].
+        max_move: largest mean move a driver allows [levels], or None.
+
+    Returns:
+        `(d [levels], whether the tilt was held)`.
+    """
+    if max_move is not None:
+        move = jnp.full(jnp.shape(log_exchange), max_move, log_exchange.dtype)
+        barrier = jnp.minimum(barrier, 0.5 * cell_response(move, log_exchange)[0])
+    held = jnp.clip(half_tilt, -barrier, barrier)
+    is_small = jnp.abs(held) < 1
+    direct = 2 * jnp.exp(log_exchange) * jnp.sinh(jnp.where(is_small, held, 1.0))
+    # ln g inside the exponentials: for |F|/2 <= B they stay below k0 τ, where g and sinh alone may not be floats.
+    wide = jnp.exp(log_exchange + held) - jnp.exp(log_exchange - held)
+    return jnp.where(is_small, direct, wide), jnp.abs(half_tilt) > barrier

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
+from limjax.devices._records import get_device
 from limjax.memory import Ledger, Report, get_barrier, get_ledger, leaf_totals, report
 from limjax.memory._ledger import Comparison
 from limjax.memory.comparisons._names import STATIC
@@ -161,6 +162,7 @@ def summarised(run: Run, loop: Loop, carry: tuple[PyTree, PyTree], ending: Endin
         "above_bowl_bound": table.above_bowl_bound,
         "landauer_kt": table.landauer_kt,
         "final_barrier_kt": float(get_barrier(state)),
+        **({} if table.device is None else table.device.to_dict()),
         "warnings": list(table.warnings),
         "wall_seconds": ending.wall_seconds,
         "device": device_name(),
@@ -175,6 +177,8 @@ def _told(run: Run) -> dict[str, Any]:
     said = run.settings.to_json()
     del said["bits"]
     mesh = None if run.mesh is None else dict(run.mesh.shape)
+    if run.settings.memory_device is not None:
+        said["memory_assumed"] = list(get_device(run.settings.memory_device).assumed)
     return said | {"requested_steps": said.pop("steps"), "barrier": run.barrier.name, "mesh": mesh}
 
 

@@ -15,6 +15,7 @@ from jaxtyping import PyTree
 from limjax import _fingerprints as fingerprints
 from limjax import parallel
 from limjax.barriers._base import AbstractBarrier
+from limjax.barriers._static import StaticBarrier
 from limjax.memory import AbstractHops, get_ledger
 from limjax.memory._hops import HopsName, hops_of
 from limjax.memory._ledger import Granularity
@@ -74,7 +75,8 @@ def train(
     Args:
         task: a `Task`, or the name of one (`limjax.tasks.task_names()`).
         cell: the memory cell; None takes 1 GHz, 1 ms per step, 300 K and the task's lsb.
-        barrier: a barrier, or its name with arguments (`"lyapunov:start=8"`); None takes the task's.
+        barrier: a barrier, or its name with arguments (`"lyapunov:start=8"`); None takes the task's, or that of a
+            device that has one.
         optimizer: the optimizer to wrap; None takes Adam with the task's schedule.
         hops: "mean", "gaussian", "exact" or an object such as `limjax.ExactHops()`. With hop noise the weights start on the ladder.
         steps: number of steps; None takes the task's.
@@ -117,7 +119,8 @@ def train(
     with parallel.interrupts_noted():
         task = get_task(task) if isinstance(task, str) else task
         cell = ArrheniusCell(lsb=task.defaults.lsb) if cell is None else cell
-        barrier = task.defaults.barrier if barrier is None else barrier
+        if barrier is None:
+            barrier = task.defaults.barrier if cell.own_barrier is None else StaticBarrier(cell.own_barrier)
         kind = hops_of(hops)
         devices = (
             None if mesh is None else parallel.check_mesh(mesh) if isinstance(mesh, Mesh) else parallel.make_mesh(mesh)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from limjax.barriers._base import AbstractBarrier
+from limjax.devices._records import get_device
 from limjax.numerics.checks import INT32_MAX, is_real, positive_number, whole_number
 from limjax.physics._abstract_cell import AbstractCell
 from limjax.physics._cell import ArrheniusCell
@@ -19,6 +20,7 @@ _TEXTS = {
     "hops": "the name of a kind of hops, such as exact",
     "mesh": "a text such as data=4,model=2",
     "storage": "int8, int16 or int32",
+    "memory_device": "the name of a device or a file",
 }
 _CELL = ("lsb", "attempt_rate", "step_time", "temperature")
 # What checkpoints of earlier versions call the steps.
@@ -49,6 +51,7 @@ class RunSettings:
         storage: "int8" or "int16" for weights kept as level numbers, or None.
         mesh: devices, as `"data=4,model=2"`, or None for one.
         microbatches: in how many pieces a batch is differentiated, or None.
+        memory_device: the device that keeps the weights, a name of the zoo or a file (`limjax.devices.get_device`), or None.
 
     Raises:
         ValueError: for a wrong number; the message names it.
@@ -76,6 +79,7 @@ class RunSettings:
     storage: str | None = None
     mesh: str | None = None
     microbatches: int | None = None
+    memory_device: str | None = None
 
     def __post_init__(self):
         for name, value in _checked(vars(self)).items():
@@ -104,6 +108,8 @@ class RunSettings:
         if cell is not None:
             own |= {name: _recorded(getattr(cell, name)) for name in _CELL}
         given = {name: value for name, value in given.items() if value is not None}
+        if given.get("memory_device") is not None:
+            own |= _of_device(given)
         settings = cls(**_checked(own | {"task": task.name} | given))
         if task.train is not None:
             task.check_batch_size(settings.batch_size)
@@ -143,8 +149,11 @@ class RunSettings:
         factor = self.learning_rate_factor
         return content | {"learning_rate_factor": None if factor is None else list(factor)}
 
-    def cell(self) -> ArrheniusCell:
+    def cell(self) -> AbstractCell:
         """The memory cell with these numbers."""
+        if self.memory_device is not None:
+            numbers = {name: getattr(self, name) for name in ("lsb", "step_time", "temperature", "seed")}
+            return get_device(self.memory_device).cell(**numbers)
         return ArrheniusCell(**{name: getattr(self, name) for name in _CELL}, bits=self.bits)
 
     def continued(self, where: str, given: Mapping[str, Any]) -> "RunSettings":
@@ -199,6 +208,23 @@ def _checked(values: Mapping[str, Any]) -> dict[str, Any]:
         "microbatches": None if pieces is None else whole_number(pieces, "microbatches"),
         **{name: _checked_number(values[name], name) for name in _CELL},
     }
+
+
+def _of_device(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings that follow from the device, in place of the task's own."""
+    if not isinstance(given["memory_device"], str):
+        raise ValueError(f"memory_device must be the name of a device or a file, got {given['memory_device']!r}.")
+    wrong = [name for name in ("bits", "storage", "attempt_rate") if name in given]
+    if wrong:
+        raise ValueError(
+            f"{wrong[0]} is what a device says of itself: leave it out, or leave out the device (--device)."
+        )
+    numbers = {
+        name: _checked_number(given[name], name) for name in ("lsb", "step_time", "temperature") if name in given
+    }
+    cell = get_device(given["memory_device"]).cell(**numbers)
+    rate, lsb = float(cell.attempt_rate), float(cell.lsb)
+    return {"lsb": lsb, "attempt_rate": rate, "barrier": f"static:height={float(cell.own_barrier):.6g}"}
 
 
 def _checked_number(value: Any, name: str) -> Any:

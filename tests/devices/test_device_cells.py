@@ -1,0 +1,256 @@
+"""Devices that pulses program: their moves against loops in NumPy, what they are charged, and their limits."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import limjax
+from limjax import PulsedCell
+from limjax.devices import (
+    CapacitiveEnergy,
+    DeviceSpread,
+    ExponentialSteps,
+    GivenEnergy,
+    LinearSteps,
+    OhmicEnergy,
+    Pulse,
+    PulseNoise,
+    Retention,
+    SoftBoundsSteps,
+)
+from limjax.physics._pulses import Place
+
+KEY = jnp.asarray([5, 7], jnp.uint32)
+WINDOW = 40.0
+# Each law as it is written in papers: the step of one pulse, in windows, from where a device stands in its direction.
+LAWS = {
+    "linear": (LinearSteps(), lambda gone, rate: rate + 0 * gone),
+    "soft bounds": (SoftBoundsSteps(), lambda gone, rate: rate * (1 - gone) / 0.5),
+    "saturating": (SoftBoundsSteps(1.3), lambda gone, rate: rate * (1.3 - gone) / 0.8),
+    "exponential": (ExponentialSteps(3.0), lambda gone, rate: np.log1p(3.0 * rate * np.exp(-3.0 * (gone - 0.5))) / 3.0),
+}
+
+
+def delivered(cell, request, level, whole=True, key=KEY):
+    place = Place(0, jnp.int32(3), key, whole)
+    return jax.jit(lambda c, d, n: c.deliver(d, n, place))(cell, request, level)
+
+
+def loop(law, size, request, start, relative, absolute, cells, rng):
+    """Final positions of independent cells, pulse by pulse [levels]."""
+    low, sign = math.floor(abs(request)), math.copysign(1.0, request)
+    pulses = low + (rng.random(cells) < abs(request) - low)
+    level = np.full(cells, float(start))
+    for k in range(int(pulses.max())):
+        position = (level + WINDOW / 2) / WINDOW
+        gone = position if sign > 0 else 1 - position
+        step = law(gone, size / WINDOW) * WINDOW
+        step = step + np.sqrt((relative * step) ** 2 + absolute**2) * rng.standard_normal(cells)
+        level = np.where(k < pulses, np.clip(level + sign * step, -WINDOW / 2, WINDOW / 2), level)
+    return level - start, pulses
+
+
+@pytest.mark.parametrize("name", LAWS)
+@pytest.mark.parametrize("noise", [None, PulseNoise(0.4, 0.2)])
+def test_moves_have_the_mean_and_variance_of_a_loop(name, noise):
+    law, published = LAWS[name]
+    cell = PulsedCell(Pulse(law, 1.1), Pulse(law, 0.8), levels=WINDOW, noise=noise)
+    relative, absolute = (0.0, 0.0) if noise is None else (0.4, 0.2)
+    rng, cells = np.random.default_rng(0), 40_000
+    for request, start in ((0.3, 2.0), (-3.6, 5.0), (7.0, -11.0)):
+        args = jnp.full(cells, request), jnp.full(cells, start)
+        got = delivered(cell, *args)
+        wanted, pulses = loop(published, 1.1 if request > 0 else 0.8, request, start, relative, absolute, cells, rng)
+        deviation = math.sqrt(wanted.var() / cells)
+        # Both are samples: five standard errors of the difference, a false alarm in 1.7 million.
+        assert abs(np.mean(got.move) - wanted.mean()) <= 5 * math.sqrt(2) * deviation + 2e-5
+        fourth = np.mean((wanted - wanted.mean()) ** 4)
+        error = math.sqrt(max(fourth - wanted.var() ** 2, 0.0) / cells)
+        assert abs(np.var(got.move) - wanted.var()) <= 5 * math.sqrt(2) * error + 1e-6
+        assert set(np.unique(got.charges["pulses"])) <= set(np.unique(pulses))
+        # The closed form, and normal displacements of its variance. For the exponential law with noise it is of leading order.
+        slack = 0.03 if name == "exponential" and noise is not None else 0.0
+        assert abs(float(got.mean[0]) - wanted.mean()) <= 5 * deviation + 2e-5 + slack * abs(wanted.mean())
+        normal = delivered(cell, *args, whole=False)
+        scale = max(abs(wanted.var()), 1e-6)
+        assert (
+            abs(np.var(normal.move) - wanted.var())
+            <= 5 * math.sqrt(2) * (error + scale / math.sqrt(cells)) + 2 * slack * scale
+        )
+        np.testing.assert_array_equal(normal.mean, got.mean)
+
+
+def trained(cell, barrier=None, steps=4, hops="mean", key=None, params=None, updates=None):
+    params = {"w": jnp.linspace(-0.3, 0.4, 50)} if params is None else params
+    updates = {"w": jnp.linspace(-3e-3, 7e-3, 50)} if updates is None else updates
+    optimizer = limjax.learning_in_memory(optax.identity(), cell, barrier, hops=hops, key=key)
+    state = optimizer.init(params)
+    step = jax.jit(optimizer.update)
+    for _ in range(steps):
+        moved, state = step(updates, state, params)
+        params = optax.apply_updates(params, moved)
+    return params, state
+
+
+@pytest.mark.optax
+def test_linear_symmetric_and_noiseless_it_is_the_cell_of_the_paper():
+    barrier = limjax.StaticBarrier(14.0)
+    for lsb in (2**-9, 3e-3):
+        device, state = trained(PulsedCell(lsb=lsb), barrier)
+        cell, other = trained(limjax.ArrheniusCell(lsb=lsb), barrier)
+        np.testing.assert_array_equal(device["w"], cell["w"])
+        mine, theirs = limjax.get_ledger(state), limjax.get_ledger(other)
+        for name in ("heat", "path", "hops", "heat_kelvin", "actuation"):
+            np.testing.assert_array_equal(limjax.leaf_totals(mine, name), limjax.leaf_totals(theirs, name))
+        # A window that nothing reaches the end of changes nothing.
+        inside, _ = trained(PulsedCell(lsb=lsb, levels=1000), barrier)
+        np.testing.assert_array_equal(inside["w"], cell["w"])
+
+
+@pytest.mark.optax
+@pytest.mark.parametrize("hops", ["mean", "exact"])
+def test_what_pulses_take_stands_beside_model_heat(hops):
+    up = Pulse(SoftBoundsSteps(), energy=GivenEnergy(3e-15), seconds=1e-6)
+    down = Pulse(SoftBoundsSteps(1.2), size=0.7, energy=GivenEnergy(5e-15), seconds=1e-7)
+    cell = PulsedCell(up, down, lsb=1e-3, levels=1000, retention=Retention(1.0, 1e9))
+    params, state = trained(cell, steps=1, hops=hops, key=jax.random.key(2))
+    ledger = limjax.get_ledger(state)
+    assert float(limjax.get_barrier(state)) == pytest.approx(1.602176634e-19 / 1.380649e-23 / 300, rel=1e-6)
+    asked = np.linspace(-3e-3, 7e-3, 50) / 1e-3
+    pulses = {name: limjax.total(ledger, name) for name in ("pulses", "device_joules", "device_seconds")}
+    if hops == "mean":
+        assert pulses["pulses"] == pytest.approx(np.abs(asked).sum(), rel=1e-5)
+        joules = np.where(asked >= 0, 3e-15, 5e-15) * np.abs(asked)
+        assert pulses["device_joules"] == pytest.approx(joules.sum(), rel=1e-5)
+        seconds = np.where(asked >= 0, 1e-6, 1e-7) * np.abs(asked)
+        assert pulses["device_seconds"] == pytest.approx(seconds.sum(), rel=1e-5)
+        moved = np.asarray(params["w"], np.float64) - np.linspace(-0.3, 0.4, 50)
+        assert limjax.total(ledger, "misplaced") == pytest.approx(np.abs(moved / 1e-3 - asked).sum(), rel=1e-3)
+        heat = cell.heat(jnp.asarray(moved / 1e-3, jnp.float32), cell.own_barrier)
+        assert limjax.total(ledger, "heat") == pytest.approx(float(np.sum(heat)), rel=1e-4)
+    else:
+        assert pulses["pulses"] == round(pulses["pulses"]) and abs(
+            pulses["pulses"] - np.abs(asked).sum()
+        ) < 5 * np.sqrt(50)
+
+
+def test_energies_are_of_where_the_device_stands():
+    ohmic = OhmicEnergy(2.0, 1e-6, 3e-6, 1e-8)
+    cell = PulsedCell(Pulse(energy=ohmic, seconds=1e-8), levels=100.0)
+    got = delivered(cell, jnp.asarray([2.0, -4.0, 0.5]), jnp.asarray([-50.0, 50.0, 0.0]), key=None)
+    # The conductance in the middle of the way: V² G t for each pulse.
+    middle = 1e-6 + np.asarray([0.01, 0.98, 0.5025]) * 2e-6
+    np.testing.assert_allclose(
+        got.charges["device_joules"], 4.0 * middle * 1e-8 * np.asarray([2.0, 4.0, 0.5]), rtol=1e-5
+    )
+    capacitor = PulsedCell(Pulse(energy=CapacitiveEnergy(1.2, 1e-15)))
+    charged = delivered(capacitor, jnp.asarray([3.0]), None, key=None).charges
+    assert float(charged["device_joules"][0]) == pytest.approx(3 * 1.44e-15, rel=1e-6)
+    assert capacitor.charges == ("pulses", "misplaced", "device_joules") and "device_seconds" not in charged
+    # A number that is not known has no column.
+    assert PulsedCell(Pulse(seconds=1e-6), Pulse(energy=ohmic)).charges == ("pulses", "misplaced")
+
+
+def test_the_ends_of_the_window_and_of_the_driver():
+    cell = PulsedCell(levels=10.0, max_pulses=20)
+    got = delivered(cell, jnp.asarray([8.0, -30.0, 1.0]), jnp.asarray([0.0, 0.0, 5.0]))
+    np.testing.assert_array_equal(got.move, [5.0, -5.0, 0.0])
+    np.testing.assert_array_equal(got.ended, [1.0, 1.0, 1.0])
+    np.testing.assert_array_equal(got.held, [False, True, False])
+    np.testing.assert_array_equal(got.charges["pulses"], [8.0, 20.0, 1.0])
+
+
+def test_spread_of_devices_is_their_own_and_stays():
+    spread = DeviceSpread(size=0.2, asymmetry=0.1, stuck=0.11, seed=3)
+    cell, count = PulsedCell(levels=1000.0, spread=spread), 100_000
+    once = [delivered(cell, jnp.full(count, d), jnp.zeros(count), key=None).mean for d in (1.0, -1.0)]
+    up, down = np.asarray(once[0], np.float64), -np.asarray(once[1], np.float64)
+    stuck = up == 0
+    assert abs(stuck.mean() - 0.11) < 5 * math.sqrt(0.11 * 0.89 / count)
+    np.testing.assert_array_equal(stuck, down == 0)
+    half_sum, half_difference = (up + down)[~stuck] / 2, (up - down)[~stuck] / (up + down)[~stuck]
+    moving = int((~stuck).sum())
+    for values, mean, sigma in ((half_sum, 1.0, 0.2), (half_difference, 0.0, 0.1)):
+        assert abs(values.mean() - mean) < 5 * sigma / math.sqrt(moving)
+        assert values.std() == pytest.approx(sigma, rel=5 / math.sqrt(2 * moving))
+    assert abs(np.corrcoef(half_sum, half_difference)[0, 1]) < 5 / math.sqrt(moving)
+    again = delivered(cell, jnp.full(count, 1.0), jnp.zeros(count), key=None).mean
+    np.testing.assert_array_equal(again, once[0])
+    other = PulsedCell(levels=1000.0, spread=DeviceSpread(size=0.2, asymmetry=0.1, stuck=0.11, seed=4))
+    assert abs(np.corrcoef(delivered(other, jnp.full(count, 1.0), jnp.zeros(count), key=None).mean, up)[0, 1]) < 0.02
+    # A narrower window of its own: nobody gets beyond it.
+    narrow = PulsedCell(levels=10.0, spread=DeviceSpread(window=0.3))
+    ends = np.asarray(delivered(narrow, jnp.full(count, 50.0), jnp.zeros(count), key=None).mean)
+    assert ends.max() == 5.0 and ends.min() >= 0.5 and abs((ends < 5).mean() - 0.5) < 0.01
+
+
+@pytest.mark.optax
+def test_cells_relax_by_arrhenius_and_are_not_charged_for_it():
+    retention = Retention(0.6, 1e9, rest=0.0)
+    cell = PulsedCell(levels=200.0, lsb=1e-2, retention=retention, step_time=1.0, temperature=350.0)
+    still = {"w": jnp.zeros(3)}
+    params, state = trained(cell, steps=5, params={"w": jnp.asarray([-1.0, 0.0, 0.8])}, updates=still)
+    rate = 1e9 * math.exp(-0.6 * 1.602176634e-19 / (1.380649e-23 * 350.0))
+    expected = -1 + (np.asarray([-1.0, 0.0, 0.8]) + 1) * math.exp(-5 * rate)
+    np.testing.assert_allclose(params["w"], expected, rtol=1e-4)
+    assert limjax.total(limjax.get_ledger(state), "heat") == 0
+
+
+def test_a_word_of_bits_is_rewritten_once():
+    cell = PulsedCell(Pulse(energy=GivenEnergy(1e-15)), levels=(-128, 127), word_bits=8)
+    got = delivered(cell, jnp.asarray([5.0, 0.0, -1.0]), jnp.zeros(3))
+    np.testing.assert_array_equal(got.move, [5.0, 0.0, -1.0])
+    np.testing.assert_array_equal(got.charges["pulses"], [8.0, 0.0, 8.0])
+
+
+@pytest.mark.optax
+def test_derivatives_pass_through_pulses():
+    cell = PulsedCell(Pulse(SoftBoundsSteps()), levels=200, lsb=1e-2, noise=PulseNoise(0.2))
+    optimizer = limjax.learning_in_memory(optax.identity(), cell, hops="exact", key=jax.random.key(0))
+    params = jnp.linspace(-0.4, 0.4, 300)
+
+    def end(size):
+        moved, _ = optimizer.update(size * jnp.full(300, 0.031), optimizer.init(params), params)
+        return jnp.sum(moved)
+
+    slope = jax.grad(end)(jnp.float32(1.0))
+    assert float(slope) == pytest.approx(float(jnp.sum(0.031 * (1 - 2 * params)) * 1.0), rel=0.1)
+
+
+# What is refused.
+
+
+@pytest.mark.optax
+def test_parameters_are_needed_where_steps_depend_on_them():
+    optimizer = limjax.learning_in_memory(optax.identity(), PulsedCell(Pulse(SoftBoundsSteps()), levels=100))
+    state = optimizer.init(jnp.zeros(2))
+    with pytest.raises(ValueError, match=r"depend on where it stands.*state, params\)"):
+        optimizer.update(jnp.ones(2), state)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: PulsedCell(Pulse(SoftBoundsSteps())), r"levels.*None.*soft-bounds.*levels=200"),
+        (lambda: PulsedCell(spread=DeviceSpread(0.1)), r"levels.*spread"),
+        (lambda: PulsedCell(retention=Retention(1.0, 1e9, rest=0.5)), r"levels.*relax"),
+        (lambda: PulsedCell(Pulse(SoftBoundsSteps()), levels=255, word_bits=8), r"word_bits = 8"),
+        (lambda: PulsedCell(levels=0), r"levels.*got 0"),
+        (lambda: PulsedCell(max_pulses=0), r"max_pulses.*got 0"),
+        (lambda: Pulse(size=-1.0), r"size.*-1.0"),
+        (lambda: Pulse(seconds=-1.0), r"seconds.*-1.0"),
+        (lambda: SoftBoundsSteps(0.9), r"bound.*0.9"),
+        (lambda: ExponentialSteps(0.0), r"nonlinearity.*0.0.*LinearSteps"),
+        (lambda: PulseNoise(-0.1), r"relative.*-0.1"),
+        (lambda: DeviceSpread(stuck=1.5), r"stuck.*1.5"),
+        (lambda: GivenEnergy(-1.0), r"energy.*-1.0"),
+        (lambda: Retention(-1.0, 1e9), r"activation_ev.*-1.0"),
+    ],
+)
+def test_wrong_numbers_are_named(make, said):
+    with pytest.raises(ValueError, match=said):
+        make()
