@@ -12,7 +12,8 @@ from limjax.devices._energy import AbstractPulseEnergy
 from limjax.devices._spread import DeviceSpread, PulseNoise
 from limjax.devices._steps import AbstractSteps, LinearSteps
 from limjax.numerics.checks import WholeNumber, checked_leaf, is_known, whole_number
-from limjax.physics._abstract_cell import AbstractCell, LevelRange, Response, device_numbers
+from limjax.physics._abstract_cell import AbstractCell, Response
+from limjax.physics._device_numbers import LevelRange, device_numbers
 from limjax.physics._pulses import Delivery, Place
 from limjax.physics._response import cell_response, split_activity, symmetric_tilt
 from limjax.physics.units import BOLTZMANN_J_PER_K, ELEMENTARY_CHARGE_C, YEAR_S

@@ -9,7 +9,8 @@ from jaxtyping import Array, ArrayLike, Bool, Float
 
 from limjax.numerics._elementary import asinh, safe_log
 from limjax.numerics.checks import WholeNumber, checked_leaf
-from limjax.physics._abstract_cell import AbstractCell, Response, device_numbers
+from limjax.physics._abstract_cell import AbstractCell, Response
+from limjax.physics._device_numbers import device_numbers
 
 # Newton steps: enough for float64 at every transfer coefficient from 0.05 to 0.95 (tests).
 _ITERATIONS = 8

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float
 
 from limjax.numerics.checks import WholeNumber
-from limjax.physics._abstract_cell import AbstractCell, LevelRange, Response, as_floating, device_numbers
+from limjax.physics._abstract_cell import AbstractCell, Response
+from limjax.physics._device_numbers import LevelRange, as_floating, device_numbers
 from limjax.physics._response import cell_response, split_activity, symmetric_tilt
 
 
