@@ -2,7 +2,7 @@
 
 import importlib
 from importlib import metadata
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from limjax.barriers import (
     AbstractBarrier,
@@ -18,7 +18,6 @@ from limjax.barriers import (
     load_barrier,
     save_barrier,
 )
-from limjax.devices import PulsedCell
 from limjax.flax_states import register_when_imported
 from limjax.memory import (
     AbstractHops,
@@ -58,11 +57,16 @@ from limjax.tuning import ParetoResult, TuneResult, Weights, pareto_front, tune
 
 __version__ = metadata.version("limjax")
 
+if TYPE_CHECKING:
+    from limjax.devices import PulsedCell
+
 # Not needed to train in one's own loop, and some bring matplotlib or orbax with them: imported when they are asked for.
-_LAZY = ("checkpoints", "limits", "parallel", "plots", "runs", "simulate", "sweeps")
+_LAZY = ("checkpoints", "devices", "limits", "parallel", "plots", "runs", "simulate", "sweeps")
 
 
 def __getattr__(name: str) -> Any:
+    if name == "PulsedCell":
+        return importlib.import_module("limjax.devices").PulsedCell
     if name in _LAZY:
         return importlib.import_module(f"limjax.{name}")
     raise AttributeError(f"limjax has no {name!r}.")

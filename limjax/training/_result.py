@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from limjax.devices._records import get_device
 from limjax.memory import Ledger, Report, get_barrier, get_ledger, leaf_totals, report
 from limjax.memory._ledger import Comparison
 from limjax.memory.comparisons._names import STATIC
@@ -178,6 +177,8 @@ def _told(run: Run) -> dict[str, Any]:
     del said["bits"]
     mesh = None if run.mesh is None else dict(run.mesh.shape)
     if run.settings.memory_device is not None:
+        from limjax.devices import get_device  # only where it is asked for: it takes a quarter of all imports
+
         said["memory_assumed"] = list(get_device(run.settings.memory_device).assumed)
     return said | {"requested_steps": said.pop("steps"), "barrier": run.barrier.name, "mesh": mesh}
 

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from limjax.barriers._base import AbstractBarrier
-from limjax.devices._records import get_device
 from limjax.numerics.checks import INT32_MAX, is_real, positive_number, whole_number
 from limjax.physics._abstract_cell import AbstractCell
 from limjax.physics._cell import ArrheniusCell
@@ -152,6 +151,8 @@ class RunSettings:
     def cell(self) -> AbstractCell:
         """The memory cell with these numbers."""
         if self.memory_device is not None:
+            from limjax.devices import get_device  # only where it is asked for: it takes a quarter of all imports
+
             numbers = {name: getattr(self, name) for name in ("lsb", "step_time", "temperature", "seed")}
             return get_device(self.memory_device).cell(**numbers)
         return ArrheniusCell(**{name: getattr(self, name) for name in _CELL}, bits=self.bits)
@@ -212,6 +213,8 @@ def _checked(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _of_device(given: Mapping[str, Any]) -> dict[str, Any]:
     """Settings that follow from the device, in place of the task's own."""
+    from limjax.devices import get_device
+
     if not isinstance(given["memory_device"], str):
         raise ValueError(f"memory_device must be the name of a device or a file, got {given['memory_device']!r}.")
     wrong = [name for name in ("bits", "storage", "attempt_rate") if name in given]
