@@ -55,7 +55,10 @@ from limjax.tasks import Task, TaskDefaults
 from limjax.training import Result, TrainResult, train
 from limjax.tuning import ParetoResult, TuneResult, Weights, pareto_front, tune
 
-__version__ = metadata.version("limjax")
+try:
+    __version__ = metadata.version("limjax")
+except metadata.PackageNotFoundError:  # a source tree on the path that nobody installed
+    __version__ = "0+unknown"
 
 if TYPE_CHECKING:
     from limjax.devices import PulsedCell
@@ -64,16 +67,25 @@ if TYPE_CHECKING:
 _LAZY = ("checkpoints", "devices", "limits", "parallel", "plots", "runs", "simulate", "sweeps")
 
 
+# What was a module of its own before the memory became a package.
+_MOVED = {
+    **dict.fromkeys(("blocks", "columns", "hops", "ledger", "optimizer", "step"), "limjax.memory"),
+    "comparisons": "limjax.memory.comparisons",
+    "levels": "limjax.memory.levels",
+}
+
+
 def __getattr__(name: str) -> Any:
     if name == "PulsedCell":
         return importlib.import_module("limjax.devices").PulsedCell
     if name in _LAZY:
         return importlib.import_module(f"limjax.{name}")
-    raise AttributeError(f"limjax has no {name!r}.")
+    where = _MOVED.get(name)
+    raise AttributeError(f"limjax has no {name!r}{'.' if where is None else f'; what was there is in {where}.'}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LAZY})
+    return sorted({*globals(), *_LAZY} - {"TYPE_CHECKING", "Any", "importlib", "metadata"})
 
 
 __all__ = [

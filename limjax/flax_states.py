@@ -61,8 +61,17 @@ def _to_state(module: PyTree) -> dict[str, Any]:
     return {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
 
 
-def _from_state(module: PyTree, state: dict[str, Any]) -> PyTree:
+def _from_state(module: PyTree, state: Any) -> PyTree:
     wanted = _to_state(module)
+    if isinstance(module, Field):  # before they were fields, barriers were the numbers themselves, or lists of them
+        is_list = isinstance(state, dict) and all(key.isdigit() for key in state)
+        state = (
+            {f".value[{key}]": x for key, x in state.items()}
+            if is_list
+            else state
+            if isinstance(state, dict)
+            else {".value": state}
+        )
     if wanted.keys() != state.keys():
         differing = ", ".join(sorted(wanted.keys() ^ state.keys()))
         raise ValueError(

@@ -69,7 +69,7 @@ def make_mesh(shape: str | dict[str, int] | None = None) -> Mesh:
 def parameter_shardings(tree: PyTree, mesh: Mesh | AbstractMesh, params: PyTree | None = None) -> PyTree:
     """How a tree lies on a mesh: arrays shaped like a large parameter are split over `model`, the rest is copied.
 
-    The rule looks at the shape alone: an array of at least `limjax.memory.PACK_BELOW` elements is split along its longest
+    The rule looks at the shape alone: an array of at least `PACK_BELOW` (`limjax/memory/_blocks.py`) elements is split along its longest
     axis whose length `model` divides. So parameters, moments and ledger blocks lie alike.
 
     Args:

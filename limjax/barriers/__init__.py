@@ -6,10 +6,16 @@ from limjax.barriers._base import (
     RunShape,
     Scope,
     Tuned,
+    checked_granularity,
+    checked_loss,
+    in_scope,
+    mean_square,
     promised_fall,
     required_drift,
     required_loss,
     running_mean,
+    running_state,
+    with_steps,
 )
 from limjax.barriers._files import barrier_from_json, barrier_to_json, load_barrier, save_barrier
 from limjax.barriers._fisher import FisherBarrier
@@ -42,10 +48,16 @@ __all__ = [
     "barrier_from_name",
     "barrier_names",
     "barrier_to_json",
+    "checked_granularity",
+    "checked_loss",
+    "in_scope",
     "load_barrier",
+    "mean_square",
     "promised_fall",
     "required_drift",
     "required_loss",
     "running_mean",
+    "running_state",
     "save_barrier",
+    "with_steps",
 ]

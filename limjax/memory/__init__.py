@@ -1,6 +1,7 @@
 """Memory: cells under a barrier that deliver what an optimizer asks for, the ledger of what that dissipates, and its report."""
 
-from limjax.memory._field import Field, PerLeaf, PerParameter, Uniform
+from limjax.memory._blocks import Blocks
+from limjax.memory._field import Field, PerLeaf, PerParameter, Uniform, as_field
 from limjax.memory._hops import AbstractHops, ExactHops, GaussianHops, MeanHops
 from limjax.memory._layer_report import LayerReport
 from limjax.memory._ledger import (
@@ -19,6 +20,7 @@ from limjax.memory.levels import lsb_for_bits, snap
 
 __all__ = [
     "AbstractHops",
+    "Blocks",
     "ExactHops",
     "Field",
     "GaussianHops",
@@ -30,6 +32,7 @@ __all__ = [
     "PerParameter",
     "Report",
     "Uniform",
+    "as_field",
     "get_barrier",
     "get_ledger",
     "get_ledgers",

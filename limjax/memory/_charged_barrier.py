@@ -8,7 +8,7 @@ from jaxtyping import PyTree
 
 from limjax.barriers._base import AbstractBarrier, BarrierInputs
 from limjax.memory._blocks import Blocks, blocks_or_placeholder
-from limjax.memory._field import Field, PerLeaf, PerParameter, Uniform
+from limjax.memory._field import Field, PerLeaf, PerParameter, Uniform, as_field
 
 
 class ChargedBarrier(NamedTuple):
@@ -61,8 +61,9 @@ def move_barrier(charged: ChargedBarrier, inputs: BarrierInputs, layout: Blocks)
     if in_blocks:
         drift = None if inputs.drift is None else layout.pack(inputs.drift)
         inputs = inputs._replace(drift=drift, gradient=layout.pack(inputs.gradient))
+    height_before = as_field(charged.height)  # the numbers themselves, where a state was edited by hand
     given, state = policy.evaluate(inputs, charged.state)
-    wanted = charged.height.like(given, policy.scope, layout, in_blocks)
+    wanted = height_before.like(given, policy.scope, layout, in_blocks)
 
     def clip(b):
         return jnp.clip(b, cell.min_barrier.astype(b.dtype), cell.max_barrier.astype(b.dtype))
@@ -83,10 +84,10 @@ def move_barrier(charged: ChargedBarrier, inputs: BarrierInputs, layout: Blocks)
             shut = jnp.zeros_like(new) + cell.max_barrier.astype(new.dtype)
             return jnp.where(known, new, jnp.where(inputs.step == 0, shut, old))
 
-        height = height.map(unless_unknown, charged.height)
+        height = height.map(unless_unknown, height_before)
         state = jax.tree.map(lambda new, old: jnp.where(known, new, old), state, charged.state)
         wanted = wanted.map(lambda b, h: jnp.where(known, b, h), height)
-    return ChargedBarrier(policy, state, height), charged.height.map(work, height), wanted.map(is_clipped, height)
+    return ChargedBarrier(policy, state, height), height_before.map(work, height), wanted.map(is_clipped, height)
 
 
 def _sees_blocks(policy: AbstractBarrier) -> bool:

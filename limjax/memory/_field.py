@@ -50,7 +50,7 @@ class Field(abc.ABC):
 
     @abc.abstractmethod
     def like(self, given: Any, scope: str, layout: Blocks, in_blocks: bool) -> "Field":
-        """What a barrier policy returned, as a field of this kind.
+        """What a barrier policy returned, as a field of this kind. One number for all is right in every scope.
 
         Args:
             given: its barrier.
@@ -60,6 +60,9 @@ class Field(abc.ABC):
 
         Returns:
             The field, in the dtype and shape of this one.
+
+        Raises:
+            ValueError: for another form than that of its scope.
         """
 
     @abc.abstractmethod
@@ -90,7 +93,10 @@ class Uniform(Field):
         return [self.value.astype(layout.dtypes[group[0]]) for group in layout.groups]
 
     def like(self, given, scope, layout, in_blocks):
-        return Uniform(given.astype(self.value.dtype))
+        given = jnp.asarray(given, self.value.dtype)
+        if given.ndim:
+            raise _wrong_form("global", "one number", given)
+        return Uniform(given)
 
     def mean(self, sizes):
         return self.value, None if sizes is None else sum(sizes)
@@ -106,7 +112,10 @@ class PerLeaf(Field):
         return layout.spread(self.value)
 
     def like(self, given, scope, layout, in_blocks):
-        return PerLeaf(given.astype(self.value.dtype))
+        given = jnp.stack(given) if isinstance(given, list | tuple) and given else jnp.asarray(given)
+        if given.shape not in ((), self.value.shape):
+            raise _wrong_form("leaf", f"an array of shape {self.value.shape}", given)
+        return PerLeaf(jnp.broadcast_to(given.astype(self.value.dtype), self.value.shape))
 
     def mean(self, sizes):
         if sizes is None:
@@ -125,23 +134,72 @@ class PerParameter(Field):
         return self.value
 
     def like(self, given, scope, layout, in_blocks):
-        if scope == "global":
-            given = [given] * len(self.value)  # differing between the cells of a leaf, or it would be `Uniform`
+        if scope == "global":  # differing between the cells of a leaf, or it would be `Uniform`
+            given = [jnp.asarray(given)] * len(self.value)
         elif scope == "leaf" or layout.varied or in_blocks:
-            given = list(given)
+            given = _listed(given, len(self.value), scope)
         else:
-            forms = zip(given, layout.shapes, layout.dtypes)
+            forms = zip(_listed(given, len(layout.shapes), scope), layout.shapes, layout.dtypes)
             given = layout.pack([jnp.broadcast_to(b.astype(dtype), shape) for b, shape, dtype in forms])
         return PerParameter(
             [
                 b.astype(own.dtype) if b.shape == own.shape else jnp.zeros_like(own) + b.astype(own.dtype)
-                for b, own in zip(given, self.value)
+                for b, own in zip(given, self.value, strict=True)
             ]
         )
 
     def mean(self, sizes):
         count = sum(block.size for block in self.value)
         return jnp.sum(jnp.stack([jnp.sum(block) for block in self.value])) / max(count, 1), count
+
+
+def _listed(given: Any, count: int, scope: str) -> list[Array]:
+    """One array for each leaf or block, from a list, or from one number for all of them."""
+    if isinstance(given, list | tuple):
+        given = [jnp.asarray(b) for b in given]
+    else:
+        given = jnp.asarray(given)
+        is_one = given.ndim == 0 or (count == 1 and scope == "parameter")
+        given = [given] * count if is_one else list(given) if scope == "leaf" else [given]
+    if len(given) != count:
+        raise _wrong_form(scope, f"a list of {count} arrays", given)
+    return given
+
+
+def _wrong_form(scope: str, wanted: str, given: Any) -> ValueError:
+    got = f"a list of {len(given)}" if isinstance(given, list) else f"an array of shape {given.shape}"
+    return ValueError(
+        f'A barrier of scope "{scope}" returns {wanted} from `evaluate`, but {got} came: return that, or give it another `scope`.'
+    )
+
+
+def as_field(value: Any) -> Field:
+    """Costs or heights as a field, from a user's comparison or a state that was edited by hand.
+
+    Args:
+        value: a field; or a list of blocks, one number for each leaf, or one for all.
+
+    Returns:
+        The field.
+
+    Raises:
+        TypeError: for anything else.
+
+    Example:
+        >>> as_field([jnp.ones(3)]), as_field(jnp.ones(()))
+        (PerParameter([Array([1., 1., 1.], dtype=float32)]), Uniform(Array(1., dtype=float32)))
+    """
+    if isinstance(value, Field):
+        return value
+    if isinstance(value, list | tuple):
+        return PerParameter(list(value))
+    array = jnp.asarray(value)
+    if array.ndim > 1:
+        raise TypeError(
+            "What a comparison charges is a field of limjax.memory (Uniform, PerLeaf, PerParameter), a list of blocks, one number "
+            f"for each leaf or one for all; got an array of shape {array.shape}."
+        )
+    return PerLeaf(array) if array.ndim else Uniform(array)
 
 
 def leaf_sums(fields: Mapping[str, Field], layout: Blocks) -> dict[str, Float[Array, "leaves"]]:

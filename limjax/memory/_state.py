@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree, UInt32
 
 from limjax.memory._charged_barrier import ChargedBarrier
+from limjax.memory._field import as_field
 from limjax.memory._ledger import Ledger, get_ledger, one_member
 from limjax.memory.comparisons._base import ChargedComparison
 from limjax.physics._abstract_cell import AbstractCell
@@ -52,7 +53,7 @@ def get_barrier(state: PyTree) -> Float[Array, ""]:
     memories = list(get_memories(state).values()) or [get_memory(state)]
     for memory in memories:
         one_member(memory.ledger)
-    found = [memory.barrier.height.mean(memory.ledger.leaf_sizes()) for memory in memories]
+    found = [as_field(memory.barrier.height).mean(memory.ledger.leaf_sizes()) for memory in memories]
     if len(found) == 1:
         return found[0][0]
     means, sizes = zip(*found)

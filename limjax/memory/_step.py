@@ -11,7 +11,7 @@ from limjax.barriers._base import BarrierInputs
 from limjax.memory._blocks import Blocks
 from limjax.memory._charged_barrier import ChargedBarrier, move_barrier
 from limjax.memory._columns import COLUMNS, StepOutcome
-from limjax.memory._field import Field, PerParameter, leaf_sums
+from limjax.memory._field import Field, PerParameter, as_field, leaf_sums
 from limjax.memory._hops import AbstractHops
 from limjax.memory._ledger import Ledger
 from limjax.memory._state import LearningInMemoryState
@@ -192,7 +192,7 @@ def _compared(state: LearningInMemoryState, inputs: BarrierInputs, layout: Block
     compare, charges = {}, {}
     for name, (policy, policy_state) in state.compare.items():
         heat, actuation, policy_state = policy.charge(record, policy_state)
-        charges |= {f"compare/{name}/heat": heat, f"compare/{name}/actuation": actuation}
+        charges |= {f"compare/{name}/heat": as_field(heat), f"compare/{name}/actuation": as_field(actuation)}
         compare[name] = ChargedComparison(policy, policy_state)
     return compare, charges
 

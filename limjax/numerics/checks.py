@@ -284,8 +284,11 @@ def shown(module: Any) -> str:
 
 
 def _number_text(value: Any) -> str:
-    if not eqx.is_array(value) or isinstance(value, jax.core.Tracer) or value.size > 8:
+    if not isinstance(value, jax.Array | np.ndarray) or isinstance(value, jax.core.Tracer) or value.size > 8:
+        return eqx.tree_pformat(value)
+    is_here = isinstance(value, np.ndarray) or (not value.is_deleted() and value.is_fully_addressable)
+    if not is_here or not jnp.issubdtype(value.dtype, jnp.number):
         return eqx.tree_pformat(value)
     if value.ndim == 0:
-        return f"{value.item():g}" if jnp.issubdtype(value.dtype, jnp.number) else str(value.item())
-    return "[" + ", ".join(map(_number_text, value)) + "]"
+        return f"{value.item():.7g}"
+    return "[" + ", ".join(_number_text(np.asarray(row)) for row in np.asarray(value)) + "]"

@@ -31,7 +31,7 @@ class RunSettings:
     """What a run is, in numbers and words.
 
     A run is made of objects as well, a cell or a barrier of your own; those that no number here describes are told apart by
-    fingerprints (`limjax.training.same_run`).
+    fingerprints (`_same_run.py`).
 
     Attributes:
         task: name of the task.

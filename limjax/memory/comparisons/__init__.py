@@ -1,7 +1,7 @@
 """What a run is compared with. A new comparison is one new file and one line here."""
 
 from limjax.memory.comparisons._barrier import BarrierComparison
-from limjax.memory.comparisons._base import AbstractComparison, StepRecord, gate_work
+from limjax.memory.comparisons._base import AbstractComparison, StepRecord, checked_hold, gate_work, init_register
 from limjax.memory.comparisons._event import EventWrite
 from limjax.memory.comparisons._gated import GatedWrite, best_request
 from limjax.memory.comparisons._names import (
@@ -25,9 +25,11 @@ __all__ = [
     "NoisyEventWrite",
     "StepRecord",
     "best_request",
+    "checked_hold",
     "comparison_words",
     "fair_comparisons",
     "gate_work",
+    "init_register",
     "named_comparisons",
     "run_retention",
     "whole_levels",

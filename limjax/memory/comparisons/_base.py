@@ -71,7 +71,8 @@ class AbstractComparison(eqx.Module):
             state: the comparison's state.
 
         Returns:
-            `(heat, actuation, state)`: costs per parameter [kT] as fields, and the new state.
+            `(heat, actuation, state)`: costs per parameter [kT] as fields, or as lists of blocks, one number for each leaf or one for
+            all; and the new state.
         """
 
 
