@@ -169,11 +169,13 @@ def _show(device: Any) -> None:
 
 def _table(*heads: str, title: str | None = None) -> Any:
     """A table whose columns are folded where it is narrow, and never cut."""
+    from rich import box
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left")
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for head in heads:
-        table.add_column(head, overflow="fold")
+        # The first column is a name to be typed again: it is never broken.
+        table.add_column(head, overflow="fold", no_wrap=not table.columns)
     return table
 
 
