@@ -56,7 +56,7 @@ IN_MEMORY = {
     "_groups": {"_leaves"},
     "_ledger": {"_blocks", "_columns"},
     "comparisons": {"_blocks", "_field", "_charged_barrier", "_ledger"},
-    "_state": {"_charged_barrier", "_ledger", "comparisons"},
+    "_state": {"_field", "_charged_barrier", "_ledger", "comparisons"},
     "_step": _STEP,
     "_optimizer_state": _STEP | {"_leaves", "_step"},
     "_memory": _STEP | {"_leaves", "_step", "_hyperparameters", "_optimizer_state"},

@@ -5,20 +5,20 @@ import math
 import pathlib
 import re
 import shutil
-import subprocess
 import sys
 
 import numpy as np
 import pytest
+from programs import run_file
 
 EXAMPLES = pathlib.Path(__file__).parents[1] / "examples"
 
 
+pytestmark = pytest.mark.optax
+
+
 def run(name, *arguments):
-    command = [sys.executable, EXAMPLES / name, *map(str, arguments)]
-    process = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert process.returncode == 0, process.stderr
-    return process.stdout
+    return run_file(EXAMPLES / name, EXAMPLES.parent, *arguments)
 
 
 def test_quickstart():

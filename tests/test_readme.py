@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from programs import run_block
 from typer.main import get_command
 
 from limjax.barriers import barrier_from_name, barrier_names
@@ -34,20 +35,30 @@ DECIMAL = re.compile(r"-?\d+\.\d+")
 COMMANDS = [line.split("#")[0].strip() for line in README.splitlines() if line.startswith("limjax ")]
 
 
+@pytest.mark.optax
 @pytest.mark.parametrize(("block", "shown"), BLOCKS)
 def test_python_block_runs_and_prints_what_is_shown(block, shown, tmp_path):
     """Words and whole numbers are those shown; decimals within 1 %, as other processors round and hop otherwise."""
-    environment = dict(os.environ)
-    if "make_mesh" in block:
-        environment["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
-    run = subprocess.run(
-        [sys.executable, "-c", block], capture_output=True, text=True, cwd=tmp_path, timeout=300, env=environment
-    )
-    assert run.returncode == 0, run.stderr
+    out = with_eight_devices(block, tmp_path) if "make_mesh" in block else run_block(block, tmp_path)
     if shown:
-        assert DECIMAL.sub("#", run.stdout) == DECIMAL.sub("#", shown)
-        numbers = [list(map(float, DECIMAL.findall(text))) for text in (run.stdout, shown)]
+        assert DECIMAL.sub("#", out) == DECIMAL.sub("#", shown)
+        numbers = [list(map(float, DECIMAL.findall(text))) for text in (out, shown)]
         assert numbers[0] == pytest.approx(numbers[1], rel=0.01)
+
+
+def with_eight_devices(block, folder):
+    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+    command = [sys.executable, "-c", block]
+    run = subprocess.run(command, capture_output=True, text=True, cwd=folder, timeout=300, env=environment)
+    assert run.returncode == 0, run.stderr
+    return run.stdout
+
+
+@pytest.mark.slow
+def test_the_first_block_runs_in_a_process_of_its_own(tmp_path):
+    block = BLOCKS[0].values[0]
+    run = subprocess.run([sys.executable, "-c", block], capture_output=True, text=True, cwd=tmp_path, timeout=300)
+    assert run.returncode == 0, run.stderr
 
 
 def test_the_two_commands_are_there():
