@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 
 from limjax import parallel
 from limjax.barriers._base import AbstractBarrier
+from limjax.barriers._specification import barrier_from_name
 from limjax.memory import AbstractHops, get_ledger
 from limjax.memory._hops import HopsName, hops_of
 from limjax.numerics.checks import WholeNumber, is_whole, positive_number
@@ -18,6 +19,7 @@ from limjax.physics._abstract_cell import AbstractCell
 from limjax.physics._cell import ArrheniusCell
 from limjax.tasks import Task, get_task
 from limjax.training import RunSettings, seeded_run
+from limjax.training._settings import barrier_name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,14 +27,30 @@ class Setting:
     """One point of a sweep.
 
     Attributes:
-        barrier: the barrier.
+        barrier: the barrier, or its name with arguments (`"lyapunov:start=8"`), which is made for the cell, the steps and the
+            learning rate of the point.
         cell: the memory cell; None takes the task's lsb and the usual cell.
         learning_rate: peak learning rate; None takes the task's.
+
+    Raises:
+        TypeError: for a barrier or a cell that is none.
+        ValueError: for a learning rate that is not positive.
+
+    Example:
+        >>> Setting("lyapunov:start=8", learning_rate=1e-3).barrier
+        'lyapunov:start=8'
     """
 
-    barrier: AbstractBarrier
+    barrier: AbstractBarrier | str
     cell: AbstractCell | None = None
     learning_rate: float | None = None
+
+    def __post_init__(self):
+        barrier_name(self.barrier)
+        if self.cell is not None and not isinstance(self.cell, AbstractCell):
+            raise TypeError(f"cell must be a memory cell such as limjax.ArrheniusCell(), or None; got {self.cell!r}.")
+        if self.learning_rate is not None:
+            positive_number(self.learning_rate, "learning_rate")
 
 
 class SweepResult(NamedTuple):
@@ -83,7 +101,7 @@ def sweep(
         The outcomes.
 
     Raises:
-        ValueError: if there is no setting or a number is not positive.
+        ValueError: if there is no setting, a number is not positive, or a barrier has no such name.
 
     Example:
         >>> import limjax
@@ -101,7 +119,7 @@ def sweep(
         )
     run_settings = RunSettings.of(task, steps=steps, batch_size=batch_size)
     groups: dict[Any, list[int]] = {}
-    points = [_point(task, setting) for setting in settings]
+    points = [_point(task, setting, run_settings.steps) for setting in settings]
     for i, point in enumerate(points):
         shapes = tuple((x.shape, x.dtype) for x in jax.tree.leaves(point))
         groups.setdefault((jax.tree.structure(point), shapes), []).append(i)
@@ -126,10 +144,13 @@ def sweep(
     return SweepResult(*outcomes)
 
 
-def _point(task: Task, setting: Setting) -> tuple[AbstractBarrier, AbstractCell, Array]:
+def _point(task: Task, setting: Setting, steps: int) -> tuple[AbstractBarrier, AbstractCell, Array]:
     cell = ArrheniusCell(lsb=task.defaults.lsb) if setting.cell is None else setting.cell
     rate = task.defaults.learning_rate if setting.learning_rate is None else setting.learning_rate
-    return setting.barrier, cell, jnp.asarray(positive_number(rate, "learning_rate"), jnp.result_type(float))
+    barrier = setting.barrier
+    if isinstance(barrier, str):
+        barrier = barrier_from_name(barrier, cell, steps, task.defaults.make_schedule(rate, steps))
+    return barrier, cell, jnp.asarray(rate, jnp.result_type(float))
 
 
 def _compiled(task: Task, settings: RunSettings, hops: AbstractHops):

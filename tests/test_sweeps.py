@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from unchecked import unchecked_types
 
 import limjax
 from limjax.sweeps import Setting, sweep
@@ -69,6 +70,29 @@ def test_runs_are_spread_over_devices():
         assert run.returncode == 0, run.stderr[-2000:]
         found.append(json.loads(run.stdout))
     np.testing.assert_allclose(found[0], found[1], rtol=1e-5)
+
+
+def test_barriers_by_name_are_those_of_train():
+    result = sweep("quadratic", [Setting("lyapunov:start=11"), Setting("scheduled")], seeds=[3], hops="mean", steps=20)
+    for i, name in enumerate(("lyapunov:start=11", "scheduled")):
+        run = limjax.train("quadratic", barrier=name, hops="mean", steps=20, seed=3, compare=()).summary
+        np.testing.assert_allclose(result.heat_kt[i, 0], run["heat_kt_per_parameter"], rtol=1e-4)
+    with pytest.raises(ValueError, match="Unknown barrier 'lyapunof'"):
+        sweep("quadratic", [Setting("lyapunof")])
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"barrier": 10.0}, "barrier must be a barrier such as .* or its name; got 10.0"),
+        ({"barrier": None}, "barrier must be a barrier"),
+        ({"barrier": "static", "cell": 300.0}, "cell must be a memory cell"),
+        ({"barrier": "static", "learning_rate": "fast"}, "learning_rate must be a positive number"),
+    ],
+)
+def test_wrong_settings_are_refused_when_made(given, said):
+    with unchecked_types(), pytest.raises((TypeError, ValueError), match=said):
+        Setting(**given)
 
 
 def test_empty_sweeps_are_refused():

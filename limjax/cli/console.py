@@ -112,7 +112,7 @@ def ended(
         The exit.
     """
     if problem is None:
-        console.print(f"Wrote {folder}/: {', '.join(files)}", highlight=False, soft_wrap=True)
+        console.print(f"Wrote {folder}/: {', '.join(files) or 'nothing'}", highlight=False, soft_wrap=True)
         return typer.Exit(code)
     unsaved = {name: content for name, content in contents.items() if not (folder / name).exists()}
     return typer.Exit(say_lost(console, folder, [problem], unsaved))

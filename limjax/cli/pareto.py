@@ -20,7 +20,7 @@ from limjax.tasks import get_task
 from limjax.training import RunSettings
 from limjax.tuning import ParetoResult, Progress, Search, Tradeoff, pareto_front
 from limjax.tuning._pareto_sweep import hand_made_on_front
-from limjax.tuning._result_files import PARETO, pareto_summary, save_pareto
+from limjax.tuning._result_files import PARETO, is_finished, pareto_summary, save_pareto
 from limjax.tuning._search import problem_of, starting_barrier
 
 
@@ -81,9 +81,13 @@ def pareto(
             on_progress=lambda done, count, point: lines.say(_line(done, count, point), always=True),
             progress=Progress(lines.with_time),
         )
-        summary, files = pareto_summary(result), [PARETO, "pareto.npz"]
-        problem = saved(lambda: save_pareto(result, folder), folder, files)
-        if figures and result.points:
+        summary, files, problem = pareto_summary(result), [], None
+        if result.result is ResultCode.completed or not is_finished(folder):
+            files = [PARETO, "pareto.npz"]
+            problem = saved(lambda: save_pareto(result, folder), folder, files)
+        else:
+            console.print(f"The finished front in {folder} stays as it was.", highlight=False, soft_wrap=True)
+        if figures and result.points and files:
             from limjax.plots.tuning import save_pareto_figure
 
             files += drawn(lambda: save_pareto_figure(result, folder))

@@ -7,12 +7,14 @@ from typing import Any, Literal, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Integer, PyTree
 
 from limjax.barriers._base import AbstractBarrier
 from limjax.memory import LearningInMemoryState, Ledger, get_ledger
 from limjax.memory._hops import HopsName, hops_of
 from limjax.numerics._loops import checkpointed_loop
+from limjax.numerics.checks import is_real
 from limjax.physics._abstract_cell import AbstractCell
 from limjax.physics._cell import ArrheniusCell
 from limjax.tasks import Task
@@ -95,8 +97,7 @@ class Problem:
         self.cell = ArrheniusCell(lsb=task.defaults.lsb) if cell is None else cell
         settings = RunSettings.of(task, steps=steps, batch_size=batch_size, learning_rate=learning_rate)
         self.steps, self.batch_size, self.learning_rate = settings.steps, settings.batch_size, settings.learning_rate
-        if not 0 <= validation < 1:
-            raise ValueError(f"validation must be a share from 0 to below 1, got {validation!r}.")
+        self.validation = check_share(validation)
         self._programs: dict[Any, Callable[..., Any]] = {}
         self._data = _evaluation_data(task, evaluation_size)
         self._held, self._evaluation_size = 0, evaluation_size
@@ -244,6 +245,17 @@ class Problem:
         entry = ledger.entry(name)
         assert entry is not None
         return jnp.sum(entry.total) / self.parameters
+
+
+def check_share(validation: Any) -> float:
+    """The share of the training data that is set aside.
+
+    Raises:
+        ValueError: for what is none.
+    """
+    if not is_real(validation) or np.ndim(validation) or not 0 <= validation < 1:
+        raise ValueError(f"validation must be a share from 0 to below 1, got {validation!r}.")
+    return float(validation)
 
 
 def _forget(carry: tuple[PyTree, PyTree]) -> tuple[PyTree, PyTree]:

@@ -40,16 +40,25 @@ def value_and_gradient(
     Source: evolution strategies as in Salimans et al., arXiv:1703.03864, and the comparison of unrolled gradients in
     Metz et al., arXiv:2111.05803.
     """
+    check_method(method)
     if method in ("reverse", "truncated"):
         backward = jax.value_and_grad(function, has_aux=True)
         return lambda point, key: backward(point)
     if method == "forward":
         return functools.partial(_forward, function)
-    if method == "evolution":
-        if not (pairs >= 1 and spread > 0):
-            raise ValueError(f"evolution needs pairs >= 1 and spread > 0, got pairs={pairs!r}, spread={spread!r}.")
-        return functools.partial(_evolution, function, pairs, spread)
-    raise ValueError(f'gradient must be "reverse", "forward", "truncated" or "evolution", got {method!r}.')
+    if not (pairs >= 1 and spread > 0):
+        raise ValueError(f"evolution needs pairs >= 1 and spread > 0, got pairs={pairs!r}, spread={spread!r}.")
+    return functools.partial(_evolution, function, pairs, spread)
+
+
+def check_method(method: str) -> None:
+    """Refuses a route that there is not.
+
+    Raises:
+        ValueError: for an unknown method.
+    """
+    if method not in ("reverse", "forward", "truncated", "evolution"):
+        raise ValueError(f'gradient must be "reverse", "forward", "truncated" or "evolution", got {method!r}.')
 
 
 def _forward(function, point, key):

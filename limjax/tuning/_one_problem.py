@@ -14,7 +14,7 @@ from limjax.tuning._members import Member, plain_validation_loss
 from limjax.tuning._objective import Objective
 from limjax.tuning._outer_steps import OuterRow, descend
 from limjax.tuning._progress import Progress
-from limjax.tuning._search import Search, problem_of, said, starting_barrier
+from limjax.tuning._search import Search, check_names, problem_of, said, starting_barrier
 from limjax.tuning._variables import Variables
 
 
@@ -70,9 +70,11 @@ def tune(
     validation runs is returned.
 
     Args:
-        task: the settings of a run, a `Task`, or the name of one.
+        task: the settings of a run, a `Task`, or the name of one. Settings keep `hops` and `seed` as they are by default: the
+            search has its own, and the result is judged with exact hops.
         objective: what is to be made small; None makes one of the keywords `weights`, `max_loss` and `max_energy_kt`.
-        search: how to search; None makes one of the keywords that are its fields: `outer_steps=20, seeds=2`.
+        search: how to search; None makes one of the keywords that are its fields: `outer_steps=20, seeds=2`. Without a number
+            of outer steps it takes 60; where time has a weight, the step time is tuned.
         cell: the memory cell; None takes that of the settings: 1 GHz, 1 ms per step, 300 K and the task's lsb.
         barrier: where to start, a barrier or its name with arguments; None takes the one of the settings, and for a task a
             spline of 16 knots that rises from 9 to 16 kT. What is tuned depends on its class (`limjax.tuning.tuned_fields`).
@@ -87,7 +89,8 @@ def tune(
         Ctrl-C nothing more is run: the design is that of the last steps, and what was not evaluated yet is missing.
 
     Raises:
-        ValueError: for a wrong setting.
+        ValueError: for a wrong setting, or one that is said twice or that tuning would not follow.
+        TypeError: for an unknown keyword.
 
     Cost: "reverse" takes four to five times the wall time of the forward runs and the memory of 2√steps of them.
 
@@ -103,12 +106,20 @@ def tune(
     Source: docs/tuning.md; checkpointing after Griewank & Walther, ACM TOMS 26, 19 (2000).
     """
     objective, search = said(Objective, objective, shorthand), said(Search, search, shorthand)
+    check_names(tune, shorthand, Objective, Search)
+    search = search.trading(bool(objective.time > 0))
     if problem is None:
         problem = problem_of(task, cell, search, shorthand)
     elif shorthand or cell is not None:
         raise ValueError(
             f"A problem has its own {', '.join([*shorthand, *['cell'] * (cell is not None)])}; leave that out."
         )
+    elif search.validation not in (Search.validation, problem.validation):
+        raise ValueError(
+            f"A problem has its own validation = {problem.validation}, got {search.validation}; leave that out."
+        )
+    if start is not None and barrier is not None:
+        raise ValueError(f"Start from a whole design (start=) or from a barrier, not both; got barrier={barrier!r}.")
     if start is None:
         start = problem.design(starting_barrier(barrier, problem, task))
     progress = Progress() if progress is None else progress

@@ -82,14 +82,14 @@ def descend(members: Sequence[Member], search: Search, progress: Progress, on_ro
         The best design found, as each member sees it. After Ctrl-C, which is to end at once, that of the last steps.
     """
     descent = _Descent(members, search, progress, on_rows)
-    progress.did(f"compiling the first of {search.outer_steps} outer steps")
+    progress.did(f"compiling the first of {search.steps} outer steps")
     code = outer_loop(
         descent.evaluate,
         descent.accept,
         members[0].variables.start(),
-        steps=int(search.outer_steps),
+        steps=search.steps,
         optimizer=optax.chain(optax.scale_by_adam(b1=0.9, b2=0.98), optax.scale(-1.0)),
-        schedule=optax.cosine_decay_schedule(search.outer_rate, int(search.outer_steps), alpha=0.1),
+        schedule=optax.cosine_decay_schedule(search.outer_rate, search.steps, alpha=0.1),
     )
     candidates, history = descent.candidates(), tuple(descent.history)
     if code is not ResultCode.interrupted:
@@ -128,7 +128,7 @@ class _Descent:
                 )
             )  # fmt: skip
         self.history.append(tuple(rows))
-        words = f"outer step {k + 1}/{self._search.outer_steps}: " + "; ".join(
+        words = f"outer step {k + 1}/{self._search.steps}: " + "; ".join(
             f"loss {r.loss:.4f}, heat {r.heat_kt:.3g} + work {r.actuation_kt:.3g} kT/parameter" for r in rows
         )
         runs = sum(self._search.step_runs(m.objective.limited) for m in self._members)
@@ -142,7 +142,7 @@ class _Descent:
         """Keeps the point, and moves the prices of the limits."""
         del found
         self._part.append(point)
-        if len(self._part) >= max(1, int(self._search.outer_steps) // _PARTS):
+        if len(self._part) >= max(1, self._search.steps // _PARTS):
             self._found.append(_mean(self._part))
             self._part = []
         for member, mean in zip(self._members, self._means):

@@ -53,9 +53,20 @@ class ParetoPoint(NamedTuple):
 
 
 class PointStore:
-    """Finished points as JSON files, with the settings of the sweep beside them."""
+    """Finished points as JSON files, with the settings of the sweep beside them.
 
-    def __init__(self, folder: str | os.PathLike[str] | None, settings: dict[str, Any]):
+    Args:
+        folder: where; None keeps nothing.
+        settings: all that the points depend on.
+        earlier: settings of sweeps whose file does not say them.
+
+    Raises:
+        ValueError: for a folder that holds another sweep or cannot be written.
+    """
+
+    def __init__(
+        self, folder: str | os.PathLike[str] | None, settings: dict[str, Any], earlier: dict[str, Any] | None = None
+    ):
         self._folder = None if folder is None else pathlib.Path(folder)
         if self._folder is None:
             return
@@ -65,7 +76,7 @@ class PointStore:
             raise ValueError(f"There can be no folder {self._folder}: {reason(error)}. Choose another one.") from None
         path = self._folder / "sweep.json"
         if path.exists():
-            difference = _difference(read_json(path, _NEW_SWEEP), settings)
+            difference = _difference((earlier or {}) | read_json(path, _NEW_SWEEP), settings)
             if difference is not None:
                 raise ValueError(
                     f"{self._folder} holds another sweep: {difference}. Choose a new folder, or repeat the call it was made by; "

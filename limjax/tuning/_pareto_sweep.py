@@ -1,6 +1,7 @@
 """Fronts of loss, energy and time: many tuned designs, and which of them no other beats."""
 
 import dataclasses
+import math
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -28,7 +29,15 @@ from limjax.tuning._objective import Objective, Weights
 from limjax.tuning._one_problem import tuned
 from limjax.tuning._pareto_points import ParetoPoint, PointStore
 from limjax.tuning._progress import Progress
-from limjax.tuning._search import PROGRAMS, Search, problem_of, said, starting_barrier
+from limjax.tuning._search import (
+    OUTER_STEPS_OF_A_POINT,
+    PROGRAMS,
+    Search,
+    check_names,
+    problem_of,
+    said,
+    starting_barrier,
+)
 
 ParetoCode = ResultCode
 """How a sweep ended."""
@@ -86,7 +95,7 @@ class ParetoResult(NamedTuple):
     Attributes:
         result: how the sweep ended.
         points: all tuned points, in the order of the sweep.
-        hypervolume: volume between the front and the reference point, in logarithms of the objectives.
+        hypervolume: volume between the front and the reference point, in logarithms of the objectives; NaN without `plain`.
         reference: the reference point of the hypervolume: loss, energy [kT] and, with three objectives, time [s].
         objectives: which ones were traded.
         hand_made: hand-made policies on the same seeds.
@@ -123,7 +132,8 @@ def pareto_front(
     Args:
         task: the settings of a run, a `Task`, or the name of one.
         tradeoff: which points; None makes one of the keywords `mode`, `energy` and `time`.
-        search: how each is tuned; None makes one of keywords, with 30 outer steps unless it is said.
+        search: how each is tuned; None makes one of keywords. Without a number of outer steps it takes 30 a point; where time
+            has weights, the step time is tuned.
         cell: the memory cell; None takes that of the settings.
         barrier: where the first point starts, as in `tune`.
         hand_made: whether the hand-made policies are evaluated as well.
@@ -138,24 +148,18 @@ def pareto_front(
 
     Raises:
         ValueError: for a wrong setting, or a folder that holds another sweep.
+        TypeError: for an unknown keyword.
     """
     tradeoff = said(Tradeoff, tradeoff, shorthand)
-    if search is None:
-        shorthand = {"outer_steps": 30, "tune_step_time": bool(tradeoff.time)} | shorthand
-    search = said(Search, search, shorthand)
+    search = said(Search, search, shorthand).trading(bool(tradeoff.time))
+    if search.outer_steps is None:
+        search = dataclasses.replace(search, outer_steps=OUTER_STEPS_OF_A_POINT)
+    check_names(pareto_front, shorthand, Tradeoff, Search)
     problem = problem_of(task, cell, search, shorthand)
     first = starting_barrier(barrier, problem, task)
     settings = tradeoff.settings
-    store = PointStore(folder, {} if folder is None else _identity(problem, first) | {
-        "mode": tradeoff.mode,
-        "points": settings,
-        "outer_steps": int(search.outer_steps),
-        "outer_rate": float(search.outer_rate),
-        "seeds": np.asarray(search.seeds).tolist(),
-        "held_out": np.asarray(search.held_out).tolist(),
-        "validation": float(search.validation),
-        "tune_learning_rate": bool(search.tune_learning_rate),
-    })  # fmt: skip
+    identity = {} if folder is None else _identity(problem, first) | _identity_of_search(tradeoff, search)
+    store = PointStore(folder, identity, _earlier(tradeoff))
     progress = Progress() if progress is None else progress
     seeds = search.test_seeds
     progress.plan(seeds.size, PROGRAMS)
@@ -164,6 +168,8 @@ def pareto_front(
     sweep = _Sweep(problem, tradeoff, search, problem.design(first), store, progress, on_progress)
     plain, judged = MISSING, []
     try:
+        # First, so that Ctrl-C keeps them.
+        sweep.load()
         progress.did("plain training on the held-out seeds")
         plain = evaluate(problem, StaticBarrier.at_retention(problem.cell), seeds, hops="mean")
         progress.did(runs=seeds.size, program="mean")
@@ -195,17 +201,20 @@ class _Sweep:
         self._lock, self._stop = threading.Lock(), threading.Event()
         self.found: dict[int, ParetoPoint] = {}
 
+    def load(self) -> None:
+        """Takes the points that are kept, and plans the work on the others."""
+        for index, setting in enumerate(self._tradeoff.settings):
+            point = self._store.load(index, setting)
+            if point is not None:
+                self._add(index, point)
+            else:
+                self._progress.plan(self._search.work(self._tradeoff.objective(setting).limited)[0])
+
     def run(self, devices: list[Any]) -> None:
         """Tunes what is not kept yet, or as much of it as Ctrl-C leaves."""
         settings = self._tradeoff.settings
         pieces = [piece.tolist() for piece in np.array_split(range(len(settings)), min(len(devices), len(settings)))]
         try:
-            for index, setting in enumerate(settings):
-                point = self._store.load(index, setting)
-                if point is not None:
-                    self._add(index, point)
-                else:
-                    self._progress.plan(self._search.work(self._tradeoff.objective(setting).limited)[0])
             if len(pieces) == 1:
                 self._chain(pieces[0], devices[0])
                 return
@@ -217,17 +226,21 @@ class _Sweep:
                     self._stop.set()
         except KeyboardInterrupt:
             self._stop.set()
+            raise
 
     def _chain(self, indices: list[int], device: Any) -> None:
         start, settings = self._first, self._tradeoff.settings
         for index in indices:
             if index not in self.found:
+                if self._stop.is_set():
+                    return
                 self._progress.did(f"point {index + 1} of {len(settings)}")
                 with jax.default_device(device):
                     objective = self._tradeoff.objective(settings[index])
                     found = tuned(self._problem, start, objective, self._search, self._progress, self._check)
-                if self._stop.is_set() or found.result is ResultCode.interrupted:
+                if found.result is ResultCode.interrupted:
                     return
+                # Also after Ctrl-C: this one was finished.
                 point = ParetoPoint.of(settings[index], found)
                 self._store.save(index, point)
                 self._add(index, point)
@@ -261,6 +274,33 @@ def _identity(problem: Problem, start: AbstractBarrier) -> dict[str, Any]:
     return settings.to_json() | {"program": kinds}
 
 
+def _identity_of_search(tradeoff: Tradeoff, search: Search) -> dict[str, Any]:
+    """How the points of a sweep are tuned. Hops and seed of a run stand beside it under their own names."""
+    whole = {name: int(getattr(search, name)) for name in ("outer_steps", "selection", "pairs")}
+    flags = {name: bool(getattr(search, name)) for name in ("tune_learning_rate", "tune_step_time", "resample")}
+    return {
+        "mode": tradeoff.mode,
+        "points": tradeoff.settings,
+        **whole,
+        **flags,
+        "outer_rate": float(search.outer_rate),
+        "seeds": np.asarray(search.seeds).tolist(),
+        "held_out": np.asarray(search.held_out).tolist(),
+        "validation": float(search.validation),
+        "gradient": search.gradient,
+        "window": None if search.window is None else int(search.window),
+        "search_hops": search.hops,
+        "search_seed": int(search.seed),
+    }
+
+
+def _earlier(tradeoff: Tradeoff) -> dict[str, Any]:
+    """What sweeps were that do not say it: the defaults of then."""
+    usual = _identity_of_search(tradeoff, Search(outer_steps=OUTER_STEPS_OF_A_POINT).trading(bool(tradeoff.time)))
+    then = ("selection", "pairs", "tune_step_time", "resample", "gradient", "window", "search_hops", "search_seed")
+    return {"memory_device": None} | {name: usual[name] for name in then}
+
+
 def hand_made_on_front(result: ParetoResult) -> Bool[np.ndarray, "policies"]:
     """Which hand-made policies neither a tuned point nor another policy beats.
 
@@ -288,5 +328,7 @@ def _front(code, points, with_time, policies, plain, problem) -> ParetoResult:
         reference["seconds"] = 2 * max(p.seconds for p in points)
     with np.errstate(invalid="ignore", divide="ignore"):
         volume = hypervolume(np.log(values[front]), np.log(np.array(list(reference.values())))) if points else 0.0
+    if plain.is_missing:
+        volume = math.nan
     marked = tuple(p._replace(is_front=bool(f)) for p, f in zip(points, front))
     return ParetoResult(code, marked, volume, reference, objectives, tuple(policies), plain, problem)

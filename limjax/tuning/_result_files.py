@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from limjax._files import without_nan, write_json
+from limjax._files import read_json, without_nan, write_json
 from limjax.barriers._files import save_barrier
+from limjax.numerics._result_code import ResultCode
 from limjax.tuning._held_out import Evaluation, HandMade, best_hand_made, mean_with_error
 from limjax.tuning._one_problem import TuneResult
 from limjax.tuning._outer_steps import OuterRow
@@ -30,6 +31,7 @@ def tune_summary(result: TuneResult, hand_made: Sequence[HandMade] = ()) -> dict
     """
     best = best_hand_made(hand_made, result.plain)
     after, problem = result.after, result.problem
+    is_judged = not (after.is_missing or result.plain.is_missing)
     return without_nan({
         "task": problem.task.name,
         "barrier": result.barrier.name,
@@ -38,7 +40,7 @@ def tune_summary(result: TuneResult, hand_made: Sequence[HandMade] = ()) -> dict
         "before": _evaluation(result.before),
         "plain_test_loss": result.plain.mean_loss,
         "plain_test_loss_error": result.plain.loss_error,
-        "is_no_worse_than_plain": None if after.is_missing else after.is_no_worse_than(result.plain),
+        "is_no_worse_than_plain": after.is_no_worse_than(result.plain) if is_judged else None,
         "best_hand_made": None if best is None else _hand_made(best),
         "ratio": None if best is None else best.evaluation.energy_kt / after.energy_kt,
         "hand_made_evaluations": len(hand_made) * int(after.loss.size),
@@ -115,6 +117,15 @@ def pareto_summary(result: ParetoResult) -> dict[str, Any]:
         "steps": result.problem.steps,
         "seeds": int(result.plain.loss.size),
     })  # fmt: skip
+
+
+def is_finished(folder: str | os.PathLike[str]) -> bool:
+    """Whether a folder holds a front that was completed."""
+    path = pathlib.Path(folder) / PARETO
+    try:
+        return path.exists() and read_json(path, "").get("result") == str(ResultCode.completed)
+    except ValueError:  # damaged: it is written again
+        return False
 
 
 def save_pareto(result: ParetoResult, folder: str | os.PathLike[str]) -> dict[str, Any]:

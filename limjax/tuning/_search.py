@@ -1,8 +1,9 @@
 """How a design is searched for: the descent, its seeds, its gradient, and what the result is judged on."""
 
 import dataclasses
+import difflib
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -15,7 +16,8 @@ from limjax.numerics.checks import WholeNumber, positive_number, whole_number
 from limjax.physics._abstract_cell import AbstractCell
 from limjax.tasks import Task, get_task
 from limjax.training import RunSettings
-from limjax.tuning._differentiable_run import Problem
+from limjax.tuning._differentiable_run import Problem, check_share
+from limjax.tuning._gradients import check_method
 from limjax.tuning._held_out import held_out_seeds
 
 Kind = TypeVar("Kind")
@@ -23,6 +25,12 @@ Kind = TypeVar("Kind")
 _GRADIENT_RUNS = 5.0
 PROGRAMS = 4
 """A step, validation, and runs with and without hop noise."""
+OUTER_STEPS, OUTER_STEPS_OF_A_POINT = 60, 30
+"""What a search takes that does not say: alone, and for one point of a front, which starts from the point before."""
+# Settings of a run that no design is tuned under.
+_NOT_TUNED = ("mesh", "storage", "microbatches", "learning_rate_factor")
+# What a cell says itself.
+_OF_CELL = ("lsb", "attempt_rate", "step_time", "temperature", "bits", "memory_device")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,13 +38,14 @@ class Search:
     """How to search.
 
     Attributes:
-        outer_steps: steps of the outer optimizer (Adam with a cosine schedule).
+        outer_steps: steps of the outer optimizer (Adam with a cosine schedule); None takes 60, for a point of a front 30.
         outer_rate: its peak rate, in kT of barrier.
         seeds: tuning seeds of one outer step, or how many.
         held_out: seeds of the evaluation, or how many; they are never used in tuning.
         tune_learning_rate: whether a factor on the learning-rate schedule is tuned as well (the path is heat too).
-        tune_step_time: whether the duration of a step is tuned as well; B >= 0 limits the exchange to k0 times it.
-        hops: "gaussian" differentiates through the hop noise, "mean" trains without it.
+        tune_step_time: whether the duration of a step is tuned as well; B >= 0 limits the exchange to k0 times it. A time weight
+            asks for it, whatever is said here.
+        hops: "gaussian" or "exact" differentiates through the hop noise, "mean" trains without it.
         gradient: "reverse", "forward", "truncated" or "evolution", see `limjax.tuning.value_and_gradient`.
         window: steps per window of "truncated"; None takes a tenth of the run.
         pairs: antithetic pairs of "evolution".
@@ -53,7 +62,7 @@ class Search:
         [0, 1]
     """
 
-    outer_steps: WholeNumber = 60
+    outer_steps: WholeNumber | None = None
     outer_rate: float = 0.3
     seeds: WholeNumber | Sequence[int] = 4
     held_out: WholeNumber | Sequence[int] = 8
@@ -69,12 +78,19 @@ class Search:
     selection: WholeNumber = 32
 
     def __post_init__(self):
-        whole_number(self.outer_steps, "outer_steps")
+        if self.outer_steps is not None:
+            whole_number(self.outer_steps, "outer_steps")
         positive_number(self.outer_rate, "outer_rate")
         not_held_out = "from 1 to 500, so as not to touch the held-out seeds"
         whole_number(self.selection, "selection", 1, 500, said=not_held_out)
         if np.intersect1d(self.test_seeds, self.tuning_seeds).size:
             raise ValueError("held_out must not contain tuning seeds: an evaluation on them would flatter the result.")
+        check_method(self.gradient)
+        if self.hops not in ("gaussian", "exact", "mean"):
+            raise ValueError(f'hops must be "gaussian", "exact" or "mean", got {self.hops!r}.')
+        whole_number(self.pairs, "pairs")
+        whole_number(self.seed, "seed", 0, 2**32 - 1)
+        check_share(self.validation)
         if self.gradient != "truncated" and self.window is not None:
             raise ValueError(
                 f'window is for gradient="truncated", got window={self.window!r} with gradient={self.gradient!r}.'
@@ -85,20 +101,25 @@ class Search:
     @property
     def tuning_seeds(self) -> np.ndarray:
         """The seeds of an outer step, before they are moved on."""
-        seeds = self.seeds
-        values = np.arange(whole_number(seeds, "seeds")) if np.ndim(seeds) == 0 else np.asarray(seeds)
-        if values.ndim != 1 or values.size == 0 or values.min() < 0:
-            raise ValueError(
-                f"seeds must be a positive number, or a list of whole numbers of at least 0; got {seeds!r}."
-            )
-        return values.astype(np.uint32)
+        if np.ndim(self.seeds) == 0:
+            return np.arange(whole_number(self.seeds, "seeds")).astype(np.uint32)
+        return _listed(self.seeds, "seeds")
 
     @property
     def test_seeds(self) -> np.ndarray:
         """The seeds of the evaluation."""
         if np.ndim(self.held_out) == 0:
             return held_out_seeds(whole_number(self.held_out, "held_out"))
-        return np.asarray(self.held_out).astype(np.uint32)
+        return _listed(self.held_out, "held_out")
+
+    @property
+    def steps(self) -> int:
+        """Outer steps, 60 where that is not said."""
+        return OUTER_STEPS if self.outer_steps is None else int(self.outer_steps)
+
+    def trading(self, with_time: bool) -> "Search":
+        """The search of an objective in which time has a weight or has none: what costs something is tuned."""
+        return dataclasses.replace(self, tune_step_time=self.tune_step_time or with_time)
 
     def window_of(self, steps: int) -> int | None:
         """Steps per window for a run of so many."""
@@ -112,10 +133,10 @@ class Search:
 
     def work(self, limited: str) -> tuple[int | float, int]:
         """What a search costs at most, in training runs, and by how many programs they are done."""
-        candidates = min(int(self.outer_steps), 8) + 1 + (0 if limited == "nothing" else 14)
+        candidates = min(self.steps, 8) + 1 + (0 if limited == "nothing" else 14)
         judged = int(self.selection) * candidates
         evaluated = self.test_seeds.size * (5 if self.tune_learning_rate else 3)
-        return int(self.outer_steps) * self.step_runs(limited) + judged + evaluated, PROGRAMS
+        return self.steps * self.step_runs(limited) + judged + evaluated, PROGRAMS
 
 
 def said(kind: type[Kind], given: Kind | None, shorthand: dict[str, Any]) -> Kind:
@@ -137,20 +158,46 @@ def said(kind: type[Kind], given: Kind | None, shorthand: dict[str, Any]) -> Kin
     return given
 
 
+def check_names(function: Callable[..., Any], shorthand: dict[str, Any], *kinds: type) -> None:
+    """Refuses keywords that are neither arguments of a function nor fields of `RunSettings` or of other kinds of objects.
+
+    Raises:
+        TypeError: for the first one, with the nearest that there is.
+    """
+    known = [p for each in (function, RunSettings, *kinds) for p in inspect.signature(each).parameters]
+    known = [name for name in known if name not in ("shorthand", *_NOT_TUNED)]
+    for name in shorthand:
+        if name not in known and name not in _NOT_TUNED:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"Did you mean {near[0]!r}?" if near else f"It takes {', '.join(dict.fromkeys(known))}."
+            raise TypeError(f"{function.__name__} takes no {name!r}. {hint}")
+
+
 def problem_of(
     task: RunSettings | Task | str, cell: AbstractCell | None, search: Search, shorthand: dict[str, Any]
 ) -> Problem:
-    """The problem that settings, or a task and keywords that are settings, describe."""
+    """The problem that settings, or a task and keywords that are settings, describe.
+
+    Raises:
+        ValueError: for settings that tuning does not follow, or that are said twice.
+    """
     if isinstance(task, RunSettings):
         if shorthand:
             raise ValueError(f"Give {', '.join(shorthand)} to RunSettings, or pass a task instead of settings.")
         settings, chosen = task, get_task(task.task)
-        for name in ("mesh", "storage", "microbatches", "learning_rate_factor"):
-            if getattr(settings, name) is not None:
-                raise ValueError(f"Tuning takes no {name}, got {getattr(settings, name)!r}; leave it out.")
+        given = {name: value for name, value in vars(task).items() if name in (*_NOT_TUNED, "bits", "memory_device")}
+        _check_run(settings)
     else:
+        given = shorthand
         chosen = get_task(task) if isinstance(task, str) else task
         settings = RunSettings.of(chosen, cell, **shorthand)
+    given = {name: value for name, value in given.items() if value is not None}
+    for name in _NOT_TUNED:
+        if name in given:
+            raise ValueError(f"Tuning takes no {name}, got {given[name]!r}; leave it out.")
+    twice = [name for name in _OF_CELL if name in given]
+    if cell is not None and twice:
+        raise ValueError(f"A cell has its own {', '.join(twice)}: give {twice[0]} to the cell, or leave cell= out.")
     return Problem(
         chosen,
         settings.cell() if cell is None else cell,
@@ -159,6 +206,36 @@ def problem_of(
         learning_rate=settings.learning_rate,
         validation=search.validation,
     )
+
+
+def _check_run(settings: RunSettings) -> None:
+    """Refuses what settings say of one run that a search says itself: hops, and the seed unless it draws the cells."""
+    if settings.hops != "exact":
+        raise ValueError(
+            f"Tuned designs are judged with exact hops, but the settings have hops={settings.hops!r}: leave that out, and give "
+            "the hops that tuning differentiates through to Search(hops=...)."
+        )
+    if settings.seed != 0 and settings.memory_device is None:
+        raise ValueError(
+            f"Tuning has many seeds, but the settings have seed={settings.seed}: leave that out, and give the seeds to "
+            "Search(seeds=..., held_out=...)."
+        )
+
+
+def _listed(seeds: Any, name: str) -> np.ndarray:
+    """A list of seeds as an array."""
+    values = np.asarray(seeds)
+    if (
+        values.ndim != 1
+        or values.size == 0
+        or values.dtype.kind not in "iu"
+        or values.min() < 0
+        or values.max() >= 2**32
+    ):
+        raise ValueError(
+            f"{name} must be a positive number, or a list of whole numbers from 0 to 2**32 - 1; got {seeds!r}."
+        )
+    return values.astype(np.uint32)
 
 
 def starting_barrier(

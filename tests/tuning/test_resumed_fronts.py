@@ -1,0 +1,130 @@
+"""Fronts that go on: what is kept of them, and what is refused. Nothing is trained here."""
+
+import json
+import threading
+
+import jax
+import numpy as np
+import pytest
+
+from limjax.cli import main
+from limjax.tasks import quadratic
+from limjax.training import RunSettings
+from limjax.tuning import TuneCode, TuneResult, _pareto_sweep, pareto_front
+from limjax.tuning._held_out import MISSING
+from limjax.tuning._result_files import pareto_summary
+
+pytestmark = pytest.mark.optax
+SETTINGS = RunSettings.of(quadratic(), steps=4)
+DONE = MISSING._replace(
+    **{name: np.ones(2) for name in ("loss", "heat_kt", "actuation_kt", "path_levels")}, seconds=1.0
+)
+NEW = ("selection", "pairs", "tune_step_time", "resample", "gradient", "window", "search_hops", "search_seed")
+"""Keys of `sweep.json` that earlier sweeps do not have, besides the device."""
+
+
+def found(problem, start, *others):
+    return TuneResult(TuneCode.completed, start.barrier, start, (), DONE, DONE, DONE, {}, None, problem)
+
+
+def interrupt(*arguments, **named):
+    raise KeyboardInterrupt
+
+
+@pytest.fixture
+def front(monkeypatch, tmp_path):
+    """A front of two points in a folder, whose points are found at once."""
+    monkeypatch.setattr(_pareto_sweep, "tuned", found)
+    monkeypatch.setattr(_pareto_sweep, "evaluate", lambda *arguments, **named: DONE)
+
+    def call(**given):
+        usual = dict(barrier="static:height=12", energy=[1e-3, 1e-2], hand_made=False, folder=tmp_path / "front")
+        return pareto_front(SETTINGS, **(usual | {"devices": jax.local_devices()[:1]} | given))
+
+    return call
+
+
+def test_ctrl_c_before_the_first_new_point_keeps_the_others(front, monkeypatch):
+    assert front().result is TuneCode.completed
+    monkeypatch.setattr(_pareto_sweep, "evaluate", interrupt)
+    again = front()
+    assert again.result is TuneCode.interrupted and len(again.points) == 2
+    summary = pareto_summary(again)
+    assert summary["hypervolume"] is None and json.dumps(summary, allow_nan=False)
+
+
+def test_ctrl_c_after_the_last_point_evaluates_nothing_more(front, monkeypatch):
+    monkeypatch.setattr(_pareto_sweep, "evaluate_hand_made", lambda *arguments, **named: pytest.fail("evaluated"))
+
+    def stop(done, count, point):
+        if done == count:
+            raise KeyboardInterrupt
+
+    stopped = front(hand_made=True, on_progress=stop)
+    assert stopped.result is TuneCode.interrupted and len(stopped.points) == 2
+
+
+def test_a_finished_front_is_not_replaced_by_a_part_of_it(front, monkeypatch, tmp_path, capsys):
+    words = ["pareto", "--task", "quadratic", "--steps", "4", "--points", "2", "--no-hand-made", "--no-figures"]
+    codes = []
+    for evaluate in (_pareto_sweep.evaluate, interrupt):
+        monkeypatch.setattr(_pareto_sweep, "evaluate", evaluate)
+        with pytest.raises(SystemExit) as stopped:
+            main([*words, "--out", str(tmp_path / "command")])
+        codes.append(stopped.value.code or 0)
+    assert codes == [0, 130] and "stays as it was" in capsys.readouterr().out
+    kept = json.loads((tmp_path / "command" / "pareto.json").read_text())
+    assert kept["result"] == "completed" and kept["plain_test_loss"] == 1.0 and len(kept["points"]) == 2
+
+
+def test_a_folder_does_not_go_on_under_another_search(front, tmp_path):
+    path = tmp_path / "front" / "sweep.json"
+    front()
+    kept = json.loads(path.read_text())
+    assert set(NEW) < set(kept)
+    changes = {
+        "gradient": "forward", "hops": "mean", "selection": 4, "resample": False, "seed": 3, "pairs": 4,
+        "tune_step_time": True,
+    }  # fmt: skip
+    earlier = {name: value for name, value in kept.items() if name not in (*NEW, "memory_device")}
+    for content in (kept, earlier):
+        path.write_text(json.dumps(content))
+        for name, value in changes.items():
+            with pytest.raises(ValueError, match=f"holds another sweep: it has (search_)?{name} = .*, but {value!r}"):
+                front(**{name: value})
+        assert json.loads(path.read_text()) == content
+        assert front().result is TuneCode.completed
+        # The folder of an earlier version says now what it was.
+        assert json.loads(path.read_text()) == kept
+    front(gradient="truncated", window=2, folder=tmp_path / "windows")
+    with pytest.raises(ValueError, match="it has window = 2, but None"):
+        front(gradient="truncated", folder=tmp_path / "windows")
+
+
+def test_earlier_fronts_with_time_tuned_the_step_time(front, tmp_path):
+    path = tmp_path / "front" / "sweep.json"
+    front(time=[0.1])
+    kept = json.loads(path.read_text())
+    assert kept["tune_step_time"] is True
+    path.write_text(json.dumps({name: value for name, value in kept.items() if name not in NEW}))
+    assert front(time=[0.1]).result is TuneCode.completed
+
+
+def test_what_another_device_finishes_after_ctrl_c_is_kept(front, monkeypatch, tmp_path):
+    begun = threading.Event()
+
+    def run(problem, start, objective, search, progress, on_progress):
+        if float(objective.energy) < 5e-3:  # the first device, where Ctrl-C comes
+            begun.wait(60)
+            raise KeyboardInterrupt
+        begun.set()
+        try:
+            while True:  # until it would be told to stop, had it outer steps left
+                on_progress(None, 0.0)
+        except KeyboardInterrupt:
+            return found(problem, start)
+
+    monkeypatch.setattr(_pareto_sweep, "tuned", run)
+    stopped = front(devices=jax.local_devices()[:1] * 2)
+    assert stopped.result is TuneCode.interrupted and [p.setting["energy"] for p in stopped.points] == [1e-2]
+    assert (tmp_path / "front" / "point-001.json").exists()
