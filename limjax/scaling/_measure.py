@@ -56,6 +56,7 @@ def measurement(result: TrainResult, settings: RunSettings, batch_tokens: int) -
         "loss": summary["test_loss"],
         "wall_seconds": summary["wall_seconds"],
         "warnings": summary["warnings"],
+        "bin_losses": (np.asarray(sums.losses, np.float64) / Bins.of(settings.steps).steps).tolist(),
         "kinds": kinds,
     }
 
@@ -76,7 +77,7 @@ def _by_kind(result: TrainResult, sums: RequestSums, steps: int) -> dict[str, di
     leaves = jax.tree_util.tree_flatten_with_path(result.params)[0]
     names = [kind_of(name) for name in leaf_names([path for path, _ in leaves])]
     sizes = np.array([leaf.size for _, leaf in leaves])
-    products = np.asarray(sums.products, np.float64)
+    squares = np.asarray(sums.squares, np.float64)
     losses = np.asarray(sums.losses, np.float64) / bins.steps
     found = {}
     for kind in dict.fromkeys(names):
@@ -84,7 +85,7 @@ def _by_kind(result: TrainResult, sums: RequestSums, steps: int) -> dict[str, di
         layers = [layer for layer in result.report.layers if kind_of(layer.name) == kind]
         size = int(sizes[index].sum())
         updates = effective_updates(
-            products[:, index].sum(axis=1) / size, losses, result.summary["initial_loss"], size, bins
+            squares[:, index].sum(axis=1) / size, losses, result.summary["initial_loss"], size, bins
         )
         found[kind] = {
             "parameters": size,
@@ -94,5 +95,6 @@ def _by_kind(result: TrainResult, sums: RequestSums, steps: int) -> dict[str, di
             },
             "effective_updates": updates.per_parameter,
             "unresolved": updates.unresolved,
+            "signal": bins.signal(squares[:, index].sum(axis=1) / size).tolist(),
         }
     return found

@@ -1,5 +1,6 @@
 """What requests are made of, signal and noise: how many independent gradients stand behind a training."""
 
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -10,7 +11,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from limjax.numerics.checks import whole_number
 
-_MOST_BINS, _HALF = 64, 8
+_MOST_BINS, _SPAN = 32, 16
 
 
 class RequestSums(NamedTuple):
@@ -18,17 +19,15 @@ class RequestSums(NamedTuple):
 
     Attributes:
         steps: steps taken.
-        first: sum of the requests of the first half of a pair, in the structure of the parameters.
-        second: the same of the second half.
-        products: sums over pairs and over the parameters of each leaf of first × second, shape (bins, leaves).
+        asked: sum of the requests of the span so far, in the structure of the parameters.
+        squares: sums over spans and over the parameters of each leaf of the square of that sum, shape (bins, leaves).
         losses: sums of the losses, shape (bins,).
         inner: state of the optimizer.
     """
 
     steps: Int[Array, ""]
-    first: PyTree
-    second: PyTree
-    products: Float[Array, "bins leaves"]
+    asked: PyTree
+    squares: Float[Array, "bins leaves"]
     losses: Float[Array, "bins"]
     inner: Any
 
@@ -37,18 +36,18 @@ class Bins(NamedTuple):
     """How the steps of a run are counted.
 
     Attributes:
-        half: K, steps in one half of a pair.
-        pairs: pairs in a bin.
+        span: K, steps whose requests are added up.
+        spans: spans in a bin.
         bins: number of bins.
     """
 
-    half: int
-    pairs: int
+    span: int
+    spans: int
     bins: int
 
     @classmethod
     def of(cls, steps: int) -> "Bins":
-        """Bins for a run: at most 64 of them, of pairs of twice 8 steps, or fewer in a short run.
+        """Bins for a run: at most 32 of them, of spans of 16 steps, or of fewer in a short run.
 
         Args:
             steps: length of the run, at least 2.
@@ -61,26 +60,41 @@ class Bins(NamedTuple):
 
         Example:
             >>> Bins.of(400), Bins.of(20_000)
-            (Bins(half=8, pairs=1, bins=25), Bins(half=8, pairs=20, bins=62))
+            (Bins(span=16, spans=1, bins=25), Bins(span=16, spans=40, bins=31))
         """
         whole_number(steps, "steps", 2)
-        half = min(_HALF, max(1, steps // 16))
-        pairs = -(-steps // (2 * half * _MOST_BINS))
-        return cls(half, pairs, max(1, steps // (2 * half * pairs)))
+        span = min(_SPAN, max(2, steps // 8))
+        spans = -(-steps // (span * _MOST_BINS))
+        return cls(span, spans, steps // (span * spans))
 
     @property
     def steps(self) -> int:
         """Steps in a bin."""
-        return 2 * self.half * self.pairs
+        return self.span * self.spans
+
+    def signal(self, squares: Float[np.ndarray, "*bins"]) -> Float[np.ndarray, "*bins"]:
+        """m², the share of the mean in the mean square of requests.
+
+        Args:
+            squares: of `RequestSums`, per parameter.
+
+        Returns:
+            Its estimate without bias, which may be negative where there is none.
+        """
+        return (squares / self.spans - self.span) / (self.span * (self.span - 1))
+
+    def resolution(self, size: int) -> float:
+        """Standard error of the signal of pure noise, over so many parameters."""
+        return math.sqrt(2 / (self.span * (self.span - 1) * self.spans * size))
 
 
 def watched(optimizer: optax.GradientTransformation, bins: Bins) -> optax.GradientTransformationExtraArgs:
     r"""The same optimizer, which also counts how much of its requests is signal.
 
-    A request before momentum, $z = g/\sqrt{\hat v}$ with Adam's second moment (the gradient itself where there is none), divided by
+    A request before momentum, $z = g/\sqrt{v}$ with Adam's second moment (the gradient itself where there is none), divided by
     its root mean square over the array, has $\langle z^2\rangle = 1 = m^2 + N$: the square of its mean over batches, and the variance
-    of one batch. Noise of different steps is independent, so that sums over K steps and over the K after them give
-    $\langle\Delta_a\Delta_b\rangle = K^2 m^2$. Momentum averages both alike and does not change N/m².
+    of one batch. Noise of different steps is independent, so that the sum S over K steps has $\langle S^2\rangle = K + K(K-1)\,m^2$.
+    Momentum averages signal and noise alike: it does not change how many batches it takes to tell one from the other.
 
     Args:
         optimizer: the optimizer; what it asks for is handed on as it is.
@@ -89,16 +103,14 @@ def watched(optimizer: optax.GradientTransformation, bins: Bins) -> optax.Gradie
     Returns:
         The optimizer with a `RequestSums` as its state. Give `value=loss` to its update.
 
-    Cost: two arrays of the size of the parameters, one pass over them.
+    Cost: an array of the size of the parameters, two passes over them.
     """
     inner = optax.with_extra_args_support(optimizer)
 
     def init(params):
-        zeros = jax.tree.map(lambda p: jnp.zeros(p.shape, jnp.float32), params)
         return RequestSums(
             jnp.zeros((), jnp.int32),
-            zeros,
-            jax.tree.map(jnp.copy, zeros),
+            jax.tree.map(lambda p: jnp.zeros(p.shape, jnp.float32), params),
             jnp.zeros((bins.bins, len(jax.tree.leaves(params))), jnp.float32),
             jnp.zeros(bins.bins, jnp.float32),
             inner.init(params),
@@ -107,20 +119,14 @@ def watched(optimizer: optax.GradientTransformation, bins: Bins) -> optax.Gradie
     def update(updates, state, params=None, *, value=None, **extra_args):
         passed = extra_args if value is None else {"value": value, **extra_args}
         wanted, after = inner.update(updates, state.inner, params, **passed)
-        place = state.steps % (2 * bins.half)
-        is_first, ends = place < bins.half, place == 2 * bins.half - 1
-        asked = _before_momentum(updates, after)
-        first = jax.tree.map(lambda total, z: total + jnp.where(is_first, z, jnp.zeros_like(z)), state.first, asked)
-        second = jax.tree.map(lambda total, z: total + jnp.where(is_first, jnp.zeros_like(z), z), state.second, asked)
-        products = [jnp.sum(a * b) for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(second))]
-        index = state.steps // bins.steps
-        added = jnp.where(ends, jnp.stack(products), jnp.zeros(len(products), jnp.float32))
+        ends, index = state.steps % bins.span == bins.span - 1, state.steps // bins.steps
+        asked = jax.tree.map(jnp.add, state.asked, _before_momentum(updates, after))
+        squares = jnp.stack([jnp.sum(s * s) for s in jax.tree.leaves(asked)])
         loss = jnp.zeros((), jnp.float32) if value is None else jnp.asarray(value).astype(jnp.float32)
         return wanted, RequestSums(
             state.steps + 1,
-            jax.tree.map(lambda x: jnp.where(ends, jnp.zeros_like(x), x), first),
-            jax.tree.map(lambda x: jnp.where(ends, jnp.zeros_like(x), x), second),
-            state.products.at[index].add(added, mode="drop"),
+            jax.tree.map(lambda s: jnp.where(ends, jnp.zeros_like(s), s), asked),
+            state.squares.at[index].add(jnp.where(ends, squares, jnp.zeros_like(squares)), mode="drop"),
             state.losses.at[index].add(loss, mode="drop"),
             after,
         )
@@ -172,7 +178,7 @@ class EffectiveUpdates(NamedTuple):
 
 
 def effective_updates(
-    products: Float[np.ndarray, "bins"],
+    squares: Float[np.ndarray, "bins"],
     losses: Float[np.ndarray, "bins"],
     initial_loss: float,
     size: int,
@@ -186,22 +192,22 @@ def effective_updates(
     $$ n_\mathrm{eff} = \int \frac{N}{m^2}\, d\ln\frac1L : $$
 
     an e-fold of the loss takes as many independent gradients as the noise of one is stronger than its signal. For a network this is
-    the definition; L is its training loss, with everything in it that training cannot remove, so that e-folds are
-    counted too few, and m² and N are means over the parameters of an array.
+    the definition, and no bound: L is its training loss, with everything in it that training cannot remove, all parameters are
+    charged its whole fall, also those that had little part in it, and m² and N are means over the parameters of an array. Noise that has
+    moved the weights pulls back by the next request, so that m² is seen too small by uN: as u comes near m²/N, the fastest rate,
+    effective updates are counted too many.
 
     Args:
-        products: $\sum_\mathrm{pairs} \langle\Delta_a\Delta_b\rangle$ per parameter in every bin.
+        squares: of `RequestSums`, per parameter, in every bin.
         losses: mean training loss of every bin.
         initial_loss: before the first step.
-        size: number of parameters the products are means over.
+        size: number of parameters the squares are means over.
         bins: how steps were counted.
 
     Returns:
         The number, and how much of it is only a lower bound. A falling number is possible where the loss rose.
     """
-    signal = products / (bins.pairs * bins.half**2)
-    # The standard error of a mean of products of noise; below it a signal is not told from none.
-    least = 1 / (bins.half * np.sqrt(bins.pairs * size))
+    signal, least = bins.signal(squares), bins.resolution(size)
     resolved = np.minimum(np.maximum(signal, least), 1.0)
     ratio = 1 / resolved - 1
     falls = -np.diff(np.log(np.concatenate([[initial_loss], losses])))
