@@ -4,6 +4,7 @@ import json
 import math
 import os
 import pathlib
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -222,14 +223,20 @@ def fit_growth(runs: Sequence[MeasuredRun], quantity: str = "energy_kt", confide
 
 def _resampled(design: np.ndarray, target: np.ndarray, members: list[np.ndarray]) -> np.ndarray:
     """The coefficients of runs drawn again, sizes first and then seeds within each; always the same draws."""
-    rng, draws = np.random.default_rng(0), []
-    while len(draws) < _RESAMPLES:
-        sizes = rng.integers(len(members), size=len(members)) if len(members) > 2 else range(len(members))
-        index = np.concatenate([rng.choice(members[i], len(members[i])) for i in sizes])
-        coefficients, _, rank, _ = np.linalg.lstsq(design[index], target[index])
-        if rank == design.shape[1]:  # else one size alone was drawn, or one lsb
-            draws.append(coefficients)
-    return np.array(draws)
+    rng, count, rows = np.random.default_rng(0), len(members), np.arange(_RESAMPLES)
+    lengths = np.array([len(member) for member in members])
+    table = np.array([np.resize(member, lengths.max()) for member in members])
+    times = np.zeros((_RESAMPLES, len(target)))
+    for slot in range(count):
+        sizes = rng.integers(count, size=_RESAMPLES) if count > 2 else np.full(_RESAMPLES, slot)
+        for k in range(lengths.max()):
+            drawn = table[sizes, rng.integers(lengths[sizes])]
+            np.add.at(times, (rows, drawn), k < lengths[sizes])
+    products = np.einsum("rn,ni,nj->rij", times, design, design)
+    # Some draws hold one size alone, or one lsb: no power follows from them.
+    kept = np.linalg.matrix_rank(products, hermitian=True) == design.shape[1]
+    sides = np.einsum("rn,ni,n->ri", times, design, target)
+    return np.linalg.solve(products[kept], sides[kept][..., None])[..., 0]
 
 
 @dataclass(frozen=True)
@@ -283,7 +290,7 @@ def leave_largest_out(runs: Sequence[MeasuredRun], quantity: str = "energy_kt") 
     fit = fit_growth([run for run in runs if run.parameters < largest], quantity)
     others = {name: float(np.exp(np.mean(np.log([getattr(run, name) for run in last])))) for name in _AXES[1:]}
     measured = float(np.mean([getattr(run, quantity) for run in last]))
-    return LeaveLargestOut(largest, measured, *fit.predict(largest, **others))
+    return LeaveLargestOut(largest, measured, *fit.predict(float(largest), **others))
 
 
 @dataclass(frozen=True)
@@ -332,6 +339,22 @@ class MeasuredLimit:
     def as_dict(self) -> dict[str, Any]:
         """All of it, ready for JSON."""
         return {**asdict(self), "sizes": list(self.sizes), "assumptions": self.assumptions}
+
+    def text(self, width: int = 100) -> str:
+        """The same in a few lines.
+
+        Args:
+            width: columns of the terminal.
+
+        Returns:
+            Text without colours.
+        """
+        law = "" if self.law_joules is None else f" The law by the same runs: {self.law_joules:.3g} J."
+        said = (
+            f"Measured and continued: {self.joules:.3g} J ({self.low_joules:.2g} to {self.high_joules:.2g} J), {self.kt_per_parameter:.3g} kT per "
+            f"parameter.{law} Assumed: {self.assumptions}. A larger model measured outside its band would refute it."
+        )
+        return textwrap.fill(said, max(width, 60))
 
 
 def measured_limit(

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int, PyTree
 from limjax.numerics.checks import whole_number
 
 _MOST_BINS, _SPAN = 32, 16
+_BESIDE = 2  # bins on each side that a signal is averaged over
 
 
 class RequestSums(NamedTuple):
@@ -193,7 +194,8 @@ def effective_updates(
 
     an e-fold of the loss takes as many independent gradients as the noise of one is stronger than its signal. For a network this is
     the definition, and no bound: L is its training loss, with everything in it that training cannot remove, all parameters are
-    charged its whole fall, also those that had little part in it, and m² and N are means over the parameters of an array. Noise that has
+    charged its whole fall, also those that had little part in it, and m² and N are means over the parameters of an array and five
+    neighbouring bins. Noise that has
     moved the weights pulls back by the next request, so that m² is seen too small by uN: as u comes near m²/N, the fastest rate,
     effective updates are counted too many.
 
@@ -207,7 +209,10 @@ def effective_updates(
     Returns:
         The number, and how much of it is only a lower bound. A falling number is possible where the loss rose.
     """
-    signal, least = bins.signal(squares), bins.resolution(size)
+    around = [slice(max(0, i - _BESIDE), i + _BESIDE + 1) for i in range(len(squares))]
+    signal = np.array([bins.signal(squares)[near].mean() for near in around])
+    least = np.array([bins.resolution(size) / math.sqrt(len(squares[near])) for near in around])
+    # Below the standard error of pure noise a signal is not told from none.
     resolved = np.minimum(np.maximum(signal, least), 1.0)
     ratio = 1 / resolved - 1
     falls = -np.diff(np.log(np.concatenate([[initial_loss], losses])))

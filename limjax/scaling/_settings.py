@@ -34,7 +34,7 @@ class ScaleSettings:
 
     sizes: tuple[float, ...] = (1e4, 3e4, 1e5)
     seeds: int = 3
-    tokens_per_parameter: float = float(TOKENS_PER_PARAMETER)
+    tokens_per_parameter: float = TOKENS_PER_PARAMETER
     barrier: str | None = None
     hops: str = "exact"
     lsb: float | None = None

@@ -15,7 +15,7 @@ from limjax.tasks._task import Task, TaskDefaults
 from limjax.tasks._text import python_source
 
 VOCABULARY = 256
-TOKENS_PER_PARAMETER = 20
+TOKENS_PER_PARAMETER = 20.0
 _BASE_WIDTH, _BASE_DEPTH = 16, 2
 _TEST_WINDOWS = 1024
 _TURNS = 10_000.0  # the longest wavelength of the rotary positions, over 2 pi
@@ -200,10 +200,10 @@ def language(
     times keys are divided by the width of a head, logits by $w/w_0$, and branches of deeper networks by the root of their number.
     One lsb then suits all sizes and layers as well: a level is the same share of a step everywhere.
 
-    The text is some 12 MB, so all of it lies on the device as bytes, and a batch is drawn by its index from key and step inside the
+    The text is some 10 MB, so all of it lies on the device as bytes, and a batch is drawn by its index from key and step inside the
     compiled loop: nothing is streamed from the host between steps, all hosts draw the same, and a resumed run draws what the
     other would have. The file it comes from is memory-mapped and the windows are views of it. It is short for large
-    models: 20 bytes per parameter are 1.7 passes at 1e6 parameters, 17 at 1e7.
+    models: 20 bytes per parameter are two passes at 1e6 parameters, twenty at 1e7.
 
     Args:
         parameters: N, at least 3,000; the nearest shape by `Shape.of` is taken.

@@ -16,8 +16,8 @@ from jaxtyping import UInt8
 from limjax._files import write_whole
 
 _HEADER = 1024
-_LEFT_OUT = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__"}
-"""Folders that not every installation has, or that are not the library's own."""
+_LEFT_OUT = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__", "encodings"}
+"""Folders that not every installation has, that are not the library's own, or whose files repeat one another: tables of codecs."""
 _TEST_SHARE = 20  # one file in this many
 _LEAST_BYTES = 1_000_000
 
@@ -40,7 +40,7 @@ class Text(NamedTuple):
 
 @functools.cache
 def python_source() -> Text:
-    """The source of this Python's standard library without its tests, some 12 MB, as memory-mapped bytes.
+    """The source of this Python's standard library without its tests and tables of codecs, some 10 MB, as memory-mapped bytes.
 
     A file that is the same as another counts once. Whether a file is in the test part (one in 20) and where it stands follows from
     the hash of its name alone, so that both parts are mixtures and no file is in both. The text differs a little from one Python

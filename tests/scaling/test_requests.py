@@ -99,9 +99,11 @@ def test_a_signal_that_is_not_resolved_is_a_lower_bound_and_said():
     bins, size = Bins(16, 1, 4), 120
     least = bins.resolution(size)
     assert least == pytest.approx(1 / 120)
-    squares = 16 + 240 * np.array([1.0, 0.5, 0.0, -0.1])
+    squares = 16 + 240 * np.array([0.5, 0.5, -0.7, -0.8])
     found = effective_updates(squares, np.array([3.0, 2.5, 2.4, 2.35]), 4.0, size, bins)
-    assert found.unresolved == 0.5
-    # N/m² = 0, 1, 119, 119 between losses that fall.
-    expected = 0.5 * np.log(3 / 2.5) + 60 * np.log(2.5 / 2.4) + 119 * np.log(2.4 / 2.35)
+    # Means over the bins beside them: 0.1, -0.125, -0.125, -1/3; what is below 0 counts as 1/120 over the root of their number.
+    ratios = [9.0, 120 * 2 - 1, 120 * 2 - 1, 120 * np.sqrt(3) - 1]
+    falls = np.log([4 / 3, 3 / 2.5, 2.5 / 2.4, 2.4 / 2.35])
+    expected = 9 * falls[0] + sum(0.5 * (a + b) * fall for a, b, fall in zip(ratios, ratios[1:], falls[1:]))
+    assert found.unresolved == 0.75
     assert found.per_parameter == pytest.approx(expected)
