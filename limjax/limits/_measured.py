@@ -81,7 +81,8 @@ class MeasuredRun:
         missing = [name for name in names if name not in content]
         if missing:
             raise ValueError(f"A measured run lacks {', '.join(missing)}; `limjax scale` writes runs that hold them.")
-        return cls(**{name: content[name] for name in names})
+        whole = ("parameters", "seed")
+        return cls(**{name: content[name] if name in whole else _as_float(content[name]) for name in names})
 
     @property
     def energy_kt(self) -> float:
@@ -92,6 +93,11 @@ class MeasuredRun:
     def tokens_per_parameter(self) -> float:
         """Tokens seen for each parameter."""
         return self.tokens / self.parameters
+
+
+def _as_float(value: Any) -> Any:
+    """A whole number as a float; what is no number is left for the check to name."""
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 @dataclass(frozen=True, eq=False)
