@@ -19,6 +19,8 @@ from limjax.numerics._result_code import ResultCode
 from limjax.scaling import ScaleResult, ScaleSettings, measure_growth
 from limjax.tuning import Progress
 
+_EXIT_CODES = {ResultCode.completed: 0, ResultCode.interrupted: 130}
+
 
 def scale(
     sizes: Annotated[str, typer.Option(help="Numbers of parameters, with commas between them.")] = "1e4,3e4,1e5",
@@ -63,7 +65,7 @@ def scale(
     console.print(f"Wrote {folder}/: {', '.join(files)} and the folders of the runs", highlight=False, soft_wrap=True)
     if json:
         print(json_text.dumps(content, indent=2))
-    raise typer.Exit(0 if result.result is ResultCode.completed else 130)
+    raise typer.Exit(_EXIT_CODES.get(result.result, 1))
 
 
 def _folder(out: str | None) -> tuple[pathlib.Path, bool]:

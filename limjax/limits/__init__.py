@@ -4,16 +4,8 @@ from limjax.limits import approaches, bounds, direct, law, mean_path, neighbours
 from limjax.limits._architectures import Walls, walls
 from limjax.limits._conditions import Conditions
 from limjax.limits._convergences import ConvergenceHeat, convergence_heat
-from limjax.limits._measured import (
-    GrowthFit,
-    LeaveLargestOut,
-    MeasuredLimit,
-    MeasuredRun,
-    fit_growth,
-    leave_largest_out,
-    measured_limit,
-    read_measured,
-)
+from limjax.limits._growth import GrowthFit, LeaveLargestOut, MeasuredRun, fit_growth, leave_largest_out
+from limjax.limits._measured import MeasuredLimit, measured_limit, read_measured
 from limjax.limits._projection import PowerLawFit, Projection, fit_path, fit_power_law, path_per_step, project
 from limjax.limits._records import Catalogue, Record, load_catalogue
 from limjax.limits._scaling import LAWS, ComputeOptimal, ScalingLaw, compute_optimal

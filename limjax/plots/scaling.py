@@ -42,27 +42,7 @@ def growth(runs: Sequence[MeasuredRun], largest: float = 1e16, temperature: floa
         x = np.geomspace(sizes.min(), largest, 60)
         values = x * kt * np.array([law.predict(n)[0] for n in x])
         ax.plot(x, values, ":", color=FLOOR, label=r"law of the same runs: 2 ln(L0/LT) + 2 n$_\mathrm{eff}$")
-    x = np.geomspace(sizes.min(), largest, 60)
-    flops = 6 * x * x * fit.centre["tokens_per_parameter"]
-    ax.plot(x, flops * 8 * LN2 * kt, color=ACCENT, linewidth=1, label="Landauer: 8 bits × ln 2 a FLOP, same tokens")
-    catalogue = load_catalogue()
-    chip = catalogue.get("accelerator", _CHIP)
-    ax.plot(x, flops * chip.joules_per_flop, color=OTHER, linewidth=1, label=f"{_CHIP} at peak, same tokens")
-    trainings = catalogue.of("run")
-    ax.plot(
-        [run.details["parameters"] for run in trainings],
-        [run.si for run in trainings],
-        "D",
-        color="black",
-        markersize=4,
-        label="training runs of the catalogue",
-    )
-    paper = compute_optimal(1e15).flops * LN2 * kt
-    ax.plot(
-        [1e15, 1e15], [4 * paper, 32 * paper], color="#9a6410", linewidth=3, label="1e8 to 1e9 J of the paper, rebuilt"
-    )
-    brain = _BRAIN_WATT * _BRAIN_YEARS * 365.25 * 86400
-    ax.plot([_BRAIN_SYNAPSES], [brain], "*", color="black", markersize=9, label="brain: 20 W for 20 years")
+    _beside(ax, fit, np.geomspace(sizes.min(), largest, 60), kt)
     ax.axvline(sizes.max(), color="0.6", linewidth=0.8)
     ax.annotate(
         "extrapolation",
@@ -95,6 +75,30 @@ def _continued(ax: Any, fit: Any, largest: float, kt: float) -> None:
         middle, low, high = (x * kt * np.array(part) for part in zip(*(fit.predict(n) for n in x)))
         ax.plot(x, middle, style, color=OWN, linewidth=1.6, label="power law" if style == "-" else None)
         ax.fill_between(x, low, high, color=OWN, alpha=0.2, linewidth=0)
+
+
+def _beside(ax: Any, fit: Any, x: np.ndarray, kt: float) -> None:
+    """What else is known of trainings of these sizes."""
+    flops = 6 * x * x * fit.centre["tokens_per_parameter"]
+    ax.plot(x, flops * 8 * LN2 * kt, color=ACCENT, linewidth=1, label="Landauer: 8 bits × ln 2 a FLOP, same tokens")
+    catalogue = load_catalogue()
+    chip = catalogue.get("accelerator", _CHIP)
+    ax.plot(x, flops * chip.joules_per_flop, color=OTHER, linewidth=1, label=f"{_CHIP} at peak, same tokens")
+    trainings = catalogue.of("run")
+    ax.plot(
+        [run.details["parameters"] for run in trainings],
+        [run.si for run in trainings],
+        "D",
+        color="black",
+        markersize=4,
+        label="training runs of the catalogue",
+    )
+    paper = compute_optimal(1e15).flops * LN2 * kt
+    ax.plot(
+        [1e15, 1e15], [4 * paper, 32 * paper], color="#9a6410", linewidth=3, label="1e8 to 1e9 J of the paper, rebuilt"
+    )
+    brain = _BRAIN_WATT * _BRAIN_YEARS * 365.25 * 86400
+    ax.plot([_BRAIN_SYNAPSES], [brain], "*", color="black", markersize=9, label="brain: 20 W for 20 years")
 
 
 def save_growth_figure(runs: Sequence[MeasuredRun], folder: str | os.PathLike) -> str:

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 from limjax import runs
 from limjax._files import read_json, write_json
 from limjax.limits import MeasuredRun, fit_growth, leave_largest_out
-from limjax.limits._measured import QUANTITIES, SCALING_FILE
+from limjax.limits._growth import QUANTITIES
+from limjax.limits._measured import SCALING_FILE
 from limjax.numerics._result_code import ResultCode
 from limjax.parallel import interrupts_noted
 from limjax.scaling._measure import measurement
@@ -102,7 +103,7 @@ def measure_growth(settings: ScaleSettings, folder: pathlib.Path, progress: Prog
         progress: told of every training.
 
     Returns:
-        The measurements. After Ctrl-C the state is saved, and nothing more is run.
+        The measurements. After Ctrl-C the state is saved, and nothing more is run; a loss that is not finite ends the sweep as well.
 
     Raises:
         ValueError: for a wrong setting, or a folder that was measured with other ones.
@@ -161,7 +162,9 @@ def _trained(job: _Job, progress: Progress) -> ResultCode:
 
     def told(row, _):
         nonlocal taken
-        words = f"{job.words}: step {row.step}/{steps}, loss {row.loss:.4f}, {row.heat_kt:.3g} kT/parameter"
+        # Without a memory nothing is dissipated: what its ledger counts is another memory's.
+        heat = "" if job.plain else f", {row.heat_kt:.3g} kT/parameter"
+        words = f"{job.words}: step {row.step}/{steps}, loss {row.loss:.4f}{heat}"
         progress.did(words, runs=max(0, row.step - taken) * unit, program=job.folder.name)
         taken = row.step
 
@@ -169,8 +172,6 @@ def _trained(job: _Job, progress: Progress) -> ResultCode:
     result = execute(run, str(job.folder / runs.CHECKPOINTS), resume=True, on_progress=told)
     if result.result is ResultCode.completed:
         _written(job, result)
-    elif result.result is ResultCode.nonfinite:
-        raise ValueError(f"{job.words}: {result.result.help}")
     return result.result
 
 

@@ -268,7 +268,7 @@ def size_text(parameters: float) -> str:
     """A number of parameters as names have it.
 
     Example:
-        >>> size_text(1e4), size_text(300_000), size_text(1e6), size_text(4500)
+        >>> size_text(1e4), size_text(3e5), size_text(1e6), size_text(4500.0)
         ('10k', '300k', '1m', '4.5k')
     """
     value, unit = (parameters / 1e6, "m") if parameters >= 1e6 else (parameters / 1e3, "k")

@@ -8,7 +8,8 @@ import pytest
 
 from limjax.cli import main
 from limjax.limits import MeasuredRun, fit_growth, fit_power_law, leave_largest_out, measured_limit, read_measured
-from limjax.limits._measured import QUANTITIES, SCALING_FILE
+from limjax.limits._growth import QUANTITIES
+from limjax.limits._measured import SCALING_FILE
 from limjax.physics.units import thermal_energy_joules
 from limjax.plots.scaling import growth, save_growth_figure
 
