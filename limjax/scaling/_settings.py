@@ -100,15 +100,18 @@ class ScaleSettings:
         """The settings as JSON can hold them."""
         return dataclasses.asdict(self) | {"sizes": list(self.sizes)}
 
-    def check_continues(self, before: Mapping[str, Any], where: str) -> None:
-        """Refuses to add to measurements that were made otherwise; sizes and seeds may be added.
+    def joined(self, before: Mapping[str, Any], where: str) -> "ScaleSettings":
+        """These settings with the sizes and seeds that were asked for before.
 
         Args:
-            before: the settings they were made with, of `to_json`.
-            where: what holds them, for messages.
+            before: the settings of what was measured already, of `to_json`.
+            where: what holds it, for messages.
+
+        Returns:
+            The settings of both.
 
         Raises:
-            ValueError: if another setting differs.
+            ValueError: if another setting differs, or what is there is damaged.
         """
         for name, value in self.to_json().items():
             if name not in ("sizes", "seeds") and before.get(name) != value:
@@ -116,3 +119,8 @@ class ScaleSettings:
                     f"{where} was measured with {name} = {before.get(name)!r}, but {value!r} was given. Sizes and seeds can be added to it; "
                     "for other settings choose another --out. Nothing was changed."
                 )
+        try:
+            sizes = tuple({*self.sizes, *map(float, before["sizes"])})
+            return dataclasses.replace(self, sizes=sizes, seeds=max(self.seeds, before["seeds"]))
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"The settings in {where} are damaged ({error}): choose another --out.") from None

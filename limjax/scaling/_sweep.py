@@ -30,7 +30,7 @@ class ScaleResult(NamedTuple):
 
     Attributes:
         result: how the sweep ended.
-        settings: what was asked for.
+        settings: what was asked for, now and before.
         measurements: the numbers of each finished training with a memory, by name, with the `plain_loss` of its twin.
     """
 
@@ -95,7 +95,7 @@ def measure_growth(settings: ScaleSettings, folder: pathlib.Path, progress: Prog
 
     Every training has a folder of its own, `language-10k-seed-0` and, without a memory, `language-10k-seed-0-plain`, with the files of
     `limjax train`; with a memory also `measurement.json`. Finished ones are not trained again, and one that was stopped goes on from
-    its checkpoint. With the memory the ledger is kept per array.
+    its checkpoint. What the folder holds of other sizes and seeds is among the measurements. With the memory the ledger is kept per array.
 
     Args:
         settings: what is measured.
@@ -108,22 +108,23 @@ def measure_growth(settings: ScaleSettings, folder: pathlib.Path, progress: Prog
     Raises:
         ValueError: for a wrong setting, or a folder that was measured with other ones.
     """
-    path = folder / SCALING_FILE
+    path, both = folder / SCALING_FILE, settings
     if path.exists():
-        settings.check_continues(read_json(path, _REMEDY).get("settings", {}), str(folder))
+        both = settings.joined(read_json(path, _REMEDY).get("settings", {}), str(folder))
     progress = Progress() if progress is None else progress
-    jobs = _jobs(settings, folder)
-    waiting = [job for job in jobs if job.finished() is None]
-    progress.plan(sum(job.settings.steps * _work(job) for job in waiting), len({job.folder.name for job in waiting}))
+    jobs = _jobs(both, folder)
+    asked = {job.folder for job in _jobs(settings, folder)}
+    waiting = [job for job in jobs if job.folder in asked and job.finished() is None]
+    progress.plan(sum(job.settings.steps * _work(job) for job in waiting), len(waiting))
     code = ResultCode.completed
     with interrupts_noted() as interrupted:
         # What there is so far says what was asked for, also if the first training is stopped.
-        write_json(path, _result(code, settings, jobs).to_json() | {"result": "running"})
+        write_json(path, _result(code, both, jobs).to_json() | {"result": "running"})
         for job in waiting:
             code = ResultCode.interrupted if interrupted() else _trained(job, progress)
             if code is not ResultCode.completed:
                 break
-        found = _result(code, settings, jobs)
+        found = _result(code, both, jobs)
         write_json(path, found.to_json())
     return found
 

@@ -101,7 +101,10 @@ def test_other_settings_are_refused_and_more_seeds_are_not(measured):
     folder = measured[0]
     with pytest.raises(ValueError, match=r"measured with tokens_per_parameter = 1.2, but 3.0 was given"):
         measure_growth(dataclasses.replace(TINY, tokens_per_parameter=3.0), folder)
-    dataclasses.replace(TINY, seeds=9).check_continues(TINY.to_json(), "it")
+    more = dataclasses.replace(TINY, sizes=(1e4,), seeds=2).joined(TINY.to_json() | {"seeds": 3}, "it")
+    assert more.sizes == (3e3, 1e4) and more.seeds == 3
+    with pytest.raises(ValueError, match="damaged"):
+        TINY.joined(TINY.to_json() | {"sizes": None}, "it")
 
 
 @pytest.mark.parametrize(
