@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import pathlib
+import re
 
 import numpy as np
 import pytest
@@ -169,3 +171,20 @@ def test_the_figure_shows_where_extrapolation_begins(tmp_path):
 
 def test_all_that_is_fitted_is_a_number_of_a_run():
     assert all(getattr(runs()[0], name) > 0 for name in QUANTITIES)
+
+
+def test_the_numbers_on_the_page_are_those_of_the_file():
+    root = pathlib.Path(__file__).parents[2]
+    measured = read_measured(root / "benchmarks" / "results" / "growth_two_sizes.json")
+    page = (root / "docs" / "scale.md").read_text(encoding="utf-8")
+    for size, row in re.findall(r"^\| ([\d,]+) \| (.* ± .*) \|$", page, re.MULTILINE):
+        here = [run for run in measured if run.parameters == int(size.replace(",", ""))]
+        loss, plain, _, heat, work, _, updates, _, law, ratio = (float(cell.split()[0]) for cell in row.split(" | "))
+        for name, shown in (
+            ("loss", loss), ("plain_loss", plain), ("heat_kt", heat), ("actuation_kt", work), ("effective_updates", updates), ("law_kt", law),
+        ):  # fmt: skip
+            assert shown == pytest.approx(np.mean([getattr(run, name) for run in here]), rel=5e-3), name
+        assert ratio == pytest.approx(heat / law, rel=0.02)
+    limit = measured_limit(measured, 1e15)
+    assert f"N^{limit.exponent:.2f} ({limit.exponent_low:.2f} to {limit.exponent_high:.2f}" in page
+    assert "1.6e6 J" in page and limit.joules == pytest.approx(1.6e6, rel=0.02)
