@@ -26,7 +26,7 @@ ALLOWED = {
     "devices": {"physics", "limits", "_files"},
     "simulate": {"physics"},
     "memory": {"physics", "barriers", "limits"},
-    "tasks": {"physics"},
+    "tasks": {"physics", "_files"},
     "_files": set(),
     "_fingerprints": set(),
     "flax_states": {"barriers", "memory"},
@@ -39,6 +39,7 @@ ALLOWED = {
     "benchmarks": _RUN | {"versions"},
     "tuning": _RUN | {"_files", "_fingerprints"},
     "runs": _RUN | {"plots", "_files"},
+    "scaling": _RUN | {"limits", "tuning", "runs", "parallel", "_files", "versions"},
     "plots": _RUN | {"tuning", "limits", "simulate"},
 }
 

@@ -76,6 +76,15 @@ def test_own_barrier():
 
 
 @pytest.mark.slow
+def test_growth():
+    out = run("growth.py", "--tokens", 1)
+    rows = re.findall(r"([\d,]+) parameters: loss (\S+) \(without memory (\S+)\), (\S+) kT of heat", out)
+    assert [row[0] for row in rows] == ["3,624", "10,320"]
+    assert all(0 < float(number) < 100 for row in rows for number in row[1:])
+    assert out.count("attention: ") == 2 and "at 1e15" in out
+
+
+@pytest.mark.slow
 def test_own_task():
     out = run("own_task.py", "--steps", 120)
     assert "Heat ledger after 120 steps" in out

@@ -23,12 +23,15 @@ def limits(
     ] = None,
     temperature: Annotated[float, typer.Option(help="Temperature of the cells [K].")] = 300.0,
     catalogue: Annotated[list[str] | None, typer.Option(help="TOML file with hardware of your own.")] = None,
+    measured_in: Annotated[
+        str | None, typer.Option("--from", help="Folder of `limjax scale`: its measured heat, continued to this size.")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     figures: Annotated[str | None, typer.Option(help="Folder to write the figures to.")] = None,
 ) -> None:
     """Print the stack of energy limits of a training under several conventions, with their assumptions."""
     options = locals()
-    from limjax.limits import Conditions, Workload, energy_limits, load_catalogue
+    from limjax.limits import Conditions, Workload, energy_limits, load_catalogue, measured_limit, read_measured
 
     asked: dict[str, Any] = {field.name: options[field.name] for field in dataclasses.fields(Workload)}
     folder = None
@@ -37,6 +40,8 @@ def limits(
 
         folder = check_figures_folder(figures)
     records = load_catalogue(*(catalogue or []))
+    runs = None if measured_in is None else read_measured(measured_in)
+    measured = None if runs is None else measured_limit(runs, parameters, temperature=temperature)
     result = energy_limits(
         **asked,
         hardware=hardware,
@@ -46,11 +51,13 @@ def limits(
     if json:
         from json import dumps
 
-        typer.echo(dumps(result.as_dict(), indent=2, allow_nan=False))
+        content = result.as_dict() | ({} if measured is None else {"measured": measured.as_dict()})
+        typer.echo(dumps(content, indent=2, allow_nan=False))
     else:
         from rich.console import Console
 
-        typer.echo(result.text(min(Console().width, 100)))
+        width = min(Console().width, 100)
+        typer.echo(result.text(width) + ("" if measured is None else "\n\n" + measured.text(width)))
     if folder is None:
         return
     # The numbers are out before the figures are begun.
@@ -58,9 +65,15 @@ def limits(
     from limjax.limits.figures import figure_data
     from limjax.plots.limits import limit_figures, save_figures
 
-    written = drawn(
-        lambda: [str(path) for path in save_figures(limit_figures(figure_data(result, records)), folder)], "printed"
-    )
+    def draw() -> list[str]:
+        pictures = limit_figures(figure_data(result, records))
+        if runs is not None:
+            from limjax.plots.scaling import growth
+
+            pictures["growth"] = growth(runs, max(1e16, parameters), temperature)
+        return [str(path) for path in save_figures(pictures, folder)]
+
+    written = drawn(draw, "printed")
     if not written:
         raise typer.Exit(1)
     if not json:

@@ -4,6 +4,8 @@ from limjax.limits import approaches, bounds, direct, law, mean_path, neighbours
 from limjax.limits._architectures import Walls, walls
 from limjax.limits._conditions import Conditions
 from limjax.limits._convergences import ConvergenceHeat, convergence_heat
+from limjax.limits._growth import GrowthFit, LeaveLargestOut, MeasuredRun, fit_growth, leave_largest_out
+from limjax.limits._measured import MeasuredLimit, measured_limit, read_measured
 from limjax.limits._projection import PowerLawFit, Projection, fit_path, fit_power_law, path_per_step, project
 from limjax.limits._records import Catalogue, Record, load_catalogue
 from limjax.limits._scaling import LAWS, ComputeOptimal, ScalingLaw, compute_optimal
@@ -17,9 +19,13 @@ __all__ = [
     "Conditions",
     "ConvergenceHeat",
     "Entry",
+    "GrowthFit",
     "Headline",
     "LawEnergies",
+    "LeaveLargestOut",
     "Limits",
+    "MeasuredLimit",
+    "MeasuredRun",
     "PowerLawFit",
     "Projection",
     "Record",
@@ -35,14 +41,18 @@ __all__ = [
     "convergence_heat",
     "direct",
     "energy_limits",
+    "fit_growth",
     "fit_path",
     "fit_power_law",
     "law",
+    "leave_largest_out",
     "load_catalogue",
     "mean_path",
+    "measured_limit",
     "neighbours",
     "path_per_step",
     "project",
+    "read_measured",
     "walls",
     "workload_energies",
 ]

@@ -1,10 +1,12 @@
 """Real small networks with their data. A new task is one new file and one line here."""
 
 import difflib
+import functools
 from collections.abc import Callable
 
 from limjax.tasks._char_transformer import char_transformer
 from limjax.tasks._digits import digits_cnn, digits_mlp
+from limjax.tasks._language import language
 from limjax.tasks._mnist import mnist_cnn
 from limjax.tasks._quadratic import quadratic
 from limjax.tasks._regression import diabetes_regression
@@ -18,6 +20,7 @@ __all__ = [
     "digits_cnn",
     "digits_mlp",
     "get_task",
+    "language",
     "mnist_cnn",
     "quadratic",
     "task_names",
@@ -30,6 +33,18 @@ _TASKS: dict[str, Callable[[], Task]] = {
     "diabetes-regression": diabetes_regression,
     "quadratic": quadratic,
     "mnist-cnn": mnist_cnn,
+    **{
+        f"language-{size}": functools.partial(language, parameters)
+        for size, parameters in {
+            "10k": 1e4,
+            "30k": 3e4,
+            "100k": 1e5,
+            "300k": 3e5,
+            "1m": 1e6,
+            "10m": 1e7,
+            "100m": 1e8,
+        }.items()
+    },
 }
 
 

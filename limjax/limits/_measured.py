@@ -1,0 +1,140 @@
+"""From measured trainings of growing size to a larger one: what power laws of them say of 1e15 parameters."""
+
+import json
+import os
+import pathlib
+import textwrap
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from limjax.limits._growth import MeasuredRun, fit_growth
+from limjax.physics.units import thermal_energy_joules
+
+SCALING_FILE = "scaling.json"
+"""What `limjax scale` writes and `limjax limits --from` reads."""
+
+
+@dataclass(frozen=True)
+class MeasuredLimit:
+    """What measured trainings say about a larger one.
+
+    Attributes:
+        parameters: of the larger model.
+        joules: heat and barrier work [J].
+        low_joules: lower end of the band [J].
+        high_joules: upper end [J].
+        kt_per_parameter: the same per parameter [kT].
+        exponent: power of the number of parameters in kT per parameter.
+        exponent_low: lower end of its interval.
+        exponent_high: upper end.
+        law_joules: the law's 2 ln(L0/LT) + 2 n_eff by its own power law from the same runs [J], or None if it is not positive somewhere.
+        tokens_per_parameter: at which the runs were measured.
+        extrapolation: how many times beyond the measured sizes.
+        sizes: the measured sizes.
+        confidence: of the intervals.
+    """
+
+    parameters: float
+    joules: float
+    low_joules: float
+    high_joules: float
+    kt_per_parameter: float
+    exponent: float
+    exponent_low: float
+    exponent_high: float
+    law_joules: float | None
+    tokens_per_parameter: float
+    extrapolation: float
+    sizes: tuple[int, ...]
+    confidence: float
+
+    @property
+    def assumptions(self) -> str:
+        """What it assumes, in one line."""
+        return (
+            f"power law N^{self.exponent:.3f} ({self.exponent_low:.3f} to {self.exponent_high:.3f} at {100 * self.confidence:.0f} %) of heat and "
+            f"barrier work per parameter over {min(self.sizes):,} to {max(self.sizes):,} parameters, {self.extrapolation:.1e} times beyond them "
+            f"if it is continued; {self.tokens_per_parameter:.3g} tokens per parameter, lsb, batch, network and barrier as measured"
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of it, ready for JSON."""
+        return {**asdict(self), "sizes": list(self.sizes), "assumptions": self.assumptions}
+
+    def text(self, width: int = 100) -> str:
+        """The same in a few lines.
+
+        Args:
+            width: columns of the terminal.
+
+        Returns:
+            Text without colours.
+        """
+        law = "" if self.law_joules is None else f" The law by the same runs: {self.law_joules:.3g} J."
+        said = (
+            f"Measured and continued: {self.joules:.3g} J ({self.low_joules:.2g} to {self.high_joules:.2g} J), {self.kt_per_parameter:.3g} kT per "
+            f"parameter.{law} Assumed: {self.assumptions}. A larger model measured outside its band would refute it."
+        )
+        return textwrap.fill(said, max(width, 60))
+
+
+def measured_limit(
+    runs: Sequence[MeasuredRun], parameters: float, *, temperature: float = 300.0, confidence: float = 0.95
+) -> MeasuredLimit:
+    """Continues measured heat and barrier work to a larger model.
+
+    Args:
+        runs: measured runs of at least two sizes.
+        parameters: of the larger model.
+        temperature: of its cells [K].
+        confidence: of the band.
+
+    Returns:
+        The energy with its band.
+
+    Raises:
+        ValueError: as `fit_growth`.
+    """
+    fit, kt = fit_growth(runs, "energy_kt", confidence), thermal_energy_joules(temperature)
+    middle, low, high = fit.predict(parameters)
+    law = fit_growth(runs, "law_kt").predict(parameters)[0] if all(run.law_kt > 0 for run in runs) else None
+    return MeasuredLimit(
+        parameters=parameters,
+        joules=middle * parameters * kt,
+        low_joules=low * parameters * kt,
+        high_joules=high * parameters * kt,
+        kt_per_parameter=middle,
+        exponent=fit.exponents["parameters"],
+        exponent_low=fit.band()[0],
+        exponent_high=fit.band()[1],
+        law_joules=None if law is None else law * parameters * kt,
+        tokens_per_parameter=fit.centre["tokens_per_parameter"],
+        extrapolation=fit.extrapolation(parameters),
+        sizes=fit.sizes,
+        confidence=confidence,
+    )
+
+
+def read_measured(path: str | os.PathLike) -> list[MeasuredRun]:
+    """The runs that `limjax scale` measured.
+
+    Args:
+        path: its folder, or the file `scaling.json` in it.
+
+    Returns:
+        The runs.
+
+    Raises:
+        ValueError: if it cannot be read or holds something else; the message says what.
+    """
+    file = pathlib.Path(path)
+    file = file / SCALING_FILE if file.is_dir() else file
+    remedy = f"Give --from the folder of `limjax scale`, or its {SCALING_FILE}."
+    try:
+        runs = json.loads(file.read_text(encoding="utf-8"))["runs"]
+        return [MeasuredRun.from_json(run) for run in runs]
+    except OSError as error:
+        raise ValueError(f"{file} cannot be read: {error.strerror}. {remedy}") from None
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{file} holds no measured runs ({error}). {remedy}") from None

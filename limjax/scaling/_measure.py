@@ -1,0 +1,100 @@
+"""The numbers of one training with a memory, per parameter and per kind of layer."""
+
+import math
+from typing import Any
+
+import jax
+import numpy as np
+
+from limjax.memory._leaves import leaf_names
+from limjax.scaling._requests import Bins, RequestSums, effective_updates, request_sums
+from limjax.training import RunSettings, TrainResult
+
+_DIGITS = "0123456789"
+
+
+def measurement(result: TrainResult, settings: RunSettings, batch_tokens: int) -> dict[str, Any]:
+    """What a finished run measured.
+
+    Args:
+        result: of a run whose optimizer was `watched`.
+        settings: of the run.
+        batch_tokens: tokens per step.
+
+    Returns:
+        Numbers by name, ready for JSON: those of `limjax.limits.MeasuredRun` but for the loss without a memory, and per kind of
+        layer. Energies, paths, hops and effective updates are means per parameter.
+    """
+    summary, sums = result.summary, request_sums(result.state)
+    kinds = _by_kind(result, sums, settings.steps)
+    count = sum(kind["parameters"] for kind in kinds.values())
+
+    def mean(name: str) -> float:
+        return sum(kind[name] * kind["parameters"] for kind in kinds.values()) / count
+
+    averaged = {
+        name: mean(name)
+        for name in ("heat_kt", "actuation_kt", "path_levels", "hops", "effective_updates", "unresolved")
+    }
+    fall = math.log(summary["initial_loss"] / summary["train_loss"])
+    return {
+        "task": settings.task,
+        "parameters": count,
+        "tokens": batch_tokens * settings.steps,
+        "batch_tokens": batch_tokens,
+        "lsb": settings.lsb,
+        "seed": settings.seed,
+        "steps": settings.steps,
+        "barrier": summary["barrier"],
+        "hops_kind": settings.hops,
+        "learning_rate": settings.learning_rate,
+        **averaged,
+        "convergence_kt": 2 * fall,
+        "law_kt": 2 * fall + 2 * averaged["effective_updates"],
+        "initial_loss": summary["initial_loss"],
+        "train_loss": summary["train_loss"],
+        "loss": summary["test_loss"],
+        "wall_seconds": summary["wall_seconds"],
+        "warnings": summary["warnings"],
+        "bin_losses": (np.asarray(sums.losses, np.float64) / Bins.of(settings.steps).steps).tolist(),
+        "kinds": kinds,
+    }
+
+
+def kind_of(layer: str) -> str:
+    """The kind of a layer: its name without the number.
+
+    Example:
+        >>> kind_of("attention12/in")
+        'attention'
+    """
+    return layer.split("/")[0].rstrip(_DIGITS)
+
+
+def _by_kind(result: TrainResult, sums: RequestSums, steps: int) -> dict[str, dict[str, Any]]:
+    """Means per parameter of every kind of layer."""
+    bins = Bins.of(steps)
+    leaves = jax.tree_util.tree_flatten_with_path(result.params)[0]
+    names = [kind_of(name) for name in leaf_names([path for path, _ in leaves])]
+    sizes = np.array([leaf.size for _, leaf in leaves])
+    squares = np.asarray(sums.squares, np.float64)
+    losses = np.asarray(sums.losses, np.float64) / bins.steps
+    found = {}
+    for kind in dict.fromkeys(names):
+        index = np.flatnonzero([name == kind for name in names])
+        layers = [layer for layer in result.report.layers if kind_of(layer.name) == kind]
+        size = int(sizes[index].sum())
+        updates = effective_updates(
+            squares[:, index].sum(axis=1) / size, losses, result.summary["initial_loss"], size, bins
+        )
+        found[kind] = {
+            "parameters": size,
+            **{
+                name: sum(getattr(layer, name) for layer in layers) / size
+                for name in ("heat_kt", "actuation_kt", "path_levels", "hops")
+            },
+            "effective_updates": updates.per_parameter,
+            "unresolved": updates.unresolved,
+            "signal": bins.signal(squares[:, index].sum(axis=1) / size).tolist(),
+        }
+    return found

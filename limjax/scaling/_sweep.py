@@ -1,0 +1,194 @@
+"""Trainings of growing size, one after the other, each in the folder of an ordinary run."""
+
+import pathlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from limjax import runs
+from limjax._files import read_json, write_json
+from limjax.limits import MeasuredRun, fit_growth, leave_largest_out
+from limjax.limits._growth import QUANTITIES
+from limjax.limits._measured import SCALING_FILE
+from limjax.numerics._result_code import ResultCode
+from limjax.parallel import interrupts_noted
+from limjax.scaling._measure import measurement
+from limjax.scaling._requests import Bins, watched
+from limjax.scaling._settings import ScaleSettings
+from limjax.tasks import Task
+from limjax.tasks._language import Shape
+from limjax.tasks._text import python_source
+from limjax.training import RunSettings, TrainResult, execute, prepare
+from limjax.tuning import Progress
+from limjax.versions import machine
+
+MEASUREMENT = "measurement.json"
+_REMEDY = "Remove that run's folder, and it is trained again."
+
+
+class ScaleResult(NamedTuple):
+    """What was measured so far.
+
+    Attributes:
+        result: how the sweep ended.
+        settings: what was asked for, now and before.
+        measurements: the numbers of each finished training with a memory, by name, with the `plain_loss` of its twin.
+    """
+
+    result: ResultCode
+    settings: ScaleSettings
+    measurements: list[dict[str, Any]]
+
+    @property
+    def runs(self) -> list[MeasuredRun]:
+        """The measurements as fits take them."""
+        return [MeasuredRun.from_json(content) for content in self.measurements]
+
+    def to_json(self) -> dict[str, Any]:
+        """Runs, fits and where the numbers come from, ready for JSON. What cannot be fitted has a reason in its place."""
+        text, measured = python_source(), self.runs
+        return {
+            "settings": self.settings.to_json(),
+            "result": str(self.result),
+            "text": {"bytes": int(text.train.size + text.test.size), "files": text.files, "sha256": text.sha256},
+            "machine": machine(),
+            "runs": self.measurements,
+            "fits": {name: _attempted(fit_growth, measured, name) for name in QUANTITIES},
+            "leave_largest_out": {name: _attempted(leave_largest_out, measured, name) for name in QUANTITIES},
+        }
+
+
+def _attempted(fit: Callable[..., Any], measured: list[MeasuredRun], quantity: str) -> dict[str, Any]:
+    try:
+        return fit(measured, quantity).as_dict()
+    except ValueError as error:
+        return {"reason": str(error)}
+
+
+class _Job(NamedTuple):
+    """One training."""
+
+    folder: pathlib.Path
+    task: Task
+    settings: RunSettings
+    parameters: int
+    plain: bool
+
+    @property
+    def words(self) -> str:
+        return f"{self.settings.task}, seed {self.settings.seed}" + (", without memory" if self.plain else "")
+
+    @property
+    def batch_tokens(self) -> int:
+        assert self.task.train is not None
+        return self.settings.batch_size * (self.task.train["text"].shape[1] - 1)
+
+    def finished(self) -> dict[str, Any] | None:
+        """Its numbers, if it was trained to its end."""
+        summary = self.folder / runs.SUMMARY
+        if not summary.exists() or read_json(summary, _REMEDY).get("result") != ResultCode.completed:
+            return None
+        return read_json(summary if self.plain else self.folder / MEASUREMENT, _REMEDY)
+
+
+def measure_growth(settings: ScaleSettings, folder: pathlib.Path, progress: Progress | None = None) -> ScaleResult:
+    """Trains every size with every seed, with a memory and without one, or goes on with that.
+
+    Every training has a folder of its own, `language-10k-seed-0` and, without a memory, `language-10k-seed-0-plain`, with the files of
+    `limjax train`; with a memory also `measurement.json`. Finished ones are not trained again, and one that was stopped goes on from
+    its checkpoint. What the folder holds of other sizes and seeds is among the measurements. With the memory the ledger is kept per array.
+
+    Args:
+        settings: what is measured.
+        folder: where runs are kept; it exists.
+        progress: told of every training.
+
+    Returns:
+        The measurements. After Ctrl-C the state is saved, and nothing more is run; a loss that is not finite ends the sweep as well.
+
+    Raises:
+        ValueError: for a wrong setting, or a folder that was measured with other ones.
+    """
+    path, both = folder / SCALING_FILE, settings
+    if path.exists():
+        both = settings.joined(read_json(path, _REMEDY).get("settings", {}), str(folder))
+    progress = Progress() if progress is None else progress
+    jobs = _jobs(both, folder)
+    asked = {job.folder for job in _jobs(settings, folder)}
+    waiting = [job for job in jobs if job.folder in asked and job.finished() is None]
+    progress.plan(sum(job.settings.steps * _work(job) for job in waiting), len(waiting))
+    code = ResultCode.completed
+    with interrupts_noted() as interrupted:
+        # What there is so far says what was asked for, also if the first training is stopped.
+        write_json(path, _result(code, both, jobs).to_json() | {"result": "running"})
+        for job in waiting:
+            code = ResultCode.interrupted if interrupted() else _trained(job, progress)
+            if code is not ResultCode.completed:
+                break
+        found = _result(code, both, jobs)
+        write_json(path, found.to_json())
+    return found
+
+
+def _jobs(settings: ScaleSettings, folder: pathlib.Path) -> list[_Job]:
+    jobs = []
+    for size in settings.sizes:
+        task = settings.task(size)
+        for seed in range(settings.seeds):
+            for plain in (False, True):
+                name = f"{task.name}-seed-{seed}" + ("-plain" if plain else "")
+                run = settings.run_settings(task, size, seed, plain)
+                jobs.append(_Job(folder / name, task, run, Shape.of(size).parameters, plain))
+    return jobs
+
+
+def _work(job: _Job) -> float:
+    """What a step takes: parameters times tokens."""
+    return float(job.parameters) * job.batch_tokens
+
+
+def _trained(job: _Job, progress: Progress) -> ResultCode:
+    """Trains a job to its end or until it is stopped, and writes its folder."""
+    steps = job.settings.steps
+    inner = job.task.defaults.make_optimizer(job.task.defaults.make_schedule(job.settings.learning_rate, steps))
+    run = prepare(
+        job.settings,
+        job.task,
+        optimizer=inner if job.plain else watched(inner, Bins.of(steps)),
+        compare=(),
+        granularity="leaf",
+    )
+    job.folder.mkdir(parents=True, exist_ok=True)
+    write_json(job.folder / runs.SETTINGS, run.settings.to_json())
+    taken, unit = 0, _work(job)
+
+    def told(row, _):
+        nonlocal taken
+        # Without a memory nothing is dissipated: what its ledger counts is another memory's.
+        heat = "" if job.plain else f", {row.heat_kt:.3g} kT/parameter"
+        words = f"{job.words}: step {row.step}/{steps}, loss {row.loss:.4f}{heat}"
+        progress.did(words, runs=max(0, row.step - taken) * unit, program=job.folder.name)
+        taken = row.step
+
+    progress.did(f"{job.words}: compiling")
+    result = execute(run, str(job.folder / runs.CHECKPOINTS), resume=True, on_progress=told)
+    if result.result is ResultCode.completed:
+        _written(job, result)
+    return result.result
+
+
+def _written(job: _Job, result: TrainResult) -> None:
+    if not job.plain:
+        write_json(job.folder / MEASUREMENT, measurement(result, job.settings, job.batch_tokens))
+    lost = runs.save_parts(result, job.folder, figures=False).lost
+    if lost:
+        raise OSError(0, f"{'; '.join(lost)} in {job.folder}")
+
+
+def _result(code: ResultCode, settings: ScaleSettings, jobs: list[_Job]) -> ScaleResult:
+    """What the finished pairs measured."""
+    found = []
+    for memory, plain in zip(jobs[::2], jobs[1::2]):
+        numbers, twin = memory.finished(), plain.finished()
+        if numbers is not None and twin is not None:
+            found.append(numbers | {"plain_loss": twin["test_loss"]})
+    return ScaleResult(code, settings, found)

@@ -1,0 +1,190 @@
+"""Power laws of measured trainings: recovered, with bands that cover, checked on the largest size, continued to a larger one."""
+
+import dataclasses
+import json
+import pathlib
+import re
+
+import numpy as np
+import pytest
+
+from limjax.cli import main
+from limjax.limits import MeasuredRun, fit_growth, fit_power_law, leave_largest_out, measured_limit, read_measured
+from limjax.limits._growth import QUANTITIES
+from limjax.limits._measured import SCALING_FILE
+from limjax.physics.units import thermal_energy_joules
+from limjax.plots.scaling import growth, save_growth_figure
+
+SIZES = (10_000, 30_000, 100_000, 300_000)
+
+
+def runs(power=0.2, scatter=0.0, sizes=SIZES, seeds=3, rng=None, **changes):
+    rng = np.random.default_rng(0) if rng is None else rng
+    made = []
+    for size in sizes:
+        for seed in range(seeds):
+            heat = 5.0 * size**power * np.exp(scatter * rng.normal())
+            numbers = dict(
+                parameters=size, tokens=20.0 * size, batch_tokens=512.0, lsb=2.0**-10, seed=seed, heat_kt=heat, actuation_kt=0.1 * heat,
+                effective_updates=3.0 * size**0.5, law_kt=2.0 + 6.0 * size**0.5, loss=2.0, plain_loss=1.99,
+            )  # fmt: skip
+            made.append(MeasuredRun(**(numbers | changes)))
+    return made
+
+
+def test_an_exact_power_law_is_found_with_a_band_of_no_width():
+    fit = fit_growth(runs())
+    assert fit.exponents == {"parameters": pytest.approx(0.2)}
+    assert fit.band() == pytest.approx((0.2, 0.2))
+    assert fit.predict(1e15) == pytest.approx([5.5 * 1e15**0.2] * 3, rel=1e-6)
+    assert fit.extrapolation(1e15) == pytest.approx(1e15 / 3e5) and fit.extrapolation(5e4) == 1
+    assert fit_growth(runs(), "effective_updates").exponents["parameters"] == pytest.approx(0.5)
+
+
+def test_several_powers_are_told_apart_if_they_vary_apart():
+    several = [
+        dataclasses.replace(run, lsb=lsb, heat_kt=run.heat_kt * (lsb / 2**-10) ** -0.7)
+        for run in runs()
+        for lsb in (2.0**-10, 2.0**-8)
+    ]
+    fit = fit_growth(several, "heat_kt")
+    assert fit.exponents == pytest.approx({"parameters": 0.2, "lsb": -0.7})
+    assert fit.predict(1e6, lsb=2.0**-12)[0] == pytest.approx(5 * 1e6**0.2 * 4**0.7)
+    together = [dataclasses.replace(run, batch_tokens=float(run.parameters)) for run in runs()]
+    with pytest.raises(ValueError, match="vary together"):
+        fit_growth(together)
+
+
+def test_bands_are_like_those_of_student_and_cover_as_often():
+    """Beside Student's interval of the same points, an independent route."""
+    rng, covered, widths = np.random.default_rng(7), 0, []
+    for _ in range(60):
+        made = runs(scatter=0.05, rng=rng)
+        low, high = fit_growth(made, confidence=0.9).band()
+        student = fit_power_law([run.parameters for run in made], [run.energy_kt for run in made], confidence=0.9)
+        covered += low <= 0.2 <= high
+        widths.append((high - low) / (student.exponent_high - student.exponent_low))
+    # At a true coverage of 75 %, fewer than 30 of 60 come once in 100,000.
+    assert covered >= 30
+    # Resampling four sizes is rough; a band of half or twice the width would be another thing.
+    assert 0.5 < np.median(widths) < 2
+
+
+def test_the_same_runs_give_the_same_band_in_any_order():
+    made = runs(scatter=0.1)
+    assert fit_growth(made).band() == fit_growth(list(made)).band()
+    assert fit_growth(made[::-1]).exponents["parameters"] == pytest.approx(fit_growth(made).exponents["parameters"])
+
+
+def test_the_largest_size_is_foretold_by_the_others():
+    right = leave_largest_out(runs())
+    assert right.parameters == 300_000 and abs(right.error) < 1e-9
+    bent = [
+        dataclasses.replace(run, heat_kt=2 * run.heat_kt) if run.parameters == 300_000 else run
+        for run in runs(scatter=0.01)
+    ]
+    wrong = leave_largest_out(bent, "heat_kt")
+    assert not wrong.is_within and wrong.error == pytest.approx(-0.5, abs=0.05)
+    assert set(wrong.as_dict()) == {"parameters", "measured", "predicted", "low", "high", "error", "is_within"}
+
+
+def test_a_larger_model_by_hand():
+    limit = measured_limit(runs(scatter=0.05), 1e15, temperature=310.0)
+    fit = fit_growth(runs(scatter=0.05))
+    kt = thermal_energy_joules(310.0)
+    assert limit.kt_per_parameter == fit.predict(1e15)[0]
+    assert limit.joules == pytest.approx(limit.kt_per_parameter * 1e15 * kt)
+    assert limit.low_joules < limit.joules < limit.high_joules
+    assert limit.exponent_low < limit.exponent < limit.exponent_high
+    assert limit.law_joules == pytest.approx(fit_growth(runs(), "law_kt").predict(1e15)[0] * 1e15 * kt)
+    assert "times beyond" in limit.assumptions and max(map(len, limit.text(80).splitlines())) <= 80
+    assert measured_limit([dataclasses.replace(run, law_kt=run.law_kt) for run in runs()], 1e6).sizes == SIZES
+
+
+def test_what_cannot_be_fitted_is_said():
+    for call, words in (
+        (lambda: fit_growth(runs(sizes=(10_000,))), "at least two sizes, got 1"),
+        (lambda: fit_growth(runs(), "heat"), "quantity must be one of"),
+        (lambda: fit_growth(runs(), confidence=1.0), "confidence must be"),
+        (lambda: fit_growth(runs(effective_updates=0.0), "effective_updates"), "must be positive in every run"),
+        (lambda: leave_largest_out(runs(sizes=SIZES[:2])), "at least two sizes, got 1"),
+        (lambda: runs(heat_kt=-1.0), "heat_kt must be a positive number"),
+        (lambda: MeasuredRun.from_json({"parameters": 3}), "lacks tokens"),
+        (lambda: fit_growth(runs()).predict(-1.0), "parameters must be a positive number"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            call()
+
+
+def saved(folder, made):
+    content = {"runs": [dataclasses.asdict(run) | {"task": "language"} for run in made]}
+    (folder / SCALING_FILE).write_text(json.dumps(content))
+    return folder
+
+
+def test_files(tmp_path):
+    made = runs()
+    assert read_measured(saved(tmp_path, made)) == made == read_measured(tmp_path / SCALING_FILE)
+    for wrong in ("{", "[]", '{"runs": [1]}', '{"runs": [{}]}', '{"fits": 1}'):
+        (tmp_path / SCALING_FILE).write_text(wrong)
+        with pytest.raises(ValueError, match="holds no measured runs"):
+            read_measured(tmp_path)
+    with pytest.raises(ValueError, match="cannot be read"):
+        read_measured(tmp_path / "nothing")
+
+
+def test_the_command_continues_what_was_measured(tmp_path, capsys):
+    def run(*arguments):
+        with pytest.raises(SystemExit) as end:
+            main(["limits", "--parameters", "1e15", *arguments])
+        return end.value.code or 0, capsys.readouterr()
+
+    folder, made = str(saved(tmp_path, runs(scatter=0.05))), runs(scatter=0.05)
+    code, said = run("--from", folder, "--json")
+    measured, expected = json.loads(said.out)["measured"], measured_limit(made, 1e15)
+    assert code == 0 and set(measured) > {
+        "joules",
+        "low_joules",
+        "high_joules",
+        "kt_per_parameter",
+        "exponent",
+        "sizes",
+    }
+    assert measured["joules"] == expected.joules and measured["sizes"] == list(SIZES)
+    code, said = run("--from", folder)
+    assert code == 0 and "Measured and continued" in said.out and max(map(len, said.out.splitlines())) <= 100
+    code, said = run("--from", str(tmp_path / "none"))
+    assert code == 2 and "cannot be read" in said.err
+
+
+def test_the_figure_shows_where_extrapolation_begins(tmp_path):
+    fig = growth(runs(scatter=0.05))
+    (ax,) = fig.axes
+    low, high = ax.get_xlim()
+    assert low <= 1e4 and high >= 1e16
+    dashed = [line for line in ax.lines if line.get_linestyle() == "--"]
+    assert len(dashed) == 1 and dashed[0].get_xdata()[0] == pytest.approx(3e5)
+    assert dashed[0].get_ydata()[-1] == pytest.approx(measured_limit(runs(scatter=0.05), 1e16).joules)
+    assert "extrapolation" in [text.get_text() for text in ax.texts]
+    assert save_growth_figure(runs(), tmp_path) == "growth.png" and (tmp_path / "growth.png").stat().st_size > 10_000
+
+
+def test_all_that_is_fitted_is_a_number_of_a_run():
+    assert all(getattr(runs()[0], name) > 0 for name in QUANTITIES)
+
+
+def test_the_numbers_on_the_page_are_those_of_the_file():
+    root = pathlib.Path(__file__).parents[2]
+    measured = read_measured(root / "benchmarks" / "results" / "growth_two_sizes.json")
+    page = (root / "docs" / "scale.md").read_text(encoding="utf-8")
+    for size, row in re.findall(r"^\| ([\d,]+) \| (.* ± .*) \|$", page, re.MULTILINE):
+        here = [run for run in measured if run.parameters == int(size.replace(",", ""))]
+        loss, plain, _, heat, work, _, updates, _, law, ratio = (float(cell.split()[0]) for cell in row.split(" | "))
+        for name, shown in (
+            ("loss", loss), ("plain_loss", plain), ("heat_kt", heat), ("actuation_kt", work), ("effective_updates", updates), ("law_kt", law),
+        ):  # fmt: skip
+            assert shown == pytest.approx(np.mean([getattr(run, name) for run in here]), rel=5e-3), name
+        assert ratio == pytest.approx(heat / law, rel=0.02)
+    limit = measured_limit(measured, 1e15)
+    assert f"N^{limit.exponent:.2f} ({limit.exponent_low:.2f} to {limit.exponent_high:.2f}" in page
+    assert "1.6e6 J" in page and limit.joules == pytest.approx(1.6e6, rel=0.02)
