@@ -69,6 +69,7 @@ def test_own_cell_is_a_cell():
         np.testing.assert_allclose(np.asarray(moved)[~np.asarray(held)], drift[~np.asarray(held)], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_own_barrier():
     out = run("own_barrier.py", "--steps", 40, "--outer-steps", 3)
     assert re.search(r"stair: loss \S+, \S+ kT per parameter", out)
@@ -264,6 +265,7 @@ def test_several_devices():
     assert "Heat ledger after 5 steps" in out
 
 
+@pytest.mark.slow
 def test_coefficient_tables_are_as_good_as_a_new_fit_and_as_documented():
     rows = [re.split(r"\s{2,}", line.strip()) for line in run("fit_coefficients.py").splitlines()[1:]]
     errors = {row[0]: tuple(map(float, row[-1].split() if len(row) == 3 else row[-2:])) for row in rows}

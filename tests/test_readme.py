@@ -19,8 +19,8 @@ from limjax.tasks import task_names
 ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
-# A whole tuning, which takes a minute.
-SLOW_BLOCKS = ("tuning-0", "tuning-1")
+# Whole tunings, and a run on eight devices.
+SLOW_BLOCKS = ("tuning-0", "tuning-1", "pod-2")
 # A block of text right below a program is what it prints.
 BLOCKS = [
     pytest.param(

@@ -338,6 +338,7 @@ def test_observer_sees_moments_in_time():
 # Gradients.
 
 
+@pytest.mark.slow
 def test_pathwise_gradient_against_finite_differences(x64):
     start = gauss(0, 50).astype(jnp.float64)
 

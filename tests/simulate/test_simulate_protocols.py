@@ -63,6 +63,7 @@ def test_moving_trap_reaches_the_optimum_with_its_jumps(reference):
     assert work == pytest.approx(entry["work"]) and float(trap_work(exact)) == pytest.approx(work, rel=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.representatives(1)
 @pytest.mark.parametrize(("first", "last"), [(1.0, 2.0), (2.0, 1.0)])
 def test_stiffness_reaches_the_optimum(first, last):

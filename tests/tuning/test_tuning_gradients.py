@@ -80,6 +80,7 @@ def test_every_barrier_has_a_finite_gradient(problem, name):
     assert any(np.any(np.asarray(leaf) != 0) for leaf in leaves)
 
 
+@pytest.mark.slow
 def test_checkpointed_loop_is_a_loop_and_remembers_the_square_root():
     def body(carry):
         x, w = carry
