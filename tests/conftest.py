@@ -46,6 +46,10 @@ def pytest_configure(config):
     worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
     name = f"jax-{jax.__version__}-{jaxlib.__version__}-{platform.machine()}-{worker}"
     if hasattr(config, "cache"):
+        # The text of the language tasks is made here and not in the user's folder; matplotlib's list of fonts stays where it is.
+        usual = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+        os.environ.setdefault("MPLCONFIGDIR", os.path.join(usual, "matplotlib"))
+        os.environ["XDG_CACHE_HOME"] = str(config.cache.mkdir("home"))
         jax.config.update("jax_compilation_cache_dir", str(config.cache.mkdir(name)))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
