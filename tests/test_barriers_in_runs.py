@@ -14,6 +14,9 @@ import limjax
 from limjax.barriers import AbstractBarrier, barrier_from_name, barrier_names
 from limjax.physics.actuation import finite_time_excess, free_energy
 
+pytestmark = pytest.mark.optax
+
+
 # What the ledger does with a barrier.
 
 

@@ -28,6 +28,7 @@ def test_quickstart():
     assert "kT per parameter" in out
 
 
+@pytest.mark.slow
 @pytest.mark.representatives(1)
 @pytest.mark.parametrize("name", ["own_training_loop.py", "own_model_flax.py"])
 def test_own_loops(name):
@@ -92,6 +93,7 @@ def test_own_task():
     assert float(re.search(r"test accuracy ([\d.]+)", out)[1]) > 0.8
 
 
+@pytest.mark.slow
 def test_gradient_tilt_keeps_its_two_laws():
     out = run("gradient_tilt.py", "--steps", 1500)
     # Second order in the learning rate 4.7e-3: the discrete path dissipates about half of that more.

@@ -16,6 +16,7 @@ from limjax.memory.levels import apply_updates, to_levels, to_weights
 CELL = limjax.ArrheniusCell(lsb=2**-6, bits=8)
 
 
+@pytest.mark.slow
 @pytest.mark.representatives(1)
 @pytest.mark.optax
 @pytest.mark.parametrize("storage, bits", [("int8", 8), ("int16", 12)])
@@ -81,6 +82,7 @@ def test_wrong_storage_is_refused(cell, storage, message):
         to_levels(jnp.zeros(2), cell, storage)
 
 
+@pytest.mark.slow
 @pytest.mark.optax
 def test_an_update_that_is_not_finite_ends_the_run_as_it_does_with_floats():
     """The gradient of a root at 0 is NaN where the loss is not; a level has no NaN to show it."""

@@ -15,13 +15,11 @@ NOTEBOOKS = sorted((pathlib.Path(__file__).parents[1] / "notebooks").glob("*.ipy
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 
 
-# A minute each: the first in every run, the others with the slow tests.
-EVERY_TIME = ("01_ledger",)
-
-
+# A minute each.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "path",
-    [pytest.param(p, marks=() if p.stem in EVERY_TIME else pytest.mark.slow, id=p.stem) for p in NOTEBOOKS],
+    [pytest.param(p, id=p.stem) for p in NOTEBOOKS],
 )
 def test_notebook_runs(path, tmp_path, monkeypatch):
     spec = tmp_path / "kernels" / "here"

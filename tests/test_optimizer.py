@@ -11,6 +11,9 @@ import limjax
 from limjax.memory import _blocks as blocks
 from limjax.memory.comparisons import BarrierComparison
 
+pytestmark = pytest.mark.optax
+
+
 # Numbers in the state are leaves.
 
 

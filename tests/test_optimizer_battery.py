@@ -9,6 +9,9 @@ from wrapped import BARRIERS, CELL, INNER, OUTER, STEPS, assert_same, lim, make_
 
 import limjax
 
+pytestmark = pytest.mark.optax
+
+
 # The battery around optimizers.
 
 

@@ -26,6 +26,9 @@ from wrapped import (
 
 import limjax
 
+pytestmark = pytest.mark.optax
+
+
 # Arguments.
 
 

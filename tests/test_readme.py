@@ -19,8 +19,8 @@ from limjax.tasks import task_names
 ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
-# Whole tunings, and a run on eight devices.
-SLOW_BLOCKS = ("tuning-0", "tuning-1", "pod-2")
+# Whole tunings, a run on eight devices, and others that compile for long.
+SLOW_BLOCKS = ("tuning-0", "tuning-1", "pod-2", "limits-0", "own_loop-7", "own_loop-9", "own_loop-11", "own_loop-12")
 # A block of text right below a program is what it prints.
 BLOCKS = [
     pytest.param(

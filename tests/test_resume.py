@@ -15,6 +15,9 @@ from command_line import digest
 import limjax
 from limjax import _fingerprints as fingerprints
 
+pytestmark = pytest.mark.optax
+
+
 # Resuming another run
 
 

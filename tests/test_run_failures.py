@@ -26,6 +26,9 @@ from limjax.numerics.checks import whole_number
 from limjax.parallel import devices_here, interrupts_noted
 from limjax.sweeps import Setting, sweep
 
+pytestmark = pytest.mark.optax
+
+
 # What a failure takes with it
 
 

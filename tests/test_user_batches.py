@@ -11,6 +11,9 @@ import pytest
 
 import limjax
 
+pytestmark = pytest.mark.optax
+
+
 CELL = limjax.ArrheniusCell()
 OPEN = limjax.StaticBarrier(8.0)
 

@@ -84,6 +84,7 @@ def test_missing_points_and_outliers_do_not_break_a_fit():
     assert fit.r_squared > 0.9 and fit.innovation == pytest.approx(1.0, abs=0.25)
 
 
+@pytest.mark.slow
 def test_the_law_is_told_from_the_data():
     fit = fit_pulses(measured("soft-bounds", np.random.default_rng(7)))
     assert fit.law == "soft-bounds" and min(fit.aic.values()) == fit.aic["soft-bounds"]

@@ -57,6 +57,7 @@ def folder(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_from_a_file_of_pulses_to_a_run(folder):
     device = read_device(folder / "mine.toml")
     assert (folder / "mine.png").stat().st_size > 5000
@@ -129,6 +130,7 @@ def test_settings_of_a_device():
     assert spread == [0, 1]
 
 
+@pytest.mark.slow
 def test_a_cell_in_the_users_own_call_brings_its_barrier():
     cell = get_device("levels=1000,pulse_energy=1fJ,pulse_time=10ms").cell()
     result = limjax.train("quadratic", cell=cell, steps=3, hops="exact", compare=())
@@ -138,6 +140,7 @@ def test_a_cell_in_the_users_own_call_brings_its_barrier():
     assert "pulses" not in limjax.train("quadratic", steps=3, compare=()).summary
 
 
+@pytest.mark.slow
 def test_the_report_says_why_an_asymmetric_device_stalls():
     """Soft bounds and a weight far from where steps cancel: what is delivered is not what was asked for."""
     cell = get_device("law=soft-bounds,levels=200,bound_up=1,bound_down=1").cell()
@@ -156,6 +159,7 @@ def test_the_report_says_why_an_asymmetric_device_stalls():
     assert report.device is not None and report.device.misplaced_fraction > 0.2
 
 
+@pytest.mark.slow
 def test_two_memories_in_one_model():
     """A device for one layer, a cell of the paper for the other: pulses are told of the first alone."""
     groups = {

@@ -75,6 +75,7 @@ def hops(approach, m0, theta, last, steps=2500, cells=3000, seed=5):
     return heat, np.mean(n * n), np.std(n * n) / math.sqrt(cells)
 
 
+@pytest.mark.representatives(1)
 @pytest.mark.parametrize("row", range(4))
 def test_exact_hops_on_the_measured_loss(reference, row):
     """Four rows of physics.md section 3: heat of the measured-loss barrier within 2 % of the approach, and of the reference."""
@@ -139,6 +140,7 @@ def test_direct_optimum_by_another_route():
     assert heat == pytest.approx(closed.heat_kt, rel=0.01)
 
 
+@pytest.mark.slow
 def test_long_training_costs_more_again():
     """The old law said that slow training is almost free; with the noise paid for it has a cheapest time."""
     theta = np.linspace(8.0, 30.0, 12)
@@ -149,6 +151,7 @@ def test_long_training_costs_more_again():
     assert heat[-1] > heat[best] * 1.4
 
 
+@pytest.mark.slow
 def test_order_and_the_bound():
     """Nothing is below 2 ln(L0/LT), and the loss-following one is the best of the three wherever it is open."""
     rng = np.random.default_rng(0)
@@ -195,6 +198,7 @@ def test_float32_against_float64():
     assert wide["loss_following"][-1] == pytest.approx(64 * math.log(4.0) / 1.0, rel=0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.representatives(1)
 @pytest.mark.parametrize("approach", APPROACHES, ids=lambda approach: approach.name)
 def test_gradients(approach):

@@ -21,6 +21,7 @@ KT = thermal_energy_joules(300.0)
 # Training set.
 
 
+@pytest.mark.slow
 @pytest.mark.representatives(1)
 @pytest.mark.parametrize("scaling, joules", [("kaplan", 2.49e7), ("chinchilla", 1.66e11)])
 def test_training_set_energy(x64, scaling, joules):

@@ -17,6 +17,7 @@ def number(text):
     return float(text.replace(",", "").replace("−", "-"))
 
 
+@pytest.mark.slow
 def test_table_of_conventions():
     limits = energy_limits(1e15)
     stacks = {stack.workload.convention: stack for stack in (limits.stack, *limits.others)}

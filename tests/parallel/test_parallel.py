@@ -230,6 +230,7 @@ def test_wrong_options_write_nothing(tmp_path, capsys, words, message):
     assert not out.exists()
 
 
+@pytest.mark.representatives(3)
 @pytest.mark.parametrize("pieces", [1, 2, 6, 12, 20, 24, 64])
 def test_what_a_device_sums_is_a_subtree_of_the_whole_sum(pieces):
     x = jax.random.normal(jax.random.key(pieces), (pieces, 500))

@@ -28,6 +28,7 @@ def measured(tmp_path_factory):
     return folder, measure_growth(TINY, folder)
 
 
+@pytest.mark.slow
 def test_every_training_has_the_files_of_a_run(measured):
     folder, result = measured
     assert result.result is ResultCode.completed
@@ -74,6 +75,7 @@ def test_what_was_stopped_goes_on_and_is_the_run_of_train(tmp_path):
         assert summary[name] == alone[name], name
 
 
+@pytest.mark.slow
 def test_kinds_of_layers_make_up_the_whole(measured):
     (numbers,) = measured[1].measurements
     kinds = numbers["kinds"]
@@ -88,6 +90,7 @@ def test_kinds_of_layers_make_up_the_whole(measured):
     assert numbers["bin_losses"][0] > numbers["bin_losses"][-1]
 
 
+@pytest.mark.slow
 def test_the_file_holds_runs_fits_and_provenance(measured):
     folder, result = measured
     content = json.loads((folder / "scaling.json").read_text())
@@ -97,6 +100,7 @@ def test_the_file_holds_runs_fits_and_provenance(measured):
     assert "at least two sizes, got 1" in content["fits"]["energy_kt"]["reason"]
 
 
+@pytest.mark.slow
 def test_other_settings_are_refused_and_more_seeds_are_not(measured):
     folder = measured[0]
     with pytest.raises(ValueError, match=r"measured with tokens_per_parameter = 1.2, but 3.0 was given"):

@@ -36,6 +36,7 @@ from limjax.simulate import (
 GRID = Grid(-7.0, 12.0, 200)
 
 
+@pytest.mark.slow
 @pytest.mark.representatives(1)
 @pytest.mark.parametrize("wide", [True, False])
 @pytest.mark.parametrize("height", [4, 8])
@@ -145,6 +146,7 @@ def test_first_and_second_law(x64):
     assert float(slow.work) == pytest.approx(math.log(2), abs=5e-3)
 
 
+@pytest.mark.slow
 def test_gradient_of_the_work_against_finite_differences(x64):
     def work(knots):
         protocol = LinearProtocol(0.0, 1.0, 1.0, knots)
@@ -168,6 +170,7 @@ def test_float32_agrees_with_float64():
 # Slow driving.
 
 
+@pytest.mark.slow
 def test_friction_of_the_stiffness_trap(reference, x64):
     entry = reference["harmonic_stiffness_friction"]
     grid = Grid(-9.0, 9.0, 1500)
@@ -182,6 +185,7 @@ def test_friction_of_the_stiffness_trap(reference, x64):
     assert work - math.log(2) == pytest.approx(excess, rel=0.06)
 
 
+@pytest.mark.slow
 def test_crossing_reproduces_linear_and_near_equilibrium_values(reference):
     entry = reference["engel_barrier_crossing_10kT"]
     grid = Grid(-2.2, 2.2, 600)

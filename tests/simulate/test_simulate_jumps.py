@@ -26,6 +26,7 @@ from limjax.simulate import (
 )
 
 
+@pytest.mark.slow
 def test_ladder_has_the_ledgers_heat_and_hops(x64):
     """Net hops 2g sinh(F/2), heat F times that, activity 2g cosh(F/2): the closed forms of the memory cell."""
     exchange, affinity = 0.3, 1.7
@@ -40,6 +41,7 @@ def test_ladder_has_the_ledgers_heat_and_hops(x64):
     assert float(moments.heat) == pytest.approx(float(heat), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_trajectories_have_the_exact_moments():
     lift = LinearProtocol(0.0, 3.0, 2.0)
     exact = master_equation(two_level(2.0), lift, steps=32)
@@ -112,6 +114,7 @@ def test_gradient_of_the_master_equation(x64):
         assert float(slope[i]) == pytest.approx(float((work(knots + step) - work(knots - step)) / 2e-5), rel=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.representatives(1)
 @pytest.mark.parametrize(("rate", "steps"), [(10, 1000), (100, 4000)])
 def test_two_level_erasure_optimum(reference, x64, rate, steps):

@@ -46,6 +46,7 @@ def test_protocols_jump_at_both_ends_and_pass_their_knots():
     assert float(constant_protocol(3.0, 1.0)(jnp.asarray(0.3))) == 3.0
 
 
+@pytest.mark.slow
 def test_moving_trap_reaches_the_optimum_with_its_jumps(reference):
     entry = reference["schmiedl_seifert_trap_5_1"]["expected"]
     start = LinearProtocol(0.0, 5.0, 1.0, 12)
@@ -75,6 +76,7 @@ def test_stiffness_reaches_the_optimum(first, last):
     assert found.cost == pytest.approx(best, rel=5e-3)
 
 
+@pytest.mark.slow
 def test_noisy_trajectories_find_the_same(reference):
     def work(protocol, key):
         start, key = jax.random.split(key)
@@ -89,6 +91,7 @@ def test_noisy_trajectories_find_the_same(reference):
     assert found.cost == pytest.approx(25 / 3, rel=0.05)
 
 
+@pytest.mark.slow
 def test_outcomes_of_a_descent():
     drag = LinearProtocol(0.0, 5.0, 1.0, 4)
     # Nothing to gain: it notices.

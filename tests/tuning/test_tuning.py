@@ -67,6 +67,7 @@ def test_other_gradients_also_descend(problem, gradient):
     assert result.after.energy_kt < 0.9 * result.before.energy_kt
 
 
+@pytest.mark.slow
 def test_budgets_are_kept(problem):
     limit = 1.0
     result = tune(**FEW, problem=problem, max_energy_kt=limit, outer_steps=40)
@@ -142,6 +143,7 @@ def test_divergence_is_a_result(problem, case):
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(eqx.filter(result.barrier, eqx.is_array)))
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_the_best_so_far(problem):
     def stop(row, left):
         if row.step == 3:
@@ -220,6 +222,7 @@ def test_ctrl_c_runs_nothing_more(problem, monkeypatch):
     assert json.dumps(tune_summary(judging), allow_nan=False)
 
 
+@pytest.mark.slow
 def test_objects_and_keywords_say_the_same():
     few = dict(outer_steps=1, seeds=1, held_out=1, selection=1, gradient="forward")
     settings = RunSettings.of(quadratic(), steps=6, barrier="static:height=12")

@@ -222,6 +222,7 @@ EARLIER = pathlib.Path(__file__).with_name("earlier_front")
 """A folder as `pareto` wrote it before settings, trade-off and search were objects, without its second point."""
 
 
+@pytest.mark.slow
 def test_an_earlier_sweep_goes_on_or_is_refused(tmp_path):
     folder = tmp_path / "front"
     shutil.copytree(EARLIER, folder)

@@ -60,6 +60,7 @@ def test_gradients_through_training_match_finite_differences(x64, name):
         assert float(exact) == pytest.approx(numeric, rel=1e-3, abs=1e-7)
 
 
+@pytest.mark.slow
 @pytest.mark.representatives(1)
 @pytest.mark.parametrize("name", ["learned per leaf", "fisher", "fowler-nordheim"])
 def test_every_barrier_has_a_finite_gradient(problem, name):
