@@ -1,5 +1,6 @@
 """What a failure takes with it: figures, files, signals, terminals."""
 
+import functools
 import io
 import json
 import logging
@@ -198,7 +199,10 @@ def test_a_signal_before_the_first_step_saves(tmp_path, sent):
     assert (folder / "checkpoints" / str(summary["steps"])).exists()
 
 
-def test_signals_are_noted_and_handlers_put_back():
+def test_signals_are_noted_and_handlers_put_back(request):
+    # Ctrl-C as a terminal has it: a job in the background of a script ignores it.
+    request.addfinalizer(functools.partial(signal.signal, signal.SIGINT, signal.getsignal(signal.SIGINT)))
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     usual = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     with interrupts_noted() as interrupted, interrupts_noted() as inner:
         signal.raise_signal(signal.SIGTERM)
