@@ -13,7 +13,20 @@ MODULES = ["limjax"] + [module.name for module in pkgutil.walk_packages(limjax._
 pytestmark = pytest.mark.optax
 
 
-@pytest.mark.parametrize("name", MODULES)
+# Whole tunings, scans and descents.
+LONG = (
+    "limjax.limits.direct",
+    "limjax.limits.scans",
+    "limjax.simulate._jump_moments",
+    "limjax.simulate._optimise",
+    "limjax.tuning._one_problem",
+    "limjax.tuning._several_problems",
+)
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in LONG else ()) for name in MODULES]
+)
 def test_examples_in(name):
     module = importlib.import_module(name)
     failures, _ = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)

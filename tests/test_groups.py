@@ -64,6 +64,7 @@ def test_each_layer_costs_what_it_costs_alone(hops):
     assert float(limjax.get_barrier(state)) == pytest.approx(sum(h * n for h, n in heights) / 22, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_a_function_of_the_path_and_nested_prefixes():
     def cells(path):
         return COLD if path.endswith("w") else HOT
@@ -141,6 +142,7 @@ def test_frozen_missing_and_rejected_parts():
     assert all(int(ledger.steps) == 0 for ledger in limjax.get_ledgers(after).values())
 
 
+@pytest.mark.slow
 def test_states_keep_their_structure_under_jit_and_members():
     opt = limjax.learning_in_memory(optax.sgd(0.1), GROUPS, hops="exact", key=KEY)
     state = opt.init(PARAMS)
@@ -184,6 +186,7 @@ def test_arguments_that_do_not_go_together():
         limjax.report(optax.sgd(0.1).init(params), params)
 
 
+@pytest.mark.slow
 def test_parts_of_multi_transform_are_joined_too():
     parts = optax.multi_transform(
         {"x": limjax.learning_in_memory(optax.sgd(0.1), *HOT), "y": limjax.learning_in_memory(optax.sgd(0.1), *COLD)},

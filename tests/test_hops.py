@@ -355,6 +355,7 @@ def test_step_has_the_gradient_of_its_hops_and_keeps_nan(size):
     assert exact_step(0, key, step, jnp.zeros((0, 3)), jnp.float32(0.0)).shape == (0, 3)
 
 
+@pytest.mark.slow
 def test_step_under_second_derivatives_of_a_scan_and_outside_of_jit(compilations):
     key = key_words(jax.random.key(11))
 

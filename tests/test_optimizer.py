@@ -117,6 +117,7 @@ def test_float64_parameters(where, hops, x64):
     assert state.ledger.heat.total[0].dtype == jnp.float64
 
 
+@pytest.mark.slow
 def test_mixed_dtypes(x64):
     params = {"a": jnp.ones(3, jnp.float64), "b": jnp.ones((2, 2), jnp.float32), "c": jnp.ones(5, jnp.bfloat16)}
     for barrier in ("fisher", "rate-matched-leaf"):
