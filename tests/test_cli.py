@@ -243,3 +243,5 @@ def test_the_installed_command():
 
 def test_units_in_brackets_are_in_the_help(capsys):
     assert "Barrier while training [kT]." in run(capsys, "cell", "--help")[1]
+    assert "Duration of one step [s]." in run(capsys, "tune", "--help")[1]
+    assert "time [s]" in run(capsys, "device", "fit", "--help")[1]

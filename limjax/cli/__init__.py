@@ -44,21 +44,24 @@ def build_app(asked: str | None = None) -> typer.Typer:
             raise typer.Exit
 
     for name in _COMMANDS if asked is None else (asked,):
+        module = importlib.import_module(f"limjax.cli.{name}")
         if name in _GROUPS:
-            app.add_typer(importlib.import_module(f"limjax.cli.{name}").app, name=name)
+            app.add_typer(module.app, name=name)
+            commands = [command.callback for command in module.app.registered_commands]
         else:
-            app.command(name)(_command(name))
+            commands = [getattr(module, name)]
+            app.command(name)(commands[0])
+        for command in commands:
+            _keep_units(command)
     return app
 
 
-def _command(name: str) -> Callable[..., None]:
-    command = getattr(importlib.import_module(f"limjax.cli.{name}"), name)
+def _keep_units(command: Any) -> None:
+    """A unit in brackets in the help of an option, [kT], is no markup."""
     for hint in get_type_hints(command, include_extras=True).values():
         for option in getattr(hint, "__metadata__", ()):
             if isinstance(option, OptionInfo | ArgumentInfo) and option.help:
-                # A unit in brackets, [kT], is no markup.
                 option.help = re.sub(r"(?<!\\)\[", r"\\[", option.help)
-    return command
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

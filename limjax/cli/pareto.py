@@ -32,10 +32,10 @@ def pareto(
     ] = "weights",
     points: Annotated[int, typer.Option(help="Number of points along the energy axis.")] = 8,
     energy: Annotated[
-        str | None, typer.Option(help="Smallest and largest energy weight, or energy limit \\[kT], as `1e-4,3e-2`.")
+        str | None, typer.Option(help="Smallest and largest energy weight, or energy limit [kT], as `1e-4,3e-2`.")
     ] = None,
     time: Annotated[
-        str | None, typer.Option(help="Time weights \\[loss per s] for a third objective, as `0.01,0.1,1`.")
+        str | None, typer.Option(help="Time weights [loss per s] for a third objective, as `0.01,0.1,1`.")
     ] = None,
     steps: options.Steps = None,
     batch_size: options.BatchSize = None,
