@@ -135,25 +135,6 @@ class Checkpoints:
             raise self.unreadable(step, cause)
         return notes
 
-    def check_same_run(self, saved: dict[str, Any], given: dict[str, Any]) -> None:
-        """Refuses to continue a run with other settings; only the mesh may change.
-
-        Args:
-            saved: settings stored with a checkpoint.
-            given: settings of the run that wants to continue it.
-
-        Raises:
-            ValueError: if a setting differs.
-        """
-        for name, value in given.items():
-            if name == "mesh" or name not in saved or saved[name] == value:
-                continue
-            why = " (gradients would be summed in another order)" if name == "microbatches" else ""
-            raise ValueError(
-                f"The checkpoints in {self.folder} are of a run with {name} = {saved[name]!r}, but {value!r} was given{why}. A "
-                "resumed run keeps its settings: pass the same ones, or start a new run in another folder. Nothing was changed."
-            )
-
     def check_same_program(self, saved: dict[str, Any], given: dict[str, str], unknown: str) -> None:
         """Refuses to continue a run with another optimizer, loss, data, ...
 

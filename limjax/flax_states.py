@@ -64,14 +64,10 @@ def _to_state(module: PyTree) -> dict[str, Any]:
 def _from_state(module: PyTree, state: Any) -> PyTree:
     wanted = _to_state(module)
     if isinstance(module, Field):  # before they were fields, barriers were the numbers themselves, or lists of them
-        is_list = isinstance(state, dict) and all(key.isdigit() for key in state)
-        state = (
-            {f".value[{key}]": x for key, x in state.items()}
-            if is_list
-            else state
-            if isinstance(state, dict)
-            else {".value": state}
-        )
+        if not isinstance(state, dict):
+            state = {".value": state}
+        elif all(key.isdigit() for key in state):
+            state = {f".value[{key}]": x for key, x in state.items()}
     if wanted.keys() != state.keys():
         differing = ", ".join(sorted(wanted.keys() ^ state.keys()))
         raise ValueError(

@@ -8,22 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from exact_loops import CELL, OPEN, exact, ledger_of
 
 import limjax
 
 pytestmark = pytest.mark.optax
-
-
-CELL = limjax.ArrheniusCell()
-OPEN = limjax.StaticBarrier(8.0)
-
-
-def exact(inner, barrier=OPEN, **options):
-    return limjax.learning_in_memory(inner, CELL, barrier, hops="exact", key=jax.random.key(3), **options)
-
-
-def ledger_of(state):
-    return limjax.get_ledger(state)
 
 
 # Batches that are rejected, losses that are no Lyapunov functions.

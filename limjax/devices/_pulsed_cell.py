@@ -12,10 +12,10 @@ from limjax.devices._energy import AbstractPulseEnergy
 from limjax.devices._spread import DeviceSpread, PulseNoise
 from limjax.devices._steps import AbstractSteps, LinearSteps
 from limjax.numerics.checks import WholeNumber, checked_leaf, is_known, whole_number
-from limjax.physics._abstract_cell import AbstractCell, Response
+from limjax.physics._abstract_cell import AbstractCell
 from limjax.physics._device_numbers import LevelRange, device_numbers
 from limjax.physics._pulses import Delivery, Place
-from limjax.physics._response import cell_response, split_activity, symmetric_tilt
+from limjax.physics._response import Response, symmetric_response, symmetric_tilt
 from limjax.physics.units import BOLTZMANN_J_PER_K, ELEMENTARY_CHARGE_C, YEAR_S
 
 MAX_PULSES = 1000
@@ -244,9 +244,7 @@ class PulsedCell(AbstractCell):
         Returns:
             The response.
         """
-        log_exchange = self.log_exchange(barrier)
-        affinity, activity = cell_response(drift, log_exchange)
-        return Response(affinity, activity, *split_activity(drift, log_exchange, activity))
+        return symmetric_response(drift, self.log_exchange(barrier))
 
     def tilted(
         self, half_tilt: Float[Array, "..."], barrier: Float[Array, "..."], max_move: float | None = None

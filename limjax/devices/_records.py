@@ -10,7 +10,6 @@ import math
 import os
 import pathlib
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -19,6 +18,7 @@ from limjax.devices._numbers import NUMBERS, Number, number_of
 from limjax.devices._pulsed_cell import Pulse, PulsedCell, Retention
 from limjax.devices._spread import DeviceSpread, PulseNoise
 from limjax.devices._steps import LAWS, AbstractSteps, ExponentialSteps, LinearSteps, SoftBoundsSteps
+from limjax.limits._records import read_toml
 from limjax.physics.units import BOLTZMANN_J_PER_K, ELEMENTARY_CHARGE_C
 
 ZOO = pathlib.Path(__file__).parent / "zoo"
@@ -269,12 +269,7 @@ def read_device(file: str | os.PathLike[str]) -> Device:
         ValueError: if it cannot be read, or a number is wrong; the message names the file and the number.
     """
     path = pathlib.Path(file)
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ValueError(f"The device file {path} cannot be read: {error.strerror}.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"The device file {path} is not valid TOML: {error}.") from None
+    content = read_toml(path, "device")
     unknown = sorted(set(content) - {"name", "title", "law", "note", "numbers"})
     if unknown or not all(isinstance(content.get(key), str) for key in ("name", "title", "law")):
         said = f"unknown entry {unknown[0]!r}" if unknown else "name, title and law must be texts"

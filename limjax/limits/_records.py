@@ -234,6 +234,27 @@ def _own() -> dict[str, dict[str, Record]]:
     return records
 
 
+def read_toml(path: pathlib.Path, what: str) -> dict[str, Any]:
+    """The content of a TOML file.
+
+    Args:
+        path: the file.
+        what: what it is, for the message.
+
+    Returns:
+        Its tables and values.
+
+    Raises:
+        ValueError: if it cannot be read or is no TOML; the message names it.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"The {what} file {path} cannot be read: {error.strerror}.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"The {what} file {path} is not valid TOML: {error}.") from None
+
+
 def read_records(file: str | os.PathLike) -> list[Record]:
     """The records of one TOML file, checked.
 
@@ -247,12 +268,7 @@ def read_records(file: str | os.PathLike) -> list[Record]:
         ValueError: as `load_catalogue`.
     """
     path = pathlib.Path(file)
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ValueError(f"The catalogue file {path} cannot be read: {error.strerror}.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"The catalogue file {path} is not valid TOML: {error}.") from None
+    content = read_toml(path, "catalogue")
     records = []
     for kind, tables in content.items():
         if kind not in KINDS:

@@ -40,9 +40,9 @@ class Field(abc.ABC):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.value!r})"
 
-    @abc.abstractmethod
     def map(self, function: Callable[..., Any], *others: "Field") -> "Field":
         """A function of this field, and of others of its kind, number by number."""
+        return type(self)(function(self.value, *(other.value for other in others)))
 
     @abc.abstractmethod
     def blocks(self, layout: Blocks) -> list[Float[Array, "..."]]:
@@ -86,9 +86,6 @@ def _of_children(cls, children):
 class Uniform(Field):
     """One number for all parameters, of shape ()."""
 
-    def map(self, function, *others):
-        return Uniform(function(self.value, *(other.value for other in others)))
-
     def blocks(self, layout):
         return [self.value.astype(layout.dtypes[group[0]]) for group in layout.groups]
 
@@ -104,9 +101,6 @@ class Uniform(Field):
 
 class PerLeaf(Field):
     """One number for all parameters of a leaf, an array of shape (leaves,)."""
-
-    def map(self, function, *others):
-        return PerLeaf(function(self.value, *(other.value for other in others)))
 
     def blocks(self, layout):
         return layout.spread(self.value)

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from limjax.memory import Ledger, total
+from limjax.memory._ledger import Ledger, total
 
 _MISPLACED = 0.2
 

@@ -125,7 +125,7 @@ def _stages(
         moved = _handed_out(cell, request, layout, drifts if moves is None else moves, moves is None)
     else:
         moved = _handed_on(cell, request, layout, asked, deliveries)
-    return moved, ledger, compare
+    return [jnp.zeros_like(move) if f else move for move, f in zip(moved, request.still)], ledger, compare
 
 
 def _driven(cell: AbstractCell, request: Request, layout: Blocks, heights, max_move):
@@ -217,10 +217,8 @@ def _charged(ledger: Ledger, outcome: StepOutcome, charges, layout: Blocks, stil
 def _handed_out(cell: AbstractCell, request: Request, layout: Blocks, displacements, is_mean: bool):
     """The displacements as updates of the weights; the updates themselves where cells move as they are asked to."""
     if is_mean and request.half_tilts is None:
-        moved = request.leaves
-    else:
-        moved = [_to_weight(d, cell, leaf) for d, leaf in zip(layout.unpack(displacements), request.leaves)]
-    return [jnp.zeros_like(move) if f else move for move, f in zip(moved, request.still)]
+        return request.leaves
+    return [_to_weight(d, cell, leaf) for d, leaf in zip(layout.unpack(displacements), request.leaves)]
 
 
 def _handed_on(cell: AbstractCell, request: Request, layout: Blocks, asked, deliveries: list[Delivery]):
@@ -229,8 +227,7 @@ def _handed_on(cell: AbstractCell, request: Request, layout: Blocks, asked, deli
     moves = [d.mean - drift if d.move is None else d.move for d, drift in zip(deliveries, asked)]
     moves = [move if d.relaxed is None else move + d.relaxed for move, d in zip(moves, deliveries)]
     moved = [_to_weight(move, cell, leaf) for move, leaf in zip(layout.unpack(moves), request.leaves)]
-    moved = [leaf + move if is_mean else move for move, leaf in zip(moved, request.leaves)]
-    return [jnp.zeros_like(move) if f else move for move, f in zip(moved, request.still)]
+    return [leaf + move if is_mean else move for move, leaf in zip(moved, request.leaves)]
 
 
 def _to_weight(displacement, cell: AbstractCell, like):

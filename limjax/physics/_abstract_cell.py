@@ -6,7 +6,7 @@ Source: `physics.md` section 1 of the project's documentation (docs/physics), st
 
 import abc
 import math
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -20,6 +20,7 @@ from limjax.numerics.checks import checked_leaf, shown, varied_numbers
 from limjax.physics import actuation
 from limjax.physics._device_numbers import as_floating
 from limjax.physics._pulses import Delivery, Place
+from limjax.physics._response import Response
 from limjax.physics.units import BOLTZMANN_J_PER_K
 
 KRAMERS_REFERENCE_BARRIER = 10.0
@@ -27,22 +28,6 @@ KRAMERS_REFERENCE_BARRIER = 10.0
 
 VALID_FROM_BARRIER = 2.0
 """Barrier [kT] below which the ladder is no longer a good picture of a continuous landscape (docs/ladder.md)."""
-
-
-class Response(NamedTuple):
-    """How a cell answers a request of d levels in one step.
-
-    Attributes:
-        affinity: F, the tilt per level that makes the mean move equal the request [kT].
-        activity: A, mean number of hops and variance of the displacement [hops] = [levels²].
-        up: Poisson rate of the hops up [hops per step]; `up - down` is the request.
-        down: Poisson rate of the hops down [hops per step]; `ln(up / down)` is the affinity.
-    """
-
-    affinity: Float[Array, "..."]
-    activity: Float[Array, "..."]
-    up: Float[Array, "..."]
-    down: Float[Array, "..."]
 
 
 class AbstractCell(eqx.Module):

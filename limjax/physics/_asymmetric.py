@@ -9,8 +9,9 @@ from jaxtyping import Array, ArrayLike, Bool, Float
 
 from limjax.numerics._elementary import asinh, safe_log
 from limjax.numerics.checks import WholeNumber, checked_leaf
-from limjax.physics._abstract_cell import AbstractCell, Response
+from limjax.physics._abstract_cell import AbstractCell
 from limjax.physics._device_numbers import device_numbers
+from limjax.physics._response import Response
 
 # Newton steps: enough for float64 at every transfer coefficient from 0.05 to 0.95 (tests).
 _ITERATIONS = 8

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float
 
 from limjax.numerics.checks import WholeNumber
-from limjax.physics._abstract_cell import AbstractCell, Response
+from limjax.physics._abstract_cell import AbstractCell
 from limjax.physics._device_numbers import LevelRange, as_floating, device_numbers
-from limjax.physics._response import cell_response, split_activity, symmetric_tilt
+from limjax.physics._response import Response, symmetric_response, symmetric_tilt
 
 
 class ArrheniusCell(AbstractCell):
@@ -84,9 +84,7 @@ class ArrheniusCell(AbstractCell):
         Returns:
             The response. Cost: one logarithm, two roots and a few products per element.
         """
-        log_exchange = self.log_exchange(barrier)
-        affinity, activity = cell_response(drift, log_exchange)
-        return Response(affinity, activity, *split_activity(drift, log_exchange, activity))
+        return symmetric_response(drift, self.log_exchange(barrier))
 
     def tilted(
         self, half_tilt: Float[Array, "..."], barrier: Float[Array, "..."], max_move: float | None = None

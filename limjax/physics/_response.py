@@ -4,6 +4,8 @@ The exchange g spans e^-70 ... 1e6 hops per step, so it travels as its logarithm
 element in the dtype it is given, float32 included, without forming d² or g², which under- and overflow there.
 """
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
@@ -21,6 +23,22 @@ _ASINH_SERIES = (
 )
 # exp of this times any request below 1e4 levels is finite.
 _MAX_LOG_SCALE = {"float32": 80.0, "float64": 690.0}
+
+
+class Response(NamedTuple):
+    """How a cell answers a request of d levels in one step.
+
+    Attributes:
+        affinity: F, the tilt per level that makes the mean move equal the request [kT].
+        activity: A, mean number of hops and variance of the displacement [hops] = [levels²].
+        up: Poisson rate of the hops up [hops per step]; `up - down` is the request.
+        down: Poisson rate of the hops down [hops per step]; `ln(up / down)` is the affinity.
+    """
+
+    affinity: Float[Array, "..."]
+    activity: Float[Array, "..."]
+    up: Float[Array, "..."]
+    down: Float[Array, "..."]
 
 
 @jax.custom_jvp
@@ -143,6 +161,20 @@ def split_activity(
     larger = 0.5 * total
     smaller = exchange * (2 * exchange / jnp.maximum(total, jnp.finfo(drift.dtype).tiny))
     return jnp.where(drift < 0, smaller, larger), jnp.where(drift < 0, larger, smaller)
+
+
+def symmetric_response(drift: Float[Array, "..."], log_exchange: Float[Array, "..."]) -> Response:
+    """How a cell answers whose levels are alike in both directions, as `ArrheniusCell`.
+
+    Args:
+        drift: d [levels].
+        log_exchange: ln g, broadcastable to `drift` [ln(hops per step)].
+
+    Returns:
+        The response.
+    """
+    affinity, activity = cell_response(drift, log_exchange)
+    return Response(affinity, activity, *split_activity(drift, log_exchange, activity))
 
 
 def symmetric_tilt(
