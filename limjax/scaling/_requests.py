@@ -118,7 +118,11 @@ def watched(optimizer: optax.GradientTransformation, bins: Bins) -> optax.Gradie
             jnp.zeros((), jnp.int32), sums, sums, sums, jnp.zeros(bins.bins, jnp.float32), inner.init(params)
         )
 
-    def update(updates, state, params=None, *, value, half_difference, **extra_args):
+    def update(updates, state, params=None, *, value=None, half_difference=None, **extra_args):
+        if value is None or half_difference is None:
+            raise ValueError(
+                "A watched optimizer needs value and half_difference in its update: the loss, and what `halved` tells."
+            )
         wanted, after = inner.update(updates, state.inner, params, value=value, **extra_args)
         index = state.steps // bins.steps
         products, squares = _sums(updates, half_difference, state, after)

@@ -92,6 +92,8 @@ def test_requests_are_handed_on_as_they_are():
         wanted, plain = inner.update(gradient, plain, params)
         got, state = watching.update(gradient, state, params, value=jnp.asarray(1.0), half_difference=params)
         assert all(np.array_equal(a, b) for a, b in zip(jax.tree.leaves(wanted), jax.tree.leaves(got)))
+    with pytest.raises(ValueError, match="half_difference"):
+        watching.update(params, state, params, value=jnp.asarray(1.0))
     with pytest.raises(ValueError, match="no counts"):
         request_sums(plain)
 
