@@ -49,6 +49,9 @@ class Tuned(NamedTuple):
     log: bool = False
 
 
+_SCATTER = 2.0**-8  # in weight: the networks of `limjax.tasks` still learn with it, at the law's heat and below
+
+
 class RunShape(NamedTuple):
     """What a barrier that is asked for by name may know of its run.
 
@@ -61,6 +64,16 @@ class RunShape(NamedTuple):
     cell: AbstractCell
     steps: int
     learning_rate: Callable[[Any], Any] | float
+
+    @property
+    def opening(self) -> float:
+        """The barrier that timetables start from [kT]: the one over which a cell at rest scatters by 2^-8 in weight and step.
+
+        Whatever the ladder and the attempt rate: a variance 2g of (2^-8/lsb)² levels². A timetable knows neither requests nor
+        loss, which `LyapunovBarrier` and `MomentBarrier` take it from.
+        """
+        exchange = 0.5 * jnp.square(_SCATTER / jnp.asarray(self.cell.lsb))
+        return max(0.0, float(jnp.mean(self.cell.barrier(jnp.log(exchange)))))
 
 
 class AbstractBarrier(eqx.Module):

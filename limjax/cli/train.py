@@ -41,7 +41,9 @@ def train(
             help="Factors on the schedule over the run: the tune.json of a tuned learning rate, or 1.2,1.1,0.8."
         ),
     ] = None,
-    lsb: Annotated[float | None, typer.Option(help="One level, in weight units; default the task's.")] = None,
+    lsb: Annotated[
+        float | None, typer.Option(help="One level, in weight units; default the task's, coarser with few --bits.")
+    ] = None,
     attempt_rate: Annotated[float | None, typer.Option(help="Attempt rate k0 [1/s]; default 1e9.")] = None,
     step_time: Annotated[float | None, typer.Option(help="Duration of one step [s]; default 1e-3.")] = None,
     temperature: Annotated[float | None, typer.Option(help="Temperature of the cells [K]; default 300.")] = None,

@@ -109,6 +109,8 @@ class RunSettings:
         given = {name: value for name, value in given.items() if value is not None}
         if given.get("memory_device") is not None:
             own |= _of_device(given)
+        if cell is None and not {"lsb", "memory_device"} & set(given) and isinstance(given.get("bits"), int):
+            own["lsb"] = task.defaults.lsb_for(given["bits"])
         settings = cls(**_checked(own | {"task": task.name} | given))
         if task.train is not None:
             task.check_batch_size(settings.batch_size)
