@@ -15,6 +15,7 @@ from limjax.memory.comparisons._names import STATIC
 from limjax.numerics._hosts import whole
 from limjax.numerics._result_code import ResultCode
 from limjax.physics.units import YEAR_S
+from limjax.training._flops import flops_per_step
 from limjax.training._loop import EVALUATION_BATCH, Loop
 from limjax.training._prepare import Run
 from limjax.versions import device_name, versions
@@ -162,6 +163,7 @@ def summarised(run: Run, loop: Loop, carry: tuple[PyTree, PyTree], ending: Endin
         "landauer_kt": table.landauer_kt,
         "final_barrier_kt": float(get_barrier(state)),
         **({} if table.device is None else table.device.to_dict()),
+        "flops_per_step": flops_per_step(run.task, run.inner, run.settings.batch_size),
         "warnings": list(table.warnings),
         "wall_seconds": ending.wall_seconds,
         "device": device_name(),
