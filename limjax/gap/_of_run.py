@@ -15,13 +15,15 @@ def machine(run: RunFacts) -> Iterator[Line]:
         return
     kind = "measured" if found.get("kind") == "measured" else "estimate"
     part = "" if found.get("steps") in (None, run.steps) else f"{found['steps']} of {run.steps} steps; "
-    margin = found.get("uncertainty_joules")
     note = f"{part}{found.get('seconds', 0.0):.3g} s, compilation and preparation left out"
-    for key, name in (("joules", "machine, training"), ("above_idle_joules", "machine, above its idle")):
-        joules = found.get(key)
+    named = {"": "machine, training", "above_idle_": "machine, above its idle"}
+    for key, name in named.items():
+        joules, margin = found.get(f"{key}joules"), found.get(f"{key}uncertainty_joules")
         if isinstance(joules, int | float) and joules > 0:
             ends = (None, None) if margin is None else (max(joules - margin, 0.0), joules + margin)
-            yield Line(f"machine/{key}", "machine", name, float(joules), kind, str(found.get("method")), *ends, note)
+            yield Line(
+                f"machine/{key}joules", "machine", name, float(joules), kind, str(found.get("method")), *ends, note
+            )
 
 
 def memory(run: RunFacts) -> Iterator[Line]:

@@ -112,6 +112,7 @@ class Ending(NamedTuple):
         initial_loss: training loss at the start.
         wall_seconds: over all resumptions [s].
         unsaved: why the last checkpoint could not be written, or None.
+        measured: what the machine's counters said, or None where they were not asked.
     """
 
     result: Result
@@ -119,6 +120,7 @@ class Ending(NamedTuple):
     initial_loss: float
     wall_seconds: float
     unsaved: str | None
+    measured: dict[str, Any] | None = None
 
 
 def summarised(run: Run, loop: Loop, carry: tuple[PyTree, PyTree], ending: Ending) -> TrainResult:
@@ -164,6 +166,7 @@ def summarised(run: Run, loop: Loop, carry: tuple[PyTree, PyTree], ending: Endin
         "final_barrier_kt": float(get_barrier(state)),
         **({} if table.device is None else table.device.to_dict()),
         "flops_per_step": flops_per_step(run.task, run.inner, run.settings.batch_size),
+        **({} if ending.measured is None else {"measured": ending.measured}),
         "warnings": list(table.warnings),
         "wall_seconds": ending.wall_seconds,
         "device": device_name(),
