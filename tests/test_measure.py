@@ -17,6 +17,7 @@ from limjax.measure import (
     NoCounters,
     Reading,
     RecordedCounters,
+    RunMeter,
     ZeusCounters,
     counters_here,
     energy_between,
@@ -58,8 +59,8 @@ def test_a_training_over_a_recorded_trace():
 
 
 def test_measuring_changes_no_number_of_the_run():
-    plain = limjax.train("quadratic", steps=4, compare=())
-    metered = limjax.train("quadratic", steps=4, compare=(), counters=AssumedWatts(20.0))
+    plain = limjax.train("quadratic", hops="mean", steps=4, compare=())
+    metered = limjax.train("quadratic", hops="mean", steps=4, compare=(), counters=AssumedWatts(20.0))
     np.testing.assert_array_equal(plain.params["w"], metered.params["w"])
     assert plain.summary["heat_kt"] == metered.summary["heat_kt"] and "measured" not in plain.summary
     told = metered.summary["measured"]
@@ -69,9 +70,12 @@ def test_measuring_changes_no_number_of_the_run():
 
 
 def test_a_counter_that_went_back_gives_no_number():
-    rows = [*TRACE[:5], (15.0, 3.0, 377.0)]
-    told = limjax.train("quadratic", hops="mean", steps=4, compare=(), counters=RecordedCounters(trace(rows))).summary
-    assert told["measured"]["joules"] is None and "GPU 0 went back" in told["measured"]["reason"]
+    meter = RunMeter(RecordedCounters(trace([*TRACE[:2], *TRACE[4:5], (15.0, 3.0, 377.0)])))
+    meter.idle()
+    with meter.window("training"):
+        pass
+    told = meter.summary(4)
+    assert told["joules"] is None and "GPU 0 went back" in told["reason"]
     with pytest.raises(ValueError, match="the clock went back"):
         energy_between(Reading(2.0, {}), Reading(1.0, {}), NoCounters("none"))
 
