@@ -277,3 +277,11 @@ def test_coefficient_tables_are_as_good_as_a_new_fit_and_as_documented():
         stored, fitted = next(e for key, e in errors.items() if key.startswith(name))
         assert stored < limit
         assert fitted <= 1.05 * stored and stored < 2.5 * fitted
+
+
+@pytest.mark.slow
+def test_energy_gap_writes_its_page(tmp_path):
+    out = run("energy_gap.py", "--steps", 4, "--watts", 50, "--out", tmp_path)
+    assert "machine, training" in out and "pulses of its device" in out and out.count("orders of magnitude") == 2
+    assert "| bound" not in out and (tmp_path / "docs/figures/gap.png").stat().st_size > 10_000
+    assert "50 W assumed" in (tmp_path / "docs/results/gap.md").read_text()

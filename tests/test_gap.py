@@ -82,6 +82,12 @@ def test_the_words_are_the_quotients_of_the_lines(gap):
     assert f"to {most:.1f} (DRAM, off chip, 45 nm) orders" in text
 
 
+def test_a_run_below_the_yardstick_of_a_bowl_says_so():
+    words = energy_gap(SUMMARY | {"bowl_bound_kt_per_parameter": 530.0}).words
+    assert words[-1].startswith("The run lies 2.0 orders below the law: that holds for a bowl")
+    assert "to heat and barrier work" in words[0]
+
+
 def test_pulses_of_a_line_are_those_that_a_run_on_the_device_gives():
     """A linear device: whole pulses have the requests as their mean, and no more than their number as variance."""
     device = get_device("levels=200,pulse_energy=1fJ")

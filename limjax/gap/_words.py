@@ -27,7 +27,7 @@ def gap_words(run: RunFacts, lines: Sequence[Line], bits: int) -> tuple[str, ...
 
 def _whole(lines: Mapping[str, Line]) -> str:
     top = lines.get("machine/joules") or lines.get("arithmetic")
-    bottom = lines.get("law") or lines["heat"]
+    bottom = min((lines[key] for key in ("law", "heat") if key in lines), key=lambda line: line.joules)
     if top is None:
         return ""
     gap = orders(top.joules, bottom.joules)
@@ -108,7 +108,10 @@ def _to_the_law(lines: Mapping[str, Line]) -> str:
     gap = None if law is None else orders(heat.joules, law.joules)
     if gap is None:
         return ""
-    text = f"What is left, {gap:.1f} orders from this run down to the law, is haste, noise of the gradients, and barriers that are not the best"
+    if gap >= 0:
+        text = f"What is left, {gap:.1f} orders from this run down to the law, is haste, noise of the gradients, and barriers that are not the best"
+    else:
+        text = f"The run lies {-gap:.1f} orders below the law: that holds for a bowl, in which every weight has to come as far as the loss fell"
     below = None if landauer is None else orders(landauer.joules, heat.joules)
     if below is not None:
         text += f"; Landauer's line, which counts a bit for every weight and step, lies {abs(below):.1f} orders {'above' if below > 0 else 'below'} this run"
