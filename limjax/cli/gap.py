@@ -10,7 +10,7 @@ _REMEDY = "Give the folder that `limjax train` wrote, or the summary.json in it.
 
 
 def gap(
-    runs: Annotated[list[str], typer.Argument(help="Folders of runs, or their summary.json.", metavar="RUN…")],
+    runs: Annotated[list[str], typer.Argument(help="Folders of runs, or their summary.json.", metavar="RUN")],
     hardware: Annotated[str, typer.Option(help="Accelerator that does the arithmetic.")] = "H100 SXM bf16",
     device: Annotated[
         list[str] | None, typer.Option(help="Device beside the zoo: a .toml file, or numbers; may be repeated.")

@@ -165,7 +165,7 @@ def summarised(run: Run, loop: Loop, carry: tuple[PyTree, PyTree], ending: Endin
         "landauer_kt": table.landauer_kt,
         "final_barrier_kt": float(get_barrier(state)),
         **({} if table.device is None else table.device.to_dict()),
-        "flops_per_step": flops_per_step(run.task, run.inner, run.settings.batch_size),
+        "flops_per_step": _counted_flops(run, params),
         **({} if ending.measured is None else {"measured": ending.measured}),
         "warnings": list(table.warnings),
         "wall_seconds": ending.wall_seconds,
@@ -174,6 +174,13 @@ def summarised(run: Run, loop: Loop, carry: tuple[PyTree, PyTree], ending: Endin
         "result": str(ending.result),
     }
     return TrainResult(ending.result, params, state, tuple(ending.history), table, summary)
+
+
+def _counted_flops(run: Run, params: PyTree) -> float | None:
+    try:
+        return flops_per_step(run.task, run.inner, run.settings.batch_size, params)
+    except Exception:  # the run is over: a count that fails takes none of its numbers with it
+        return None
 
 
 def _told(run: Run) -> dict[str, Any]:
