@@ -184,12 +184,29 @@ def test_no_counter_is_one_sentence_and_no_number(monkeypatch, capsys, tmp_path)
     )
     assert isinstance(counters_here(30.0), AssumedWatts)
     assert isinstance(_counters(False, 30.0), AssumedWatts) and _counters(False, None) is None
+    passed = []
+    monkeypatch.setattr("limjax.cli.train._train", lambda *arguments: passed.append(arguments[-1]) or 0)
     code, out, _ = run(capsys, *QUICK, "--measure", "--out", tmp_path / "run")
-    told = json.loads((tmp_path / "run" / "summary.json").read_text())["measured"]
-    assert code == 0 and told["joules"] is None and told["reason"] == counters.reason
+    assert code == 0 and isinstance(passed[0], NoCounters)
     assert (
         " ".join(out.split()).count("The machine's energy will not be known: this machine has no energy counter") == 1
     )
+    meter = RunMeter(passed[0])
+    meter.idle()
+    with meter.window("training"):
+        pass
+    told = meter.summary(4)
+    assert told["joules"] is None and told["reason"] == counters.reason
+
+
+@pytest.mark.slow
+def test_the_command_measures_and_says_so(monkeypatch, capsys, tmp_path):
+    counters = RecordedCounters(trace(), fineness=Fineness(0.1, 0.5))
+    monkeypatch.setattr("limjax.measure.counters_here", lambda watts=None: counters)
+    code, out, _ = run(capsys, *QUICK, "--measure", "--out", tmp_path / "run")
+    told = json.loads((tmp_path / "run" / "summary.json").read_text())["measured"]
+    assert code == 0 and told["joules"] == 1700.0
+    assert "Measured: 1700 ± 18 J in 10 s of training (a recorded trace)" in " ".join(out.split())
 
 
 def test_zeus_that_is_not_there_is_refused_before_any_work(capsys, tmp_path, monkeypatch):
