@@ -148,12 +148,14 @@ def test_measured_joules_are_called_what_they_are():
 
 @pytest.mark.parametrize("width", [80, 120])
 def test_the_table_fits(gap, width):
-    for gaps in ([gap], [gap, gap]):
+    for gaps in ([gap], [gap, gap], [gap] * 7):
         lines = gap_text(gaps, width).splitlines()
         assert max(map(len, lines)) <= width
         # No name is broken: every row of a line has its number.
         rows = [line for line in lines if line.startswith("  ")]
         assert len([row for row in rows if " estimate " in row or " bound " in row or " model " in row]) >= 25
+        assert not any("…" in line for line in lines)
+        assert all(f"[{i + 1}] J" in " ".join(lines) for i in range(len(gaps))) or len(gaps) == 1
     assert "never added" in gap_html(gap) and "Landauer" in gap_html(gap)
 
 

@@ -2,7 +2,7 @@
 
 from limjax.gap._facts import RunFacts
 from limjax.gap._flops import with_flops
-from limjax.gap._gap import Gap, energy_gap
+from limjax.gap._gap import Gap, energy_gap, grouped
 from limjax.gap._lines import GROUPS, KINDS, Line
 from limjax.gap._tables import gap_csv, gap_html, gap_latex, gap_text
 
@@ -17,5 +17,6 @@ __all__ = [
     "gap_html",
     "gap_latex",
     "gap_text",
+    "grouped",
     "with_flops",
 ]

@@ -128,6 +128,23 @@ def energy_gap(
     )
 
 
+def grouped(gaps: Sequence[Gap]) -> dict[str, list[str]]:
+    """Keys of the lines of several runs by group, the dearest of a group first.
+
+    Args:
+        gaps: one for each run.
+
+    Returns:
+        Keys by group, of groups that have any.
+    """
+    found: dict[str, dict[str, float]] = {group: {} for group in GROUPS}
+    for gap in gaps:
+        for line in gap.lines:
+            known = found[line.group]
+            known[line.key] = max(line.joules, known.get(line.key, 0.0))
+    return {group: sorted(keys, key=lambda key: -keys[key]) for group, keys in found.items() if keys}
+
+
 def _conventions(run: RunFacts, bits: int, width: float, reads: float) -> tuple[str, ...]:
     updates = f"{run.parameters:,} weights × {run.steps:,} steps"
     return (

@@ -10,10 +10,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from limjax.gap._gap import Gap
+from limjax.gap._gap import Gap, grouped
 from limjax.gap._lines import GROUPS, Line
 from limjax.limits._tables import joules_text
 
+# Names, kinds and sources of a table, and one column of energies.
+_OTHER_COLUMNS, _ENERGY_COLUMN = 52, 9
 _COLUMNS = ("run", "key", "group", "name", "joules", "low", "high", "kind", "source", "note")
 
 
@@ -36,7 +38,9 @@ def gap_text(gaps: Sequence[Gap], width: int) -> str:
             f"{gap.run.name}{number}: {gap.run.parameters:,} parameters, {gap.run.steps:,} steps, {gap.run.temperature:g} K"
         )
     console.print()
-    console.print(_table(gaps, sources))
+    at_once = max(1, (console.width - _OTHER_COLUMNS) // _ENERGY_COLUMN)
+    for begin in range(0, len(gaps), at_once):
+        console.print(_table(gaps, sources, range(begin, min(begin + at_once, len(gaps)))))
     console.print("Energies of different kinds stand beside each other and are never added.\n")
     for i, source in enumerate(sources):
         console.print(f"({i + 1}) {source}")
@@ -84,7 +88,7 @@ def gap_latex(gaps: Sequence[Gap]) -> str:
     interval = ["interval [J]"] if len(gaps) == 1 else []
     rows = [f"\\begin{{tabular}}{{l{'r' * (len(heads) + len(interval))}lr}}", "\\toprule"]
     rows += [" & ".join(["", *heads, *interval, "kind", "source"]) + r" \\", "\\midrule"]
-    for group, keys in _groups(gaps).items():
+    for group, keys in grouped(gaps).items():
         rows.append(f"\\multicolumn{{{len(heads) + len(interval) + 3}}}{{l}}{{\\emph{{{_tex(GROUPS[group])}}}}} \\\\")
         for key in keys:
             found = [_find(gap, key) for gap in gaps]
@@ -110,7 +114,7 @@ def gap_html(gap: Gap) -> str:
         HTML, a table and a paragraph.
     """
     rows = []
-    for group, keys in _groups([gap]).items():
+    for group, keys in grouped([gap]).items():
         rows.append(f'<tr><th colspan="5">{html.escape(GROUPS[group])}</th></tr>')
         for key in keys:
             line = gap.line(key)
@@ -126,17 +130,20 @@ def gap_html(gap: Gap) -> str:
 <p>Energies of different kinds are never added. {html.escape(counted)}</p>"""
 
 
-def _table(gaps: Sequence[Gap], sources: dict[str, int]) -> Table:
+def _table(all_gaps: Sequence[Gap], sources: dict[str, int], places: range) -> Table:
+    """The lines of some of the runs, which are numbered where there are several."""
+    gaps = [all_gaps[i] for i in places]
+    is_alone = len(all_gaps) == 1
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("", overflow="fold")
-    for i in range(len(gaps)):
-        table.add_column("J" if len(gaps) == 1 else f"[{i + 1}] J", justify="right", no_wrap=True)
-    if len(gaps) == 1:
+    for i in places:
+        table.add_column("J" if is_alone else f"[{i + 1}] J", justify="right", no_wrap=True)
+    if is_alone:
         table.add_column("from", justify="right", no_wrap=True)
         table.add_column("to", justify="right", no_wrap=True)
     table.add_column("kind", no_wrap=True)
     table.add_column("source", justify="right", no_wrap=True)
-    for place, (group, keys) in enumerate(_groups(gaps).items()):
+    for place, (group, keys) in enumerate(grouped(gaps).items()):
         if place:
             table.add_row()
         table.add_row(Text(GROUPS[group], style="bold"))
@@ -144,18 +151,9 @@ def _table(gaps: Sequence[Gap], sources: dict[str, int]) -> Table:
             found = [_find(gap, key) for gap in gaps]
             line = next(line for line in found if line is not None)
             values = ["-" if one is None else joules_text(one.joules) for one in found]
-            ends = [_end(line.low), _end(line.high)] if len(gaps) == 1 else []
+            ends = [_end(line.low), _end(line.high)] if is_alone else []
             table.add_row(f"  {line.name}", *values, *ends, line.kind, f"({sources[line.source]})")
     return table
-
-
-def _groups(gaps: Sequence[Gap]) -> dict[str, list[str]]:
-    """Keys of all runs by group, in the order of the first run that has them."""
-    groups: dict[str, dict[str, None]] = {group: {} for group in GROUPS}
-    for gap in gaps:
-        for line in gap.lines:
-            groups[line.group][line.key] = None
-    return {group: list(keys) for group, keys in groups.items() if keys}
 
 
 def _find(gap: Gap, key: str) -> Line | None:
@@ -163,7 +161,7 @@ def _find(gap: Gap, key: str) -> Line | None:
 
 
 def _sources(gaps: Sequence[Gap]) -> dict[str, int]:
-    keys = {key: None for keys in _groups(gaps).values() for key in keys}
+    keys = {key: None for keys in grouped(gaps).values() for key in keys}
     found = [line for key in keys for gap in gaps if (line := _find(gap, key)) is not None]
     return {source: i + 1 for i, source in enumerate(dict.fromkeys(line.source for line in found))}
 

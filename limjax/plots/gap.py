@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from limjax.gap import GROUPS, KINDS, Gap, Line
+from limjax.gap import GROUPS, KINDS, Gap, Line, grouped
 from limjax.plots._style import ACCENT, OTHER, OWN, figure
 
 _STYLES = {
@@ -62,12 +62,12 @@ def gap_figure(gaps: Sequence[Gap]) -> Figure:
 
 def _rows(gaps: Sequence[Gap]) -> list[tuple[str, str]]:
     """Key and name of every row: groups with their lines below."""
-    rows: list[tuple[str, str]] = []
-    for group, title in GROUPS.items():
-        found = {line.key: line.name for gap in gaps for line in gap.lines if line.group == group}
-        if found:
-            rows += [(group, title), *found.items()]
-    return rows
+    names = {line.key: line.name for gap in gaps for line in gap.lines}
+    return [
+        row
+        for group, keys in grouped(gaps).items()
+        for row in ((group, GROUPS[group]), *((key, names[key]) for key in keys))
+    ]
 
 
 def _panel(ax: Axes, gap: Gap, rows: Sequence[tuple[str, str]]) -> None:
