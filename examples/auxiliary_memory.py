@@ -4,12 +4,16 @@ Where the steps of a device depend on where it stands, noise in the gradient alo
 (2020, doi:10.3389/fnins.2020.00103) let a fast memory take the gradients, noise and all, and hand on what stays of them to a slow memory now
 and then: what the fast one is drawn to is 0, the slow one is moved by what pulls it away from there. A weight is the sum of both.
 
+That asks for weight 0 where steps up and down are equal, which in hardware is a reference device: without it the fast memory is drawn
+elsewhere, and hands on what it never learned.
+
 One example at a time, plain gradient descent: the same device alone, and with an auxiliary one.
 
-    python examples/auxiliary_memory.py --devices pcm,ag-a-si --seeds 2
+    python examples/auxiliary_memory.py --devices pcm,reram-hfo2 --seeds 3
 """
 
 import argparse
+import dataclasses
 from typing import Any
 
 import jax
@@ -18,7 +22,8 @@ import numpy as np
 import optax
 
 import limjax
-from limjax.devices import Device, get_device
+from limjax.devices import Device, Number, get_device
+from limjax.devices._response import device_response
 from limjax.tasks import get_task
 
 RATE, SHARE, EVERY = 0.03, 0.005, 5
@@ -61,6 +66,15 @@ def auxiliary(rate: float, share: float, every: int) -> optax.GradientTransforma
     return optax.GradientTransformation(init, update)
 
 
+def with_reference(device: Device) -> Device:
+    """The device with weight 0 at the place of its window where steps up and down are equal."""
+    rows = device_response(device, 1001)
+    place = min(rows, key=lambda row: abs(row.step_up - row.step_down)).position
+    year, source = next((number.year, number.source) for number in device.numbers.values())
+    zero = Number("zero", place, "1", year, source, "derived", note="where steps up and down are equal")
+    return dataclasses.replace(device, numbers={**device.numbers, "zero": zero})
+
+
 def trained(task: limjax.Task, device: Device, optimizer: Any, steps: int, seed: int) -> dict[str, Any]:
     """The summary of one training, one example at a time."""
     return limjax.train(
@@ -76,7 +90,7 @@ def main(devices: list[str], steps: int, seeds: int) -> None:
         "with an auxiliary memory": (two_memories(digits), auxiliary(RATE, SHARE, EVERY)),
     }
     for name in devices:
-        device = get_device(name)
+        device = with_reference(get_device(name))
         for words, (task, optimizer) in ways.items():
             runs = [trained(task, device, optimizer, steps, seed) for seed in range(seeds)]
             accuracy = 100 * np.array([run["test_accuracy"] for run in runs])
@@ -89,8 +103,8 @@ def main(devices: list[str], steps: int, seeds: int) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--devices", default="pcm,ag-a-si", help="comma-separated")
+    parser.add_argument("--devices", default="pcm,reram-hfo2", help="comma-separated")
     parser.add_argument("--steps", type=int, default=8000)
-    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--seeds", type=int, default=3)
     arguments = parser.parse_args()
     main(arguments.devices.split(","), arguments.steps, arguments.seeds)

@@ -304,3 +304,12 @@ def test_neurosim_pulses():
     assert len(nearest) == 3 and all(a < b for a, b in zip(nearest, chance))
     # At the rate of 0.2 within a factor of 2 of what NeuroSim is reported to give.
     assert 0.5 < nearest[1] / 115 < 2
+
+
+@pytest.mark.slow
+def test_auxiliary_memory():
+    out = run("auxiliary_memory.py", "--devices", "pcm", "--steps", 4000, "--seeds", 1)
+    found = re.findall(r"pcm (.*?): ([\d.]+) %, \S+ pulses, \S+ J at the device", out)
+    accuracy = {words: float(number) for words, number in found}
+    # 360 test images: four standard errors of a difference are about 11 points at these accuracies.
+    assert accuracy["with an auxiliary memory"] > accuracy["alone"] + 5 and accuracy["alone"] < 87
