@@ -374,6 +374,8 @@ body {{ font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 68re
 pre {{ font-size: 13px; line-height: 1.25; overflow-x: auto; }} img {{ max-width: 100%; }} figure {{ margin: 1.5rem 0; }}
 figcaption {{ color: #555; }} table {{ border-collapse: collapse; font-size: 14px; }}
 th {{ text-align: left; font-weight: 600; padding: .1rem 1rem .1rem 0; vertical-align: top; }}
+.gap td {{ padding: .1rem 1rem .1rem 0; vertical-align: top; }} .gap th[colspan] {{ padding-top: .6rem; }}
+.gap td:nth-child(2), .gap td:nth-child(3) {{ white-space: nowrap; font-variant-numeric: tabular-nums; }}
 </style></head><body>
 <h1>{html.escape(summary["task"])}: {summary["heat_kt_per_parameter"]:.3g} kT per parameter</h1>
 <p>{summary["parameters"]:,} parameters, {summary["steps"]:,} steps, {reached}; barrier {html.escape(summary["barrier"])},
@@ -381,11 +383,23 @@ hops {html.escape(summary["hops"])}, seed {summary["seed"]}. Outcome: {html.esca
 {html.escape(result.result.help)}</p>
 {table}
 {images}
+{_joules(summary)}
 <h2>All numbers</h2><table>{rows}</table>
 <p>Heat is the closed-form model heat of the weight memory. Computing gradients, reading weights and the controller
 that sets the barrier are not counted.</p>
 </body></html>
 """
+
+
+def _joules(summary: dict[str, Any]) -> str:
+    """The section about the gap from the machine to the limits, without which a page is still whole."""
+    from limjax.gap import energy_gap, gap_html
+
+    try:
+        table = gap_html(energy_gap(summary))
+    except ValueError:  # a cell of one's own without the numbers that are needed
+        return ""
+    return f"<h2>Where the joules are</h2>\n{table}\n<p>The figure: <code>limjax gap RUN --out gap.png</code>.</p>"
 
 
 def _plain(value: Any) -> str:

@@ -33,14 +33,16 @@ ALLOWED = {
     "checkpoints": {"_files"},
     "parallel": {"physics", "memory"},
     "allocator": set(),
-    "training": _RUN | {"checkpoints", "parallel", "_fingerprints", "versions"},
+    "measure": set(),
+    "training": _RUN | {"checkpoints", "parallel", "measure", "_fingerprints", "versions"},
     "versions": set(),
     "sweeps": _RUN | {"parallel"},
     "benchmarks": _RUN | {"versions"},
     "tuning": _RUN | {"_files", "_fingerprints"},
-    "runs": _RUN | {"plots", "_files"},
+    "gap": {"physics", "limits", "devices", "tasks", "training"},
+    "runs": _RUN | {"plots", "_files", "gap"},
     "scaling": _RUN | {"limits", "tuning", "runs", "parallel", "_files", "versions"},
-    "plots": _RUN | {"tuning", "limits", "simulate"},
+    "plots": _RUN | {"tuning", "limits", "simulate", "gap"},
 }
 
 # The same for the files of the memory: what each may import of the others, besides the cells and barriers outside.

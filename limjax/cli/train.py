@@ -80,6 +80,13 @@ def train(
     ] = None,
     processes: Annotated[int | None, typer.Option(help="Number of processes, with --coordinator.")] = None,
     process: Annotated[int | None, typer.Option(help="Number of this process from 0, with --coordinator.")] = None,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Measure the machine's energy, by zeus (pip install 'limjax[measure]').")
+    ] = False,
+    assume_watts: Annotated[
+        float | None,
+        typer.Option(help="Power of the machine [W] for an estimate; with --measure where no counter can be read."),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print summary.json to stdout, progress to stderr.")] = False,
     figures: Annotated[bool, typer.Option("--figures/--no-figures", help="Draw the figures and report.html.")] = True,
 ) -> None:
@@ -97,8 +104,23 @@ def train(
     devices_here()
     if out is not None:
         local_path(out, "--out")
+    counters = _counters(measure, assume_watts)
     settings = _settings(given, out, resume)
-    raise typer.Exit(_train(settings, out, resume, Console(stderr=json, markup=False), json, figures))
+    console = Console(stderr=json, markup=False)
+    if counters is not None and counters.reason is not None:
+        console.print(f"The machine's energy will not be known: {counters.reason}.", highlight=False)
+    raise typer.Exit(_train(settings, out, resume, console, json, figures, counters))
+
+
+def _counters(measure: bool, assume_watts: float | None) -> Any:
+    """The counters that are asked for, looked for before any work; None where none are."""
+    if not measure and assume_watts is None:
+        return None
+    from limjax.measure import AssumedWatts, counters_here
+
+    if measure or assume_watts is None:
+        return counters_here(assume_watts)
+    return AssumedWatts(assume_watts)
 
 
 def _settings(given: dict[str, Any], out: str | None, resume: bool) -> RunSettings:
@@ -119,7 +141,15 @@ def _settings(given: dict[str, Any], out: str | None, resume: bool) -> RunSettin
     return stored.continued(f"The run in {out}", given)
 
 
-def _train(settings: RunSettings, out: str | None, resume: bool, console: Console, json: bool, figures: bool) -> int:
+def _train(
+    settings: RunSettings,
+    out: str | None,
+    resume: bool,
+    console: Console,
+    json: bool,
+    figures: bool,
+    counters: Any = None,
+) -> int:
     """Trains, writes the folder and prints what came out; returns the exit code."""
     run = prepare(settings).settled()
     # From here to the end a signal is noted, so that no folder is left that blocks the next run, and no result is lost.
@@ -128,10 +158,10 @@ def _train(settings: RunSettings, out: str | None, resume: bool, console: Consol
         checkpoints = str(folder / runs.CHECKPOINTS)
         if jax.process_index() > 0:
             # On several hosts all train, and one speaks and writes.
-            return _EXIT_CODES[execute(run, checkpoints, resume).result]
+            return _EXIT_CODES[execute(run, checkpoints, resume, counters=counters).result]
         try:
             with _Progress(console, run.settings) as progress:
-                result = execute(run, checkpoints, resume, on_progress=progress)
+                result = execute(run, checkpoints, resume, on_progress=progress, counters=counters)
         except BaseException:
             if not resume:
                 _remove_unused(folder)
@@ -260,6 +290,10 @@ def _print_outcome(console: Console, result: TrainResult, folder: pathlib.Path, 
     console.print(line + ".", highlight=False)
     if summary.get("memory_assumed"):
         console.print(f"Assumed of the device: {'; '.join(summary['memory_assumed'])}.", highlight=False)
+    if summary.get("measured", {}).get("joules") is not None:  # why there is no number was said before the training
+        from limjax.measure import measured_text
+
+        console.print(measured_text(summary["measured"]), highlight=False)
     console.print(f"Outcome: {result.result}. {result.result.help}", highlight=False)
     console.print(f"Wrote {folder}/: {', '.join(_written(saved))}", highlight=False, soft_wrap=True)
 

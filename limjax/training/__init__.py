@@ -1,5 +1,6 @@
 """Training a task on physical memory: settings, preparation, the compiled loop, its history, checkpoints and outcome."""
 
+from limjax.training._flops import flops_per_step
 from limjax.training._loop import seeded_run, training_step
 from limjax.training._prepare import Run, RunKeys, prepare, starting_params
 from limjax.training._result import UNSAVED, HistoryRow, Result, TrainResult
@@ -15,6 +16,7 @@ __all__ = [
     "RunSettings",
     "TrainResult",
     "execute",
+    "flops_per_step",
     "prepare",
     "seeded_run",
     "starting_params",

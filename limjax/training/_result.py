@@ -15,6 +15,7 @@ from limjax.memory.comparisons._names import STATIC
 from limjax.numerics._hosts import whole
 from limjax.numerics._result_code import ResultCode
 from limjax.physics.units import YEAR_S
+from limjax.training._flops import flops_per_step
 from limjax.training._loop import EVALUATION_BATCH, Loop
 from limjax.training._prepare import Run
 from limjax.versions import device_name, versions
@@ -111,6 +112,7 @@ class Ending(NamedTuple):
         initial_loss: training loss at the start.
         wall_seconds: over all resumptions [s].
         unsaved: why the last checkpoint could not be written, or None.
+        measured: what the machine's counters said, or None where they were not asked.
     """
 
     result: Result
@@ -118,6 +120,7 @@ class Ending(NamedTuple):
     initial_loss: float
     wall_seconds: float
     unsaved: str | None
+    measured: dict[str, Any] | None = None
 
 
 def summarised(run: Run, loop: Loop, carry: tuple[PyTree, PyTree], ending: Ending) -> TrainResult:
@@ -162,6 +165,8 @@ def summarised(run: Run, loop: Loop, carry: tuple[PyTree, PyTree], ending: Endin
         "landauer_kt": table.landauer_kt,
         "final_barrier_kt": float(get_barrier(state)),
         **({} if table.device is None else table.device.to_dict()),
+        "flops_per_step": _counted_flops(run, params),
+        **({} if ending.measured is None else {"measured": ending.measured}),
         "warnings": list(table.warnings),
         "wall_seconds": ending.wall_seconds,
         "device": device_name(),
@@ -169,6 +174,13 @@ def summarised(run: Run, loop: Loop, carry: tuple[PyTree, PyTree], ending: Endin
         "result": str(ending.result),
     }
     return TrainResult(ending.result, params, state, tuple(ending.history), table, summary)
+
+
+def _counted_flops(run: Run, params: PyTree) -> float | None:
+    try:
+        return flops_per_step(run.task, run.inner, run.settings.batch_size, params)
+    except Exception:  # the run is over: a count that fails takes none of its numbers with it
+        return None
 
 
 def _told(run: Run) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from limjax import _fingerprints as fingerprints
 from limjax import parallel
 from limjax.barriers._base import AbstractBarrier
 from limjax.barriers._static import StaticBarrier
+from limjax.measure import AbstractCounters, RunMeter
 from limjax.memory import AbstractHops, get_ledger
 from limjax.memory._hops import HopsName, hops_of
 from limjax.memory._ledger import Granularity
@@ -66,6 +67,7 @@ def train(
     mesh: str | dict[str, int] | Mesh | None = None,
     microbatches: WholeNumber | None = None,
     storage: str | None = None,
+    counters: AbstractCounters | None = None,
 ) -> TrainResult:
     """Trains a task with a heat ledger.
 
@@ -101,6 +103,7 @@ def train(
             takes that number, or that of the run to resume. Runs with equal `microbatches` are equal bit for bit on meshes of 1, 2, 4, 8, ... devices.
         storage: "int8" or "int16" keeps the weights as level numbers (`limjax.memory.levels`), for exact hops and a cell with a
             range that fits; None keeps floats. The run is the same.
+        counters: of the machine's energy (`limjax.measure.counters_here()`), which the summary then says under `measured`; None for none.
 
     Returns:
         The result. Ctrl-C, SIGTERM, SIGHUP and a non-finite loss end the run with a result code, not with an exception: the state
@@ -150,7 +153,7 @@ def train(
             granularity=granularity,
             mesh=devices,
         )
-        return execute(run, checkpoints, resume, checkpoint_seconds, on_progress)
+        return execute(run, checkpoints, resume, checkpoint_seconds, on_progress, counters)
 
 
 def execute(
@@ -159,6 +162,7 @@ def execute(
     resume: bool = False,
     checkpoint_seconds: float = 30.0,
     on_progress: Callable[[HistoryRow, float], None] | None = None,
+    counters: AbstractCounters | None = None,
 ) -> TrainResult:
     """Trains a prepared run to its end; arguments, outcome and errors are those of `train`.
 
@@ -168,6 +172,7 @@ def execute(
         resume: whether to continue from the newest checkpoint there, if there is one.
         checkpoint_seconds: wall time between checkpoints [s].
         on_progress: called after every chunk with the new history row and the seconds left.
+        counters: of the machine's energy, or None. With them everything is compiled before the training, apart from it.
 
     Returns:
         The result.
@@ -190,11 +195,24 @@ def execute(
         if store is not None:
             notes["fingerprints"] = notes.get("fingerprints") or program(run)
             notes["versions"] = notes.get("versions") or versions()
+        meter = None if counters is None else _metered(counters, loop, carry)
         journey = _Journey(run, loop, carry, notes, store)
-        result, seconds = journey.to_end(checkpoint_seconds, on_progress)
-        return summarised(
-            run, loop, journey.carry, Ending(result, journey.history, initial_loss, seconds, journey.unsaved)
-        )
+        before = journey.taken
+        with contextlib.nullcontext() if meter is None else meter.window("training"):
+            result, seconds = journey.to_end(checkpoint_seconds, on_progress)
+        measured = None if meter is None else meter.summary(journey.taken - before)
+        ending = Ending(result, journey.history, initial_loss, seconds, journey.unsaved, measured)
+        return summarised(run, loop, journey.carry, ending)
+
+
+def _metered(counters: AbstractCounters, loop: Loop, carry: tuple[PyTree, PyTree]) -> RunMeter:
+    """A meter that has seen the idle machine, and compiling apart from the training."""
+    meter = RunMeter(counters)
+    meter.idle()
+    with meter.window("compilation"):
+        loop.advance(carry, 0.0, 0)
+        history_row(loop, carry, 0, math.nan, 0.0)
+    return meter
 
 
 def _continued(run: Run, store: Any, newest: int) -> tuple[Run, dict[str, Any]]:
@@ -257,7 +275,7 @@ class _Journey:
         self.history = rows_from_json(notes["history"])
         self.unsaved: str | None = None
         self._loss_sum = notes.get("loss_sum", 0.0)
-        self._taken = int(get_ledger(carry[1]).steps)
+        self.taken = int(get_ledger(carry[1]).steps)
         self._before = self.history[-1].seconds if self.history else 0.0
         self._started = time.monotonic()
 
@@ -282,18 +300,18 @@ class _Journey:
         saved, timed = self._started, None
         if any(parallel.any_process(interrupted())):
             return Result.interrupted
-        while self._taken < steps:
+        while self.taken < steps:
             # Chunks end at whole multiples, so that a resumed run evaluates where the other would have.
-            count = min(piece, chunk - self._taken % chunk, steps - self._taken)
+            count = min(piece, chunk - self.taken % chunk, steps - self.taken)
             called = time.monotonic()
             if not self._advance(count, chunk):
                 return Result.nonfinite
             now = time.monotonic()
             slow = now - called > _CALL_SECONDS
-            if on_progress is not None and self.history and self.history[-1].step == self._taken:
-                timed = (self._taken, now) if timed is None else timed
-                speed = (self._taken - timed[0]) / max(now - timed[1], 1e-9)
-                on_progress(self.history[-1], (steps - self._taken) / speed if speed > 0 else math.nan)
+            if on_progress is not None and self.history and self.history[-1].step == self.taken:
+                timed = (self.taken, now) if timed is None else timed
+                speed = (self.taken - timed[0]) / max(now - timed[1], 1e-9)
+                on_progress(self.history[-1], (steps - self.taken) / speed if speed > 0 else math.nan)
             stop, due, slow = parallel.any_process(interrupted(), now - saved > checkpoint_seconds, slow)
             piece = max(1, piece // 2) if slow else 2 * piece
             if stop:
@@ -308,12 +326,12 @@ class _Journey:
         carry, total, finite = self._loop.advance(self.carry, self._loss_sum, count)
         if not finite:
             return False
-        reached = self._taken + count
+        reached = self.taken + count
         ended = reached % chunk == 0 or reached == self._run.settings.steps
         if ended:
             mean = total / (reached - (reached - 1) // chunk * chunk)
             self.history.append(history_row(self._loop, carry, reached, mean, self._seconds()))
-        self.carry, self._taken, self._loss_sum = carry, reached, 0.0 if ended else total
+        self.carry, self.taken, self._loss_sum = carry, reached, 0.0 if ended else total
         return True
 
     def _seconds(self) -> float:
