@@ -74,7 +74,7 @@ if TYPE_CHECKING:
     from limjax.devices import PulsedCell
 
 # Not needed to train in one's own loop, and some bring matplotlib or orbax with them: imported when they are asked for.
-_LAZY = ("checkpoints", "devices", "limits", "parallel", "plots", "runs", "simulate", "sweeps")
+_LAZY = ("checkpoints", "consolidation", "devices", "limits", "parallel", "plots", "runs", "simulate", "sweeps")
 
 
 # What was a module of its own before the memory became a package.

@@ -35,12 +35,13 @@ ALLOWED = {
     "allocator": set(),
     "training": _RUN | {"checkpoints", "parallel", "_fingerprints", "versions"},
     "versions": set(),
+    "consolidation": {"physics", "barriers", "memory", "tasks", "limits", "parallel", "_files", "versions"},
     "sweeps": _RUN | {"parallel"},
     "benchmarks": _RUN | {"versions"},
     "tuning": _RUN | {"_files", "_fingerprints"},
     "runs": _RUN | {"plots", "_files"},
     "scaling": _RUN | {"limits", "tuning", "runs", "parallel", "_files", "versions"},
-    "plots": _RUN | {"tuning", "limits", "simulate"},
+    "plots": _RUN | {"consolidation", "tuning", "limits", "simulate"},
 }
 
 # The same for the files of the memory: what each may import of the others, besides the cells and barriers outside.

@@ -94,6 +94,7 @@ class FisherRule(AbstractRule):
 
     Args:
         strength: s, at least 0. 1 halves the largest move of a cell of mean importance after one task.
+        decay: weight of the past in the sum, 0 to 1; 1 adds up the whole task, 0.99 its last hundred steps.
 
     Raises:
         ValueError: if a number is out of its range.
@@ -107,15 +108,21 @@ class FisherRule(AbstractRule):
 
     name: ClassVar[str] = "fisher"
     strength: Float[Array, ""]
+    decay: Float[Array, ""]
 
-    def __init__(self, strength: ArrayLike = 100.0):
+    def __init__(self, strength: ArrayLike = 100.0, decay: ArrayLike = 1.0):
         self.strength = checked_strength(strength)
+        remedy = "1 adds up the whole task, 0.99 its last hundred steps."
+        self.decay = checked_leaf(decay, "decay", low=0.0, high=1.0, remedy=remedy, single=True)
 
     def init(self, params: PyTree) -> FisherState:
         return FisherState(_zeros(params), _zeros(params))
 
     def follow(self, inputs: BarrierInputs, state: FisherState, keep: Float[Array, ""] | None) -> FisherState:
-        squares = [old + jnp.square(g.astype(old.dtype)) for old, g in zip(state.squares, inputs.gradient)]
+        squares = [
+            self.decay.astype(old.dtype) * old + jnp.square(g.astype(old.dtype))
+            for old, g in zip(state.squares, inputs.gradient)
+        ]
         return FisherState(squares, faded(state.kept, keep))
 
     def task_ended(self, state: FisherState, weights: Arrays) -> FisherState:
