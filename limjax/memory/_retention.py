@@ -152,7 +152,7 @@ def holding(cell: AbstractCell, barrier: ArrayLike, variance: ArrayLike, seconds
         >>> import limjax
         >>> day = limjax.holding(limjax.ArrheniusCell(), barrier=15.0, variance=4.0, seconds=86400.0)
         >>> f"refresh {day.refresh_kt:.2g} kT, raised to {day.raised_barrier:.1f} kT for {day.actuation_kt:.2f} kT"
-        'refresh 6.8e+06 kT, raised to 31.4 kT for 0.38 kT'
+        'refresh 7.2e+06 kT, raised to 31.4 kT for 0.38 kT'
 
     Source: stationary variance of a linear feedback on the ladder; docs/consolidation.md derives it.
     """
