@@ -54,7 +54,7 @@ def test_fisher_counts_squared_gradients_task_by_task():
     assert limjax.total(limjax.get_ledger(state), "actuation") == pytest.approx(work, rel=1e-3)
 
 
-@pytest.mark.parametrize("most", [None, 0.5])
+@pytest.mark.parametrize("most", [0.5, pytest.param(None, marks=pytest.mark.slow)])
 def test_the_path_integral_follows_the_way_that_was_really_taken(most):
     cell = limjax.ArrheniusCell(lsb=2**-10, max_affinity=most)
     seen, _, _ = _run(limjax.ConsolidatingBarrier(14.0, limjax.PathIntegralRule(2.0, 1e-3)), cell=cell)
@@ -70,7 +70,7 @@ def test_use_raises_a_barrier_by_its_own_requests():
     np.testing.assert_allclose([height for *_, height in seen], 14.0 + np.log1p(use / 50.0), rtol=1e-5)
 
 
-@pytest.mark.parametrize("steepness", [0.7, 4.0])
+@pytest.mark.parametrize("steepness", [4.0, pytest.param(0.7, marks=pytest.mark.slow)])
 def test_metaplastic_barriers_scale_updates_as_metaplastic_networks_do(steepness):
     """The factor 1 - tanh²(mw) of Laborieux et al., against both drives."""
     plastic = 16.0
@@ -81,12 +81,12 @@ def test_metaplastic_barriers_scale_updates_as_metaplastic_networks_do(steepness
     moves = []
     for policy in (limjax.StaticBarrier(plastic), barrier):
         opt = limjax.gradient_tilt(limjax.ArrheniusCell(lsb=0.5), policy, coupling=1.0)
-        moves.append(opt.update(gradient, opt.init(START), START)[0])
+        moves.append(jax.jit(opt.update)(gradient, opt.init(START), START)[0])
     scaled = jax.tree.map(lambda move, f: np.asarray(move, np.float64) * f, moves[0], factor)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5), moves[1], scaled)
     # So has the largest move of a driver that ran out.
     opt = limjax.learning_in_memory(optax.sgd(1.0), CELL, barrier, compare=())
-    updates, _ = opt.update(jax.tree.map(lambda w: 50.0 * jnp.ones_like(w), START), opt.init(START), START)
+    updates, _ = jax.jit(opt.update)(jax.tree.map(lambda w: 50.0 * jnp.ones_like(w), START), opt.init(START), START)
     most = float(CELL.largest_move(plastic)) * float(CELL.lsb)
     jax.tree.map(lambda u, f: np.testing.assert_allclose(u, -most * f, rtol=2e-5), updates, factor)
 
@@ -119,6 +119,7 @@ def test_a_budget_is_the_work_of_raising_one_barrier():
     )
 
 
+@pytest.mark.slow
 def test_importance_fades_at_its_release():
     seen, _, _ = _run(limjax.ConsolidatingBarrier(14.0, limjax.FisherRule(1e3), release=5e-3))
     importance = np.expm1(np.stack([height for *_, height in seen[4:]]) - 14.0)
@@ -130,10 +131,10 @@ def test_what_is_consolidated_hardly_moves_and_the_rest_learns():
     barrier = limjax.ConsolidatingBarrier(14.0, limjax.FisherRule(1e4))
     opt = limjax.learning_in_memory(optax.sgd(1.0), CELL, barrier, compare=())
     params = jnp.zeros(2)
-    state = opt.init(params)
-    _, state = opt.update(jnp.array([1.0, 0.0]), state, params)
+    state, update = opt.init(params), jax.jit(opt.update)
+    _, state = update(jnp.array([1.0, 0.0]), state, params)
     state = limjax.consolidate(state, params)
-    updates, state = opt.update(jnp.array([-1.0, -1.0]), state, params)
+    updates, state = update(jnp.array([-1.0, -1.0]), state, params)
     # Importances 2 and 0: the barrier is ln 20001 higher, the largest move 20001 times less.
     assert float(updates[1] / updates[0]) == pytest.approx(20001.0, rel=1e-4)
     assert limjax.total(limjax.get_ledger(state), "undelivered") == 3
@@ -159,6 +160,7 @@ def test_text_files_and_errors():
         limjax.consolidate((), jnp.ones(2))
 
 
+@pytest.mark.slow
 def test_consolidate_keeps_structure_and_leaves_other_barriers_alone():
     groups = {
         "w": (CELL, limjax.ConsolidatingBarrier(14.0, limjax.FisherRule())),

@@ -68,6 +68,7 @@ def test_permuted_and_rotated_digits_are_the_same_digits():
     assert min(ways) < 1e-5
 
 
+@pytest.mark.slow
 def test_the_fisher_diagonal_is_the_mean_of_squared_gradients():
     place = Place.of(split_digits("domain"))
     params = networks.init_mlp(jax.random.key(1), (64, 3, 2))
@@ -125,6 +126,7 @@ def test_penalties_are_their_formulas():
     np.testing.assert_allclose(np.concatenate([got["w"], got["b"]]), 2 * 0.7 * importance * 0.25, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_replay_shows_kept_examples_and_joint_all_tasks():
     place = Place.of(split_digits("task"))
     method = method_of("replay:examples=3")

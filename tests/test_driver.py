@@ -9,6 +9,8 @@ import pytest
 
 import limjax
 from limjax.physics import AbstractCell
+from limjax.tasks import get_task
+from limjax.training import RunSettings, execute, prepare
 
 BARRIERS = np.linspace(1.0, 40.0, 14)
 
@@ -95,7 +97,7 @@ def _trained(cell, requests, *, keep=False, hops="mean", barrier=14.0, steps=1, 
 
 
 @pytest.mark.optax
-@pytest.mark.parametrize("hops", ["mean", "exact"])
+@pytest.mark.parametrize("hops", ["mean", pytest.param("exact", marks=pytest.mark.slow)])
 def test_requests_beyond_the_driver_are_cut_counted_and_charged_at_its_affinity(hops):
     lsb, affinity = 0.5, 4.0
     cell = limjax.ArrheniusCell(lsb=lsb, max_affinity=affinity)
@@ -125,10 +127,10 @@ def test_what_is_kept_arrives_and_what_is_dropped_does_not():
     cell, requests = limjax.ArrheniusCell(lsb=0.5, max_affinity=4.0), jnp.array([20.0, 0.5])
     optimizer = limjax.learning_in_memory(optax.sgd(1.0), cell, limjax.StaticBarrier(14.0), keep_undelivered=True)
     params = jnp.zeros(2)
-    state = optimizer.init(params)
+    state, update = optimizer.init(params), jax.jit(optimizer.update)
     most = 0.5 * float(cell.largest_move(14.0))
     for step in range(10):
-        updates, state = optimizer.update(-requests * (step == 0), state, params)
+        updates, state = update(-requests * (step == 0), state, params)
         params = optax.apply_updates(params, updates)
         assert float(params[0]) == pytest.approx(min(20.0, (step + 1) * most), rel=1e-6)
     np.testing.assert_allclose(np.asarray(params), [20.0, 0.5], rtol=1e-6)
@@ -142,23 +144,21 @@ def test_what_is_kept_arrives_and_what_is_dropped_does_not():
 
 
 @pytest.mark.optax
-def test_a_driver_that_is_never_out_changes_no_bit():
+@pytest.mark.parametrize("hops", ["mean", pytest.param("exact", marks=pytest.mark.slow)])
+def test_a_driver_that_is_never_out_changes_no_bit(hops):
     requests = jax.random.normal(jax.random.key(0), (300,))
-    for hops in ("mean", "exact"):
-        plain, before = _trained(limjax.ArrheniusCell(), requests, hops=hops, steps=3)
-        strong, after = _trained(limjax.ArrheniusCell(max_affinity=200.0), requests, hops=hops, steps=3)
-        assert (plain == strong).all()
-        assert limjax.total(limjax.get_ledger(before)) == limjax.total(limjax.get_ledger(after))
-        assert (
-            limjax.get_ledger(before).undelivered is None and limjax.total(limjax.get_ledger(after), "undelivered") == 0
-        )
+    plain, before = _trained(limjax.ArrheniusCell(), requests, hops=hops, steps=3)
+    strong, after = _trained(limjax.ArrheniusCell(max_affinity=200.0), requests, hops=hops, steps=3)
+    assert (plain == strong).all()
+    assert limjax.total(limjax.get_ledger(before)) == limjax.total(limjax.get_ledger(after))
+    assert limjax.get_ledger(before).undelivered is None and limjax.total(limjax.get_ledger(after), "undelivered") == 0
 
 
 @pytest.mark.optax
 def test_a_gradient_tilts_no_further_than_the_driver():
     cell = limjax.ArrheniusCell(lsb=0.5, max_affinity=4.0)
     optimizer = limjax.gradient_tilt(cell, limjax.StaticBarrier(14.0), coupling=1.0)
-    updates, state = optimizer.update(jnp.array([-6.0, 30.0]), optimizer.init(jnp.zeros(2)))
+    updates, state = jax.jit(optimizer.update)(jnp.array([-6.0, 30.0]), optimizer.init(jnp.zeros(2)))
     most, small = float(cell.largest_move(14.0)), float(cell.tilted(jnp.asarray(1.5), jnp.asarray(14.0))[0])
     np.testing.assert_allclose(np.asarray(updates) / 0.5, [small, -most], rtol=1e-6)
     ledger = limjax.get_ledger(state)
@@ -188,6 +188,7 @@ class WeakCell(AbstractCell):
         return self.cell.tilted(half_tilt, barrier, max_move)
 
 
+@pytest.mark.slow
 @pytest.mark.optax
 def test_any_cell_may_have_such_a_driver():
     cell = WeakCell(limjax.AsymmetricCell(0.2, lsb=0.5), 4.0)
@@ -200,14 +201,17 @@ def test_any_cell_may_have_such_a_driver():
         limjax.AsymmetricCell().reach(jnp.asarray(10.0))
 
 
-@pytest.mark.optax
-def test_a_run_says_it_in_its_settings_and_ledger():
-    from limjax.tasks import get_task
-    from limjax.training import RunSettings, execute, prepare
-
+def test_settings_say_it():
     settings = RunSettings.of(get_task("quadratic"), steps=20, hops="mean", max_affinity=1e-3)
     assert RunSettings.from_json(settings.to_json()) == settings
-    result = execute(prepare(settings, compare=()))
-    assert limjax.total(limjax.get_ledger(result.state), "undelivered") > 0
+    assert float(settings.cell().max_affinity) == pytest.approx(1e-3)
     with pytest.raises(ValueError, match="max_affinity"):
         RunSettings.of(get_task("quadratic"), memory_device="ecram", max_affinity=3.0)
+
+
+@pytest.mark.slow
+@pytest.mark.optax
+def test_a_run_has_it_in_its_ledger():
+    settings = RunSettings.of(get_task("quadratic"), steps=20, hops="mean", max_affinity=1e-3)
+    result = execute(prepare(settings, compare=()))
+    assert limjax.total(limjax.get_ledger(result.state), "undelivered") > 0

@@ -28,7 +28,7 @@ def _master_equation(rate, seconds, levels, start):
     return vectors @ (np.exp(values * seconds) * vectors[start])
 
 
-@pytest.mark.parametrize(("barrier", "seconds"), [(18.0, 0.05), (12.0, 1e-3)])
+@pytest.mark.parametrize(("barrier", "seconds"), [(18.0, 0.05), pytest.param(12.0, 1e-3, marks=pytest.mark.slow)])
 def test_levels_spread_as_the_master_equation_says(barrier, seconds):
     cell = limjax.ArrheniusCell(lsb=0.25, attempt_rate=1e9)
     found = _left_alone(cell, barrier, 3, seconds)
@@ -53,6 +53,7 @@ def test_hops_out_of_the_range_do_not_happen():
         assert (np.abs(counts / CELLS - expected) < 6 * np.sqrt(expected * (1 - expected) / CELLS)).all()
 
 
+@pytest.mark.slow
 def test_it_is_what_steps_without_a_request_do():
     # Jump simulation: the hops of 50 steps in which nothing is asked for.
     cell = limjax.ArrheniusCell(lsb=1.0, step_time=1e-3)
@@ -78,6 +79,7 @@ def test_it_is_what_steps_without_a_request_do():
     assert limjax.total(limjax.get_ledger(state)) == 0
 
 
+@pytest.mark.slow
 def test_every_layer_leaks_by_its_own_barrier():
     groups = {
         "open": (limjax.ArrheniusCell(lsb=0.5), limjax.StaticBarrier(12.0)),
@@ -110,7 +112,7 @@ def test_wrong_input_is_named():
         limjax.holding(limjax.ArrheniusCell(), 12.0, 0.0, 1.0)
 
 
-@pytest.mark.parametrize("variance", [16.0, 100.0])
+@pytest.mark.parametrize("variance", [16.0, pytest.param(100.0, marks=pytest.mark.slow)])
 def test_a_refreshed_level_stays_within_its_variance_at_that_heat(variance):
     # Feedback on hopping cells, simulated through the optimizer itself; the ledger adds up the heat.
     cell, barrier, steps = limjax.ArrheniusCell(lsb=1.0), 13.5, 400
