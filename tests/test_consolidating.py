@@ -149,6 +149,10 @@ def test_text_files_and_errors():
     for wrong in ("fischer", "fisher:strengh=1", "fisher:strength"):
         with pytest.raises(ValueError, match="rule must be one of fisher, path-integral, use, metaplastic"):
             limjax.ConsolidatingBarrier(13.0, wrong)
+    with pytest.raises(
+        ValueError, match=r"release = 1\.0 is how an importance fades, but the rule 'metaplastic' keeps none"
+    ):
+        limjax.ConsolidatingBarrier(13.0, limjax.MetaplasticRule(), release=1.0)
     with pytest.raises(ValueError, match="strength must be a finite number at least 0, got -1"):
         limjax.FisherRule(-1.0)
     with pytest.raises(ValueError, match=r"update\(gradients, state, params\)"):

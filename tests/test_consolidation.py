@@ -179,8 +179,17 @@ def test_one_method_leaves_its_traces_and_goes_on(tmp_path):
     assert file.stat().st_mtime_ns == before and again.results == found.results
     with pytest.raises(ValueError, match="has steps = 3, but 4 was given"):
         compare_methods(ContinualSettings(steps=4, width=4, batch_size=8), ["joint"], 1, tmp_path)
-    for wrong in ("ewk", "ewc:strenth=1", "ewc:strength", "replay:examples=0.5", "barrier:fish"):
-        with pytest.raises(ValueError, match=r"method|examples|rule"):
+    budgeted = method_of("barrier:fisher:strength=20,budget=0.25").barrier(16.0)
+    assert (budgeted.rule.strength, budgeted.budget) == (20.0, 0.25)
+    for wrong in (
+        "barrier:fisher:budget=x",
+        "ewk",
+        "ewc:strenth=1",
+        "ewc:strength",
+        "replay:examples=0.5",
+        "barrier:fish",
+    ):
+        with pytest.raises(ValueError, match=r"method|examples"):
             compare_methods(TINY, [wrong], 1, tmp_path)
 
 

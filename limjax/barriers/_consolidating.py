@@ -73,6 +73,10 @@ class ConsolidatingBarrier(AbstractBarrier):
         self.rule = UseRule() if rule is None else rule_of(rule)
         self.budget = positive(budget, "budget", "It is work in kT; 0.2 lifts a barrier of 14 kT to 21.")
         self.release = positive(release, "release", "It is a time in seconds; None keeps for ever.")
+        if release is not None and not self.rule.keeps:
+            raise ValueError(
+                f"release = {release!r} is how an importance fades, but the rule {self.rule.name!r} keeps none: leave it out."
+            )
 
     @classmethod
     def of_run(

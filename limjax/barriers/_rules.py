@@ -20,10 +20,11 @@ Arrays = list[Float[Array, "..."]]
 class AbstractRule(eqx.Module):
     """What consolidates a weight. A new rule is one class with `heights`, and a state if it keeps something.
 
-    `name` is how settings and tables call it.
+    `name` is how settings and tables call it; `keeps` whether an importance outlives the step, so that it can fade.
     """
 
     name: ClassVar[str]
+    keeps: ClassVar[bool] = True
 
     @property
     def reads_weights(self) -> bool:
@@ -271,6 +272,7 @@ class MetaplasticRule(AbstractRule):
     """
 
     name: ClassVar[str] = "metaplastic"
+    keeps: ClassVar[bool] = False
     steepness: Float[Array, ""]
 
     def __init__(self, steepness: ArrayLike = 1.0):

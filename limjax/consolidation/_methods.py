@@ -256,7 +256,12 @@ class BarrierConsolidation(AbstractMethod):
 
     def __init__(self, rule: AbstractRule | str | None = None, budget: ArrayLike | None = None):
         self.rule = FisherRule() if rule is None else rule_of(rule)
-        self.budget = None if budget is None else jnp.asarray(budget, jnp.result_type(float))
+        remedy = "It is work in kT; 0.2 lifts a barrier of 16 kT to 24."
+        self.budget = (
+            None
+            if budget is None
+            else checked_leaf(budget, "budget", low=0.0, open_low=True, remedy=remedy, single=True)
+        )
 
     def barrier(self, plastic: float) -> AbstractBarrier:
         return ConsolidatingBarrier(plastic, self.rule, self.budget)
@@ -275,7 +280,7 @@ METHODS = {
 
 
 def method_of(text: str) -> AbstractMethod:
-    """A method from text: `ewc:strength=100`, `replay:examples=5`, `barrier:use:scale=300` (a rule and its numbers).
+    """A method from text: `ewc:strength=100`, `replay:examples=5`, `barrier:use:scale=300` (a rule and its numbers; `budget=` may be one).
 
     Args:
         text: name of the method, and after a colon its numbers.
@@ -294,7 +299,13 @@ def method_of(text: str) -> AbstractMethod:
     if name not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {text!r}.")
     if name == BarrierConsolidation.name:
-        return BarrierConsolidation(rest or None)
+        items = rest.split(",")
+        budget = [item.partition("=")[2] for item in items if item.startswith("budget=")]
+        rule = ",".join(item for item in items if not item.startswith("budget="))
+        try:
+            return BarrierConsolidation(rule or None, float(budget[0]) if budget else None)
+        except ValueError as error:
+            raise ValueError(f"method {text!r}: {error}") from None
     try:
         pairs = dict(item.split("=") for item in filter(None, rest.split(",")))
         numbers: dict[str, Any] = {key: float(value) for key, value in pairs.items()}

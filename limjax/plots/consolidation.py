@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -91,6 +92,36 @@ def barrier_histogram(comparison: Comparison) -> Figure:
     return fig
 
 
+def trade_off(grids: Mapping[str, Mapping[str, Mapping[str, Mapping[str, float]]]]) -> Figure:
+    """Accuracy on old tasks at the end against accuracy on new ones, along the strengths of each method; colour is heat.
+
+    Args:
+        grids: by sequence, by kind of method and by method, numbers of `SequenceResult.summary`.
+
+    Returns:
+        The figure, a panel for each sequence.
+    """
+    fig, axes = figure(4.2 * len(grids) + 0.6, 4.2, len(grids))
+    for ax, (sequence, kinds) in zip(axes, grids.items()):
+        rows = [row for methods in kinds.values() for row in methods.values()]
+        low, high = (f(row["heat_kt_per_parameter"] for row in rows) for f in (min, max))
+        points = None
+        for marker, (kind, methods) in zip("osD^vP*X", kinds.items()):
+            x, y, heat = (
+                [row[name] for row in methods.values()]
+                for name in ("new_accuracy", "old_accuracy", "heat_kt_per_parameter")
+            )
+            ax.plot(x, y, "-", color="0.75", linewidth=0.8, zorder=1)
+            points = ax.scatter(x, y, c=heat, marker=marker, vmin=low, vmax=high, s=28, label=kind, zorder=2)
+        ax.set_title(sequence, fontsize=10, loc="left")
+        ax.set_xlabel("accuracy on new tasks")
+        if points is not None:
+            fig.colorbar(points, ax=ax, label="heat [kT per weight]")
+    axes[0].set_ylabel("accuracy on old tasks at the end")
+    axes[0].legend(fontsize=7, frameon=False)
+    return fig
+
+
 def save_figures(comparison: Comparison, folder: str | os.PathLike[str]) -> list[str]:
     """Draws all figures into a folder.
 
@@ -111,4 +142,4 @@ def _by_method(comparison: Comparison) -> dict[str, list[SequenceResult]]:
     return {name: [result for result in comparison.results if result.method == name] for name in names}
 
 
-__all__ = ["accuracy_matrices", "barrier_histogram", "heat_per_task", "save_figures"]
+__all__ = ["accuracy_matrices", "barrier_histogram", "heat_per_task", "save_figures", "trade_off"]
