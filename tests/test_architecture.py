@@ -36,13 +36,14 @@ ALLOWED = {
     "measure": set(),
     "training": _RUN | {"checkpoints", "parallel", "measure", "_fingerprints", "versions"},
     "versions": set(),
+    "consolidation": {"physics", "barriers", "memory", "tasks", "limits", "parallel", "_files", "versions"},
     "sweeps": _RUN | {"parallel"},
     "benchmarks": _RUN | {"versions"},
     "tuning": _RUN | {"_files", "_fingerprints"},
     "gap": {"physics", "limits", "devices", "tasks", "training"},
     "runs": _RUN | {"plots", "_files", "gap"},
     "scaling": _RUN | {"limits", "tuning", "runs", "parallel", "_files", "versions"},
-    "plots": _RUN | {"tuning", "limits", "simulate", "gap"},
+    "plots": _RUN | {"consolidation", "tuning", "limits", "simulate", "gap"},
 }
 
 # The same for the files of the memory: what each may import of the others, besides the cells and barriers outside.
@@ -64,6 +65,8 @@ IN_MEMORY = {
     "_optimizer_state": _STEP | {"_leaves", "_step"},
     "_memory": _STEP | {"_leaves", "_step", "_hyperparameters", "_optimizer_state"},
     "_optimizer": _STEP | {"_leaves", "_groups", "_memory"},
+    "_retention": _STEP | {"_step"},
+    "_consolidate": _STEP | {"_step", "_retention"},
     "levels": {"_groups", "_leaves", "_step"},
     "_layer_report": set(),
     "_pulse_report": {"_ledger"},

@@ -37,6 +37,13 @@ def test_own_loops(name):
     assert "loss" in out
 
 
+@pytest.mark.slow
+def test_consolidate():
+    out = run("consolidate.py", "--steps", 20)
+    assert re.search(r"consolidating: first task 0\.\d+, second 0\.\d+", out)
+    assert "raised barrier 0.35 kT" in out
+
+
 def test_own_cell():
     out = run("own_cell.py", "--steps", 60)
     rows = re.findall(r"(\w+)Cell: loss \S+, heat (\S+) kT per parameter, realised (\S+)", out)

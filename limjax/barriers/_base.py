@@ -28,6 +28,7 @@ class BarrierInputs(NamedTuple):
             drive does not fix them (gradient tilt).
         gradient: gradient of the loss [loss/weight], one array per leaf.
         cell: the memory cell.
+        weights: where the parameters stand before the step [weight], one array per leaf, or None for a barrier that does not read them.
     """
 
     step: Int[Array, ""]
@@ -35,6 +36,7 @@ class BarrierInputs(NamedTuple):
     drift: list[Float[Array, "..."]] | None
     gradient: list[Float[Array, "..."]]
     cell: AbstractCell
+    weights: list[Float[Array, "..."]] | None = None
 
 
 class Tuned(NamedTuple):
@@ -173,6 +175,24 @@ class AbstractBarrier(eqx.Module):
         """Granularity of the barrier; global unless a subclass says otherwise."""
         return "global"
 
+    @property
+    def reads_weights(self) -> bool:
+        """Whether the barrier looks at the weights, so that `update` needs the parameters."""
+        return False
+
+    def task_ended(self, state: Any, weights: list[Float[Array, "..."]]) -> Any:
+        """The policy's state when a task is over, for a barrier that then keeps what was learnt; see `limjax.consolidate`.
+
+        Args:
+            state: the policy's state.
+            weights: the parameters at the end of the task [weight], in the arrays that `evaluate` is given.
+
+        Returns:
+            The state of the same structure, shapes and dtypes.
+        """
+        del weights
+        return state
+
     def init(self, params: PyTree) -> Any:
         """State of the policy for parameters of this structure; none by default.
 
@@ -207,7 +227,7 @@ def required_loss(inputs: BarrierInputs, barrier: AbstractBarrier) -> Float[Arra
     return inputs.loss
 
 
-def required_drift(inputs: BarrierInputs, barrier: AbstractBarrier) -> list[Float[Array, "..."]]:
+def required_drift(inputs: BarrierInputs, barrier: Any) -> list[Float[Array, "..."]]:
     """The requested levels, or an error that says why there are none."""
     if inputs.drift is None:
         raise ValueError(
@@ -216,6 +236,15 @@ def required_drift(inputs: BarrierInputs, barrier: AbstractBarrier) -> list[Floa
             "with a start."
         )
     return inputs.drift
+
+
+def required_weights(inputs: BarrierInputs, barrier: Any) -> list[Float[Array, "..."]]:
+    """The weights, or an error that says how to pass them."""
+    if inputs.weights is None:
+        raise ValueError(
+            f"{type(barrier).__name__} follows the weights: call `optimizer.update(gradients, state, params)` with the parameters."
+        )
+    return inputs.weights
 
 
 def checked_loss(

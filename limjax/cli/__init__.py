@@ -14,7 +14,20 @@ from typer.models import ArgumentInfo, OptionInfo
 
 from limjax.allocator import keep_freed_memory
 
-_COMMANDS = ("train", "tune", "pareto", "scale", "simulate", "limits", "gap", "bench", "cell", "device", "devices")
+_COMMANDS = (
+    "train",
+    "tune",
+    "pareto",
+    "scale",
+    "continual",
+    "simulate",
+    "limits",
+    "gap",
+    "bench",
+    "cell",
+    "device",
+    "devices",
+)
 _GROUPS = ("device",)
 
 

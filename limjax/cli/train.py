@@ -62,6 +62,12 @@ def train(
             "--device", help="Memory that keeps the weights: a name of `limjax device list`, or a .toml file."
         ),
     ] = None,
+    max_affinity: Annotated[
+        float | None,
+        typer.Option(
+            help="Largest affinity of the cells' driver [kT]: beyond it a request is dropped and counted; default no end."
+        ),
+    ] = None,
     mesh: Annotated[
         str | None, typer.Option(help="Train on several devices: data=4,model=2. Batches are split over all of them.")
     ] = None,
