@@ -93,6 +93,18 @@ def test_growth():
     assert out.count("attention: ") == 2 and "at 1e15" in out
 
 
+def test_the_page_of_measured_growth_is_made_of_the_numbers_kept(tmp_path):
+    root, folders = EXAMPLES.parent, []
+    for i, content in enumerate(json.loads((root / "benchmarks/results/growth.json").read_text())["sweeps"]):
+        folders.append(tmp_path / str(i))
+        folders[-1].mkdir()
+        (folders[-1] / "scaling.json").write_text(json.dumps(content))
+    run("growth_table.py", *folders, "--out", tmp_path)
+    for made in ("docs/results/growth.md", "limjax/limits/catalogue/growth.json"):
+        assert (tmp_path / made).read_text() == (root / made).read_text()
+    assert (tmp_path / "docs/results/growth.png").stat().st_size > 10_000
+
+
 @pytest.mark.slow
 def test_own_task():
     out = run("own_task.py", "--steps", 120)
