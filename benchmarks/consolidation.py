@@ -53,28 +53,32 @@ def trained(settings: ContinualSettings, method: str, seed: int, work: pathlib.P
     return SequenceResult.from_json(read_json(path, "Remove it."))
 
 
+def chosen_of(settings: ContinualSettings, texts: list[str], work: pathlib.Path) -> tuple[dict, str]:
+    """The numbers of a grid and of two strengths around its best, and the best of all."""
+
+    def numbers(text: str) -> dict[str, float]:
+        (row,) = table([trained(settings, text, seed, work) for seed in CHOICE], settings.copy_bits)
+        return {name: row[name] for name in GRID_NUMBERS}
+
+    def best() -> str:
+        return max(scores, key=lambda one: scores[one]["final_accuracy"])
+
+    def strength(text: str) -> float:
+        return float(text.rpartition("=")[2])
+
+    scores = {text: numbers(text) for text in texts}
+    around = best()
+    for factor in (1 / 3, 3):
+        text = f"{around.rpartition('=')[0]}={strength(around) * factor:.3g}"
+        scores[text] = numbers(text)
+    return {text: scores[text] for text in sorted(scores, key=strength)}, best()
+
+
 def compared(settings: ContinualSettings, seeds: int, work: pathlib.Path) -> dict:
     """Grid, choice and table of one sequence."""
     chosen, grids = dict(PLAIN), {}
     for label, texts in GRIDS.items():
-        scores: dict[str, dict[str, float]] = {}
-
-        def tried(text: str, scores=scores) -> None:
-            (row,) = table([trained(settings, text, seed, work) for seed in CHOICE], settings.copy_bits)
-            scores[text] = {name: row[name] for name in GRID_NUMBERS}
-
-        def best(scores=scores) -> str:
-            return max(scores, key=lambda text: scores[text]["final_accuracy"])
-
-        for text in texts:
-            tried(text)
-        name, _, number = best().rpartition("=")
-        for factor in (1 / 3, 3):
-            tried(f"{name}={float(number) * factor:.3g}")
-        grids[label], chosen[label] = (
-            dict(sorted(scores.items(), key=lambda item: float(item[0].rpartition("=")[2]))),
-            best(),
-        )
+        grids[label], chosen[label] = chosen_of(settings, texts, work)
     results = {label: [trained(settings, text, seed, work) for seed in range(seeds)] for label, text in chosen.items()}
     rows = []
     for label, found in results.items():

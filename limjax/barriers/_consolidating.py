@@ -83,13 +83,13 @@ class ConsolidatingBarrier(AbstractBarrier):
         cls,
         run: RunShape,
         /,
-        plastic: float = 12.0,
+        plastic: float | None = None,
         scale: float = 100.0,
         budget: float | None = None,
         release: float | None = None,
     ) -> "ConsolidatingBarrier":
-        """By name, in a run of one task that nobody says is over, the barrier follows use."""
-        return cls(plastic, UseRule(scale), budget, release)
+        """By name, in a run of one task that nobody says is over, the barrier follows use, from `RunShape.opening` on."""
+        return cls(run.opening if plastic is None else plastic, UseRule(scale), budget, release)
 
     def arguments(self) -> dict[str, Any]:
         numbers = {name: getattr(self, name) for name in ("plastic", "budget", "release")}
