@@ -25,6 +25,7 @@ from limjax.memory import (
     GaussianHops,
     LayerReport,
     Ledger,
+    LedgerHistory,
     MeanHops,
     Report,
     get_barrier,
@@ -38,6 +39,7 @@ from limjax.memory import (
     per_parameter,
     report,
     snap,
+    spent_kt,
     total,
 )
 from limjax.memory.comparisons import (
@@ -104,6 +106,7 @@ __all__ = [
     "LayerReport",
     "LearnedBarrier",
     "Ledger",
+    "LedgerHistory",
     "LyapunovBarrier",
     "MeanHops",
     "MomentBarrier",
@@ -137,6 +140,7 @@ __all__ = [
     "run_retention",
     "save_barrier",
     "snap",
+    "spent_kt",
     "total",
     "train",
     "tune",

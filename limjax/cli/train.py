@@ -20,7 +20,7 @@ from limjax.tasks import get_task, task_names
 from limjax.training import UNSAVED, HistoryRow, Result, RunSettings, TrainResult, execute, prepare
 
 _NEW_RUN = "Put back the file as the run wrote it, or start a new run with another --out; nothing was changed."
-_EXIT_CODES = {Result.completed: 0, Result.nonfinite: 1, Result.interrupted: 130}
+_EXIT_CODES = {Result.nonfinite: 1, Result.interrupted: 130}
 
 
 def train(
@@ -59,6 +59,15 @@ def train(
         typer.Option(
             "--device", help="Memory that keeps the weights: a name of `limjax device list`, or a .toml file."
         ),
+    ] = None,
+    stop_at_heat: Annotated[
+        float | None,
+        typer.Option(
+            "--budget-kt", help="End when heat and barrier work per parameter reach this [kT]; --resume may raise it."
+        ),
+    ] = None,
+    stop_at_loss: Annotated[
+        float | None, typer.Option(help="End when the training loss, mean over a fiftieth of the run, is this low.")
     ] = None,
     mesh: Annotated[
         str | None, typer.Option(help="Train on several devices: data=4,model=2. Batches are split over all of them.")
@@ -126,7 +135,7 @@ def _train(settings: RunSettings, out: str | None, resume: bool, console: Consol
         checkpoints = str(folder / runs.CHECKPOINTS)
         if jax.process_index() > 0:
             # On several hosts all train, and one speaks and writes.
-            return _EXIT_CODES[execute(run, checkpoints, resume).result]
+            return _EXIT_CODES.get(execute(run, checkpoints, resume).result, 0)
         try:
             with _Progress(console, run.settings) as progress:
                 result = execute(run, checkpoints, resume, on_progress=progress)
@@ -142,7 +151,7 @@ def _train(settings: RunSettings, out: str | None, resume: bool, console: Consol
     if problems:
         kept = ", ".join(path.name for path in saved.written) or "nothing"
         print(f"limjax: {'; '.join(problems)}. In {folder} there is {kept}.", file=sys.stderr)
-    return _EXIT_CODES[result.result] or (1 if saved.lost else 0)
+    return _EXIT_CODES.get(result.result) or (1 if saved.lost else 0)
 
 
 def _factors(text: str | None) -> list[float] | None:

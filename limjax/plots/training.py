@@ -4,12 +4,15 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from limjax.memory import Report
+from limjax.memory import LedgerHistory, Report
 from limjax.plots._style import ACCENT, FLOOR, OTHER, OWN, figure
 from limjax.training import HistoryRow
+
+_LEGEND_LAYERS = 12
 
 
 def loss_and_heat(history: Sequence[HistoryRow], landauer_kt_per_parameter: float | None = None) -> Figure:
@@ -105,6 +108,59 @@ def heat_per_layer(report: Report) -> Figure:
     ax.invert_yaxis()
     ax.set_xlabel("cost of the whole run per parameter [kT]")
     ax.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, fontsize="small")
+    return fig
+
+
+def heat_over_time(history: LedgerHistory, *, per_parameter: bool = True) -> Figure:
+    """Heat of each layer since the start, and how fast it goes, against the step; of any loop.
+
+    Args:
+        history: of the loop.
+        per_parameter: whether the heat of a layer is divided by its number of parameters.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: if nothing was recorded.
+
+    Example:
+        >>> import jax.numpy as jnp, optax, limjax
+        >>> params = {"w": jnp.ones(3)}
+        >>> opt = limjax.learning_in_memory(optax.sgd(0.1), limjax.ArrheniusCell(), limjax.StaticBarrier(10.0))
+        >>> state = opt.init(params)
+        >>> history = limjax.LedgerHistory.of(state, params)
+        >>> for _ in range(3):
+        ...     updates, state = opt.update(params, state, params)
+        ...     history = history.record(state)
+        >>> len(heat_over_time(history).axes)
+        2
+    """
+    step = history.step
+    if not step.size:
+        raise ValueError(
+            f"This history has no rows: history = history.record(state) after every update adds one every {history.every} steps."
+        )
+    names, sizes = history.layers.names, np.array(history.layers.parameters)
+    heat = history.column("heat") / (np.maximum(sizes, 1) if per_parameter else 1)
+    rate = np.diff(heat, axis=0, prepend=0.0) / np.diff(step, prepend=0)[:, None]
+    unit = "kT per parameter" if per_parameter else "kT"
+    fig, (left, right) = figure(10.0, 3.8, columns=2)
+    ways = "-", "--", ":", "-."
+    colours = colormaps["viridis"](np.linspace(0, 0.9, len(names)))
+    for ax, values, label in ((left, heat, f"heat since the start [{unit}]"), (right, rate, f"heat per step [{unit}]")):
+        for i, name in enumerate(names):
+            style = ways[i % len(ways)]
+            ax.plot(step, values[:, i], style, color=colours[i], label=_elided(name, 24).replace("$", r"\$"))
+        if ax is right and np.any(values > 0):
+            ax.set_yscale("log")
+        else:
+            ax.set_ylim(bottom=0)
+        ax.set_xlabel("step")
+        ax.set_ylabel(label)
+    handles, labels = left.get_legend_handles_labels()
+    shown = slice(0, _LEGEND_LAYERS)
+    fig.legend(handles[shown], labels[shown], loc="outside upper center", ncols=4, frameon=False, fontsize="small")
     return fig
 
 

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from limjax.memory import Ledger, Report, get_barrier, get_ledger, leaf_totals, report
+from limjax.memory import Ledger, LedgerHistory, Report, get_barrier, get_ledger, leaf_totals, report
+from limjax.memory._history import COLUMNS, HostRow, layers_of
 from limjax.memory._ledger import Comparison
 from limjax.memory.comparisons._names import STATIC
 from limjax.numerics._hosts import whole
@@ -22,6 +23,9 @@ from limjax.versions import device_name, versions
 UNSAVED = "no checkpoint of the end"
 """How the warning of a report begins that says the last checkpoint could not be written."""
 
+
+LayerSums = list[list[float]]
+"""One number per recorded column and layer."""
 
 Result = ResultCode
 """How a run ended."""
@@ -66,6 +70,7 @@ class TrainResult:
         history: one row per chunk.
         report: the table per layer.
         summary: the numbers of `summary.json`.
+        layers: heat, barrier work, path and hops of each layer at the rows of `history`.
     """
 
     result: Result
@@ -74,6 +79,7 @@ class TrainResult:
     history: tuple[HistoryRow, ...]
     report: Report
     summary: dict[str, Any]
+    layers: LedgerHistory
 
     @property
     def ledger(self) -> Ledger:
@@ -81,25 +87,30 @@ class TrainResult:
         return get_ledger(self.state)
 
 
-def history_row(loop: Loop, carry, step: int, loss: float, seconds: float) -> HistoryRow:
-    """Where the run stands."""
+def history_row(loop: Loop, carry, step: int, loss: float, seconds: float) -> tuple[HistoryRow, LayerSums]:
+    """Where the run stands, and each layer of it."""
     params, state = carry
     ledger = get_ledger(state)
     count = sum(leaf.size for leaf in jax.tree.leaves(params))
+    per_leaf = {name: leaf_totals(ledger, name) for name in COLUMNS}
+    layers = layers_of([ledger], params)
+    per_layer = np.zeros((len(COLUMNS), len(layers.names)))
+    np.add.at(per_layer.T, list(layers.of_leaves[0]), np.stack(list(per_leaf.values()), axis=1))
     test_loss, test_accuracy = loop.evaluate(params, loop.test_data, EVALUATION_BATCH)
     others = {name: _comparison_kt(sums) / count for name, sums in ledger.compare.items()}
-    return HistoryRow(
+    row = HistoryRow(
         step=step,
         loss=loss,
         test_loss=test_loss,
         test_accuracy=test_accuracy,
-        heat_kt=float(leaf_totals(ledger, "heat").sum()) / count,
-        actuation_kt=float(leaf_totals(ledger, "actuation").sum()) / count,
+        heat_kt=float(per_leaf["heat"].sum()) / count,
+        actuation_kt=float(per_leaf["actuation"].sum()) / count,
         static_heat_kt=others.get(STATIC, math.nan),
         compared_kt=min(others.values(), default=math.nan),
         barrier_kt=float(get_barrier(state)),
         seconds=seconds,
     )
+    return row, per_layer.tolist()
 
 
 class Ending(NamedTuple):
@@ -108,6 +119,7 @@ class Ending(NamedTuple):
     Attributes:
         result: how.
         history: one row per chunk.
+        per_layer: the sums of each layer at the last rows of it; a run that an earlier version began has none at the first.
         initial_loss: training loss at the start.
         wall_seconds: over all resumptions [s].
         unsaved: why the last checkpoint could not be written, or None.
@@ -115,6 +127,7 @@ class Ending(NamedTuple):
 
     result: Result
     history: list[HistoryRow]
+    per_layer: list[LayerSums]
     initial_loss: float
     wall_seconds: float
     unsaved: str | None
@@ -168,7 +181,15 @@ def summarised(run: Run, loop: Loop, carry: tuple[PyTree, PyTree], ending: Endin
         "versions": versions(),
         "result": str(ending.result),
     }
-    return TrainResult(ending.result, params, state, tuple(ending.history), table, summary)
+    return TrainResult(
+        ending.result, params, state, tuple(ending.history), table, summary, _layers(ledger, params, ending)
+    )
+
+
+def _layers(ledger: Ledger, params: PyTree, ending: Ending) -> LedgerHistory:
+    known = ending.history[len(ending.history) - len(ending.per_layer) :]
+    rows = [HostRow(row.step, row.loss, row.barrier_kt, sums) for row, sums in zip(known, ending.per_layer)]
+    return LedgerHistory.of_rows(layers_of([ledger], params), rows)
 
 
 def _told(run: Run) -> dict[str, Any]:
