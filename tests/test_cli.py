@@ -15,7 +15,7 @@ from limjax.cli import main
 
 pytestmark = pytest.mark.optax
 
-SMALL = ["train", "--task", "diabetes-regression", "--steps", "30"]
+SMALL = ["train", "--task", "diabetes-regression", "--steps", "30", "--no-plain"]
 
 
 @pytest.fixture(scope="module")

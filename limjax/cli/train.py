@@ -17,8 +17,19 @@ from limjax._files import local_path, read_json, sole_use, write_json
 from limjax.cli.console import Lines
 from limjax.parallel import any_process, devices_here, initialize, interrupts_noted
 from limjax.tasks import get_task, task_names
-from limjax.training import UNSAVED, HistoryRow, Result, RunSettings, TrainResult, execute, prepare
+from limjax.training import (
+    UNSAVED,
+    HistoryRow,
+    Result,
+    RunSettings,
+    TrainResult,
+    beside_plain,
+    execute,
+    plain_run,
+    prepare,
+)
 
+_CHEAP_SECONDS = 60.0
 _NEW_RUN = "Put back the file as the run wrote it, or start a new run with another --out; nothing was changed."
 _EXIT_CODES = {Result.nonfinite: 1, Result.interrupted: 130}
 
@@ -87,6 +98,13 @@ def train(
     ] = None,
     processes: Annotated[int | None, typer.Option(help="Number of processes, with --coordinator.")] = None,
     process: Annotated[int | None, typer.Option(help="Number of this process from 0, with --coordinator.")] = None,
+    plain: Annotated[
+        bool | None,
+        typer.Option(
+            "--plain/--no-plain",
+            help="Train without a memory as well, with the same seed, for the verdict; default if the run took less than a minute.",
+        ),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print summary.json to stdout, progress to stderr.")] = False,
     figures: Annotated[bool, typer.Option("--figures/--no-figures", help="Draw the figures and report.html.")] = True,
 ) -> None:
@@ -105,7 +123,7 @@ def train(
     if out is not None:
         local_path(out, "--out")
     settings = _settings(given, out, resume)
-    raise typer.Exit(_train(settings, out, resume, Console(stderr=json, markup=False), json, figures))
+    raise typer.Exit(_train(settings, out, resume, Console(stderr=json, markup=False), json, figures, plain))
 
 
 def _settings(given: dict[str, Any], out: str | None, resume: bool) -> RunSettings:
@@ -126,11 +144,19 @@ def _settings(given: dict[str, Any], out: str | None, resume: bool) -> RunSettin
     return stored.continued(f"The run in {out}", given)
 
 
-def _train(settings: RunSettings, out: str | None, resume: bool, console: Console, json: bool, figures: bool) -> int:
+def _train(
+    settings: RunSettings,
+    out: str | None,
+    resume: bool,
+    console: Console,
+    json: bool,
+    figures: bool,
+    plain: bool | None,
+) -> int:
     """Trains, writes the folder and prints what came out; returns the exit code."""
     run = prepare(settings).settled()
     # From here to the end a signal is noted, so that no folder is left that blocks the next run, and no result is lost.
-    with interrupts_noted(), contextlib.ExitStack() as stack:
+    with interrupts_noted() as interrupted, contextlib.ExitStack() as stack:
         folder = _folder(run.settings, out, resume, stack)
         checkpoints = str(folder / runs.CHECKPOINTS)
         if jax.process_index() > 0:
@@ -143,6 +169,12 @@ def _train(settings: RunSettings, out: str | None, resume: bool, console: Consol
             if not resume:
                 _remove_unused(folder)
             raise
+        if _wants_plain(plain, result):
+            console.print(
+                "Training the same without a memory, for the verdict (--no-plain leaves it out) ...", highlight=False
+            )
+            beside = plain_run(run, result.summary["steps"], lambda: bool(interrupted()))
+            result = result if beside is None else beside_plain(result, beside)
         saved = runs.save_parts(result, folder, figures=figures)
         _print_outcome(console, result, folder, saved)
         if json:
@@ -152,6 +184,13 @@ def _train(settings: RunSettings, out: str | None, resume: bool, console: Consol
         kept = ", ".join(path.name for path in saved.written) or "nothing"
         print(f"limjax: {'; '.join(problems)}. In {folder} there is {kept}.", file=sys.stderr)
     return _EXIT_CODES.get(result.result) or (1 if saved.lost else 0)
+
+
+def _wants_plain(asked: bool | None, result: TrainResult) -> bool:
+    """Whether the run has something to compare and comparing it is cheap, unless that was said."""
+    is_whole = result.result in (Result.completed, Result.spent, Result.reached)
+    cheap = result.summary["wall_seconds"] < _CHEAP_SECONDS and jax.process_count() == 1
+    return is_whole and (cheap if asked is None else asked)
 
 
 def _factors(text: str | None) -> list[float] | None:
@@ -261,10 +300,9 @@ def _print_outcome(console: Console, result: TrainResult, folder: pathlib.Path, 
     reached = f"test accuracy {accuracy:.4f}, test loss {summary['test_loss']:.4f}" if accuracy is not None else (
         f"test loss {summary['test_loss']:.4g}" if summary["test_loss"] is not None else f"loss {summary['train_loss']:.4g}"
     )  # fmt: skip
-    line = f"{reached}; {summary['heat_kt_per_parameter']:.3g} kT of heat per parameter, {summary['heat_joules']:.3g} J in all"
-    if summary["ratio"] is not None:
-        line += f"; the cheapest other memory ({summary['compared_with']}) would have cost {summary['ratio']:.3g} times as much"
-    console.print(line + ".", highlight=False)
+    line = f"{reached}; {summary['heat_kt_per_parameter']:.3g} kT of heat per parameter, {summary['heat_joules']:.3g} J in all."
+    console.print(line, highlight=False)
+    console.print(f"Verdict: {summary['verdict']}", highlight=False)
     if summary.get("memory_assumed"):
         console.print(f"Assumed of the device: {'; '.join(summary['memory_assumed'])}.", highlight=False)
     console.print(f"Outcome: {result.result}. {result.result.help}", highlight=False)

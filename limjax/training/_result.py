@@ -17,12 +17,16 @@ from limjax.numerics._hosts import whole
 from limjax.numerics._result_code import ResultCode
 from limjax.physics.units import YEAR_S
 from limjax.training._loop import EVALUATION_BATCH, Loop
+from limjax.training._plain import PlainRun
 from limjax.training._prepare import Run
+from limjax.training._verdict import verdict
 from limjax.versions import device_name, versions
 
 UNSAVED = "no checkpoint of the end"
 """How the warning of a report begins that says the last checkpoint could not be written."""
 
+
+_PLAIN = tuple(f"plain_{name}" for name in PlainRun._fields)
 
 LayerSums = list[list[float]]
 """One number per recorded column and layer."""
@@ -142,6 +146,7 @@ def summarised(run: Run, loop: Loop, carry: tuple[PyTree, PyTree], ending: Endin
     params, state = jax.tree.map(whole, (loop.weights(params), state))
     ledger = get_ledger(state)
     table = report(ledger, params, cell, loss_ratio=_loss_ratio(ending.initial_loss, train_loss))
+    doubts = len(table.warnings)
     if ending.unsaved is not None:
         said = f"{UNSAVED}: {ending.unsaved} The run cannot be resumed from there; its numbers are whole"
         table = dataclasses.replace(table, warnings=(*table.warnings, said))
@@ -180,10 +185,20 @@ def summarised(run: Run, loop: Loop, carry: tuple[PyTree, PyTree], ending: Endin
         "device": device_name(),
         "versions": versions(),
         "result": str(ending.result),
+        **dict.fromkeys(_PLAIN),
     }
+    summary["verdict"] = verdict(summary, doubts)
     return TrainResult(
         ending.result, params, state, tuple(ending.history), table, summary, _layers(ledger, params, ending)
     )
+
+
+def beside_plain(result: TrainResult, plain: PlainRun) -> TrainResult:
+    """A result with the plain run of its seed in its summary, and the verdict that follows from both."""
+    doubts = sum(not said.startswith(UNSAVED) for said in result.report.warnings)
+    numbers = {name: _finite_or_none(value) for name, value in zip(_PLAIN, plain)}
+    summary = result.summary | numbers
+    return dataclasses.replace(result, summary=summary | {"verdict": verdict(summary, doubts)})
 
 
 def _layers(ledger: Ledger, params: PyTree, ending: Ending) -> LedgerHistory:
