@@ -35,12 +35,12 @@ ALLOWED = {
     "allocator": set(),
     "training": _RUN | {"_files", "checkpoints", "parallel", "_fingerprints", "versions"},
     "versions": set(),
-    "sweeps": _RUN | {"parallel"},
+    "sweeps": _RUN | {"parallel", "_files"},
     "benchmarks": _RUN | {"versions"},
     "tuning": _RUN | {"_files", "_fingerprints"},
     "runs": _RUN | {"plots", "_files"},
     "scaling": _RUN | {"limits", "tuning", "runs", "parallel", "_files", "versions"},
-    "plots": _RUN | {"tuning", "limits", "simulate"},
+    "plots": _RUN | {"sweeps", "tuning", "limits", "simulate"},
 }
 
 # The same for the files of the memory: what each may import of the others, besides the cells and barriers outside.

@@ -3,7 +3,7 @@
 import importlib
 from typing import Any
 
-_MODULES = ("devices", "law", "limits", "scaling", "simulation", "training", "tuning")
+_MODULES = ("comparing", "devices", "law", "limits", "scaling", "simulation", "training", "tuning")
 
 
 def __getattr__(name: str) -> Any:
