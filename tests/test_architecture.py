@@ -38,7 +38,9 @@ ALLOWED = {
     "sweeps": _RUN | {"parallel", "_files"},
     "benchmarks": _RUN | {"versions"},
     "tuning": _RUN | {"_files", "_fingerprints"},
-    "runs": _RUN | {"plots", "_files"},
+    "_kept_run": _RUN | {"_files"},
+    "_page": _RUN | {"_files", "_kept_run"},
+    "runs": _RUN | {"plots", "_files", "_kept_run", "_page"},
     "scaling": _RUN | {"limits", "tuning", "runs", "parallel", "_files", "versions"},
     "plots": _RUN | {"sweeps", "tuning", "limits", "simulate"},
 }

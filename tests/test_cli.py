@@ -45,7 +45,7 @@ def test_output_folder(finished):
     assert heat == pytest.approx(summary["heat_kt"], rel=1e-6)
     assert ledger["heat_kt/layer1/weight"].shape == (10, 32)
     page = (finished / "report.html").read_text()
-    assert page.count("data:image/png;base64,") == 4 and 'src="http' not in page
+    assert page.count("<figure><svg") == 5 and 'src="http' not in page
 
 
 def test_json_is_all_that_stdout_holds(capsys, tmp_path):

@@ -58,7 +58,7 @@ def test_a_good_run_is_told_with_its_price():
 @pytest.mark.parametrize(
     ("changed", "warnings", "said"),
     [
-        ({}, 1, "A warning stands above, so no saving is claimed"),
+        ({}, 1, "A warning stands, so no saving is claimed"),
         ({"train_loss": 1.5}, 0, "It did not learn: its training loss went from 2 to 1.5"),
         ({"train_loss": float("nan")}, 0, "It did not learn"),
         ({"train_loss": 1.9, "plain_train_loss": None}, 0, "It did not learn"),

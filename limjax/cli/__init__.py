@@ -14,7 +14,20 @@ from typer.models import ArgumentInfo, OptionInfo
 
 from limjax.allocator import keep_freed_memory
 
-_COMMANDS = ("train", "compare", "tune", "pareto", "scale", "simulate", "limits", "bench", "cell", "device", "devices")
+_COMMANDS = (
+    "train",
+    "compare",
+    "report",
+    "tune",
+    "pareto",
+    "scale",
+    "simulate",
+    "limits",
+    "bench",
+    "cell",
+    "device",
+    "devices",
+)
 _GROUPS = ("device",)
 
 

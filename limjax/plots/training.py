@@ -72,6 +72,29 @@ def barrier_height(history: Sequence[HistoryRow], retention_kt: float | None = N
     return fig
 
 
+def barrier_against_loss(history: Sequence[HistoryRow], initial_loss: float) -> Figure:
+    """Mean barrier against ln(L0/L), beside the law, which rises by one kT for every e-fold that the loss falls.
+
+    Args:
+        history: rows of a run.
+        initial_loss: L0, the training loss at the start.
+
+    Returns:
+        The figure; rows with a loss that is no positive number are left out.
+    """
+    rows = [row for row in history if row.loss > 0 and math.isfinite(row.loss) and math.isfinite(row.barrier_kt)]
+    fig, (ax,) = figure()
+    x, y = np.log([initial_loss / row.loss for row in rows]), np.array([row.barrier_kt for row in rows])
+    ax.plot(x, y, "o-", color=OWN, markersize=3, linewidth=0.8, label="this run, in the order of its steps")
+    if rows:
+        ends = np.array([min(0.0, x.min()), x.max()])
+        ax.plot(ends, y[0] - x[0] + ends, "--", color=FLOOR, label="law: the first point's barrier + ln(L0/L)")
+    ax.set_xlabel("ln(L0/L), training loss of the chunk")
+    ax.set_ylabel("barrier, mean over parameters [kT]")
+    ax.legend(frameon=False)
+    return fig
+
+
 def heat_per_layer(report: Report) -> Figure:
     """Cost per parameter of every layer, beside the cheapest comparison.
 

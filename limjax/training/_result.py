@@ -185,6 +185,8 @@ def summarised(run: Run, loop: Loop, carry: tuple[PyTree, PyTree], ending: Endin
         "device": device_name(),
         "versions": versions(),
         "result": str(ending.result),
+        "help": ending.result.help,
+        "report": table.to_dict(),
         **dict.fromkeys(_PLAIN),
     }
     summary["verdict"] = verdict(summary, doubts)
@@ -210,13 +212,13 @@ def _layers(ledger: Ledger, params: PyTree, ending: Ending) -> LedgerHistory:
 def _told(run: Run) -> dict[str, Any]:
     """What the summary says of the settings."""
     said = run.settings.to_json()
-    del said["bits"]
     mesh = None if run.mesh is None else dict(run.mesh.shape)
     if run.settings.memory_device is not None:
         from limjax.devices import get_device  # only where it is asked for: it takes a quarter of all imports
 
         said["memory_assumed"] = list(get_device(run.settings.memory_device).assumed)
-    return said | {"requested_steps": said.pop("steps"), "barrier": run.barrier.name, "mesh": mesh}
+    named = {"barrier": run.barrier.name, "barrier_settings": said["barrier"]}
+    return said | {"requested_steps": said.pop("steps"), "mesh": mesh, **named}
 
 
 def rows_to_json(history: list[HistoryRow]) -> list[list[Any]]:

@@ -39,7 +39,7 @@ def verdict(summary: Mapping[str, Any], warnings: int) -> str:
         )
     said = [_beside_plain(summary)]
     if warnings:
-        said.append("A warning stands above, so no saving is claimed.")
+        said.append("A warning stands, so no saving is claimed.")
     elif summary.get("ratio") is not None:
         cost = (summary["heat_kt"] + summary["actuation_kt"]) / summary["parameters"]
         said.append(
