@@ -29,11 +29,12 @@ def finished(tmp_path_factory):
 
 def test_output_folder(finished):
     names = {path.name for path in finished.iterdir()}
-    pictures = {"loss_and_heat.png", "barrier.png", "heat_per_layer.png", "heat_map.png"}
+    pictures = {"loss_and_heat.png", "barrier.png", "barrier_law.png", "heat_per_layer.png", "heat_map.png"}
     assert {
         "summary.json",
         "ledger.npz",
         "history.csv",
+        "layers.csv",
         "config.json",
         "report.html",
         "checkpoints",
