@@ -179,7 +179,7 @@ def test_history_is_in_the_order_of_the_run(finished):
 def test_a_finished_run_resumes_to_itself(capsys, finished, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(finished, copy)
-    code, out, _ = run(capsys, "train", "--resume", "--json", "--no-figures", "--out", copy)
+    code, out, _ = run(capsys, "train", "--resume", "--json", "--no-figures", "--no-plain", "--out", copy)
     assert code == 0
     before, after = json.loads((finished / "summary.json").read_text()), json.loads(out)
     for summary in (before, after):

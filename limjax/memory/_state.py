@@ -113,7 +113,7 @@ def spent_kt(state: PyTree) -> Float[Array, ""]:
         >>> params = {"w": jnp.ones(3)}
         >>> opt = limjax.learning_in_memory(optax.sgd(0.1), limjax.ArrheniusCell(), limjax.StaticBarrier(10.0))
         >>> state = opt.init(params)
-        >>> while spent_kt(state) < 2000:
+        >>> while spent_kt(state) < 1000:
         ...     updates, state = opt.update(params, state, params)
         >>> int(limjax.get_ledger(state).steps)
         2
