@@ -41,7 +41,7 @@ def build_app(asked: str | None = None) -> typer.Typer:
         name="limjax",
         help="The thermodynamic cost of learning: train networks with a per-parameter heat ledger.",
         no_args_is_help=True,
-        add_completion=False,
+        add_completion=True,
         pretty_exceptions_enable=False,
         rich_markup_mode="rich",
     )

@@ -11,8 +11,10 @@ from matplotlib.figure import Figure
 from limjax.memory import LedgerHistory, Report
 from limjax.plots._style import ACCENT, FLOOR, OTHER, OWN, figure
 from limjax.training import HistoryRow
+from limjax.training._loop import EVALUATION_BATCH
 
 _LEGEND_LAYERS = 12
+_NOTHING = 1e-12
 
 
 def loss_and_heat(history: Sequence[HistoryRow], landauer_kt_per_parameter: float | None = None) -> Figure:
@@ -20,7 +22,7 @@ def loss_and_heat(history: Sequence[HistoryRow], landauer_kt_per_parameter: floa
 
     Args:
         history: rows of a run.
-        landauer_kt_per_parameter: ln 2 times the number of updates, drawn as a line [kT].
+        landauer_kt_per_parameter: ln 2 times the number of updates of the whole history, drawn as a line that grows with them [kT].
 
     Returns:
         The figure.
@@ -29,20 +31,28 @@ def loss_and_heat(history: Sequence[HistoryRow], landauer_kt_per_parameter: floa
     step = [row.step for row in history]
     left.plot(step, [row.loss for row in history], color=OWN, label="training loss (mean of the chunk)")
     if any(math.isfinite(row.test_loss) for row in history):
-        left.plot(step, [row.test_loss for row in history], color=ACCENT, label="test loss")
+        left.plot(
+            step,
+            [row.test_loss for row in history],
+            color=ACCENT,
+            label=f"test loss (first {EVALUATION_BATCH} examples)",
+        )
     _log_if_positive(left, [row.loss for row in history])
     left.set_xlabel("step")
     left.set_ylabel("loss")
     left.legend(frameon=False)
     right.plot(step, [row.heat_kt for row in history], color=OWN, label="update heat")
-    right.plot(step, [row.actuation_kt for row in history], color=ACCENT, label="barrier work")
+    # The work of a barrier that stands still is what rounding leaves of it, and would stretch the axis down to 1e-21.
+    work = [row.actuation_kt if row.actuation_kt > _NOTHING else math.nan for row in history]
+    right.plot(step, work, color=ACCENT, label="barrier work")
     right.plot(
         step, [row.static_heat_kt for row in history], color=OTHER, label="same updates, static barrier (ten years)"
     )
     compared = [row.compared_kt for row in history]
     right.plot(step, compared, color=OTHER, linestyle="--", label="same updates, cheapest other memory")
-    if landauer_kt_per_parameter is not None:
-        right.axhline(landauer_kt_per_parameter, color=FLOOR, linestyle=":", label="ln 2 per update, whole run")
+    if landauer_kt_per_parameter is not None and step:
+        line = [landauer_kt_per_parameter * x / step[-1] for x in step]
+        right.plot(step, line, color=FLOOR, linestyle=":", label="ln 2 per update")
     _log_if_positive(right, [row.heat_kt for row in history])
     right.set_xlabel("step")
     right.set_ylabel("cumulative cost per parameter [kT]")
@@ -109,18 +119,13 @@ def heat_per_layer(report: Report) -> Figure:
     position = np.arange(len(rows))
     count = np.array([max(row.parameters, 1) for row in rows])
     own = np.array([row.heat_kt + row.actuation_kt for row in rows]) / count
-    bars = ax.barh(position + 0.2, own, 0.36, color=OWN, label="this run: heat and barrier work")
-    ax.bar_label(bars, fmt=_short, padding=3)
+    # Points, not bars: a logarithmic axis has no zero that a bar could begin at.
+    _labelled(ax, own, position - 0.15, OWN, "this run: heat and barrier work")
     if report.compared_with is not None:
         other = np.array([row.compared_kt for row in rows]) / count
-        bars = ax.barh(
-            position - 0.2,
-            other,
-            0.36,
-            color=OTHER,
-            label=f"same updates: {_elided(report.compared_with)}".replace("$", r"\$"),
+        _labelled(
+            ax, other, position - 0.15, OTHER, f"same updates: {_elided(report.compared_with)}".replace("$", r"\$")
         )
-        ax.bar_label(bars, fmt=_short, padding=3)
     ax.axvline(
         report.landauer_kt / max(report.total.parameters, 1), color=FLOOR, linestyle=":", label="ln 2 per update"
     )
@@ -128,7 +133,7 @@ def heat_per_layer(report: Report) -> Figure:
     low, high = ax.get_xlim()
     ax.set_xlim(10.0 ** math.floor(math.log10(low)), high * 4)
     ax.set_yticks(position, [_elided(row.name) for row in rows], parse_math=False)
-    ax.invert_yaxis()
+    ax.set_ylim(len(rows) - 0.5, -0.5)
     ax.set_xlabel("cost of the whole run per parameter [kT]")
     ax.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, fontsize="small")
     return fig
@@ -185,6 +190,13 @@ def heat_over_time(history: LedgerHistory, *, per_parameter: bool = True) -> Fig
     shown = slice(0, _LEGEND_LAYERS)
     fig.legend(handles[shown], labels[shown], loc="outside upper center", ncols=4, frameon=False, fontsize="small")
     return fig
+
+
+def _labelled(ax, values, position, colour: str, label: str) -> None:
+    """Points with their values beside them."""
+    ax.plot(values, position, "o", color=colour, markersize=7, label=label)
+    for x, y in zip(values, position):
+        ax.annotate(_short(x), (x, y), xytext=(8, -3.5), textcoords="offset points", fontsize="small", color=colour)
 
 
 def heat_map(heat, name: str) -> Figure:
