@@ -55,6 +55,8 @@ class FisherBarrier(AbstractBarrier):
         self.decay = checked_leaf(
             decay, "decay", low=0.0, high=1.0, remedy="0 follows every step, 0.98 averages 50.", single=True
         )
+        if not isinstance(smooth_speed, bool):
+            raise ValueError(f"smooth_speed must be True or False, got {smooth_speed!r}.")
         self.smooth_speed = smooth_speed
 
     @classmethod
