@@ -37,6 +37,14 @@ def test_own_loops(name):
     assert "loss" in out
 
 
+@pytest.mark.slow
+def test_heat_over_time(tmp_path):
+    out = run("heat_over_time.py", "--budget", 4, "--figure", tmp_path / "heat.png")
+    spent, budget = map(float, re.search(r"(\S+) kT per parameter of (\S+)", out).groups())
+    assert budget == 4 and 4 <= spent < 8 and (tmp_path / "heat.png").exists()
+    assert [line.split(":")[0] for line in out.splitlines()[1:]] == ["encoder", "head"]
+
+
 def test_own_cell():
     out = run("own_cell.py", "--steps", 60)
     rows = re.findall(r"(\w+)Cell: loss \S+, heat (\S+) kT per parameter, realised (\S+)", out)
