@@ -55,6 +55,12 @@ def test_every_page_says_first_what_it_is_good_for():
         assert re.search(r"\byou (can|will|find|get|see|look)\b", first_two, re.I), f"{path.name}: {first_two}"
 
 
+def drawn(address):
+    """A page as a browser has it after its scripts ran."""
+    words = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom", "--virtual-time-budget=15000"]
+    return subprocess.run([*words, address], capture_output=True, text=True, timeout=120).stdout
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="needs chromium")
 def test_a_browser_shows_formulas_of_the_built_site(tmp_path):
@@ -66,15 +72,8 @@ def test_a_browser_shows_formulas_of_the_built_site(tmp_path):
         loaded = re.findall(r"<(?:script|link|img|iframe)[^>]*(?:src|href)=\"?(https?:[^\" >]+)", page.read_text())
         assert [x for x in loaded if "mkdocs" not in x] == [], page
     address = (tmp_path / "site" / "physics.html").as_uri()
-    words = [
-        "chromium",
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--dump-dom",
-        "--virtual-time-budget=6000",
-        address,
-    ]
-    shown = subprocess.run(words, capture_output=True, text=True, timeout=120).stdout
+    shown = drawn(address)
     assert shown.count('class="katex"') == shown.count('class="arithmatex"') > 50 and "katex-error" not in shown
     assert (tmp_path / "site" / "search" / "search_index.js").stat().st_size > 10_000
+    # Search works in files too.
+    assert "matching documents" in drawn(f"{(tmp_path / 'site' / 'index.html').as_uri()}?q=landauer")

@@ -116,6 +116,8 @@ def train(
         initialize(coordinator, processes, process)
     elif processes is not None or process is not None:
         raise ValueError("--processes and --process belong to --distributed or --coordinator host:port.")
+    if plain and jax.process_count() > 1:
+        raise ValueError("--plain trains on one process: leave it out of a run on several hosts.")
     if task == "help":
         typer.echo("Tasks: " + ", ".join(task_names()), err=json)
         return

@@ -1,5 +1,6 @@
 """The same training without a memory: what a run is compared with when it is asked what its savings cost."""
 
+import dataclasses
 import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -81,5 +82,5 @@ def plain_run(run: Run, steps: int, is_interrupted: Callable[[], bool] = lambda:
         carry = jax.block_until_ready(advance(carry, begin, end, data, run.keys.data))
         if is_interrupted():
             return None
-    loop = Loop(run)
+    loop = Loop(dataclasses.replace(run, mesh=None))
     return PlainRun(loop.training_loss(carry[0]), *loop.evaluate(carry[0], loop.test_data))
