@@ -214,9 +214,9 @@ def test_rate_matched_keeps_the_tilt_constant():
     np.testing.assert_allclose(np.abs(tilt), 2 * math.asinh(1 / 6), rtol=1e-4)
 
 
-@pytest.mark.parametrize("smooth", [True, False])
-def test_fisher(smooth):
-    """g = |d| / sqrt(2p), 2p = price lsb² <gradient²>."""
+@pytest.mark.parametrize(("smooth", "damping"), [(True, 0.0), (False, 0.0), (True, 0.25)])
+def test_fisher(smooth, damping):
+    """g = |d| / sqrt(2p), 2p = price lsb² (<gradient²> + damping times its mean over all parameters)."""
     price, decay = 2e4, 0.8
     drifts = [np.array([1.0, -2.0]), np.array([0.5, 4.0]), np.array([0.1, 1.0])]
     gradients = [np.array([0.5, 3.0]), np.array([-0.7, 1.0]), np.array([0.2, 0.1])]
@@ -224,21 +224,21 @@ def test_fisher(smooth):
         inputs(k, drift=[jnp.asarray(d, jnp.float32)], gradient=[jnp.asarray(g, jnp.float32)])
         for k, (d, g) in enumerate(zip(drifts, gradients))
     ]
-    got = heights(limjax.FisherBarrier(price, decay, smooth), sequence)
+    got = heights(limjax.FisherBarrier(price, decay, smooth, damping), sequence)
     for k in range(3):
         weights = decay ** np.arange(k, -1, -1.0)
         second = np.average(np.square(gradients[: k + 1]), axis=0, weights=weights)
         speed = (
             np.sqrt(np.average(np.square(drifts[: k + 1]), axis=0, weights=weights)) if smooth else np.abs(drifts[k])
         )
-        g = speed / np.sqrt(price * 2**-20 * second)
+        g = speed / np.sqrt(price * 2**-20 * (second + damping * second.mean()))
         np.testing.assert_allclose(got[k], math.log(1e6) - np.log(g), rtol=1e-5)
 
 
 def test_fisher_is_the_pointwise_optimum(x64):
     """It minimises 2d asinh(d/2g) + p A over g, with p = price lsb² gradient²/2."""
     d, gradient, price = 0.7, 2.0, 1e6
-    barrier = limjax.FisherBarrier(price, decay=0.0)
+    barrier = limjax.FisherBarrier(price, decay=0.0, damping=0.0)
     cell = limjax.ArrheniusCell(lsb=2**-10)
     item = inputs(drift=[jnp.asarray([d])], gradient=[jnp.asarray([gradient])], cell=cell)
     best = jax.jit(lambda i: barrier.evaluate(i, barrier.init([jnp.zeros(1)]))[0][0][0])(item)

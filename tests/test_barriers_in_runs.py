@@ -133,6 +133,8 @@ def differentiable_barriers():
         "fisher": limjax.FisherBarrier(1e3, 0.7),
         "fisher-jump": limjax.FisherBarrier(1e3, 0.7, smooth_speed=False),
         "fowler-nordheim": limjax.FowlerNordheimBarrier(9.0, 1e-3),
+        "use": limjax.ConsolidatingBarrier(11.0, limjax.UseRule(50.0), budget=0.1, release=0.01),
+        "metaplastic": limjax.ConsolidatingBarrier(11.0, limjax.MetaplasticRule(2.0)),
         "spline": limjax.SplineBarrier([9.0, 12.0, 11.0, 14.0], 5),
         "spline-rows": limjax.SplineBarrier([[9.0, 12.0, 11.0], [8.0, 10.0, 9.5]], 5),
         "learned-on-law": eqx.tree_at(
@@ -156,7 +158,7 @@ def differentiable_barriers():
 @pytest.mark.representatives(4)
 @pytest.mark.parametrize("name", [
     "static", "scheduled", "lyapunov", "lyapunov-start", "moment", "moment-leaf", "rate-matched", "rate-matched-leaf", "fisher", "fisher-jump", "fowler-nordheim",
-    "spline", "spline-rows", "learned", "learned-on-law",
+    "use", "metaplastic", "spline", "spline-rows", "learned", "learned-on-law",
 ])  # fmt: skip
 def test_gradient_of_a_runs_cost_with_respect_to_every_leaf(name, x64):
     barrier = differentiable_barriers()[name]

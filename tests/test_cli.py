@@ -47,6 +47,7 @@ def test_output_folder(finished):
     assert ledger["heat_kt/layer1/weight"].shape == (10, 32)
     page = (finished / "report.html").read_text()
     assert page.count("<figure><svg") == 5 and 'src="http' not in page
+    assert "<h2>Where the joules are</h2>" in page and "orders of magnitude" in page
 
 
 def test_json_is_all_that_stdout_holds(capsys, tmp_path):

@@ -15,6 +15,7 @@ pytestmark = pytest.mark.optax
 
 # Whole tunings, scans and descents.
 LONG = (
+    "limjax.consolidation._run",
     "limjax.limits.direct",
     "limjax.limits.scans",
     "limjax.simulate._jump_moments",

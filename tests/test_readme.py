@@ -20,7 +20,17 @@ ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 # Whole tunings, a run on eight devices, and others that compile for long.
-SLOW_BLOCKS = ("tuning-0", "tuning-1", "pod-2", "limits-0", "own_loop-8", "own_loop-10", "own_loop-12", "own_loop-13")
+SLOW_BLOCKS = (
+    "tuning-0",
+    "tuning-1",
+    "pod-2",
+    "limits-0",
+    "own_loop-8",
+    "own_loop-10",
+    "own_loop-12",
+    "own_loop-13",
+    "scale-0",
+)
 # A block of text right below a program is what it prints.
 BLOCKS = [
     pytest.param(

@@ -72,7 +72,7 @@ def test_every_field_is_compared():
     other = dict(
         task="digits-mlp", steps=9, batch_size=2, learning_rate=0.3, lsb=0.125, barrier="static:height=9", hops="mean",
         attempt_rate=1e8, step_time=1e-6, temperature=4.0, seed=1, learning_rate_factor=[1.0, 0.25], bits=4, storage="int16",
-        mesh=None, microbatches=8, memory_device="ecram",
+        mesh=None, microbatches=8, memory_device="ecram", max_affinity=6.0,
     )  # fmt: skip
     budgets = {"stop_at_heat", "stop_at_loss"}
     assert set(other) | budgets == {field.name for field in dataclasses.fields(RunSettings)}

@@ -33,6 +33,7 @@ def run_page(run: KeptRun, pictures: Mapping[str, tuple[str, str]]) -> str:
         _when(run),
         _table(run.report),
         _others(run.report),
+        _joules(s),
         _figures(pictures),
         _numbers(s),
         "<p>Heat is the closed-form model heat of the weight memory. Computing gradients, reading weights and the controller "
@@ -187,6 +188,20 @@ def _others(report: Report | None) -> str:
     return "<h2>The same updates on other memories</h2>\n" + table(
         ["memory", "kT per parameter", "times this run"], rows, last_is_total=True
     )
+
+
+def _joules(summary: Mapping[str, Any]) -> str:
+    """The section about the gap from the machine to the limits, without which a page is still whole."""
+    from limjax.gap import energy_gap, gap_html
+
+    try:
+        found = gap_html(energy_gap(dict(summary)))
+    except (
+        ValueError,
+        KeyError,
+    ):  # a cell of one's own without the numbers that are needed, or a run of an earlier version
+        return ""
+    return f"<h2>Where the joules are</h2>\n<div class=wide>{found}</div>\n<p>The figure: <code>limjax gap RUN --out gap.png</code>.</p>"
 
 
 def _figures(pictures: Mapping[str, tuple[str, str]]) -> str:

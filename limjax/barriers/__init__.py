@@ -17,6 +17,7 @@ from limjax.barriers._base import (
     running_state,
     with_steps,
 )
+from limjax.barriers._consolidating import ConsolidatingBarrier
 from limjax.barriers._files import barrier_from_json, barrier_to_json, load_barrier, save_barrier
 from limjax.barriers._fisher import FisherBarrier
 from limjax.barriers._fowler_nordheim import FowlerNordheimBarrier
@@ -24,6 +25,7 @@ from limjax.barriers._learned import LearnedBarrier
 from limjax.barriers._lyapunov import LyapunovBarrier
 from limjax.barriers._moment import MomentBarrier
 from limjax.barriers._rate_matched import RateMatchedBarrier
+from limjax.barriers._rules import AbstractRule, FisherRule, MetaplasticRule, PathIntegralRule, UseRule
 from limjax.barriers._scheduled import ScheduledBarrier
 from limjax.barriers._specification import barrier_from_name, barrier_names
 from limjax.barriers._spline import SplineBarrier
@@ -31,12 +33,17 @@ from limjax.barriers._static import StaticBarrier
 
 __all__ = [
     "AbstractBarrier",
+    "AbstractRule",
     "BarrierInputs",
+    "ConsolidatingBarrier",
     "FisherBarrier",
+    "FisherRule",
     "FowlerNordheimBarrier",
     "LearnedBarrier",
     "LyapunovBarrier",
+    "MetaplasticRule",
     "MomentBarrier",
+    "PathIntegralRule",
     "RateMatchedBarrier",
     "RunShape",
     "ScheduledBarrier",
@@ -44,6 +51,7 @@ __all__ = [
     "SplineBarrier",
     "StaticBarrier",
     "Tuned",
+    "UseRule",
     "barrier_from_json",
     "barrier_from_name",
     "barrier_names",

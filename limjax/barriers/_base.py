@@ -28,6 +28,7 @@ class BarrierInputs(NamedTuple):
             drive does not fix them (gradient tilt).
         gradient: gradient of the loss [loss/weight], one array per leaf.
         cell: the memory cell.
+        weights: where the parameters stand before the step [weight], one array per leaf, or None for a barrier that does not read them.
     """
 
     step: Int[Array, ""]
@@ -35,6 +36,7 @@ class BarrierInputs(NamedTuple):
     drift: list[Float[Array, "..."]] | None
     gradient: list[Float[Array, "..."]]
     cell: AbstractCell
+    weights: list[Float[Array, "..."]] | None = None
 
 
 class Tuned(NamedTuple):
@@ -49,6 +51,9 @@ class Tuned(NamedTuple):
     log: bool = False
 
 
+_SCATTER = 2.0**-8  # in weight: the networks of `limjax.tasks` still learn with it, at the law's heat and below
+
+
 class RunShape(NamedTuple):
     """What a barrier that is asked for by name may know of its run.
 
@@ -61,6 +66,16 @@ class RunShape(NamedTuple):
     cell: AbstractCell
     steps: int
     learning_rate: Callable[[Any], Any] | float
+
+    @property
+    def opening(self) -> float:
+        """The barrier that timetables start from [kT]: the one over which a cell at rest scatters by 2^-8 in weight and step.
+
+        Whatever the ladder and the attempt rate: a variance 2g of (2^-8/lsb)² levels². A timetable knows neither requests nor
+        loss, which `LyapunovBarrier` and `MomentBarrier` take it from.
+        """
+        exchange = 0.5 * jnp.square(_SCATTER / jnp.asarray(self.cell.lsb))
+        return max(0.0, float(jnp.mean(self.cell.barrier(jnp.log(exchange)))))
 
 
 class AbstractBarrier(eqx.Module):
@@ -160,6 +175,24 @@ class AbstractBarrier(eqx.Module):
         """Granularity of the barrier; global unless a subclass says otherwise."""
         return "global"
 
+    @property
+    def reads_weights(self) -> bool:
+        """Whether the barrier looks at the weights, so that `update` needs the parameters."""
+        return False
+
+    def task_ended(self, state: Any, weights: list[Float[Array, "..."]]) -> Any:
+        """The policy's state when a task is over, for a barrier that then keeps what was learnt; see `limjax.consolidate`.
+
+        Args:
+            state: the policy's state.
+            weights: the parameters at the end of the task [weight], in the arrays that `evaluate` is given.
+
+        Returns:
+            The state of the same structure, shapes and dtypes.
+        """
+        del weights
+        return state
+
     def init(self, params: PyTree) -> Any:
         """State of the policy for parameters of this structure; none by default.
 
@@ -194,7 +227,7 @@ def required_loss(inputs: BarrierInputs, barrier: AbstractBarrier) -> Float[Arra
     return inputs.loss
 
 
-def required_drift(inputs: BarrierInputs, barrier: AbstractBarrier) -> list[Float[Array, "..."]]:
+def required_drift(inputs: BarrierInputs, barrier: Any) -> list[Float[Array, "..."]]:
     """The requested levels, or an error that says why there are none."""
     if inputs.drift is None:
         raise ValueError(
@@ -203,6 +236,15 @@ def required_drift(inputs: BarrierInputs, barrier: AbstractBarrier) -> list[Floa
             "with a start."
         )
     return inputs.drift
+
+
+def required_weights(inputs: BarrierInputs, barrier: Any) -> list[Float[Array, "..."]]:
+    """The weights, or an error that says how to pass them."""
+    if inputs.weights is None:
+        raise ValueError(
+            f"{type(barrier).__name__} follows the weights: call `optimizer.update(gradients, state, params)` with the parameters."
+        )
+    return inputs.weights
 
 
 def checked_loss(

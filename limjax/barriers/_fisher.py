@@ -22,15 +22,18 @@ from limjax.numerics.checks import checked_leaf
 
 
 class FisherBarrier(AbstractBarrier):
-    r"""$g = |d| / \sqrt{2p}$ with the price of variance $p = \tfrac12\,\mathrm{price}\,\mathrm{lsb}^2\,\overline{g^2}$.
+    r"""$g = |d| / \sqrt{2p}$ with the price of variance $p = \tfrac12\,\mathrm{price}\,\mathrm{lsb}^2\,(\overline{g^2} + \mathrm{damping}\,\langle\overline{g^2}\rangle)$.
 
     The pointwise optimum of physics.md section 3, with the curvature replaced by the running second moment of the
-    gradient (the Fisher diagonal, what Adam keeps anyway). `price` is what one unit of loss is worth in kT: the larger,
-    the higher the barrier.
+    gradient (the Fisher diagonal, what Adam keeps anyway). `price` is what one unit of loss is worth in kT, paid anew in every step that a
+    disturbance lasts: the larger, the higher the barrier. Where the gradient of the training data is small its square says little of the
+    curvature, and an optimizer that asks there as much as elsewhere, as Adam, would be scattered without end: `damping`, as second-order optimizers have,
+    adds a share of the mean over all parameters.
 
     Args:
         price: kT per unit of loss, above 0.
         decay: weight of the past in the second moment (and in the speed), 0 to 1.
+        damping: share of the mean second moment over all parameters that is added to each, at least 0.
         smooth_speed: whether |d| is the running root mean square instead of this step's request, which saves the
             actuation of a barrier that jumps with every batch and costs one more array per parameter.
 
@@ -48,21 +51,31 @@ class FisherBarrier(AbstractBarrier):
     per_cell: ClassVar[tuple[str, ...]] = ("price",)
     price: Float[Array, "..."]
     decay: Float[Array, "*s"]
+    damping: Float[Array, "*s"]
     smooth_speed: bool = eqx.field(static=True)
 
-    def __init__(self, price: ArrayLike = 1e4, decay: ArrayLike = 0.98, smooth_speed: bool = True):
+    def __init__(
+        self, price: ArrayLike = 3e8, decay: ArrayLike = 0.98, smooth_speed: bool = True, damping: ArrayLike = 0.1
+    ):
         self.price = checked_leaf(price, "price", low=0.0, open_low=True, remedy="It is in kT per unit of loss.")
         self.decay = checked_leaf(
             decay, "decay", low=0.0, high=1.0, remedy="0 follows every step, 0.98 averages 50.", single=True
+        )
+        self.damping = checked_leaf(
+            damping,
+            "damping",
+            low=0.0,
+            remedy="It is a share of the mean over all parameters; 0 trusts every curvature.",
+            single=True,
         )
         if not isinstance(smooth_speed, bool):
             raise ValueError(f"smooth_speed must be True or False, got {smooth_speed!r}.")
         self.smooth_speed = smooth_speed
 
     @classmethod
-    def of_run(cls, run: RunShape, /, price: float = 1e4, decay: float = 0.98) -> "FisherBarrier":
+    def of_run(cls, run: RunShape, /, price: float = 3e8, decay: float = 0.98, damping: float = 0.1) -> "FisherBarrier":
         """The barrier of this price."""
-        return cls(price, decay)
+        return cls(price, decay, damping=damping)
 
     @property
     def scope(self) -> Scope:
@@ -78,6 +91,13 @@ class FisherBarrier(AbstractBarrier):
             running_mean(old, jnp.square(g.astype(old.dtype)), self.decay, inputs.step)
             for old, g in zip(state[0], inputs.gradient)
         ]
+        # Over all parameters, whose curvatures are in one unit of loss.
+        count = max(sum(m.size for m in moments), 1)
+        least = (
+            self.damping
+            * sum((jnp.sum(m).astype(self.damping.dtype) for m in moments), jnp.zeros_like(self.damping))
+            / count
+        )
         if self.smooth_speed:
             speeds = [
                 running_mean(old, jnp.square(d.astype(old.dtype)), self.decay, inputs.step)
@@ -90,7 +110,7 @@ class FisherBarrier(AbstractBarrier):
         # ln g = ln|d| - ½ ln(2p), and 2p = price lsb² <gradient²>.
         log_scale = jnp.log(self.price) + 2 * jnp.log(inputs.cell.lsb)
         barrier = [
-            inputs.cell.barrier(log_speed - 0.5 * (log_scale.astype(m.dtype) + safe_log(m)))
+            inputs.cell.barrier(log_speed - 0.5 * (log_scale.astype(m.dtype) + safe_log(m + least.astype(m.dtype))))
             for log_speed, m in zip(log_speeds, moments)
         ]
         return barrier, (moments, speeds)

@@ -49,9 +49,10 @@ class FowlerNordheimBarrier(AbstractBarrier):
 
     @classmethod
     def of_run(
-        cls, run: RunShape, /, start: float = 9.0, time_constant: float | None = None
+        cls, run: RunShape, /, start: float | None = None, time_constant: float | None = None
     ) -> "FowlerNordheimBarrier":
-        """The barrier that rises by about ln 50 over the run, unless it is told how fast."""
+        """The barrier that rises by about ln 50 over the run from `RunShape.opening` on, unless it is told otherwise."""
+        start = run.opening if start is None else start
         return cls(start, run.steps * float(run.cell.step_time) / 50 if time_constant is None else time_constant)
 
     @classmethod

@@ -1,6 +1,7 @@
 """The barriers of this library by name."""
 
 from limjax.barriers._base import AbstractBarrier
+from limjax.barriers._consolidating import ConsolidatingBarrier
 from limjax.barriers._fisher import FisherBarrier
 from limjax.barriers._fowler_nordheim import FowlerNordheimBarrier
 from limjax.barriers._learned import LearnedBarrier
@@ -21,6 +22,7 @@ BARRIERS: dict[str, type[AbstractBarrier]] = {
         RateMatchedBarrier,
         FisherBarrier,
         FowlerNordheimBarrier,
+        ConsolidatingBarrier,
         SplineBarrier,
         LearnedBarrier,
     )

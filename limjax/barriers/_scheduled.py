@@ -51,9 +51,9 @@ class ScheduledBarrier(AbstractBarrier):
         checked_leaf(start, "the scheduled barrier at step 0", low=0.0, remedy="Schedules are in kT and not below 0.")
 
     @classmethod
-    def of_run(cls, run: RunShape, /, start: float = 9.0, power: float = 2.0) -> "ScheduledBarrier":
-        """The barrier that rises as the learning rate falls: B = start + ln (lr0/lr)^power."""
-        return cls(_WithTheRate(start, power, run.learning_rate))
+    def of_run(cls, run: RunShape, /, start: float | None = None, power: float = 2.0) -> "ScheduledBarrier":
+        """The barrier that rises as the learning rate falls: B = start + ln (lr0/lr)^power, from `RunShape.opening` on if not told."""
+        return cls(_WithTheRate(run.opening if start is None else start, power, run.learning_rate))
 
     def arguments(self) -> dict[str, Any]:
         """Refused: a file holds numbers, and this barrier a function."""

@@ -50,13 +50,16 @@ class SplineBarrier(AbstractBarrier):
         )
 
     @classmethod
-    def of_run(cls, run: RunShape, /, start: float = 9.0, stop: float = 16.0, knots: float = 8) -> "SplineBarrier":
-        """The straight line from `start` to `stop` over the run."""
+    def of_run(
+        cls, run: RunShape, /, start: float | None = None, stop: float | None = None, knots: float = 8
+    ) -> "SplineBarrier":
+        """The straight line from `start`, `RunShape.opening` if not told, to `stop`, 5 kT above it, over the run."""
         if not (2 <= knots <= _MOST_KNOTS and knots == int(knots)):
             raise ValueError(
                 f"knots of barrier 'spline' must be a whole number from 2 to {_MOST_KNOTS}, got {knots:g}."
             )
-        return cls(jnp.linspace(start, stop, int(knots)), run.steps)
+        start = run.opening if start is None else start
+        return cls(jnp.linspace(start, start + 5 if stop is None else stop, int(knots)), run.steps)
 
     def stretched(self, steps: int) -> "SplineBarrier":
         return with_steps(self, steps)

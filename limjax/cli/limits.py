@@ -29,7 +29,10 @@ def limits(
     temperature: Annotated[float, typer.Option(help="Temperature of the cells [K].")] = 300.0,
     catalogue: Annotated[list[str] | None, typer.Option(help="TOML file with hardware of your own.")] = None,
     measured_in: Annotated[
-        str | None, typer.Option("--from", help="Folder of `limjax scale`: its measured heat, continued to this size.")
+        list[str] | None,
+        typer.Option(
+            "--from", help="Folder of `limjax scale`, perhaps several; default the runs that come with limjax."
+        ),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     csv: Annotated[bool, typer.Option("--csv", help="Print a row per line and convention, for a spreadsheet.")] = False,
@@ -49,8 +52,8 @@ def limits(
 
         folder = check_figures_folder(figures)
     records = load_catalogue(*(catalogue or []))
-    runs = None if measured_in is None else read_measured(measured_in)
-    measured = None if runs is None else measured_limit(runs, parameters, temperature=temperature)
+    runs = read_measured(*(measured_in or []))
+    measured = measured_limit(runs, parameters, temperature=temperature)
     result = energy_limits(
         **asked,
         hardware=hardware,
@@ -64,26 +67,23 @@ def limits(
     elif json:
         from json import dumps
 
-        content = result.as_dict() | ({} if measured is None else {"measured": measured.as_dict()})
-        typer.echo(dumps(content, indent=2, allow_nan=False))
+        typer.echo(dumps(result.as_dict() | {"measured": measured.as_dict()}, indent=2, allow_nan=False))
     else:
         from rich.console import Console
 
         width = min(Console().width, 100)
-        typer.echo(result.text(width) + ("" if measured is None else "\n\n" + measured.text(width)))
+        typer.echo(result.text(width) + "\n\n" + measured.text(width))
     if folder is None:
         return
     # The numbers are out before the figures are begun.
     from limjax.cli.console import drawn
     from limjax.limits.figures import figure_data
     from limjax.plots.limits import limit_figures, save_figures
+    from limjax.plots.scaling import growth
 
     def draw() -> list[str]:
         pictures = limit_figures(figure_data(result, records))
-        if runs is not None:
-            from limjax.plots.scaling import growth
-
-            pictures["growth"] = growth(runs, max(1e16, parameters), temperature)
+        pictures["growth"] = growth(runs, max(1e16, parameters), temperature)
         return [str(path) for path in save_figures(pictures, folder)]
 
     written = drawn(draw, "printed")

@@ -52,7 +52,9 @@ def train(
             help="Factors on the schedule over the run: the tune.json of a tuned learning rate, or 1.2,1.1,0.8."
         ),
     ] = None,
-    lsb: Annotated[float | None, typer.Option(help="One level, in weight units; default the task's.")] = None,
+    lsb: Annotated[
+        float | None, typer.Option(help="One level, in weight units; default the task's, coarser with few --bits.")
+    ] = None,
     attempt_rate: Annotated[float | None, typer.Option(help="Attempt rate k0 [1/s]; default 1e9.")] = None,
     step_time: Annotated[float | None, typer.Option(help="Duration of one step [s]; default 1e-3.")] = None,
     temperature: Annotated[float | None, typer.Option(help="Temperature of the cells [K]; default 300.")] = None,
@@ -69,6 +71,12 @@ def train(
         str | None,
         typer.Option(
             "--device", help="Memory that keeps the weights: a name of `limjax device list`, or a .toml file."
+        ),
+    ] = None,
+    max_affinity: Annotated[
+        float | None,
+        typer.Option(
+            help="Largest affinity of the cells' driver [kT]: beyond it a request is dropped and counted; default no end."
         ),
     ] = None,
     stop_at_heat: Annotated[
@@ -98,6 +106,13 @@ def train(
     ] = None,
     processes: Annotated[int | None, typer.Option(help="Number of processes, with --coordinator.")] = None,
     process: Annotated[int | None, typer.Option(help="Number of this process from 0, with --coordinator.")] = None,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Measure the machine's energy, by zeus (pip install 'limjax[measure]').")
+    ] = False,
+    assume_watts: Annotated[
+        float | None,
+        typer.Option(help="Power of the machine [W] for an estimate; with --measure where no counter can be read."),
+    ] = None,
     plain: Annotated[
         bool | None,
         typer.Option(
@@ -124,8 +139,23 @@ def train(
     devices_here()
     if out is not None:
         local_path(out, "--out")
+    counters = _counters(measure, assume_watts)
     settings = _settings(given, out, resume)
-    raise typer.Exit(_train(settings, out, resume, Console(stderr=json, markup=False), json, figures, plain))
+    console = Console(stderr=json, markup=False)
+    if counters is not None and counters.reason is not None:
+        console.print(f"The machine's energy will not be known: {counters.reason}.", highlight=False)
+    raise typer.Exit(_train(settings, out, resume, console, json, figures, plain, counters))
+
+
+def _counters(measure: bool, assume_watts: float | None) -> Any:
+    """The counters that are asked for, looked for before any work; None where none are."""
+    if not measure and assume_watts is None:
+        return None
+    from limjax.measure import AssumedWatts, counters_here
+
+    if measure or assume_watts is None:
+        return counters_here(assume_watts)
+    return AssumedWatts(assume_watts)
 
 
 def _settings(given: dict[str, Any], out: str | None, resume: bool) -> RunSettings:
@@ -154,6 +184,7 @@ def _train(
     json: bool,
     figures: bool,
     plain: bool | None,
+    counters: Any = None,
 ) -> int:
     """Trains, writes the folder and prints what came out; returns the exit code."""
     run = prepare(settings).settled()
@@ -163,10 +194,10 @@ def _train(
         checkpoints = str(folder / runs.CHECKPOINTS)
         if jax.process_index() > 0:
             # On several hosts all train, and one speaks and writes.
-            return _EXIT_CODES.get(execute(run, checkpoints, resume).result, 0)
+            return _EXIT_CODES.get(execute(run, checkpoints, resume, counters=counters).result, 0)
         try:
             with _Progress(console, run.settings) as progress:
-                result = execute(run, checkpoints, resume, on_progress=progress)
+                result = execute(run, checkpoints, resume, on_progress=progress, counters=counters)
         except BaseException:
             if not resume:
                 _remove_unused(folder)
@@ -307,6 +338,10 @@ def _print_outcome(console: Console, result: TrainResult, folder: pathlib.Path, 
     console.print(f"Verdict: {summary['verdict']}", highlight=False)
     if summary.get("memory_assumed"):
         console.print(f"Assumed of the device: {'; '.join(summary['memory_assumed'])}.", highlight=False)
+    if summary.get("measured", {}).get("joules") is not None:  # why there is no number was said before the training
+        from limjax.measure import measured_text
+
+        console.print(measured_text(summary["measured"]), highlight=False)
     console.print(f"Outcome: {result.result}. {result.result.help}", highlight=False)
     console.print(f"Wrote {folder}/: {', '.join(_written(saved))}", highlight=False, soft_wrap=True)
 

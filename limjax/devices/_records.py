@@ -60,7 +60,7 @@ class Device:
     @property
     def missing(self) -> tuple[str, ...]:
         """What a run would use and is not known, in words."""
-        energy = "" if all(self._energy(way) for way in ("up", "down")) else "the energy of a pulse"
+        energy = "" if all(self.pulse_energy(way) for way in ("up", "down")) else "the energy of a pulse"
         time = "" if all(self.si("pulse_time", way) for way in ("up", "down")) else "the width of a pulse"
         noise = "" if {"noise", "noise_levels", "word_bits"} & set(self.numbers) else "noise from cycle to cycle"
         spread = "" if {"spread_size", "word_bits"} & set(self.numbers) else "spread between devices"
@@ -139,14 +139,15 @@ class Device:
         )
 
     def _pulse(self, way: str) -> Pulse:
-        return Pulse(self._steps(way), self.si("size", way) or 1.0, self._energy(way), self.si("pulse_time", way))
+        return Pulse(self._steps(way), self.si("size", way) or 1.0, self.pulse_energy(way), self.si("pulse_time", way))
 
     def _steps(self, way: str) -> AbstractSteps:
         if self.law == "soft-bounds":
             return SoftBoundsSteps(self.si("bound", way) or 1.0)
         return ExponentialSteps(self.si("nonlinearity", way) or 1.0) if self.law == "exponential" else LinearSteps()
 
-    def _energy(self, way: str) -> AbstractPulseEnergy | None:
+    def pulse_energy(self, way: str) -> AbstractPulseEnergy | None:
+        """What a pulse takes in one direction, "up" or "down"; None where that is not known."""
         joules, volts, seconds = (self.si(name, way) for name in ("pulse_energy", "voltage", "pulse_time"))
         low, high, farads = self.si("conductance_low"), self.si("conductance_high"), self.si("capacitance")
         if joules is not None:

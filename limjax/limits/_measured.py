@@ -13,6 +13,7 @@ from limjax.physics.units import thermal_energy_joules
 
 SCALING_FILE = "scaling.json"
 """What `limjax scale` writes and `limjax limits --from` reads."""
+_SHIPPED = pathlib.Path(__file__).with_name("catalogue") / "growth.json"
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,9 @@ class MeasuredLimit:
         exponent_low: lower end of its interval.
         exponent_high: upper end.
         law_joules: the law's 2 ln(L0/LT) + 2 n_eff by its own power law from the same runs [J], or None if it is not positive somewhere.
-        tokens_per_parameter: at which the runs were measured.
+        tokens_per_parameter: at which the runs were measured, or which were asked for.
+        batch_tokens: tokens per step at which they were, or which were asked for.
+        batch_exponent: power of the tokens per step, or None where the runs have one batch size.
         extrapolation: how many times beyond the measured sizes.
         sizes: the measured sizes.
         confidence: of the intervals.
@@ -45,6 +48,8 @@ class MeasuredLimit:
     exponent_high: float
     law_joules: float | None
     tokens_per_parameter: float
+    batch_tokens: float
+    batch_exponent: float | None
     extrapolation: float
     sizes: tuple[int, ...]
     confidence: float
@@ -52,10 +57,12 @@ class MeasuredLimit:
     @property
     def assumptions(self) -> str:
         """What it assumes, in one line."""
+        batch = "" if self.batch_exponent is None else f" (their power {self.batch_exponent:.3f})"
         return (
             f"power law N^{self.exponent:.3f} ({self.exponent_low:.3f} to {self.exponent_high:.3f} at {100 * self.confidence:.0f} %) of heat and "
             f"barrier work per parameter over {min(self.sizes):,} to {max(self.sizes):,} parameters, {self.extrapolation:.1e} times beyond them "
-            f"if it is continued; {self.tokens_per_parameter:.3g} tokens per parameter, lsb, batch, network and barrier as measured"
+            f"if it is continued; {self.tokens_per_parameter:.3g} tokens per parameter, {self.batch_tokens:,.0f} tokens per step{batch}; lsb, network "
+            "and barrier as measured"
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -80,13 +87,19 @@ class MeasuredLimit:
 
 
 def measured_limit(
-    runs: Sequence[MeasuredRun], parameters: float, *, temperature: float = 300.0, confidence: float = 0.95
+    runs: Sequence[MeasuredRun],
+    parameters: float,
+    *,
+    batch_tokens: float | None = None,
+    temperature: float = 300.0,
+    confidence: float = 0.95,
 ) -> MeasuredLimit:
     """Continues measured heat and barrier work to a larger model.
 
     Args:
         runs: measured runs of at least two sizes.
         parameters: of the larger model.
+        batch_tokens: tokens per step of the larger training, where the runs have several batch sizes; None takes their mean.
         temperature: of its cells [K].
         confidence: of the band.
 
@@ -94,11 +107,16 @@ def measured_limit(
         The energy with its band.
 
     Raises:
-        ValueError: as `fit_growth`.
+        ValueError: as `fit_growth`, or for a batch size where all runs have one.
     """
     fit, kt = fit_growth(runs, "energy_kt", confidence), thermal_energy_joules(temperature)
-    middle, low, high = fit.predict(parameters)
-    law = fit_growth(runs, "law_kt").predict(parameters)[0] if all(run.law_kt > 0 for run in runs) else None
+    if batch_tokens is not None and "batch_tokens" not in fit.exponents:
+        raise ValueError(
+            f"batch_tokens={batch_tokens:g} cannot be predicted from runs of one batch size: leave it out."
+        )
+    others = {} if batch_tokens is None else {"batch_tokens": batch_tokens}
+    middle, low, high = fit.predict(parameters, **others)
+    law = fit_growth(runs, "law_kt").predict(parameters, **others)[0] if all(run.law_kt > 0 for run in runs) else None
     return MeasuredLimit(
         parameters=parameters,
         joules=middle * parameters * kt,
@@ -110,25 +128,31 @@ def measured_limit(
         exponent_high=fit.band()[1],
         law_joules=None if law is None else law * parameters * kt,
         tokens_per_parameter=fit.centre["tokens_per_parameter"],
+        batch_tokens=others.get("batch_tokens", fit.centre["batch_tokens"]),
+        batch_exponent=fit.exponents.get("batch_tokens"),
         extrapolation=fit.extrapolation(parameters),
         sizes=fit.sizes,
         confidence=confidence,
     )
 
 
-def read_measured(path: str | os.PathLike) -> list[MeasuredRun]:
+def read_measured(*paths: str | os.PathLike) -> list[MeasuredRun]:
     """The runs that `limjax scale` measured.
 
     Args:
-        path: its folder, or the file `scaling.json` in it.
+        *paths: its folders, or the files `scaling.json` in them; none takes the runs that come with limjax, `limits/catalogue/growth.json`,
+            which also says on what machine and text they were measured.
 
     Returns:
-        The runs.
+        The runs of all of them.
 
     Raises:
         ValueError: if it cannot be read or holds something else; the message says what.
     """
-    file = pathlib.Path(path)
+    return [run for path in paths or (_SHIPPED,) for run in _runs_in(pathlib.Path(path))]
+
+
+def _runs_in(file: pathlib.Path) -> list[MeasuredRun]:
     file = file / SCALING_FILE if file.is_dir() else file
     remedy = f"Give --from the folder of `limjax scale`, or its {SCALING_FILE}."
     try:

@@ -40,7 +40,7 @@ def init_barrier(policy: AbstractBarrier, params: PyTree, layout: Blocks) -> Cha
     dtype = jnp.result_type(float)
     if policy.scope == "parameter" or layout.varied:
         blocks = blocks_or_placeholder(params, layout.zeros(leaves))
-        seen = blocks if _sees_blocks(policy) else params
+        seen = blocks if sees_blocks(policy) else params
         return ChargedBarrier(policy, policy.init(seen), PerParameter(jax.tree.map(jnp.zeros_like, blocks)))
     height = Uniform(jnp.zeros((), dtype)) if policy.scope == "global" else PerLeaf(jnp.zeros((len(leaves),), dtype))
     return ChargedBarrier(policy, policy.init(params), height)
@@ -57,10 +57,11 @@ def move_barrier(charged: ChargedBarrier, inputs: BarrierInputs, layout: Blocks)
     Returns:
         `(barrier, work [kT], clipped [0 or 1])`.
     """
-    cell, policy, in_blocks = inputs.cell, charged.policy, _sees_blocks(charged.policy)
+    cell, policy, in_blocks = inputs.cell, charged.policy, sees_blocks(charged.policy)
     if in_blocks:
         drift = None if inputs.drift is None else layout.pack(inputs.drift)
-        inputs = inputs._replace(drift=drift, gradient=layout.pack(inputs.gradient))
+        weights = None if inputs.weights is None else layout.pack(inputs.weights)
+        inputs = inputs._replace(drift=drift, gradient=layout.pack(inputs.gradient), weights=weights)
     height_before = as_field(charged.height)  # the numbers themselves, where a state was edited by hand
     given, state = policy.evaluate(inputs, charged.state)
     wanted = height_before.like(given, policy.scope, layout, in_blocks)
@@ -90,6 +91,6 @@ def move_barrier(charged: ChargedBarrier, inputs: BarrierInputs, layout: Blocks)
     return ChargedBarrier(policy, state, height), height_before.map(work, height), wanted.map(is_clipped, height)
 
 
-def _sees_blocks(policy: AbstractBarrier) -> bool:
+def sees_blocks(policy: AbstractBarrier) -> bool:
     """Whether a policy is given blocks in place of leaves: one that cannot tell."""
     return policy.scope == "parameter" and policy.shape_free

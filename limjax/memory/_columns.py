@@ -25,6 +25,7 @@ class StepOutcome(NamedTuple):
         work: work to move the barrier there [kT].
         clipped: 1 where the barrier was clipped to the cell's range.
         charges: what pulses took, by name, for cells that are written by them.
+        withheld: what was asked for and is beyond the driver [levels], or None for a driver without an end.
     """
 
     cell: AbstractCell
@@ -38,6 +39,7 @@ class StepOutcome(NamedTuple):
     work: Field
     clipped: Field
     charges: dict[str, Field]
+    withheld: Field | None = None
 
 
 class Setup(NamedTuple):
@@ -48,12 +50,14 @@ class Setup(NamedTuple):
         has_range: whether the cell has a lowest and highest level.
         barrier_per_parameter: whether the barrier differs between parameters.
         charges: what the cell's pulses are charged for (`AbstractCell.charges`).
+        has_driver_end: whether the cell's driver has a largest affinity.
     """
 
     noisy: bool
     has_range: bool
     barrier_per_parameter: bool
     charges: tuple[str, ...] = ()
+    has_driver_end: bool = False
 
 
 def _always(setup: Setup) -> bool:
@@ -96,6 +100,11 @@ def _realised_heat(step: StepOutcome) -> Field:
 def _range_clipped(step: StepOutcome) -> Field:
     assert step.ends is not None
     return step.ends
+
+
+def _withheld(step: StepOutcome) -> Field:
+    assert step.withheld is not None
+    return step.withheld.map(jnp.abs)
 
 
 def _charge(name: str, words: str) -> Column:
@@ -149,6 +158,18 @@ COLUMNS = (
         _range_clipped,
         "parameter-steps that ended at the end of the cell's range; None without a range",
         kept=lambda setup: setup.has_range,
+    ),
+    Column(
+        "undelivered",
+        lambda step: _withheld(step).map(lambda rest: (rest > 0).astype(rest.dtype)),
+        "parameter-steps whose request was beyond the driver's largest affinity; None for a driver without an end",
+        kept=lambda setup: setup.has_driver_end,
+    ),
+    Column(
+        "undelivered_path",
+        _withheld,
+        "Σ|requested - delivered| of them [levels]; `path` and `heat` are of what was delivered",
+        kept=lambda setup: setup.has_driver_end,
     ),
     _charge("pulses", "pulses that were given; None for a cell without pulses, as all that follow"),
     _charge("misplaced", "Σ|delivered - requested|: what the dependence on the state did to the requests [levels]"),

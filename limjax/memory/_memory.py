@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, ArrayLike, Float, PyTree, UInt32
 
-from limjax.barriers._base import AbstractBarrier, BarrierInputs
+from limjax.barriers._base import AbstractBarrier, BarrierInputs, running_state
 from limjax.memory._blocks import Blocks
 from limjax.memory._charged_barrier import init_barrier
 from limjax.memory._columns import TRACKED, Setup
@@ -77,6 +77,7 @@ class Memory:
         optimizer_memory: tuple[AbstractCell, AbstractBarrier] | None = None,
         coupling: ArrayLike | None = None,
         max_move: float | None = None,
+        keep_undelivered: bool = False,
     ):
         named = named_comparisons(books.compare, cell)
         self._tracked = _tracked(books.granularity, books.track)
@@ -88,6 +89,12 @@ class Memory:
             self._varied["coupling"] = jnp.asarray(coupling)
         self._compensated, self._frozen, self._max_move = books.compensated, frozen, max_move
         self._optimizer, self._optimizer_memory = optimizer, optimizer_memory
+        if keep_undelivered and cell.driver_affinity is None:
+            raise ValueError(
+                "keep_undelivered is for a driver that can run out: give the cell a max_affinity, or leave it out."
+            )
+        self._keeps = keep_undelivered
+        self._reads_weights = barrier.reads_weights or any(comparison.reads_weights for comparison in named.values())
         if optimizer_memory is not None and (different := _varied(*optimizer_memory, {})):
             raise ValueError(
                 f"The optimizer's own state is kept in cells that are alike: {', '.join(different)} of optimizer_memory must be "
@@ -130,6 +137,7 @@ class Memory:
                 has_range=cell.levels is not None,
                 barrier_per_parameter=barrier.scope == "parameter" or layout.varied,
                 charges=cell.charges,
+                has_driver_end=cell.driver_affinity is not None and not cell.charges,
             ),
             compare=tuple(named),
             optimizer_leaves=memory_leaves,
@@ -147,6 +155,7 @@ class Memory:
             key=None if self._words is None else _own_key(self._words, params),
             inner=coupling[0] if coupling else inner_state,
             given=self._made.flat(),
+            residual=running_state(params, "parameter") if self._keeps else None,
         )
 
     def request(
@@ -180,10 +189,15 @@ class Memory:
         # A half-precision update is one array for whom it is handed to and for the ledger: fused apart, XLA rounds it twice.
         leaves = [jax.lax.optimization_barrier(u) if jnp.finfo(u.dtype).bits == 16 else u for u in leaves]
         still = tuple(f or u is None for u, f in zip(given, still))
+        if state.residual is not None:
+            # What was not delivered is asked for again, on top of what the optimizer asks for now.
+            with broadcasting():
+                owed = [(r * cell.lsb.astype(r.dtype)).astype(u.dtype) for r, u in zip(state.residual, leaves)]
+            leaves = [u if f else u + more for u, more, f in zip(leaves, owed, still)]
         with broadcasting():
             drift = [to_levels(u, cell) for u in leaves]
         gradients = [_or_zeros(g, i) for g, i in zip(flatten_updates(gradient, infos)[0], infos)]
-        inputs = BarrierInputs(state.ledger.steps, _loss(value), drift, gradients, cell)
+        inputs = BarrierInputs(state.ledger.steps, _loss(value), drift, gradients, cell, self._weights(params))
         memory, memory_heat = state.optimizer_memory, None
         if memory is not None:
             assert self._optimizer is not None
@@ -220,13 +234,17 @@ class Memory:
             scale = coupling * cell.lsb
             half_tilts = [-0.5 * wide(g) * scale.astype(compute_dtype(g.dtype)) for g in leaves]
         half_tilts = [jnp.zeros_like(tilt) if f else tilt for tilt, f in zip(half_tilts, still)]
-        inputs = BarrierInputs(state.ledger.steps, _loss(value), None, leaves, cell)
+        inputs = BarrierInputs(state.ledger.steps, _loss(value), None, leaves, cell, self._weights(params))
         moved, new = self._step(state, Request(inputs, leaves, still, half_tilts), params)
         return unflatten([None if g is None else m for g, m in zip(given, moved)]), new
 
     def _step(self, state: LearningInMemoryState, request: Request, params, optimizer_heat=None):
         with broadcasting() if self._varied else contextlib.nullcontext():
             return memory_step(state, request, params, self._hops, self._max_move, optimizer_heat)
+
+    def _weights(self, params: PyTree | None) -> list[Float[Array, "..."]] | None:
+        """Where the parameters stand, for who reads it."""
+        return None if params is None or not self._reads_weights else [wide(p) for p in jax.tree.leaves(params)]
 
     def _infos(self, state: LearningInMemoryState, params, updates) -> Sequence[LeafInfo]:
         ledger = state.ledger

@@ -32,6 +32,7 @@ def learning_in_memory(
     track: Sequence[str] = TRACKED,
     optimizer_memory: tuple[AbstractCell, AbstractBarrier] | None = None,
     frozen: Frozen | None = None,
+    keep_undelivered: bool = False,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Any optax optimizer, with every parameter a physical memory cell and a ledger of what it dissipates.
 
@@ -60,6 +61,8 @@ def learning_in_memory(
             writes as well. None leaves them out.
         frozen: leaves that never move: path prefixes such as `["encoder"]`, a function of a leaf's path, or a tree of booleans
             like the parameters. Their barrier stays shut: no request reaches them, no hop moves them, nothing is charged.
+        keep_undelivered: what becomes of a request beyond the largest affinity of the cell's driver (`max_affinity` of a cell): kept
+            and asked for again in the next step, at a number per parameter, or dropped. The ledger counts it either way.
 
     Returns:
         An optax transformation. Its `update` takes `value=loss` for barriers that follow the loss and hands every extra
@@ -88,7 +91,8 @@ def learning_in_memory(
     Source: arXiv:2402.14878 v1 for the idea; the equations are derived in the documentation.
     """
     inner = optax.with_extra_args_support(optimizer)
-    make = functools.partial(Memory, books=Books(granularity, track, compensated, compare), hops=hops, key=key)
+    books = Books(granularity, track, compensated, compare)
+    make = functools.partial(Memory, books=books, hops=hops, key=key, keep_undelivered=keep_undelivered)
     if not isinstance(cell, AbstractCell):
         return _on_groups(inner, cell, barrier, make, optimizer_memory, frozen)
     if barrier is None and cell.own_barrier is not None:

@@ -74,7 +74,9 @@ def charge_optimizer(
     cell, barrier = memory
     drift = [to_levels(b - a, cell) for a, b in zip(before, after)]
     layout = Blocks(drift)
-    barrier, work, _ = move_barrier(barrier, inputs._replace(drift=drift, gradient=drift, cell=cell), layout)
+    barrier, work, _ = move_barrier(
+        barrier, inputs._replace(drift=drift, gradient=drift, cell=cell, weights=None), layout
+    )
     heats = [cell.heat(d, height) for d, height in zip(layout.pack(drift), barrier.height.blocks(layout))]
     sums = leaf_sums({"heat": PerParameter(heats), "actuation": work}, layout)
     return (cell, barrier), sums["heat"] + sums["actuation"]

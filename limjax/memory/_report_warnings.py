@@ -52,7 +52,8 @@ def _small_requests(run: Evidence) -> str | None:
     mean_request = run.total.path_levels / (max(run.total.parameters, 1) * steps)
     if run.total.path_levels == 0:
         return "no parameter was asked to move: the updates were all zero."
-    if mean_request >= _FEW_LEVELS:
+    # Small requests alone do no harm, as hops are right in the mean.
+    if mean_request >= _FEW_LEVELS or not _scattered(run):
         return None
     lsb = np.concatenate([np.ravel(np.asarray(part.cell.lsb, np.float64)) for part in run.parts])
     return (
@@ -113,7 +114,7 @@ def _stopped(run: Evidence) -> str | None:
 def _noisy(run: Evidence) -> str | None:
     if all(part.ledger.realised_heat is None or part.ledger.pulses is not None for part in run.parts):
         return None
-    noisy = [row for row in run.layers if np.sqrt(row.hops / max(row.parameters, 1)) > _mean_path(row) > 0]
+    noisy = _scattered(run)
     if not noisy:
         return None
     worst = max(noisy, key=lambda row: np.sqrt(row.hops / row.parameters) / _mean_path(row))
@@ -122,6 +123,11 @@ def _noisy(run: Evidence) -> str | None:
         f"in {worst.name}) is larger than the whole requested path ({_mean_path(worst):.3g} levels). Raise the "
         "barrier or use a finer lsb."
     )
+
+
+def _scattered(run: Evidence) -> list[LayerReport]:
+    """Layers whose hops scatter their cells by more than was asked for."""
+    return [row for row in run.layers if np.sqrt(row.hops / max(row.parameters, 1)) > _mean_path(row) > 0]
 
 
 def _shallow(run: Evidence) -> str | None:

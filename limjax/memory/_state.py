@@ -26,6 +26,7 @@ class LearningInMemoryState(NamedTuple):
         inner: state of the wrapped optimizer.
         given: the numbers of cell, barrier and comparisons that the optimizer was last made with, in one array: what
             `optax.inject_hyperparams` changes is told from what was changed in this state by hand.
+        residual: what a driver with a largest affinity has not delivered yet, per leaf [levels], or None where that is dropped.
     """
 
     ledger: Ledger
@@ -36,6 +37,7 @@ class LearningInMemoryState(NamedTuple):
     key: UInt32[Array, "2"] | None
     inner: Any
     given: Float[Array, "numbers"]
+    residual: Any = None
 
 
 def get_barrier(state: PyTree) -> Float[Array, ""]:

@@ -66,11 +66,12 @@ def memory_step(
     moved_barrier = move_barrier(state.barrier, request.inputs, layout)
     if state.cell.levels is None and not state.cell.reads_weights:
         params = None  # only the ends of a range, and devices, ask where a weight stands
-    before = state._replace(inner=None, optimizer_memory=None)
+    before = state._replace(inner=None, optimizer_memory=None, residual=None)
     # Outside of `jax.jit` the cells' stages are compiled as one: operation by operation they take seconds to compile and are slow,
     # more so under `jax.vmap`. Inside, XLA makes nothing of it. The barrier's own code, which may be a user's, runs as written.
-    moved, ledger, compare = _stages(before, request, params, moved_barrier, optimizer_heat, hops, max_move)
-    return moved, state._replace(ledger=ledger, barrier=moved_barrier[0], compare=compare)
+    moved, ledger, compare, withheld = _stages(before, request, params, moved_barrier, optimizer_heat, hops, max_move)
+    residual = None if state.residual is None else _kept_back(request, layout, withheld)
+    return moved, state._replace(ledger=ledger, barrier=moved_barrier[0], compare=compare, residual=residual)
 
 
 @eqx.filter_jit
@@ -82,13 +83,13 @@ def _stages(
     optimizer_heat: Float[Array, "state_leaves"] | None,
     hops: AbstractHops,
     max_move: float | None,
-) -> tuple[list[Array], Ledger, dict[str, ChargedComparison]]:
+) -> tuple[list[Array], Ledger, dict[str, ChargedComparison], list[Array] | None]:
     """What the cells do under the barrier of the step: they are driven, answer, hop, and are charged."""
     cell, ledger = state.cell, state.ledger
     barrier, work, clipped = moved_barrier
     layout = Blocks(request.leaves, ledger.packed)
     heights = barrier.height.blocks(layout)
-    asked, held = _driven(cell, request, layout, heights, max_move)
+    asked, held, withheld = _driven(cell, request, layout, heights, max_move)
     deliveries = None
     if cell.charges and held is None:
         deliveries = _delivered(state, params, layout, asked, hops)
@@ -118,23 +119,46 @@ def _stages(
         work=work,
         clipped=clipped,
         charges={name: PerParameter(blocks) for name, blocks in taken.items()},
+        withheld=None if withheld is None else PerParameter(withheld),
     )
-    compare, charges = _compared(state, request.inputs, layout, drifts, heights, activities)
+    inputs = request.inputs if withheld is None else request.inputs._replace(drift=None)
+    compare, charges = _compared(state, inputs, layout, drifts, heights, activities)
     ledger = _charged(ledger, outcome, charges, layout, request.still, optimizer_heat)
     if deliveries is None:
         moved = _handed_out(cell, request, layout, drifts if moves is None else moves, moves is None)
+        if withheld is not None and moves is None and request.half_tilts is None:
+            moved = _cut(moved, cell, layout, drifts, withheld)
     else:
         moved = _handed_on(cell, request, layout, asked, deliveries)
-    return [jnp.zeros_like(move) if f else move for move, f in zip(moved, request.still)], ledger, compare
+    return [jnp.zeros_like(m) if f else m for m, f in zip(moved, request.still)], ledger, compare, withheld
 
 
 def _driven(cell: AbstractCell, request: Request, layout: Blocks, heights, max_move):
-    """Mean moves per block [levels], and where the tilt was held, if tilts drive the cells."""
+    """Mean moves per block [levels]; where the tilt was held, if tilts drive the cells; and what is beyond the driver, or None."""
     if request.half_tilts is None:
         assert request.inputs.drift is not None
-        return layout.pack(request.inputs.drift), None
-    tilted = [cell.tilted(*item, max_move) for item in zip(layout.pack(request.half_tilts), heights)]
-    return [drift for drift, _ in tilted], [is_held for _, is_held in tilted]
+        wanted, held = layout.pack(request.inputs.drift), None
+    else:
+        tilted = [cell.tilted(*item, max_move) for item in zip(layout.pack(request.half_tilts), heights)]
+        wanted, held = [drift for drift, _ in tilted], [is_held for _, is_held in tilted]
+    if cell.driver_affinity is None or cell.charges:
+        return wanted, held, None
+    ends = [cell.reach(height) for height in heights]
+    reached = [jnp.clip(want, *(end.astype(want.dtype) for end in pair)) for want, pair in zip(wanted, ends)]
+    if held is not None:  # what the driver cannot tilt is not held by the barrier
+        held = [is_held & (want == reach) for is_held, want, reach in zip(held, wanted, reached)]
+    return reached, held, [want - reach for want, reach in zip(wanted, reached)]
+
+
+def _cut(moved, cell: AbstractCell, layout: Blocks, drifts, withheld):
+    """The updates, with those that the driver cannot deliver cut to what it can; the others stay as they are, bit for bit."""
+    pairs = zip(moved, layout.unpack(drifts), layout.unpack(withheld))
+    return [jnp.where(rest == 0, update, _to_weight(drift, cell, update)) for update, drift, rest in pairs]
+
+
+def _kept_back(request: Request, layout: Blocks, withheld) -> list[Float[Array, "..."]]:
+    """What the driver did not deliver, per leaf, to be asked for again [levels]."""
+    return [jnp.zeros_like(r) if f else r for r, f in zip(layout.unpack(withheld), request.still)]
 
 
 def _hopped(state: LearningInMemoryState, hops: AbstractHops, params, layout: Blocks, drifts, heights, activities):

@@ -131,6 +131,30 @@ class AbstractCell(eqx.Module):
         """The numbers that differ between the cells of one array, by name; none for cells that are all alike."""
         return varied_numbers(self, self.per_cell)
 
+    @property
+    def driver_affinity(self) -> Float[Array, "..."] | None:
+        """F_max, the largest affinity that the cell's driver can give [kT], or None for a driver without an end."""
+        return None
+
+    def reach(self, barrier: Float[Array, "..."]) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
+        """Mean moves at the driver's largest affinity, down and up: what one step can deliver. For a cell with a `driver_affinity`.
+
+        Where half of it is above the barrier, the tilt is held there, as everywhere (`tilted`).
+
+        Args:
+            barrier: B [kT].
+
+        Returns:
+            `(lowest, highest)` [levels], of the barrier's dtype.
+        """
+        largest = self.driver_affinity
+        if largest is None:
+            raise ValueError(
+                f"{type(self).__name__} has no driver_affinity: its driver delivers whatever is asked for."
+            )
+        half = 0.5 * largest.astype(barrier.dtype)
+        return self.tilted(-half, barrier)[0], self.tilted(half, barrier)[0]
+
     def clip_levels(self, level: Float[Array, "..."]) -> Float[Array, "..."]:
         """The nearest position the cell can hold; the same position for a cell without a range.
 
@@ -184,6 +208,22 @@ class AbstractCell(eqx.Module):
             '45.40'
         """
         return jnp.exp(self.log_exchange(barrier))
+
+    def hops_at_rest(self, barrier: ArrayLike, seconds: ArrayLike) -> Float[Array, "..."]:
+        """k0 t e^-B: hops each way in a time without a tilt, by the cell's own exchange.
+
+        Args:
+            barrier: B [kT].
+            seconds: t [s].
+
+        Returns:
+            Hops each way; twice that is the variance of the level [levels²].
+        """
+        log_exchange = self.log_exchange(barrier)
+        log_steps = jnp.log(jnp.asarray(seconds, log_exchange.dtype)) - jnp.log(
+            self.step_time.astype(log_exchange.dtype)
+        )
+        return jnp.exp(log_exchange + log_steps)
 
     def barrier(self, log_exchange: ArrayLike) -> Float[Array, "..."]:
         """The barrier that gives an exchange: B = ln(k0 τ) - ln g, not clipped to the cell's range.

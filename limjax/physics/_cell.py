@@ -3,10 +3,12 @@
 Source: `physics.md` section 1 of the project's documentation (docs/physics).
 """
 
+from typing import ClassVar
+
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float
 
-from limjax.numerics.checks import WholeNumber
+from limjax.numerics.checks import WholeNumber, checked_leaf
 from limjax.physics._abstract_cell import AbstractCell
 from limjax.physics._device_numbers import LevelRange, as_floating, device_numbers
 from limjax.physics._response import Response, symmetric_response, symmetric_tilt
@@ -33,6 +35,8 @@ class ArrheniusCell(AbstractCell):
         max_barrier: highest barrier the device can set. [kT]
         levels: `(lowest, highest)` level the cell can hold, or None for no end. [levels]
         bits: short for `levels=(-2**(bits-1), 2**(bits-1) - 1)`.
+        max_affinity: F_max, the largest affinity that the driver can give, above 0; one step then moves a cell by at most
+            $d_{max} = 2g\,\sinh(F_{max}/2)$, so that a high barrier is low plasticity. None for a driver without an end. [kT]
 
     Raises:
         ValueError: if a number is not finite or out of its range; the message names it.
@@ -41,6 +45,9 @@ class ArrheniusCell(AbstractCell):
         >>> cell = ArrheniusCell(lsb=2**-10, attempt_rate=1e9, step_time=1e-3, temperature=300.0)
         >>> f"{cell.heat(1.0, 10.0):.3f} kT open, {cell.heat(1.0, 50.0):.1f} kT shut"
         '0.022 kT open, 72.4 kT shut'
+        >>> weak = ArrheniusCell(max_affinity=4.0)
+        >>> [f"{weak.largest_move(barrier):.3g}" for barrier in (10.0, 14.0, 18.0)]
+        ['329', '6.03', '0.11']
 
     Source: Butler-Volmer/Tafel form of the mean-rate law; Barato & Seifert, PRL 114, 158101 (2015) for
     $QA/d^2 \ge 2$.
@@ -54,6 +61,9 @@ class ArrheniusCell(AbstractCell):
     min_barrier: Float[Array, "..."]
     max_barrier: Float[Array, "..."]
     levels: Float[Array, "2"] | None
+    max_affinity: Float[Array, "..."] | None
+
+    per_cell: ClassVar[tuple[str, ...]] = (*AbstractCell.per_cell, "max_affinity")
 
     def __init__(
         self,
@@ -67,12 +77,23 @@ class ArrheniusCell(AbstractCell):
         max_barrier: ArrayLike = 80.0,
         levels: LevelRange | None = None,
         bits: WholeNumber | None = None,
+        max_affinity: ArrayLike | None = None,
     ):
         numbers = device_numbers(
             lsb, attempt_rate, step_time, temperature, recovery, min_barrier, max_barrier, levels, bits
         )
         for name, value in numbers.items():
             setattr(self, name, value)
+        remedy = "It is the largest tilt of the driver in kT per level, for example 8.0; None for no end."
+        given = max_affinity is not None
+        self.max_affinity = (
+            checked_leaf(max_affinity, "max_affinity", low=0.0, open_low=True, remedy=remedy) if given else None
+        )
+
+    @property
+    def driver_affinity(self) -> Float[Array, "..."] | None:
+        """`max_affinity`."""
+        return self.max_affinity
 
     def response(self, drift: Float[Array, "..."], barrier: Float[Array, "..."]) -> Response:
         """F = 2 asinh(d / 2g), A = sqrt(d² + 4g²) and the rates (A ± d)/2.
@@ -100,6 +121,34 @@ class ArrheniusCell(AbstractCell):
             `(d [levels], whether the tilt was held)`.
         """
         return symmetric_tilt(half_tilt, barrier, self.log_exchange(barrier), max_move)
+
+    def reach(self, barrier: Float[Array, "..."]) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
+        """Mean moves at the driver's largest affinity: d_max either way.
+
+        Args:
+            barrier: B [kT].
+
+        Returns:
+            `(-d_max, d_max)` [levels].
+        """
+        largest = self.largest_move(barrier)
+        return -largest, largest
+
+    def largest_move(self, barrier: ArrayLike) -> Float[Array, "..."]:
+        """d_max = 2g sinh(F_max/2): what the driver delivers in one step at most, with F_max/2 held at the barrier.
+
+        Args:
+            barrier: B [kT].
+
+        Returns:
+            d_max [levels]; infinite for a driver without an end.
+        """
+        barrier = as_floating(barrier)
+        if self.max_affinity is None:
+            return jnp.full_like(barrier, jnp.inf)
+        half = jnp.minimum(0.5 * self.max_affinity.astype(barrier.dtype), barrier)
+        # ln g inside the exponential: g and sinh alone may not be floats.
+        return -jnp.exp(self.log_exchange(barrier) + half) * jnp.expm1(-2 * half)
 
     def rate_bounds(
         self, drift: Float[Array, "..."], barrier: Float[Array, "..."]

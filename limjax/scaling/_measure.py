@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from limjax.memory._leaves import leaf_names
-from limjax.scaling._requests import Bins, RequestSums, effective_updates, request_sums
+from limjax.scaling._requests import Bins, RequestSums, Signal, effective_updates, request_sums
 from limjax.training import RunSettings, TrainResult
 
 _DIGITS = "0123456789"
@@ -77,16 +77,14 @@ def _by_kind(result: TrainResult, sums: RequestSums, steps: int) -> dict[str, di
     leaves = jax.tree_util.tree_flatten_with_path(result.params)[0]
     names = [kind_of(name) for name in leaf_names([path for path, _ in leaves])]
     sizes = np.array([leaf.size for _, leaf in leaves])
-    squares = np.asarray(sums.squares, np.float64)
     losses = np.asarray(sums.losses, np.float64) / bins.steps
     found = {}
     for kind in dict.fromkeys(names):
         index = np.flatnonzero([name == kind for name in names])
         layers = [layer for layer in result.report.layers if kind_of(layer.name) == kind]
         size = int(sizes[index].sum())
-        updates = effective_updates(
-            squares[:, index].sum(axis=1) / size, losses, result.summary["initial_loss"], size, bins
-        )
+        signal = Signal.of(sums, bins, index)
+        updates = effective_updates(signal, losses, result.summary["initial_loss"])
         found[kind] = {
             "parameters": size,
             **{
@@ -95,6 +93,7 @@ def _by_kind(result: TrainResult, sums: RequestSums, steps: int) -> dict[str, di
             },
             "effective_updates": updates.per_parameter,
             "unresolved": updates.unresolved,
-            "signal": bins.signal(squares[:, index].sum(axis=1) / size).tolist(),
+            "signal": signal.share.tolist(),
+            "signal_error": signal.error.tolist(),
         }
     return found

@@ -1,6 +1,6 @@
 """What requests are made of, signal and noise: how many independent gradients stand behind a training."""
 
-import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -11,23 +11,26 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from limjax.numerics.checks import whole_number
 
-_MOST_BINS, _SPAN = 32, 16
+_MOST_BINS, _LEAST_STEPS = 32, 8
 _BESIDE = 2  # bins on each side that a signal is averaged over
+_PRIOR = 8.0  # steps that the mean second moment of an array counts for beside that of each parameter
 
 
 class RequestSums(NamedTuple):
-    """State of `watched`.
+    """State of `watched`, with sums over the parameters of each leaf and the steps of each bin.
 
     Attributes:
         steps: steps taken.
-        asked: sum of the requests of the span so far, in the structure of the parameters.
-        squares: sums over spans and over the parameters of each leaf of the square of that sum, shape (bins, leaves).
+        products: sums of the request of one half of a batch times that of the other, shape (bins, leaves).
+        scatter: sums over steps of the square of a step's sum of products, shape (bins, leaves).
+        squares: sums of the squares of the requests, shape (bins, leaves).
         losses: sums of the losses, shape (bins,).
         inner: state of the optimizer.
     """
 
     steps: Int[Array, ""]
-    asked: PyTree
+    products: Float[Array, "bins leaves"]
+    scatter: Float[Array, "bins leaves"]
     squares: Float[Array, "bins leaves"]
     losses: Float[Array, "bins"]
     inner: Any
@@ -37,18 +40,16 @@ class Bins(NamedTuple):
     """How the steps of a run are counted.
 
     Attributes:
-        span: K, steps whose requests are added up.
-        spans: spans in a bin.
+        steps: steps in a bin.
         bins: number of bins.
     """
 
-    span: int
-    spans: int
+    steps: int
     bins: int
 
     @classmethod
     def of(cls, steps: int) -> "Bins":
-        """Bins for a run: at most 32 of them, of spans of 16 steps, or of fewer in a short run.
+        """Bins for a run: at most 32, of at least 8 steps where the run has them.
 
         Args:
             steps: length of the run, at least 2.
@@ -61,90 +62,106 @@ class Bins(NamedTuple):
 
         Example:
             >>> Bins.of(400), Bins.of(20_000)
-            (Bins(span=16, spans=1, bins=25), Bins(span=16, spans=40, bins=31))
+            (Bins(steps=13, bins=30), Bins(steps=625, bins=32))
         """
         whole_number(steps, "steps", 2)
-        span = min(_SPAN, max(2, steps // 8))
-        spans = -(-steps // (span * _MOST_BINS))
-        return cls(span, spans, steps // (span * spans))
+        each = min(steps, max(_LEAST_STEPS, -(-steps // _MOST_BINS)))
+        return cls(each, steps // each)
 
-    @property
-    def steps(self) -> int:
-        """Steps in a bin."""
-        return self.span * self.spans
 
-    def signal(self, squares: Float[np.ndarray, "*bins"]) -> Float[np.ndarray, "*bins"]:
-        """m², the share of the mean in the mean square of requests.
+def halved(loss: Callable[[PyTree, PyTree], Array]) -> Callable[[PyTree, PyTree], tuple[Array, PyTree, dict[str, Any]]]:
+    """Loss and gradient of a batch, and what its two halves differ by.
 
-        Args:
-            squares: of `RequestSums`, per parameter.
+    Args:
+        loss: mean loss of parameters and a batch, arrays with a leading axis of an even number of examples.
 
-        Returns:
-            Its estimate without bias, which may be negative where there is none.
-        """
-        return (squares / self.spans - self.span) / (self.span * (self.span - 1))
+    Returns:
+        A function of parameters and a batch that returns the loss, the gradient, and `half_difference`, half the gradient of the first
+        half of the batch less half that of the second.
 
-    def resolution(self, size: int) -> float:
-        """Standard error of the signal of pure noise, over so many parameters."""
-        return math.sqrt(2 / (self.span * (self.span - 1) * self.spans * size))
+    Cost: the products of one gradient, and two gradients kept.
+    """
+
+    def both(params, batch):
+        halves = jax.tree.map(lambda x: x.reshape(2, x.shape[0] // 2, *x.shape[1:]), batch)
+        losses, gradients = jax.vmap(jax.value_and_grad(loss), in_axes=(None, 0))(params, halves)
+        mean = jax.tree.map(lambda g: 0.5 * (g[0] + g[1]), gradients)
+        return jnp.mean(losses), mean, {"half_difference": jax.tree.map(lambda g: 0.5 * (g[0] - g[1]), gradients)}
+
+    return both
 
 
 def watched(optimizer: optax.GradientTransformation, bins: Bins) -> optax.GradientTransformationExtraArgs:
     r"""The same optimizer, which also counts how much of its requests is signal.
 
-    A request before momentum, $z = g/\sqrt{v}$ with Adam's second moment (the gradient itself where there is none), divided by
-    its root mean square over the array, has $\langle z^2\rangle = 1 = m^2 + N$: the square of its mean over batches, and the variance
-    of one batch. Noise of different steps is independent, so that the sum S over K steps has $\langle S^2\rangle = K + K(K-1)\,m^2$.
-    Momentum averages signal and noise alike: it does not change how many batches it takes to tell one from the other.
+    A request before momentum is $z = g/\sqrt{v}$, with Adam's second moment of the steps before, or the gradient itself where there is none.
+    Of few steps a second moment is no measure, and one over it has no mean: that of the whole array counts for 8 steps. The two halves of a
+    batch are independent and have one mean, so that the product of their requests has the mean $\langle z\rangle^2$, without bias, at the
+    very weights of that step: noise that has moved these does not come into it. With half the difference d,
+    that product is $z_a z_b = (g^2 - d^2)/v$. Momentum averages signal and noise alike: it does not change how many batches
+    it takes to tell one from the other.
 
     Args:
         optimizer: the optimizer; what it asks for is handed on as it is.
         bins: how steps are counted; steps beyond the last bin are not.
 
     Returns:
-        The optimizer with a `RequestSums` as its state. Give `value=loss` to its update.
+        The optimizer with a `RequestSums` as its state. Give `value=loss` and `half_difference`, of `halved`, to its update.
 
-    Cost: an array of the size of the parameters, two passes over them.
+    Cost: three passes over the parameters.
     """
     inner = optax.with_extra_args_support(optimizer)
 
     def init(params):
+        sums = jnp.zeros((bins.bins, len(jax.tree.leaves(params))), jnp.float32)
         return RequestSums(
-            jnp.zeros((), jnp.int32),
-            jax.tree.map(lambda p: jnp.zeros(p.shape, jnp.float32), params),
-            jnp.zeros((bins.bins, len(jax.tree.leaves(params))), jnp.float32),
-            jnp.zeros(bins.bins, jnp.float32),
-            inner.init(params),
+            jnp.zeros((), jnp.int32), sums, sums, sums, jnp.zeros(bins.bins, jnp.float32), inner.init(params)
         )
 
-    def update(updates, state, params=None, *, value=None, **extra_args):
-        passed = extra_args if value is None else {"value": value, **extra_args}
-        wanted, after = inner.update(updates, state.inner, params, **passed)
-        ends, index = state.steps % bins.span == bins.span - 1, state.steps // bins.steps
-        asked = jax.tree.map(jnp.add, state.asked, _before_momentum(updates, after))
-        squares = jnp.stack([jnp.sum(s * s) for s in jax.tree.leaves(asked)])
-        loss = jnp.zeros((), jnp.float32) if value is None else jnp.asarray(value).astype(jnp.float32)
+    def update(updates, state, params=None, *, value=None, half_difference=None, **extra_args):
+        if value is None or half_difference is None:
+            raise ValueError(
+                "A watched optimizer needs value and half_difference in its update: the loss, and what `halved` tells."
+            )
+        wanted, after = inner.update(updates, state.inner, params, value=value, **extra_args)
+        index = state.steps // bins.steps
+        products, squares = _sums(updates, half_difference, state, after)
+
+        def with_step(sums, of_step):
+            return sums.at[index].add(of_step.astype(jnp.float32), mode="drop")
+
         return wanted, RequestSums(
             state.steps + 1,
-            jax.tree.map(lambda s: jnp.where(ends, jnp.zeros_like(s), s), asked),
-            state.squares.at[index].add(jnp.where(ends, squares, jnp.zeros_like(squares)), mode="drop"),
-            state.losses.at[index].add(loss, mode="drop"),
+            with_step(state.products, products),
+            with_step(state.scatter, products * products),
+            with_step(state.squares, squares),
+            with_step(state.losses, jnp.asarray(value)),
             after,
         )
 
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def _before_momentum(gradient: PyTree, inner_state: Any) -> PyTree:
-    """Requests as an optimizer without momentum would make them, of unit mean square in every array."""
-    moments = optax.tree.get_all_with_path(inner_state, "nu")
-    scale = moments[0][1] if moments else jax.tree.map(jnp.ones_like, gradient)
+def _sums(gradient: PyTree, half_difference: PyTree, state: RequestSums, after: Any) -> tuple[Array, Array]:
+    """Products of the halves' requests and squares of the whole's, summed over each leaf."""
+    # A moment with this very batch in it would be small where the gradient happens to be.
+    moments = [_second_moment(inner, gradient) for inner in (state.inner, after)]
+    steps = state.steps.astype(jnp.float32)
 
-    def request(g, v):
-        z = (g * jax.lax.rsqrt(v + jnp.asarray(1e-30, v.dtype))).astype(jnp.float32)
-        return z * jax.lax.rsqrt(jnp.mean(z * z) + 1e-30)
+    def of_leaf(g, d, *moments):
+        g, d, before, now = (x.astype(jnp.float32) for x in (g, d, *moments))
+        v = jnp.where(steps > 0, before, jnp.mean(now))
+        v = (steps * v + _PRIOR * jnp.mean(v)) / (steps + _PRIOR) + 1e-30
+        return jnp.sum((g - d) * (g + d) / v), jnp.sum(g * g / v)
 
-    return jax.tree.map(request, gradient, scale)
+    pairs = [of_leaf(*leaves) for leaves in zip(*map(jax.tree.leaves, (gradient, half_difference, *moments)))]
+    products, squares = zip(*pairs)
+    return jnp.stack(products), jnp.stack(squares)
+
+
+def _second_moment(inner: Any, gradient: PyTree) -> PyTree:
+    moments = optax.tree.get_all_with_path(inner, "nu")
+    return moments[0][1] if moments else jax.tree.map(jnp.ones_like, gradient)
 
 
 def request_sums(state: PyTree) -> RequestSums:
@@ -166,6 +183,39 @@ def request_sums(state: PyTree) -> RequestSums:
     raise ValueError("The state holds no counts of requests: wrap the optimizer in `watched` before it is initialised.")
 
 
+class Signal(NamedTuple):
+    """m², the share of the squared mean in the mean square of requests, over some arrays and in every bin.
+
+    Attributes:
+        share: its estimate, which may be negative where there is none.
+        error: its standard error, from the scatter of the steps of a bin; arrays share the batch, so their errors are added as if they
+            were one.
+    """
+
+    share: Float[np.ndarray, "bins"]
+    error: Float[np.ndarray, "bins"]
+
+    @classmethod
+    def of(cls, sums: RequestSums, bins: Bins, leaves: Any = slice(None)) -> "Signal":
+        """The signal in some leaves.
+
+        Args:
+            sums: of a run.
+            bins: how its steps were counted.
+            leaves: numbers of the leaves.
+
+        Returns:
+            The signal.
+        """
+        products, scatter, squares = (
+            np.asarray(of, np.float64)[:, leaves] for of in (sums.products, sums.scatter, sums.squares)
+        )
+        n, whole = bins.steps, squares.sum(axis=1)
+        # The variance of a sum over n steps; of a single step nothing is known.
+        variance = np.maximum(scatter - products**2 / n, 0.0) * n / (n - 1) if n > 1 else np.full_like(products, np.inf)
+        return cls(products.sum(axis=1) / whole, np.sqrt(variance).sum(axis=1) / whole)
+
+
 class EffectiveUpdates(NamedTuple):
     """How many independent gradients stand behind a training.
 
@@ -178,13 +228,7 @@ class EffectiveUpdates(NamedTuple):
     unresolved: float
 
 
-def effective_updates(
-    squares: Float[np.ndarray, "bins"],
-    losses: Float[np.ndarray, "bins"],
-    initial_loss: float,
-    size: int,
-    bins: Bins,
-) -> EffectiveUpdates:
+def effective_updates(signal: Signal, losses: Float[np.ndarray, "bins"], initial_loss: float) -> EffectiveUpdates:
     r"""The law's number of gradients that have to be averaged, from the signal and the noise in requests.
 
     In a bowl with distance n from the minimum and curvature h, $m^2 = u^2 L$ and $N = u^2\sigma^2/h^2$, so that the law's
@@ -195,26 +239,22 @@ def effective_updates(
     an e-fold of the loss takes as many independent gradients as the noise of one is stronger than its signal. For a network this is
     the definition, and no bound: L is its training loss, with everything in it that training cannot remove, all parameters are
     charged its whole fall, also those that had little part in it, and m² and N are means over the parameters of an array and five
-    neighbouring bins. Noise that has
-    moved the weights pulls back by the next request, so that m² is seen too small by uN: as u comes near m²/N, the fastest rate,
-    effective updates are counted too many.
+    neighbouring bins.
 
     Args:
-        squares: of `RequestSums`, per parameter, in every bin.
+        signal: in every bin.
         losses: mean training loss of every bin.
         initial_loss: before the first step.
-        size: number of parameters the squares are means over.
-        bins: how steps were counted.
 
     Returns:
         The number, and how much of it is only a lower bound. A falling number is possible where the loss rose.
     """
-    around = [slice(max(0, i - _BESIDE), i + _BESIDE + 1) for i in range(len(squares))]
-    signal = np.array([bins.signal(squares)[near].mean() for near in around])
-    least = np.array([bins.resolution(size) / math.sqrt(len(squares[near])) for near in around])
-    # Below the standard error of pure noise a signal is not told from none.
-    resolved = np.minimum(np.maximum(signal, least), 1.0)
+    around = [slice(max(0, i - _BESIDE), i + _BESIDE + 1) for i in range(len(losses))]
+    share = np.array([signal.share[near].mean() for near in around])
+    least = np.array([np.sqrt(np.mean(signal.error[near] ** 2) / len(signal.error[near])) for near in around])
+    # Below its standard error a signal is not told from none.
+    resolved = np.minimum(np.maximum(share, least), 1.0)
     ratio = 1 / resolved - 1
     falls = -np.diff(np.log(np.concatenate([[initial_loss], losses])))
     between = 0.5 * (ratio[1:] + ratio[:-1])
-    return EffectiveUpdates(float(ratio[0] * falls[0] + between @ falls[1:]), float(np.mean(signal < least)))
+    return EffectiveUpdates(float(ratio[0] * falls[0] + between @ falls[1:]), float(np.mean(share < least)))

@@ -78,8 +78,14 @@ class ScaleSettings:
         Raises:
             ValueError: for a wrong one, or a training shorter than two steps.
         """
-        batch_size = task.defaults.batch_size if self.batch_size is None else self.batch_size
-        steps = steps_for(Shape.of(size), self.tokens_per_parameter, whole_number(batch_size, "batch_size"))
+        batch_size = whole_number(
+            task.defaults.batch_size if self.batch_size is None else self.batch_size, "batch_size"
+        )
+        if batch_size % 2:
+            raise ValueError(
+                f"batch_size must be even, as signal is told from noise by two halves of a batch, got {batch_size}."
+            )
+        steps = steps_for(Shape.of(size), self.tokens_per_parameter, batch_size)
         if steps < 2:
             raise ValueError(
                 f"tokens_per_parameter={self.tokens_per_parameter:g} is one step at {size:g} parameters with {batch_size} windows a "
@@ -98,7 +104,8 @@ class ScaleSettings:
 
     def to_json(self) -> dict[str, Any]:
         """The settings as JSON can hold them."""
-        return dataclasses.asdict(self) | {"sizes": list(self.sizes)}
+        # The last says how effective updates were counted, so that no folder mixes two ways.
+        return dataclasses.asdict(self) | {"sizes": list(self.sizes), "signal": "halves of a batch"}
 
     def joined(self, before: Mapping[str, Any], where: str) -> "ScaleSettings":
         """These settings with the sizes and seeds that were asked for before.

@@ -12,7 +12,7 @@ from limjax.limits._measured import SCALING_FILE
 from limjax.numerics._result_code import ResultCode
 from limjax.parallel import interrupts_noted
 from limjax.scaling._measure import measurement
-from limjax.scaling._requests import Bins, watched
+from limjax.scaling._requests import Bins, halved, watched
 from limjax.scaling._settings import ScaleSettings
 from limjax.tasks import Task
 from limjax.tasks._language import Shape
@@ -156,6 +156,7 @@ def _trained(job: _Job, progress: Progress) -> ResultCode:
         optimizer=inner if job.plain else watched(inner, Bins.of(steps)),
         compare=(),
         granularity="leaf",
+        gradient=None if job.plain else halved(job.task.loss),
     )
     job.folder.mkdir(parents=True, exist_ok=True)
     write_json(job.folder / runs.SETTINGS, run.settings.to_json())

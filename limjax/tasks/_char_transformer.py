@@ -146,5 +146,5 @@ def char_transformer(width: int = 64, layers: int = 2, heads: int = 4, context: 
         accuracy=lambda params, batch: networks.share_correct(*logits(params, batch)),
         train=_windows(tokens[:boundary], context),
         test=_windows(tokens[boundary:], context),
-        defaults=TaskDefaults(steps=600, batch_size=16, learning_rate=3e-3, barrier="moment"),
+        defaults=TaskDefaults(steps=600, batch_size=16, learning_rate=3e-3, barrier="moment", largest_weight=1.0),
     )

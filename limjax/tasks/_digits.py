@@ -47,7 +47,7 @@ def digits_mlp(width: int = 64, depth: int = 2) -> Task:
         ),
         train=train,
         test=test,
-        defaults=TaskDefaults(steps=1500, batch_size=256, learning_rate=1e-3, barrier="moment"),
+        defaults=TaskDefaults(steps=1500, batch_size=256, learning_rate=1e-3, barrier="moment", largest_weight=1.0),
     )
 
 
@@ -70,5 +70,5 @@ def digits_cnn() -> Task:
         accuracy=lambda params, batch: networks.share_correct(logits(params, batch), batch["label"]),
         train=train,
         test=test,
-        defaults=TaskDefaults(steps=1500, batch_size=64, learning_rate=5e-3, barrier="moment"),
+        defaults=TaskDefaults(steps=1500, batch_size=64, learning_rate=5e-3, barrier="moment", largest_weight=1.0),
     )

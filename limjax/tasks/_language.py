@@ -246,6 +246,8 @@ def language(
             learning_rate=2e-2,
             lsb=2**-10,
             barrier="moment",
+            # Four standard deviations of the matrices at the start.
+            largest_weight=max(1.0, math.sqrt(shape.width) / 4),
         ),
     )
 

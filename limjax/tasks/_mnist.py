@@ -46,5 +46,5 @@ def mnist_cnn() -> Task:
         ),
         train={"image": images[:boundary], "label": labels[:boundary]},
         test={"image": images[boundary:], "label": labels[boundary:]},
-        defaults=TaskDefaults(steps=2000, batch_size=128, learning_rate=2e-3, barrier="moment"),
+        defaults=TaskDefaults(steps=2000, batch_size=128, learning_rate=2e-3, barrier="moment", largest_weight=1.0),
     )

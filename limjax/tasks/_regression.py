@@ -25,5 +25,5 @@ def diabetes_regression() -> Task:
         loss=loss,
         train=train,
         test=test,
-        defaults=TaskDefaults(steps=600, batch_size=64, learning_rate=1e-3, barrier="moment"),
+        defaults=TaskDefaults(steps=600, batch_size=64, learning_rate=1e-3, barrier="moment", largest_weight=1.0),
     )

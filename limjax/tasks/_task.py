@@ -29,6 +29,7 @@ class TaskDefaults:
         schedule: "cosine" falls to zero over the run, "constant" stays.
         optimizer: "adam" or "sgd".
         barrier: barrier that suits it, by name; "moment" suits networks, the default a task of a few parameters as well.
+        largest_weight: what cells of few bits are made to hold either way [weight units]; None leaves the lsb as it is.
 
     Raises:
         ValueError: if a number is not positive, or the schedule or the optimizer is not known.
@@ -41,15 +42,34 @@ class TaskDefaults:
     schedule: Schedule = "cosine"
     optimizer: Optimizer = "adam"
     barrier: str = "lyapunov:start=11"
+    largest_weight: float | None = None
 
     def __post_init__(self):
         for name in ("steps", "batch_size"):
             whole_number(getattr(self, name), name)
         for name in ("learning_rate", "lsb"):
             positive_number(getattr(self, name), name)
+        if self.largest_weight is not None:
+            positive_number(self.largest_weight, "largest_weight")
         for name, known in (("schedule", get_args(Schedule)), ("optimizer", get_args(Optimizer))):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}.")
+
+    def lsb_for(self, bits: int) -> float:
+        """One level of a cell with so many bits [weight units]: the task's, or coarser, so that the largest weight is in its range.
+
+        Args:
+            bits: bits of the cell, at least 1.
+
+        Returns:
+            The lsb.
+
+        Example:
+            >>> [TaskDefaults(largest_weight=1.0).lsb_for(bits) for bits in (4, 8, 16)]
+            [0.125, 0.0078125, 0.0009765625]
+        """
+        whole_number(bits, "bits", 1)
+        return self.lsb if self.largest_weight is None else max(self.lsb, 2 * self.largest_weight / 2.0**bits)
 
     def make_schedule(
         self, learning_rate: ArrayLike, steps: int, log_factor: Float[Array, "knots"] | None = None

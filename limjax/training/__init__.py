@@ -1,5 +1,6 @@
 """Training a task on physical memory: settings, preparation, the compiled loop, its history, checkpoints and outcome."""
 
+from limjax.training._flops import flops_per_step
 from limjax.training._loop import seeded_run, training_step
 from limjax.training._plain import PlainRun, plain_run, plain_step
 from limjax.training._prepare import Run, RunKeys, prepare, starting_params
@@ -18,6 +19,7 @@ __all__ = [
     "TrainResult",
     "beside_plain",
     "execute",
+    "flops_per_step",
     "plain_run",
     "plain_step",
     "prepare",

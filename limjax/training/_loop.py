@@ -17,7 +17,7 @@ from limjax.memory import AbstractHops, get_ledger, learning_in_memory, spent_kt
 from limjax.memory.levels import apply_updates, to_weights
 from limjax.physics._abstract_cell import AbstractCell
 from limjax.tasks import Task
-from limjax.training._prepare import Run, RunKeys, starting_params
+from limjax.training._prepare import Gradient, Run, RunKeys, starting_params
 
 EVALUATION_BATCH = 256
 """Examples that a row of the history is measured on, and that are evaluated at a time."""
@@ -43,11 +43,15 @@ def batch_at(data: PyTree | None, step: Any, key: Array, batch_size: int) -> PyT
     return jax.tree.map(lambda x: x[index], data)
 
 
+def _told_nothing(value_and_grad: Callable[[PyTree, PyTree], tuple[Array, PyTree]]) -> Gradient:
+    return lambda params, batch: (*value_and_grad(params, batch), {})
+
+
 def training_step(
     task: Task,
     optimizer: optax.GradientTransformationExtraArgs,
     batch_size: int,
-    value_and_grad: Callable[[PyTree, PyTree], tuple[Array, PyTree]] | None = None,
+    gradient_of: Gradient | None = None,
     levels_of: tuple[AbstractCell, PyTree] | None = None,
 ) -> Callable[[tuple[PyTree, PyTree], PyTree, Array], tuple[tuple[PyTree, PyTree], Array]]:
     """One step of training: draw a batch by the step's number, differentiate the loss, update.
@@ -56,22 +60,21 @@ def training_step(
         task: the task.
         optimizer: a `learning_in_memory` optimizer, or a chain with one.
         batch_size: examples per step.
-        value_and_grad: loss and gradient of parameters and a batch; None takes `jax.value_and_grad(task.loss)`.
+        gradient_of: the gradient of a batch; None takes `jax.value_and_grad(task.loss)`.
         levels_of: the cell whose level numbers stand for the parameters, and the dtypes of these; None for parameters that
             are weights.
 
     Returns:
         A function of `((params, state), training data, key)` that returns the new `(params, state)` and the loss.
     """
-
-    differentiated = jax.value_and_grad(task.loss) if value_and_grad is None else value_and_grad
+    differentiated = _told_nothing(jax.value_and_grad(task.loss)) if gradient_of is None else gradient_of
 
     def one_step(carry, data, key):
         params, state = carry
         batch = batch_at(data, get_ledger(state).steps, key, batch_size)
         weights = params if levels_of is None else to_weights(params, *levels_of)
-        loss, gradient = differentiated(weights, batch)
-        updates, state = optimizer.update(gradient, state, weights, value=loss)
+        loss, gradient, told = differentiated(weights, batch)
+        updates, state = optimizer.update(gradient, state, weights, value=loss, **told)
         if levels_of is None:
             return (optax.apply_updates(params, updates), state), loss
         # A whole number cannot be NaN: the loss says it instead.
@@ -130,13 +133,13 @@ class Loop:
         if mesh is None:
             self.train_data = jax.tree.map(jnp.asarray, task.train)
             self.test_data = jax.tree.map(jnp.asarray, task.test)
-            gradient, self._data_key = None, run.keys.data
+            gradient, self._data_key = run.gradient, run.keys.data
         else:
             everywhere = parallel.replicated(mesh)
             self.train_data = parallel.place(task.train, everywhere)
             self.test_data = parallel.place(task.test, everywhere)
             self._data_key = jax.random.wrap_key_data(parallel.place(jax.random.key_data(run.keys.data), everywhere))
-            gradient = parallel.value_and_grad(task.loss, mesh, run.settings.microbatches)
+            gradient = _told_nothing(parallel.value_and_grad(task.loss, mesh, run.settings.microbatches))
 
         one_step = training_step(task, run.optimizer, run.settings.batch_size, gradient, levels_of)
 

@@ -23,6 +23,9 @@ from limjax.tasks import Task, get_task
 from limjax.tasks._task import log_rate_factor
 from limjax.training._settings import RunSettings, mesh_text
 
+Gradient = Callable[[PyTree, PyTree], tuple[Array, PyTree, dict[str, Any]]]
+"""Loss, gradient and what the optimizer is told besides, of parameters and a batch."""
+
 
 class RunKeys(NamedTuple):
     """What is random in a run, each by a key of its own.
@@ -66,6 +69,7 @@ class Run:
         optimizer: the wrapped optimizer.
         keys: what is random.
         mesh: the devices, or None for one.
+        gradient: the gradient of a batch, or None for that of the task's loss.
     """
 
     settings: RunSettings
@@ -80,6 +84,7 @@ class Run:
     optimizer: optax.GradientTransformationExtraArgs
     keys: RunKeys
     mesh: Mesh | None
+    gradient: Gradient | None = None
 
     def params(self) -> PyTree:
         """The parameters at the start."""
@@ -111,6 +116,7 @@ def prepare(
     compare: Sequence[Comparable] | Mapping[str, Comparable] | None = None,
     granularity: Granularity = "parameter",
     mesh: Mesh | None = None,
+    gradient: Gradient | None = None,
 ) -> Run:
     """Makes what settings name, unless it is given, and checks that it fits together.
 
@@ -124,6 +130,7 @@ def prepare(
         compare: other memories, as in `limjax.train`.
         granularity: of the ledger.
         mesh: the devices.
+        gradient: the gradient of a batch; only without a mesh, which adds gradients up in an order of its own.
 
     Returns:
         The run. Nothing was computed yet.
@@ -158,6 +165,10 @@ def prepare(
             f"{jax.process_count()} processes would each train the same run alone: pass a mesh over all {jax.device_count()} "
             f'devices, for example mesh="data={jax.device_count()}".'
         )
+    if gradient is not None and mesh is not None:
+        raise ValueError(
+            "gradient is for runs without a mesh, which adds gradients up in an order of its own: leave one of them out."
+        )
     wrapped = learning_in_memory(
         inner, cell, barrier, hops=hops, key=keys.hops, granularity=granularity, compare=others
     )
@@ -175,4 +186,5 @@ def prepare(
         optimizer=wrapped,
         keys=keys,
         mesh=mesh,
+        gradient=gradient,
     )

@@ -16,6 +16,7 @@ from limjax.memory.comparisons._names import STATIC
 from limjax.numerics._hosts import whole
 from limjax.numerics._result_code import ResultCode
 from limjax.physics.units import YEAR_S
+from limjax.training._flops import flops_per_step
 from limjax.training._loop import EVALUATION_BATCH, Loop
 from limjax.training._plain import PlainRun
 from limjax.training._prepare import Run
@@ -127,6 +128,7 @@ class Ending(NamedTuple):
         initial_loss: training loss at the start.
         wall_seconds: over all resumptions [s].
         unsaved: why the last checkpoint could not be written, or None.
+        measured: what the machine's counters said, or None where they were not asked.
     """
 
     result: Result
@@ -135,6 +137,7 @@ class Ending(NamedTuple):
     initial_loss: float
     wall_seconds: float
     unsaved: str | None
+    measured: dict[str, Any] | None = None
 
 
 def summarised(run: Run, loop: Loop, carry: tuple[PyTree, PyTree], ending: Ending) -> TrainResult:
@@ -180,6 +183,8 @@ def summarised(run: Run, loop: Loop, carry: tuple[PyTree, PyTree], ending: Endin
         "landauer_kt": table.landauer_kt,
         "final_barrier_kt": float(get_barrier(state)),
         **({} if table.device is None else table.device.to_dict()),
+        "flops_per_step": _counted_flops(run, params),
+        **({} if ending.measured is None else {"measured": ending.measured}),
         "warnings": list(table.warnings),
         "wall_seconds": ending.wall_seconds,
         "device": device_name(),
@@ -207,6 +212,13 @@ def _layers(ledger: Ledger, params: PyTree, ending: Ending) -> LedgerHistory:
     known = ending.history[len(ending.history) - len(ending.per_layer) :]
     rows = [HostRow(row.step, row.loss, row.barrier_kt, sums) for row, sums in zip(known, ending.per_layer)]
     return LedgerHistory.of_rows(layers_of([ledger], params), rows)
+
+
+def _counted_flops(run: Run, params: PyTree) -> float | None:
+    try:
+        return flops_per_step(run.task, run.inner, run.settings.batch_size, params)
+    except Exception:  # the run is over: a count that fails takes none of its numbers with it
+        return None
 
 
 def _told(run: Run) -> dict[str, Any]:

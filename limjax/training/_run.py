@@ -18,6 +18,7 @@ from limjax import parallel
 from limjax._files import without_nan
 from limjax.barriers._base import AbstractBarrier
 from limjax.barriers._static import StaticBarrier
+from limjax.measure import AbstractCounters, RunMeter
 from limjax.memory import AbstractHops, get_ledger
 from limjax.memory._hops import HopsName, hops_of
 from limjax.memory._ledger import Granularity
@@ -72,6 +73,7 @@ def train(
     mesh: str | dict[str, int] | Mesh | None = None,
     microbatches: WholeNumber | None = None,
     storage: str | None = None,
+    counters: AbstractCounters | None = None,
     stop_at_heat: float | None = None,
     stop_at_loss: float | None = None,
 ) -> TrainResult:
@@ -110,6 +112,7 @@ def train(
             takes that number, or that of the run to resume. Runs with equal `microbatches` are equal bit for bit on meshes of 1, 2, 4, 8, ... devices.
         storage: "int8" or "int16" keeps the weights as level numbers (`limjax.memory.levels`), for exact hops and a cell with a
             range that fits; None keeps floats. The run is the same.
+        counters: of the machine's energy (`limjax.measure.counters_here()`), which the summary then says under `measured`; None for none.
         stop_at_heat: budget of heat and barrier work together, per parameter [kT]: the run ends after the step that spends it, the
             same step whether or not it was interrupted before. A resumed run may be given another one. None for no budget.
         stop_at_loss: the run ends where the training loss, mean over a chunk, is at most this. None trains on.
@@ -164,7 +167,7 @@ def train(
             granularity=granularity,
             mesh=devices,
         )
-        return execute(run, checkpoints, resume, checkpoint_seconds, on_progress)
+        return execute(run, checkpoints, resume, checkpoint_seconds, on_progress, counters)
 
 
 def execute(
@@ -173,6 +176,7 @@ def execute(
     resume: bool = False,
     checkpoint_seconds: float = 30.0,
     on_progress: OnProgress | None = None,
+    counters: AbstractCounters | None = None,
 ) -> TrainResult:
     """Trains a prepared run to its end; arguments, outcome and errors are those of `train`.
 
@@ -182,6 +186,7 @@ def execute(
         resume: whether to continue from the newest checkpoint there, if there is one.
         checkpoint_seconds: wall time between checkpoints [s].
         on_progress: called after every chunk with the new history row and the seconds left; True ends the run.
+        counters: of the machine's energy, or None. With them everything is compiled before the training, apart from it.
 
     Returns:
         The result.
@@ -204,12 +209,25 @@ def execute(
         if store is not None:
             notes["fingerprints"] = notes.get("fingerprints") or program(run)
             notes["versions"] = notes.get("versions") or versions()
+        meter = None if counters is None else _metered(counters, loop, carry)
         journey = _Journey(run, loop, carry, notes, store)
-        result, seconds = journey.to_end(checkpoint_seconds, on_progress)
+        before = journey.taken
+        with contextlib.nullcontext() if meter is None else meter.window("training"):
+            result, seconds = journey.to_end(checkpoint_seconds, on_progress)
+        measured = None if meter is None else meter.summary(journey.taken - before)
         history, per_layer = journey.to_here(seconds)
-        return summarised(
-            run, loop, journey.carry, Ending(result, history, per_layer, initial_loss, seconds, journey.unsaved)
-        )
+        ending = Ending(result, history, per_layer, initial_loss, seconds, journey.unsaved, measured)
+        return summarised(run, loop, journey.carry, ending)
+
+
+def _metered(counters: AbstractCounters, loop: Loop, carry: tuple[PyTree, PyTree]) -> RunMeter:
+    """A meter that has seen the idle machine, and compiling apart from the training."""
+    meter = RunMeter(counters)
+    meter.idle()
+    with meter.window("compilation"):
+        loop.advance(carry, 0.0, 0)
+        history_row(loop, carry, 0, math.nan, 0.0)
+    return meter
 
 
 def _continued(run: Run, store: Any, newest: int) -> tuple[Run, dict[str, Any]]:
@@ -273,7 +291,7 @@ class _Journey:
         self._per_layer = [*notes.get("layers", [])]
         self.unsaved: str | None = None
         self._loss_sum = notes.get("loss_sum", 0.0)
-        self._taken = int(get_ledger(carry[1]).steps)
+        self.taken = int(get_ledger(carry[1]).steps)
         self._before = self.history[-1].seconds if self.history else 0.0
         self._started = time.monotonic()
 
@@ -309,29 +327,29 @@ class _Journey:
         saved, timed = self._started, None
         if any(parallel.any_process(interrupted())):
             return Result.interrupted
-        while self._taken < steps:
+        while self.taken < steps:
             # Chunks end at whole multiples, so that a resumed run evaluates where the other would have.
-            count = min(piece, chunk - self._taken % chunk, steps - self._taken)
+            count = min(piece, chunk - self.taken % chunk, steps - self.taken)
             called, asked = time.monotonic(), False
             if self._is_reached():
                 return Result.reached
-            wanted = self._taken + count
+            wanted = self.taken + count
             if not self._advance(count, chunk):
                 return Result.nonfinite
             now = time.monotonic()
             slow = now - called > _CALL_SECONDS
-            if on_progress is not None and self.history and self.history[-1].step == self._taken:
-                timed = (self._taken, now) if timed is None else timed
-                speed = (self._taken - timed[0]) / max(now - timed[1], 1e-9)
-                said = on_progress(self.history[-1], (steps - self._taken) / speed if speed > 0 else math.nan)
+            if on_progress is not None and self.history and self.history[-1].step == self.taken:
+                timed = (self.taken, now) if timed is None else timed
+                speed = (self.taken - timed[0]) / max(now - timed[1], 1e-9)
+                said = on_progress(self.history[-1], (steps - self.taken) / speed if speed > 0 else math.nan)
                 asked = isinstance(said, bool | np.bool_) and bool(said)
-            if self._taken < wanted:
+            if self.taken < wanted:
                 return Result.spent
             stop, asked, due, slow = parallel.any_process(interrupted(), asked, now - saved > checkpoint_seconds, slow)
             piece = max(1, piece // 2) if slow else 2 * piece
             if stop:
                 return Result.interrupted
-            if asked and self._taken < steps:
+            if asked and self.taken < steps:
                 return Result.stopped
             if due:
                 self._save()
@@ -349,14 +367,14 @@ class _Journey:
             return False
         if taken == 0:
             return True
-        reached = self._taken + taken
+        reached = self.taken + taken
         ended = reached % chunk == 0 or reached == self._run.settings.steps
         if ended:
             mean = total / (reached - (reached - 1) // chunk * chunk)
             row, sums = history_row(self._loop, carry, reached, mean, self._seconds())
             self.history.append(row)
             self._per_layer.append(sums)
-        self.carry, self._taken, self._loss_sum = carry, reached, 0.0 if ended else total
+        self.carry, self.taken, self._loss_sum = carry, reached, 0.0 if ended else total
         return True
 
     def _seconds(self) -> float:

@@ -54,6 +54,7 @@ class RunSettings:
         stop_at_heat: heat and barrier work per parameter at which the run ends [kT], or None for no budget.
         stop_at_loss: training loss, mean over a fiftieth of the run, at which it ends, or None.
         memory_device: the device that keeps the weights, a name of the zoo or a file (`limjax.devices.get_device`), or None.
+        max_affinity: largest affinity that the cells' driver can give [kT], or None for no end.
 
     Raises:
         ValueError: for a wrong number; the message names it.
@@ -84,6 +85,7 @@ class RunSettings:
     memory_device: str | None = None
     stop_at_heat: float | None = None
     stop_at_loss: float | None = None
+    max_affinity: Any = None
 
     def __post_init__(self):
         for name, value in _checked(vars(self)).items():
@@ -111,9 +113,13 @@ class RunSettings:
         own |= {"hops": "exact", "seed": 0, "attempt_rate": 1e9, "step_time": 1e-3, "temperature": 300.0}
         if cell is not None:
             own |= {name: _recorded(getattr(cell, name)) for name in _CELL}
+            if cell.driver_affinity is not None:
+                own["max_affinity"] = _recorded(cell.driver_affinity)
         given = {name: value for name, value in given.items() if value is not None}
         if given.get("memory_device") is not None:
             own |= _of_device(given)
+        if cell is None and not {"lsb", "memory_device"} & set(given) and isinstance(given.get("bits"), int):
+            own["lsb"] = task.defaults.lsb_for(given["bits"])
         settings = cls(**_checked(own | {"task": task.name} | given))
         if task.train is not None:
             task.check_batch_size(settings.batch_size)
@@ -160,7 +166,8 @@ class RunSettings:
 
             numbers = {name: getattr(self, name) for name in ("lsb", "step_time", "temperature", "seed")}
             return get_device(self.memory_device).cell(**numbers)
-        return ArrheniusCell(**{name: getattr(self, name) for name in _CELL}, bits=self.bits)
+        numbers = {name: getattr(self, name) for name in _CELL}
+        return ArrheniusCell(**numbers, bits=self.bits, max_affinity=self.max_affinity)
 
     def continued(self, where: str, given: Mapping[str, Any]) -> "RunSettings":
         """These settings for a run that goes on: only the mesh and what ends it early may be others.
@@ -214,6 +221,7 @@ def _checked(values: Mapping[str, Any]) -> dict[str, Any]:
         "microbatches": None if pieces is None else whole_number(pieces, "microbatches"),
         **{name: _checked_number(values[name], name) for name in _CELL},
         **{name: _budget(values.get(name), name) for name in _BUDGETS},
+        "max_affinity": None if (most := values.get("max_affinity")) is None else _checked_number(most, "max_affinity"),
     }
 
 
@@ -230,7 +238,7 @@ def _of_device(given: Mapping[str, Any]) -> dict[str, Any]:
 
     if not isinstance(given["memory_device"], str):
         raise ValueError(f"memory_device must be the name of a device or a file, got {given['memory_device']!r}.")
-    wrong = [name for name in ("bits", "storage", "attempt_rate") if name in given]
+    wrong = [name for name in ("bits", "storage", "attempt_rate", "max_affinity") if name in given]
     if wrong:
         raise ValueError(
             f"{wrong[0]} is what a device says of itself: leave it out, or leave out the device (--device)."

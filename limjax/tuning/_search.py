@@ -30,7 +30,7 @@ OUTER_STEPS, OUTER_STEPS_OF_A_POINT = 60, 30
 # Settings of a run that no design is tuned under.
 _NOT_TUNED = ("mesh", "storage", "microbatches", "learning_rate_factor")
 # What a cell says itself.
-_OF_CELL = ("lsb", "attempt_rate", "step_time", "temperature", "bits", "memory_device")
+_OF_CELL = ("lsb", "attempt_rate", "step_time", "temperature", "bits", "memory_device", "max_affinity")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,7 +185,11 @@ def problem_of(
         if shorthand:
             raise ValueError(f"Give {', '.join(shorthand)} to RunSettings, or pass a task instead of settings.")
         settings, chosen = task, get_task(task.task)
-        given = {name: value for name, value in vars(task).items() if name in (*_NOT_TUNED, "bits", "memory_device")}
+        given = {
+            name: value
+            for name, value in vars(task).items()
+            if name in (*_NOT_TUNED, "bits", "memory_device", "max_affinity")
+        }
         _check_run(settings)
     else:
         given = shorthand

@@ -2,8 +2,6 @@
 
 import dataclasses
 import json
-import pathlib
-import re
 
 import numpy as np
 import pytest
@@ -173,18 +171,33 @@ def test_all_that_is_fitted_is_a_number_of_a_run():
     assert all(getattr(runs()[0], name) > 0 for name in QUANTITIES)
 
 
-def test_the_numbers_on_the_page_are_those_of_the_file():
-    root = pathlib.Path(__file__).parents[2]
-    measured = read_measured(root / "benchmarks" / "results" / "growth_two_sizes.json")
-    page = (root / "docs" / "scale.md").read_text(encoding="utf-8")
-    for size, row in re.findall(r"^\| ([\d,]+) \| (.* ± .*) \|$", page, re.MULTILINE):
-        here = [run for run in measured if run.parameters == int(size.replace(",", ""))]
-        loss, plain, _, heat, work, _, updates, _, law, ratio = (float(cell.split()[0]) for cell in row.split(" | "))
-        for name, shown in (
-            ("loss", loss), ("plain_loss", plain), ("heat_kt", heat), ("actuation_kt", work), ("effective_updates", updates), ("law_kt", law),
-        ):  # fmt: skip
-            assert shown == pytest.approx(np.mean([getattr(run, name) for run in here]), rel=5e-3), name
-        assert ratio == pytest.approx(heat / law, rel=0.02)
-    limit = measured_limit(measured, 1e15)
-    assert f"N^{limit.exponent:.2f} ({limit.exponent_low:.2f} to {limit.exponent_high:.2f}" in page
-    assert "1.6e6 J" in page and limit.joules == pytest.approx(1.6e6, rel=0.02)
+def test_runs_come_with_the_library(capsys):
+    runs = read_measured()
+    assert len({run.parameters for run in runs}) >= 3 and len({run.seed for run in runs}) >= 3
+    with pytest.raises(SystemExit) as end:
+        main(["limits", "--parameters", "1e15", "--json"])
+    measured = json.loads(capsys.readouterr().out)["measured"]
+    assert not end.value.code and measured["joules"] == measured_limit(runs, 1e15).joules
+    assert measured["low_joules"] <= measured["joules"] <= measured["high_joules"]
+
+
+def test_batch_sizes_of_several_folders(tmp_path):
+    """Heat that falls as the batch grows: found from two folders of one batch size each, and used where it is asked for."""
+    folders = []
+    for batch in (512.0, 2048.0):
+        folders.append(tmp_path / f"{batch:.0f}")
+        folders[-1].mkdir()
+        saved(
+            folders[-1],
+            [
+                dataclasses.replace(r, batch_tokens=batch, heat_kt=r.heat_kt * (512 / batch) ** 0.9, actuation_kt=0.0)
+                for r in runs()
+            ],
+        )
+    both = read_measured(*folders)
+    limit = measured_limit(both, 1e6, batch_tokens=4096.0)
+    assert limit.batch_exponent == pytest.approx(-0.9) and limit.batch_tokens == 4096
+    assert limit.kt_per_parameter == pytest.approx(5 * 1e6**0.2 * 8**-0.9)
+    assert measured_limit(both, 1e6).batch_tokens == pytest.approx(1024)
+    with pytest.raises(ValueError, match="one batch size"):
+        measured_limit(runs(), 1e6, batch_tokens=4096.0)

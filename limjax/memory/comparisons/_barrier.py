@@ -31,6 +31,10 @@ class BarrierComparison(AbstractComparison):
     def varied(self) -> dict[str, Array]:
         return self.barrier.varied
 
+    @property
+    def reads_weights(self) -> bool:
+        return self.barrier.reads_weights
+
     def init(self, params: PyTree, layout: Blocks) -> Any:
         _, state, height = init_barrier(self.barrier, params, layout)
         return state, height

@@ -49,6 +49,11 @@ class AbstractComparison(eqx.Module):
         """The numbers that differ between the cells of one array, by name: those of `per_cell` that are arrays."""
         return varied_numbers(self, self.per_cell)
 
+    @property
+    def reads_weights(self) -> bool:
+        """Whether it looks at the weights, so that `update` needs the parameters."""
+        return False
+
     def init(self, params: PyTree, layout: Blocks) -> Any:
         """State for parameters of this structure; none by default.
 

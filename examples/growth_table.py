@@ -1,0 +1,132 @@
+"""What `limjax scale` measured, as a page, and the runs that come with limjax.
+
+    limjax scale --sizes 3e3,1e4,3e4,1e5 --seeds 3 --barrier moment:scale=0.03 --out runs/growth
+    limjax scale --sizes 3e3,1e4,3e4 --seeds 3 --barrier moment:scale=0.03 --batch-size 32 --out runs/growth-32
+    python examples/growth_table.py runs/growth runs/growth-32
+
+Writes `docs/results/growth.md` with its figure, `benchmarks/results/growth.json` and `limjax/limits/catalogue/growth.json`.
+"""
+
+import argparse
+import dataclasses
+import json
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from limjax.limits import MeasuredRun, fit_growth, leave_largest_out, measured_limit, read_measured
+from limjax.plots.scaling import save_growth_figure
+
+ROOT = pathlib.Path(__file__).parents[1]
+LARGE = 1e15
+NAMED = {
+    "energy_kt": "heat and barrier work",
+    "effective_updates": "effective updates",
+    "law_kt": "the law, 2 ln(L0/LT) + 2 n_eff",
+}
+
+
+def page(contents: Sequence[dict], runs: Sequence[MeasuredRun]) -> str:
+    """The docs page, from the runs alone."""
+    first, numbers = contents[0], [run for content in contents for run in content["runs"]]
+    machine, settings = first["machine"], first["settings"]
+    lines = [
+        "# How heat grows: the measured runs",
+        "",
+        f"Language models on Python's standard library, {settings['tokens_per_parameter']:g} bytes per parameter, `{settings['barrier']}`, "
+        f"{settings['hops']} hops, lsb {numbers[0]['lsb']:g}; means over seeds with their standard errors, per parameter. What the columns are "
+        "is on [the page of the method](../scale.md).",
+        "",
+        "| parameters | tokens a step | seeds | steps | loss | above bare Adam | heat [kT] | barrier work [kT] | n_eff | law [kT] | heat / law |",
+        "|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for key in sorted({(run["batch_tokens"], run["parameters"]) for run in numbers}):
+        here = [run for run in numbers if (run["batch_tokens"], run["parameters"]) == key]
+
+        def column(name, here=here):
+            return np.array([run[name] for run in here])
+
+        above = 100 * (column("loss") / column("plain_loss") - 1)
+        ratio = column("heat_kt").mean() / column("law_kt").mean()
+        lines.append(
+            f"| {key[1]:,} | {key[0]:,} | {len(here)} | {here[0]['steps']:,} | {_mean(column('loss'), '.3f')} | {_mean(above, '.1f')} % | "
+            f"{_mean(column('heat_kt'), '.1f')} | {_mean(column('actuation_kt'), '.2f')} | {_mean(column('effective_updates'), '.2f')} | "
+            f"{_mean(column('law_kt'), '.1f')} | {ratio:.0f} |"
+        )
+    lines += [
+        "",
+        "| heat [kT] / n_eff | " + " | ".join(numbers[0]["kinds"]) + " |",
+        "|---|" + "---:|" * len(numbers[0]["kinds"]),
+    ]
+    for size in sorted({run["parameters"] for run in first["runs"]}):
+        here = [run["kinds"] for run in first["runs"] if run["parameters"] == size]
+        cells = [
+            " / ".join(f"{np.mean([run[kind][name] for run in here]):.3g}" for name in ("heat_kt", "effective_updates"))
+            for kind in here[0]
+        ]
+        lines.append(f"| {size:,} | {' | '.join(cells)} |")
+    lines += ["", *_powers(runs), ""]
+    limit = measured_limit(runs, LARGE)
+    lines += [
+        f"Continued to {LARGE:.0e} parameters: **{limit.joules:.2g} J** ({limit.low_joules:.2g} to {limit.high_joules:.2g} J)"
+        + ("" if limit.law_joules is None else f", the law by its own power {limit.law_joules:.2g} J")
+        + f". {limit.assumptions[0].upper()}{limit.assumptions[1:]}. Sizes of {max(limit.sizes) / min(limit.sizes):.0f} to 1 are no evidence that a power law holds over "
+        f"{limit.extrapolation:.0e} to 1: a larger model measured outside the band would refute it.",
+        "",
+        "![Energy of a training against its size](growth.png)",
+        "",
+        f"Made by `python examples/growth_table.py` from runs on {machine['device']}; "
+        f"{', '.join(f'{name} {number}' for name, number in machine['versions'].items())}; text of {first['text']['bytes']:,} bytes, SHA-256 {first['text']['sha256'][:16]}.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _mean(values: np.ndarray, form: str) -> str:
+    if len(values) < 2:
+        return f"{values.mean():{form}}"
+    return f"{values.mean():{form}} ± {values.std(ddof=1) / np.sqrt(len(values)):{form}}"
+
+
+def _powers(runs: Sequence[MeasuredRun]) -> list[str]:
+    lines = []
+    for quantity, words in NAMED.items():
+        fit = fit_growth(runs, quantity)
+        powers = [
+            f"{name.replace('_', ' ')} to the {value:.2f} ({fit.band(name)[0]:.2f} to {fit.band(name)[1]:.2f})"
+            for name, value in fit.exponents.items()
+        ]
+        check = leave_largest_out(runs, quantity)
+        within = "within" if check.is_within else "outside"
+        lines.append(
+            f"- **{words}**: {', '.join(powers)}. The largest size from the others: {check.predicted:.3g} "
+            f"({check.low:.3g} to {check.high:.3g}) where {check.measured:.3g} was measured, {within} the band."
+        )
+    return lines
+
+
+def main(folders: Sequence[pathlib.Path], out: pathlib.Path) -> None:
+    contents = [json.loads((folder / "scaling.json").read_text(encoding="utf-8")) for folder in folders]
+    runs = read_measured(*folders)
+    text = page(contents, runs)
+    results, catalogue = out / "docs/results", out / "limjax/limits/catalogue"
+    for folder in (results, out / "benchmarks/results", catalogue):
+        folder.mkdir(parents=True, exist_ok=True)
+    (results / "growth.md").write_text(text, encoding="utf-8")
+    save_growth_figure(runs, results)
+    whole = {"sweeps": contents, "runs": [run for content in contents for run in content["runs"]]}
+    (out / "benchmarks/results/growth.json").write_text(json.dumps(whole) + "\n", encoding="utf-8")
+    provenance = {name: contents[0][name] for name in ("text", "machine")} | {
+        "settings": [content["settings"] for content in contents]
+    }
+    shipped = {"provenance": provenance, "runs": [dataclasses.asdict(run) for run in runs]}
+    (catalogue / "growth.json").write_text(json.dumps(shipped, indent=1) + "\n", encoding="utf-8")
+    print(text)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folders", nargs="+", type=pathlib.Path, help="folders of `limjax scale`")
+    parser.add_argument("--out", type=pathlib.Path, default=ROOT, help="folder with docs/, benchmarks/ and limjax/")
+    arguments = parser.parse_args()
+    main(arguments.folders, arguments.out)

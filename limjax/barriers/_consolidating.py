@@ -1,0 +1,139 @@
+"""The barrier that keeps what was learnt: it rises with a weight's importance, within a budget, and is released slowly."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float, PyTree
+
+from limjax.barriers._base import AbstractBarrier, BarrierInputs, RunShape, Scope, Tuned
+from limjax.barriers._rules import AbstractRule, UseRule, rule_of, rule_text
+from limjax.numerics._roots import monotone_root
+from limjax.numerics.checks import checked_leaf
+from limjax.physics import actuation
+
+
+class ConsolidatingBarrier(AbstractBarrier):
+    r"""$B_i = B_0 + C_i$: every parameter's barrier is that of a plastic cell and what consolidates it.
+
+    In a cell whose driver can run out (`max_affinity`) a barrier higher by C moves at most $e^{-C}$ as far in a step: it keeps its weight
+    against hops and against further learning at once. Nothing is copied; the price is the work to raise it, once, and dearer
+    updates from then on.
+
+    Args:
+        plastic: B0, of a cell that nothing consolidated. [kT]
+        rule: what consolidates: `limjax.FisherRule`, `PathIntegralRule`, `UseRule` or `MetaplasticRule`, or its text such as
+            "fisher:strength=100". The first two act when a task ends (`limjax.consolidate`), the others at every step.
+        budget: reversible work that may be spent to raise the barrier of one cell, above 0; None for no end but the cell's highest
+            barrier. [kT]
+        release: time after which an importance has faded to 1/e, or None for never. A barrier falls by at most 1 kT in it. [s]
+
+    Raises:
+        ValueError: if a number is out of its range; on update, for what the rule needs and does not get.
+
+    Cost: one logarithm per parameter and step, and the state of the rule: two numbers per parameter for Fisher, five for the path
+    integral, one for use, none for metaplasticity.
+
+    Example:
+        >>> import jax.numpy as jnp, optax, limjax
+        >>> barrier = limjax.ConsolidatingBarrier(14.0, limjax.FisherRule(strength=100.0))
+        >>> opt = limjax.learning_in_memory(optax.sgd(0.1), limjax.ArrheniusCell(max_affinity=4.0), barrier)
+        >>> params, gradient = jnp.ones(2), jnp.array([0.0, 1e-3])
+        >>> _, state = opt.update(gradient, opt.init(params), params)
+        >>> state = limjax.consolidate(state, params)
+        >>> _, state = opt.update(gradient, state, params)
+        >>> [f"{height:.2f}" for height in state.barrier.height.value[0]]
+        ['14.00', '19.30']
+
+    Source: the derivation is in docs/consolidation.md.
+    """
+
+    name: ClassVar[str] = "consolidating"
+    tuned: ClassVar[Mapping[str, Tuned]] = {"plastic": Tuned()}
+    level: ClassVar[tuple[str, float] | None] = ("plastic", 1.0)
+    shape_free: ClassVar[bool] = True
+    plastic: Float[Array, ""]
+    rule: AbstractRule
+    budget: Float[Array, ""] | None
+    release: Float[Array, ""] | None
+
+    def __init__(
+        self,
+        plastic: ArrayLike = 12.0,
+        rule: AbstractRule | str | None = None,
+        budget: ArrayLike | None = None,
+        release: ArrayLike | None = None,
+    ):
+        def positive(value, name, remedy):
+            return (
+                None if value is None else checked_leaf(value, name, low=0.0, open_low=True, remedy=remedy, single=True)
+            )
+
+        self.plastic = checked_leaf(plastic, "plastic", low=0.0, remedy="It is a barrier in kT.", single=True)
+        self.rule = UseRule() if rule is None else rule_of(rule)
+        self.budget = positive(budget, "budget", "It is work in kT; 0.2 lifts a barrier of 14 kT to 21.")
+        self.release = positive(release, "release", "It is a time in seconds; None keeps for ever.")
+        if release is not None and not self.rule.keeps:
+            raise ValueError(
+                f"release = {release!r} is how an importance fades, but the rule {self.rule.name!r} keeps none: leave it out."
+            )
+
+    @classmethod
+    def of_run(
+        cls,
+        run: RunShape,
+        /,
+        plastic: float = 12.0,
+        scale: float = 100.0,
+        budget: float | None = None,
+        release: float | None = None,
+    ) -> "ConsolidatingBarrier":
+        """By name, in a run of one task that nobody says is over, the barrier follows use."""
+        return cls(plastic, UseRule(scale), budget, release)
+
+    def arguments(self) -> dict[str, Any]:
+        numbers = {name: getattr(self, name) for name in ("plastic", "budget", "release")}
+        return {name: None if x is None else float(x) for name, x in numbers.items()} | {"rule": rule_text(self.rule)}
+
+    @property
+    def scope(self) -> Scope:
+        return "parameter"
+
+    @property
+    def reads_weights(self) -> bool:
+        return self.rule.reads_weights
+
+    def init(self, params: PyTree) -> Any:
+        return self.rule.init(params)
+
+    def highest(self, top: Float[Array, ""]) -> Float[Array, ""]:
+        """The barrier at which the budget is spent: ΔF(B) = ΔF(B0) + budget, at most the cell's highest.
+
+        Args:
+            top: the cell's highest barrier [kT].
+
+        Returns:
+            B [kT].
+        """
+        if self.budget is None:
+            return top
+        low = jnp.minimum(self.plastic, top)
+        # ΔF is ½ ln πB for all but the lowest barriers: a start that Newton's method makes exact in a few steps.
+        guess = jnp.clip((low + 0.5) * jnp.exp(2 * jnp.minimum(self.budget, 20.0)), low, top)
+        spent = actuation.free_energy(low) + self.budget
+        return monotone_root(lambda barrier: actuation.free_energy(barrier) - spent, guess, low, top, 12)
+
+    def evaluate(self, inputs: BarrierInputs, state: Any) -> tuple[Any, Any]:
+        keep = None if self.release is None else jnp.exp(-inputs.cell.step_time / self.release)
+        state = self.rule.follow(inputs, state, keep)
+        top = jnp.max(inputs.cell.max_barrier)
+        limit = None if self.budget is None else self.highest(top.astype(self.plastic.dtype))
+
+        def height(consolidation):
+            barrier = self.plastic.astype(consolidation.dtype) + consolidation
+            return barrier if limit is None else jnp.minimum(barrier, limit.astype(barrier.dtype))
+
+        return [height(c) for c in self.rule.heights(inputs, state)], state
+
+    def task_ended(self, state: Any, weights: list[Float[Array, "..."]]) -> Any:
+        return self.rule.task_ended(state, weights)

@@ -1,0 +1,348 @@
+r"""What makes a weight important, and how high that raises its barrier: rules of `ConsolidatingBarrier`.
+
+An importance Ω raises a barrier by $\ln(1 + sΩ)$: the logarithm of a precision that adds up over tasks, so that the largest move of a cell
+whose driver can run out falls as $1/(1 + sΩ)$, as the step of a Bayesian update does.
+"""
+
+import abc
+from typing import Any, ClassVar, NamedTuple
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float, PyTree
+
+from limjax.barriers._base import BarrierInputs, required_drift, required_weights, running_state
+from limjax.numerics.checks import checked_leaf
+
+Arrays = list[Float[Array, "..."]]
+
+
+class AbstractRule(eqx.Module):
+    """What consolidates a weight. A new rule is one class with `heights`, and a state if it keeps something.
+
+    `name` is how settings and tables call it; `keeps` whether an importance outlives the step, so that it can fade.
+    """
+
+    name: ClassVar[str]
+    keeps: ClassVar[bool] = True
+
+    @property
+    def reads_weights(self) -> bool:
+        """Whether it looks at the weights."""
+        return False
+
+    def init(self, params: PyTree) -> Any:
+        """State for parameters of this structure; none by default."""
+        del params
+        return ()
+
+    def follow(self, inputs: BarrierInputs, state: Any, keep: Float[Array, ""] | None) -> Any:
+        """The state with one step in it.
+
+        Args:
+            inputs: what a barrier may look at.
+            state: the rule's state.
+            keep: share of the importance that outlives the step, or None for all of it.
+
+        Returns:
+            The state.
+        """
+        del inputs, keep
+        return state
+
+    def task_ended(self, state: Any, weights: Arrays) -> Any:
+        """The state when a task is over.
+
+        Args:
+            state: the rule's state.
+            weights: the parameters at its end [weight].
+
+        Returns:
+            The state.
+        """
+        del weights
+        return state
+
+    @abc.abstractmethod
+    def heights(self, inputs: BarrierInputs, state: Any) -> Arrays:
+        """How much higher each barrier stands than that of a plastic cell.
+
+        Args:
+            inputs: what a barrier may look at.
+            state: the rule's state after this step.
+
+        Returns:
+            Consolidation [kT], at least 0.
+        """
+
+
+class FisherState(NamedTuple):
+    """Sums of `FisherRule`.
+
+    Attributes:
+        squares: Σ g² since the task began [(loss/weight)²].
+        kept: importance, whose mean over all parameters grows by 1 with every task.
+    """
+
+    squares: Arrays
+    kept: Arrays
+
+
+class FisherRule(AbstractRule):
+    r"""Squared gradients: $B - B_0 = \ln(1 + sΩ)$, where each task adds its $\sum g^2$ over its mean over all parameters to Ω.
+
+    The squares are those of the training steps themselves, as online elastic weight consolidation has them; no pass over the data.
+
+    Args:
+        strength: s, at least 0. 1 halves the largest move of a cell of mean importance after one task.
+        decay: weight of the past in the sum, 0 to 1; 1 adds up the whole task, 0.99 its last hundred steps.
+
+    Raises:
+        ValueError: if a number is out of its range.
+
+    Example:
+        >>> FisherRule(strength=100.0).name
+        'fisher'
+
+    Source: Kirkpatrick et al., PNAS 114, 3521 (2017), arXiv:1612.00796; Schwarz et al., arXiv:1805.06370 for the running form.
+    """
+
+    name: ClassVar[str] = "fisher"
+    strength: Float[Array, ""]
+    decay: Float[Array, ""]
+
+    def __init__(self, strength: ArrayLike = 100.0, decay: ArrayLike = 1.0):
+        self.strength = checked_strength(strength)
+        remedy = "1 adds up the whole task, 0.99 its last hundred steps."
+        self.decay = checked_leaf(decay, "decay", low=0.0, high=1.0, remedy=remedy, single=True)
+
+    def init(self, params: PyTree) -> FisherState:
+        return FisherState(_zeros(params), _zeros(params))
+
+    def follow(self, inputs: BarrierInputs, state: FisherState, keep: Float[Array, ""] | None) -> FisherState:
+        squares = [
+            self.decay.astype(old.dtype) * old + jnp.square(g.astype(old.dtype))
+            for old, g in zip(state.squares, inputs.gradient)
+        ]
+        return FisherState(squares, faded(state.kept, keep))
+
+    def task_ended(self, state: FisherState, weights: Arrays) -> FisherState:
+        kept = [old + gain for old, gain in zip(state.kept, of_mean_one(state.squares))]
+        return FisherState([jnp.zeros_like(s) for s in state.squares], kept)
+
+    def heights(self, inputs: BarrierInputs, state: FisherState) -> Arrays:
+        return log_precision(state.kept, self.strength)
+
+
+class PathState(NamedTuple):
+    """Sums of `PathIntegralRule`.
+
+    Attributes:
+        path: fall of the loss along the way of each parameter since the task began, -Σ g Δw [loss].
+        first: where it stood then [weight].
+        last: where it stood before the last step [weight].
+        gradient: gradient of the last step [loss/weight].
+        kept: importance.
+        seen: whether a step was seen since the task began.
+    """
+
+    path: Arrays
+    first: Arrays
+    last: Arrays
+    gradient: Arrays
+    kept: Arrays
+    seen: Array
+
+
+class PathIntegralRule(AbstractRule):
+    r"""Synaptic intelligence: the share of each parameter in the fall of the loss, over the square of its net way.
+
+    Each task adds $\max(ω, 0)/(Δ^2 + ξ)$ with $ω = -\sum g\,Δw$ along the way that the weight really took, over the mean of that over
+    all parameters, to Ω; $B - B_0 = \ln(1 + sΩ)$.
+
+    Args:
+        strength: s, at least 0.
+        damping: ξ, above 0: keeps the importance of a weight that hardly moved finite. [weight²]
+
+    Raises:
+        ValueError: if a number is out of its range.
+
+    Example:
+        >>> PathIntegralRule(damping=1e-3).reads_weights
+        True
+
+    Source: Zenke, Poole & Ganguli, ICML 2017, arXiv:1703.04200, equations 3 and 5.
+    """
+
+    name: ClassVar[str] = "path-integral"
+    strength: Float[Array, ""]
+    damping: Float[Array, ""]
+
+    def __init__(self, strength: ArrayLike = 100.0, damping: ArrayLike = 1e-3):
+        self.strength = checked_strength(strength)
+        remedy = "It is in squares of a weight, for example 1e-3."
+        self.damping = checked_leaf(damping, "damping", low=0.0, open_low=True, remedy=remedy, single=True)
+
+    @property
+    def reads_weights(self) -> bool:
+        return True
+
+    def init(self, params: PyTree) -> PathState:
+        path, first, last, gradient, kept = (_zeros(params) for _ in range(5))
+        return PathState(path, first, last, gradient, kept, jnp.zeros((), bool))
+
+    def follow(self, inputs: BarrierInputs, state: PathState, keep: Float[Array, ""] | None) -> PathState:
+        weights = [w.astype(old.dtype) for w, old in zip(required_weights(inputs, self), state.last)]
+        first = [jnp.where(state.seen, old, w) for old, w in zip(state.first, weights)]
+        gradient = [g.astype(w.dtype) for g, w in zip(inputs.gradient, weights)]
+        # Before the first step of a task the last gradient is 0: nothing is added.
+        path = _along(state, weights)
+        return PathState(path, first, weights, gradient, faded(state.kept, keep), jnp.ones((), bool))
+
+    def task_ended(self, state: PathState, weights: Arrays) -> PathState:
+        weights = [w.astype(old.dtype) for w, old in zip(weights, state.last)]
+        damping = [self.damping.astype(w.dtype) for w in weights]
+        path = _along(state, weights)
+        shares = [
+            jnp.maximum(p, 0.0) / (jnp.square(w - start) + xi)
+            for p, w, start, xi in zip(path, weights, state.first, damping)
+        ]
+        kept = [jnp.where(state.seen, old + gain, old) for old, gain in zip(state.kept, of_mean_one(shares))]
+        nothing = [jnp.zeros_like(p) for p in path]
+        return PathState(nothing, nothing, nothing, nothing, kept, jnp.zeros((), bool))
+
+    def heights(self, inputs: BarrierInputs, state: PathState) -> Arrays:
+        return log_precision(state.kept, self.strength)
+
+
+class UseRule(AbstractRule):
+    r"""Use: $B - B_0 = \ln(1 + \sum|d| / u_0)$, raised by the cell's own requests alone; it needs no global signal and no task boundary.
+
+    That is what a floating gate does that tunnels a little at every write: its exponent is the logarithm of its use
+    (`FowlerNordheimBarrier` with use in place of time). One number per parameter.
+
+    Args:
+        scale: u0, the use that doubles the precision, above 0. [levels]
+
+    Raises:
+        ValueError: if a number is out of its range; on update, with `gradient_tilt`.
+
+    Example:
+        >>> UseRule(scale=300.0).name
+        'use'
+
+    Source: Fowler-Nordheim synapses, arXiv:2206.14581, whose plasticity falls with use; this form is the project's own.
+    """
+
+    name: ClassVar[str] = "use"
+    scale: Float[Array, ""]
+
+    def __init__(self, scale: ArrayLike = 100.0):
+        remedy = "It is the use that doubles the precision, in levels."
+        self.scale = checked_leaf(scale, "scale", low=0.0, open_low=True, remedy=remedy, single=True)
+
+    def init(self, params: PyTree) -> Arrays:
+        return _zeros(params)
+
+    def follow(self, inputs: BarrierInputs, state: Arrays, keep: Float[Array, ""] | None) -> Arrays:
+        drift = required_drift(inputs, self)
+        return [old + jnp.abs(d.astype(old.dtype)) for old, d in zip(faded(state, keep), drift)]
+
+    def heights(self, inputs: BarrierInputs, state: Arrays) -> Arrays:
+        return log_precision(state, 1 / self.scale)
+
+
+class MetaplasticRule(AbstractRule):
+    r"""The weight itself: $B - B_0 = 2\ln\cosh(m|w|)$, so that $e^{-(B-B_0)} = 1 - \tanh^2(mw)$.
+
+    The exchange, and with it the move of a given tilt and the largest move, falls by the factor by which metaplastic networks scale
+    their updates: large weights learn slowly. No state.
+
+    Args:
+        steepness: m, at least 0. [1/weight]
+
+    Raises:
+        ValueError: if a number is out of its range; on update, without the parameters.
+
+    Example:
+        >>> MetaplasticRule(steepness=1.3).reads_weights
+        True
+
+    Source: Laborieux et al., Nature Communications 12, 2549 (2021), arXiv:2003.03533, equation 4 (there for updates towards 0).
+    """
+
+    name: ClassVar[str] = "metaplastic"
+    keeps: ClassVar[bool] = False
+    steepness: Float[Array, ""]
+
+    def __init__(self, steepness: ArrayLike = 1.0):
+        remedy = "It is one over the weight at which learning slows down, for example 5.0."
+        self.steepness = checked_leaf(steepness, "steepness", low=0.0, remedy=remedy, single=True)
+
+    @property
+    def reads_weights(self) -> bool:
+        return True
+
+    def heights(self, inputs: BarrierInputs, state: Any) -> Arrays:
+        # ln cosh x = x + ln(1 + e^-2x) - ln 2 for x >= 0; the even form keeps its slope at 0.
+        angles = [self.steepness.astype(w.dtype) * w for w in required_weights(inputs, self)]
+        return [2 * (jnp.logaddexp(x, -x) - jnp.log(jnp.asarray(2.0, x.dtype))) for x in angles]
+
+
+RULES = {kind.name: kind for kind in (FisherRule, PathIntegralRule, UseRule, MetaplasticRule)}
+
+
+def rule_of(rule: Any) -> AbstractRule:
+    """The rule that a user means: itself, or its name with its numbers, `fisher:strength=30`."""
+    if isinstance(rule, AbstractRule):
+        return rule
+    name, _, rest = rule.partition(":") if isinstance(rule, str) else ("", "", "")
+    try:
+        pairs = dict(item.split("=") for item in filter(None, rest.split(",")))
+        return RULES[name](**{key: float(value) for key, value in pairs.items()})
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, ValueError) and "must be" in str(error):
+            raise
+        raise ValueError(
+            f"rule must be one of {', '.join(RULES)}, perhaps with a number, such as fisher:strength=100, or an object such as "
+            f"limjax.FisherRule(); got {rule!r}."
+        ) from None
+
+
+def rule_text(rule: AbstractRule) -> str:
+    """The rule as text that `rule_of` reads."""
+    numbers = [f"{key}={float(value)!r}" for key, value in vars(rule).items()]
+    return f"{rule.name}:{','.join(numbers)}"
+
+
+def log_precision(importance: Arrays, strength: Float[Array, ""]) -> Arrays:
+    """ln(1 + sΩ) [kT]."""
+    return [jnp.log1p(strength.astype(x.dtype) * x) for x in importance]
+
+
+def of_mean_one(values: Arrays) -> Arrays:
+    """The values over their mean over all parameters; zeros where all of them are."""
+    count = max(sum(x.size for x in values), 1)
+    total = sum((jnp.sum(x).astype(jnp.result_type(float)) for x in values), jnp.zeros((), jnp.result_type(float)))
+    scale = jnp.where(total > 0, count / jnp.where(total > 0, total, 1.0), 0.0)
+    return [x * scale.astype(x.dtype) for x in values]
+
+
+def faded(kept: Arrays, keep: Float[Array, ""] | None) -> Arrays:
+    """What is left of an importance after a step."""
+    return kept if keep is None else [keep.astype(x.dtype) * x for x in kept]
+
+
+def checked_strength(strength: ArrayLike) -> Float[Array, ""]:
+    """The weight of an importance, checked."""
+    remedy = "1 halves the largest move of a cell of mean importance after one task."
+    return checked_leaf(strength, "strength", low=0.0, remedy=remedy, single=True)
+
+
+def _zeros(params: PyTree) -> Any:
+    return running_state(params, "parameter")
+
+
+def _along(state: PathState, weights: Arrays) -> Arrays:
+    """The path with the step that ended at these weights."""
+    return [p - g * (w - last) for p, g, w, last in zip(state.path, state.gradient, weights, state.last)]

@@ -1,0 +1,220 @@
+"""Training through a sequence of tasks on one memory: the compiled pieces."""
+
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Bool, Float, Int, PyTree
+
+from limjax.consolidation._methods import AbstractMethod
+from limjax.consolidation._sequence import Examples, TaskSequence
+from limjax.consolidation._settings import ContinualSettings
+from limjax.memory import consolidate, learning_in_memory, snap
+from limjax.memory._hops import hops_of
+from limjax.tasks import _networks as networks
+
+_CHUNK = 64
+
+
+class Data(NamedTuple):
+    """All examples of a sequence, in arrays of equal length for every task.
+
+    Attributes:
+        image: shape (tasks, most examples, inputs).
+        label: shape (tasks, most examples).
+        size: how many of them there are, shape (tasks,).
+    """
+
+    image: Float[Array, "tasks most inputs"]
+    label: Int[Array, "tasks most"]
+    size: Int[Array, "tasks"]
+
+    @classmethod
+    def of(cls, parts: tuple[Examples, ...]) -> "Data":
+        """The examples, padded with zeros."""
+        most = max(len(part.label) for part in parts)
+        image = np.stack([np.pad(part.image, ((0, most - len(part.label)), (0, 0))) for part in parts])
+        label = np.stack([np.pad(part.label, (0, most - len(part.label))) for part in parts])
+        counts = [len(part.label) for part in parts]
+        return cls(jnp.asarray(image, jnp.float32), jnp.asarray(label, jnp.int32), jnp.asarray(counts, jnp.int32))
+
+
+class Place(NamedTuple):
+    """A sequence on the device.
+
+    Attributes:
+        train: examples to learn from.
+        competing: which outputs compete at a stage for an example of a task.
+    """
+
+    train: Data
+    competing: Bool[Array, "stages tasks outputs"]
+
+    @classmethod
+    def of(cls, sequence: TaskSequence) -> "Place":
+        """The sequence on the device."""
+        return cls(Data.of(sequence.train), jnp.asarray(sequence.competing()))
+
+
+class Learner(NamedTuple):
+    """Where a training stands.
+
+    Attributes:
+        params: the weights.
+        state: the optimizer's state, with ledger and barriers.
+        kept: what the method keeps.
+        shown: which examples of each task are kept to be replayed, shape (tasks, examples).
+        key: of all that is random.
+    """
+
+    params: PyTree
+    state: Any
+    kept: Any
+    shown: Int[Array, "tasks examples"]
+    key: Array
+
+
+def _optimizer(settings: ContinualSettings, method: AbstractMethod, key: Array):
+    return learning_in_memory(
+        optax.adam(settings.learning_rate),
+        settings.cell(),
+        method.barrier(settings.plastic),
+        hops=hops_of(settings.hops),
+        key=key,
+        granularity="leaf",
+        compare=(),
+    )
+
+
+@eqx.filter_jit
+def started(settings: ContinualSettings, method: AbstractMethod, place: Place, seed: Int[Array, ""]) -> Learner:
+    """A network before its first task."""
+    start, hop_key, show, key = jax.random.split(jax.random.key(seed), 4)
+    inputs, outputs = place.train.image.shape[-1], place.competing.shape[-1]
+    params = networks.init_mlp(start, (inputs, settings.width, settings.width, outputs))
+    if hops_of(settings.hops).is_noisy:
+        params = snap(params, settings.cell())
+    state = _optimizer(settings, method, hop_key).init(params)
+    draws = jax.random.uniform(show, (len(place.train.size), max(method.replayed, 1)))
+    shown = jnp.floor(draws * place.train.size[:, None]).astype(jnp.int32)
+    return Learner(params, state, method.init(params), shown, key)
+
+
+@eqx.filter_jit
+def learnt(
+    settings: ContinualSettings, method: AbstractMethod, place: Place, learner: Learner, stage: Array
+) -> Learner:
+    """The network after the steps of one task."""
+    key = jax.random.fold_in(learner.key, stage)
+    optimizer = _optimizer(settings, method, key)  # its state has a key of its own
+    competing = place.competing[stage]
+
+    def loss_of(params, batches):
+        losses = [_loss(params, batch, competing) for batch in batches]
+        if len(losses) == 1:
+            return losses[0]
+        # The new task counts as much as each of the old ones.
+        share = 1 / (stage + 1).astype(losses[0].dtype)
+        return share * losses[0] + (1 - share) * losses[1]
+
+    def step(carry, number):
+        params, state, kept = carry
+        batches = _batches(settings, method, place, learner.shown, stage, jax.random.fold_in(key, number))
+        loss, gradient = jax.value_and_grad(loss_of)(params, batches)
+        pull = jax.grad(method.penalty)(params, kept)
+        whole = jax.tree.map(jnp.add, gradient, pull)
+        updates, state = optimizer.update(whole, state, params, value=loss)
+        after = optax.apply_updates(params, updates)
+        return (after, state, method.after_step(kept, params, after, gradient)), loss
+
+    carry = learner.params, learner.state, learner.kept
+    (params, state, kept), _ = jax.lax.scan(step, carry, jnp.arange(settings.steps))
+    return learner._replace(params=params, state=state, kept=kept)
+
+
+@eqx.filter_jit
+def remembered(method: AbstractMethod, place: Place, learner: Learner, stage: Array) -> Learner:
+    """The network when a task is over and another one will come."""
+    fisher = None
+    if method.needs_fisher:
+        fisher = fisher_diagonal(learner.params, place, stage, jax.random.fold_in(learner.key, -1 - stage))
+    kept = method.after_task(learner.kept, learner.params, fisher)
+    return learner._replace(kept=kept, state=consolidate(learner.state, learner.params))
+
+
+def fisher_diagonal(params: PyTree, place: Place, stage: Array, key: Array) -> PyTree:
+    """Diagonal of the Fisher information over a task's examples: squared gradients with labels that the network draws.
+
+    Args:
+        params: the weights.
+        place: the sequence.
+        stage: number of the task.
+        key: of the labels.
+
+    Returns:
+        Mean squared gradients, like the parameters [(nats/weight)²].
+    """
+    image, competing = place.train.image[stage], place.competing[stage, stage]
+    logits = jnp.where(competing[None], networks.apply_mlp(params, image), -jnp.inf)
+    label = jax.random.categorical(key, logits)
+    weight = (jnp.arange(image.shape[0]) < place.train.size[stage]).astype(image.dtype)
+    missing = -image.shape[0] % _CHUNK
+    padded = [jnp.pad(x, ((0, missing), *((0, 0),) * (x.ndim - 1))) for x in (image, label, weight)]
+
+    def squares(item):
+        batch = Batch(item[0][None], item[1][None], jnp.asarray([stage]))
+        gradient = jax.grad(_loss)(params, batch, place.competing[stage])
+        return jax.tree.map(lambda g: item[2] * g * g, gradient)
+
+    def chunk(total, items):
+        return jax.tree.map(lambda old, s: old + jnp.sum(s, axis=0), total, jax.vmap(squares)(items)), None
+
+    chunks = [x.reshape(-1, _CHUNK, *x.shape[1:]) for x in padded]
+    total, _ = jax.lax.scan(chunk, jax.tree.map(jnp.zeros_like, params), tuple(chunks))
+    return jax.tree.map(lambda t: t / place.train.size[stage].astype(t.dtype), total)
+
+
+@eqx.filter_jit
+def accuracies(params: PyTree, test: Data, competing: Bool[Array, "tasks outputs"]) -> Float[Array, "tasks"]:
+    """Share of each task's test examples that are told right."""
+
+    def of_task(image, label, count, mask):
+        logits = jnp.where(mask[None], networks.apply_mlp(params, image), -jnp.inf)
+        right = (jnp.argmax(logits, axis=-1) == label) & (jnp.arange(len(label)) < count)
+        return jnp.sum(right.astype(jnp.float32)) / count.astype(jnp.float32)
+
+    return jax.vmap(of_task)(*test, competing)
+
+
+class Batch(NamedTuple):
+    """Some examples, and which task each is of."""
+
+    image: Float[Array, "batch inputs"]
+    label: Int[Array, "batch"]
+    task: Int[Array, "batch"]
+
+
+def _loss(params: PyTree, batch: Batch, competing: Bool[Array, "tasks outputs"]) -> Float[Array, ""]:
+    logits = networks.apply_mlp(params, batch.image)
+    return networks.cross_entropy(jnp.where(competing[batch.task], logits, -1e9), batch.label)
+
+
+def _batches(settings, method: AbstractMethod, place: Place, shown, stage, key) -> list[Batch]:
+    """New examples, and as many kept ones for a method that has some."""
+    data, size = place.train, (settings.batch_size,)
+    first, second, third = jax.random.split(key, 3)
+    task = jnp.broadcast_to(stage, size)
+    if method.cumulative:
+        ends = jnp.cumsum(data.size)
+        place_in_all = jnp.floor(jax.random.uniform(second, size) * ends[stage])
+        task = jnp.sum((place_in_all[:, None] >= ends[None]).astype(jnp.int32), axis=1)
+    number = jnp.floor(jax.random.uniform(first, size) * data.size[task]).astype(jnp.int32)
+    batches = [Batch(data.image[task, number], data.label[task, number], task)]
+    if method.replayed:
+        old = jnp.floor(jax.random.uniform(second, size) * jnp.maximum(stage, 1)).astype(jnp.int32)
+        number = shown[old, jax.random.randint(third, size, 0, method.replayed)]
+        batches.append(Batch(data.image[old, number], data.label[old, number], old))
+    return batches

@@ -1,0 +1,316 @@
+"""Ways not to forget: what each adds to the loss, keeps of a task, and writes down for it."""
+
+from collections.abc import Callable
+from typing import Any, ClassVar, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float, PyTree
+
+from limjax.barriers import AbstractBarrier, ConsolidatingBarrier, StaticBarrier
+from limjax.barriers._rules import AbstractRule, FisherRule, checked_strength, rule_of
+from limjax.numerics.checks import checked_leaf, whole_number
+
+
+class Copies(NamedTuple):
+    """What a method writes down, in numbers per weight, besides the weights themselves.
+
+    Attributes:
+        written: numbers per weight written to long-term memory at the end of each task.
+        kept: numbers per weight kept there after so many tasks, a function of their number.
+        running: numbers per weight that change in every step, in short-term memory; not charged.
+    """
+
+    written: int = 0
+    kept: Callable[[int], int] = lambda tasks: 0
+    running: int = 0
+
+
+class AbstractMethod(eqx.Module):
+    """A way to learn tasks one after the other. Final subclasses say what differs from just going on.
+
+    `name` is how the command line, tables and JSON call it.
+    """
+
+    name: ClassVar[str]
+    cumulative: ClassVar[bool] = False
+    needs_fisher: ClassVar[bool] = False
+    copies: ClassVar[Copies] = Copies()
+
+    def barrier(self, plastic: float) -> AbstractBarrier:
+        """The barrier of the cells.
+
+        Args:
+            plastic: barrier of a cell that nothing consolidated [kT].
+
+        Returns:
+            The barrier.
+        """
+        return StaticBarrier(plastic)
+
+    @property
+    def replayed(self) -> int:
+        """Examples kept of each task, to be seen again."""
+        return 0
+
+    def init(self, params: PyTree) -> Any:
+        """What it keeps, before the first task."""
+        del params
+        return ()
+
+    def penalty(self, params: PyTree, kept: Any) -> Float[Array, ""]:
+        """What it adds to the loss."""
+        del params, kept
+        return jnp.zeros(())
+
+    def after_step(self, kept: Any, before: PyTree, after: PyTree, gradient: PyTree) -> Any:
+        """What it keeps, after a step.
+
+        Args:
+            kept: what it keeps.
+            before: the parameters before the step.
+            after: the parameters after it.
+            gradient: of the task's own loss.
+
+        Returns:
+            The same, of the same structure.
+        """
+        del before, after, gradient
+        return kept
+
+    def after_task(self, kept: Any, params: PyTree, fisher: PyTree) -> Any:
+        """What it keeps, after a task.
+
+        Args:
+            kept: what it keeps.
+            params: the parameters at its end.
+            fisher: diagonal of the Fisher information over the task's examples, with labels that the network draws.
+
+        Returns:
+            The same, of the same structure.
+        """
+        del params, fisher
+        return kept
+
+
+class FineTune(AbstractMethod):
+    """Just goes on: the lower end."""
+
+    name: ClassVar[str] = "fine-tune"
+
+
+class Joint(AbstractMethod):
+    """Learns each task together with all before it, from all their data: the upper end."""
+
+    name: ClassVar[str] = "joint"
+    cumulative: ClassVar[bool] = True
+
+
+class Anchors(NamedTuple):
+    """What quadratic penalties keep: Σ F and Σ F w* over tasks, or the last anchor, per parameter."""
+
+    weight: PyTree
+    weighted: PyTree
+
+
+class EWC(AbstractMethod):
+    r"""Elastic weight consolidation: a penalty $\frac{λ}{2}\sum_t F_t (w - w_t)^2$, with one anchor and one Fisher diagonal for each task.
+
+    Args:
+        strength: λ, at least 0.
+
+    Source: Kirkpatrick et al., PNAS 114, 3521 (2017), equation 3.
+    """
+
+    name: ClassVar[str] = "ewc"
+    needs_fisher: ClassVar[bool] = True
+    copies: ClassVar[Copies] = Copies(2, lambda tasks: 2 * tasks)
+    strength: Float[Array, ""]
+
+    def __init__(self, strength: ArrayLike = 1e3):
+        self.strength = checked_strength(strength)
+
+    def init(self, params: PyTree) -> Anchors:
+        zeros = jax.tree.map(jnp.zeros_like, params)
+        return Anchors(zeros, zeros)
+
+    def penalty(self, params: PyTree, kept: Anchors) -> Float[Array, ""]:
+        # Up to a constant: Σ_t F_t (w - w_t)² = (ΣF) w² - 2 (ΣF w*) w + ...
+        terms = jax.tree.map(lambda w, f, fw: jnp.sum(w * (0.5 * f * w - fw)), params, *kept)
+        return self.strength * sum(jax.tree.leaves(terms), jnp.zeros(()))
+
+    def after_task(self, kept: Anchors, params: PyTree, fisher: PyTree) -> Anchors:
+        weight = jax.tree.map(jnp.add, kept.weight, fisher)
+        return Anchors(weight, jax.tree.map(lambda old, f, w: old + f * w, kept.weighted, fisher, params))
+
+
+class OnlineEWC(AbstractMethod):
+    r"""Elastic weight consolidation with one anchor: $\frac{λ}{2} F (w - w^*)^2$, $F \leftarrow γF + F_t$, at the end of each task.
+
+    Args:
+        strength: λ, at least 0.
+        decay: γ, from 0 to 1.
+
+    Source: Schwarz et al., ICML 2018, arXiv:1805.06370.
+    """
+
+    name: ClassVar[str] = "online-ewc"
+    needs_fisher: ClassVar[bool] = True
+    copies: ClassVar[Copies] = Copies(2, lambda tasks: 2)
+    strength: Float[Array, ""]
+    decay: Float[Array, ""]
+
+    def __init__(self, strength: ArrayLike = 1e3, decay: ArrayLike = 1.0):
+        self.strength = checked_strength(strength)
+        self.decay = checked_leaf(decay, "decay", low=0.0, high=1.0, remedy="1 forgets no task.", single=True)
+
+    def init(self, params: PyTree) -> Anchors:
+        zeros = jax.tree.map(jnp.zeros_like, params)
+        return Anchors(zeros, zeros)
+
+    def penalty(self, params: PyTree, kept: Anchors) -> Float[Array, ""]:
+        return self.strength * _springs(params, kept.weight, kept.weighted)
+
+    def after_task(self, kept: Anchors, params: PyTree, fisher: PyTree) -> Anchors:
+        return Anchors(jax.tree.map(lambda old, f: self.decay * old + f, kept.weight, fisher), params)
+
+
+class PathState(NamedTuple):
+    """What synaptic intelligence keeps: importance, anchor and the way since the task began, per parameter."""
+
+    importance: PyTree
+    anchor: PyTree
+    path: PyTree
+
+
+class SynapticIntelligence(AbstractMethod):
+    r"""Synaptic intelligence: a penalty $c\,Ω(w - w^*)^2$ with the importance of each parameter along its way.
+
+    Args:
+        strength: c, at least 0.
+        damping: ξ, above 0. [weight²]
+
+    Source: Zenke, Poole & Ganguli, ICML 2017, arXiv:1703.04200.
+    """
+
+    name: ClassVar[str] = "si"
+    copies: ClassVar[Copies] = Copies(2, lambda tasks: 2, running=1)
+    strength: Float[Array, ""]
+    damping: Float[Array, ""]
+
+    def __init__(self, strength: ArrayLike = 1.0, damping: ArrayLike = 0.1):
+        self.strength = checked_strength(strength)
+        remedy = "It is in squares of a weight, for example 0.1."
+        self.damping = checked_leaf(damping, "damping", low=0.0, open_low=True, remedy=remedy, single=True)
+
+    def init(self, params: PyTree) -> PathState:
+        zeros = jax.tree.map(jnp.zeros_like, params)
+        return PathState(zeros, params, zeros)
+
+    def penalty(self, params: PyTree, kept: PathState) -> Float[Array, ""]:
+        return 2 * self.strength * _springs(params, kept.importance, kept.anchor)
+
+    def after_step(self, kept: PathState, before: PyTree, after: PyTree, gradient: PyTree) -> PathState:
+        path = jax.tree.map(lambda p, b, a, g: p - g * (a - b), kept.path, before, after, gradient)
+        return kept._replace(path=path)
+
+    def after_task(self, kept: PathState, params: PyTree, fisher: PyTree) -> PathState:
+        def grown(old, path, anchor, w):
+            return old + jnp.maximum(path, 0.0) / (jnp.square(w - anchor) + self.damping)
+
+        importance = jax.tree.map(grown, kept.importance, kept.path, kept.anchor, params)
+        return PathState(importance, params, jax.tree.map(jnp.zeros_like, params))
+
+
+class Replay(AbstractMethod):
+    """Keeps some examples of every task and sees as many of them as new ones in each step.
+
+    Args:
+        examples: k, kept of each task, at least 1.
+    """
+
+    name: ClassVar[str] = "replay"
+    examples: int = eqx.field(static=True)
+
+    def __init__(self, examples: float = 10):
+        self.examples = whole_number(int(examples) if float(examples).is_integer() else examples, "examples")
+
+    @property
+    def replayed(self) -> int:
+        return self.examples
+
+
+class BarrierConsolidation(AbstractMethod):
+    """Nothing is copied and nothing added to the loss: important weights get a higher barrier (`limjax.ConsolidatingBarrier`).
+
+    Args:
+        rule: what is important: a rule or its text.
+        budget: barrier work that one cell may spend, or None. [kT]
+    """
+
+    name: ClassVar[str] = "barrier"
+    copies: ClassVar[Copies] = Copies(running=1)
+    rule: AbstractRule
+    budget: Float[Array, ""] | None
+
+    def __init__(self, rule: AbstractRule | str | None = None, budget: ArrayLike | None = None):
+        self.rule = FisherRule() if rule is None else rule_of(rule)
+        remedy = "It is work in kT; 0.2 lifts a barrier of 16 kT to 24."
+        self.budget = (
+            None
+            if budget is None
+            else checked_leaf(budget, "budget", low=0.0, open_low=True, remedy=remedy, single=True)
+        )
+
+    def barrier(self, plastic: float) -> AbstractBarrier:
+        return ConsolidatingBarrier(plastic, self.rule, self.budget)
+
+
+def _springs(params: PyTree, stiffness: PyTree, anchor: PyTree) -> Float[Array, ""]:
+    """½ Σ k (w - w*)²."""
+    terms = jax.tree.map(lambda w, k, a: 0.5 * jnp.sum(k * jnp.square(w - a)), params, stiffness, anchor)
+    return sum(jax.tree.leaves(terms), jnp.zeros(()))
+
+
+METHODS = {
+    kind.name: kind for kind in (FineTune, Joint, EWC, OnlineEWC, SynapticIntelligence, Replay, BarrierConsolidation)
+}
+"""Methods by name."""
+
+
+def method_of(text: str) -> AbstractMethod:
+    """A method from text: `ewc:strength=100`, `replay:examples=5`, `barrier:use:scale=300` (a rule and its numbers; `budget=` may be one).
+
+    Args:
+        text: name of the method, and after a colon its numbers.
+
+    Returns:
+        The method.
+
+    Raises:
+        ValueError: for an unknown name or number.
+
+    Example:
+        >>> method_of("ewc:strength=100").name
+        'ewc'
+    """
+    name, _, rest = text.partition(":")
+    if name not in METHODS:
+        raise ValueError(f"method must be one of {', '.join(METHODS)}, got {text!r}.")
+    if name == BarrierConsolidation.name:
+        items = rest.split(",")
+        budget = [item.partition("=")[2] for item in items if item.startswith("budget=")]
+        rule = ",".join(item for item in items if not item.startswith("budget="))
+        try:
+            return BarrierConsolidation(rule or None, float(budget[0]) if budget else None)
+        except ValueError as error:
+            raise ValueError(f"method {text!r}: {error}") from None
+    try:
+        pairs = dict(item.split("=") for item in filter(None, rest.split(",")))
+        numbers: dict[str, Any] = {key: float(value) for key, value in pairs.items()}
+        return METHODS[name](**numbers)
+    except (TypeError, ValueError) as error:
+        if isinstance(error, ValueError) and "must be" in str(error):
+            raise
+        raise ValueError(f"method {name!r} does not take {rest!r}; write for example ewc:strength=100.") from None

@@ -1,0 +1,182 @@
+"""Barriers that follow an importance: each rule against its formula, the budget, the release, and what they do to learning."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import limjax
+from limjax.barriers import barrier_from_json, barrier_from_name, barrier_to_json
+from limjax.memory import get_memory
+from limjax.physics import actuation
+
+pytestmark = pytest.mark.optax
+CELL = limjax.ArrheniusCell(lsb=2**-10, max_affinity=4.0)
+START = {"w": jnp.array([[0.3, -0.2, 0.9], [0.0, -1.5, 0.1]]), "b": jnp.array([0.5])}
+
+
+def _gradient(params, target):
+    return jax.tree.map(lambda p, t: 0.5 * (p - t) * (1 + jnp.abs(t)), params, target)
+
+
+def _run(barrier, tasks=2, steps=4, cell=CELL, optimizer=None):
+    """Tasks that ask for random targets: heights after each step, weights before and after, gradients, and the last state."""
+    opt = limjax.learning_in_memory(optax.sgd(0.05) if optimizer is None else optimizer, cell, barrier, compare=())
+    params, state = START, opt.init(START)
+    update, rng, seen = jax.jit(opt.update), np.random.default_rng(2), []
+    for _ in range(tasks):
+        target = jax.tree.map(lambda p: jnp.asarray(rng.normal(size=p.shape), jnp.float32), START)
+        for _ in range(steps):
+            gradient = _gradient(params, target)
+            updates, state = update(gradient, state, params)
+            after = optax.apply_updates(params, updates)
+            seen.append([np.concatenate([np.ravel(x[k]) for k in ("b", "w")]) for x in (params, after, gradient)])
+            seen[-1].append(np.asarray(get_memory(state).barrier.height.value[0]))
+            params = after
+        state = limjax.consolidate(state, params)
+    return seen, state, params
+
+
+def test_fisher_counts_squared_gradients_task_by_task():
+    seen, state, _ = _run(limjax.ConsolidatingBarrier(14.0, limjax.FisherRule(strength=3.0)))
+    importance = np.zeros(7)
+    for k, (_, _, _, height) in enumerate(seen):
+        if k == 4:
+            squares = sum(g**2 for _, _, g, _ in seen[:4])
+            importance = squares / squares.mean()
+        np.testing.assert_allclose(height, 14.0 + np.log1p(3.0 * importance), rtol=1e-5)
+    assert get_memory(state).barrier.state.kept[0].mean() == pytest.approx(2.0, rel=1e-5)
+    # What raising cost is in the ledger: the difference of free energies, once, in the step after the task.
+    work = float(
+        jnp.sum(actuation.free_energy(jnp.asarray(seen[-1][3]))) - 7 * actuation.free_energy(jnp.asarray(14.0))
+    )
+    assert limjax.total(limjax.get_ledger(state), "actuation") == pytest.approx(work, rel=1e-3)
+
+
+@pytest.mark.parametrize("most", [0.5, pytest.param(None, marks=pytest.mark.slow)])
+def test_the_path_integral_follows_the_way_that_was_really_taken(most):
+    cell = limjax.ArrheniusCell(lsb=2**-10, max_affinity=most)
+    seen, _, _ = _run(limjax.ConsolidatingBarrier(14.0, limjax.PathIntegralRule(2.0, 1e-3)), cell=cell)
+    falls = -sum(g * (after - before) for before, after, g, _ in seen[:4])
+    shares = np.maximum(falls, 0) / ((seen[3][1] - seen[0][0]) ** 2 + 1e-3)
+    np.testing.assert_allclose(seen[2][3], 14.0, rtol=1e-6)
+    np.testing.assert_allclose(seen[5][3], 14.0 + np.log1p(2.0 * shares / shares.mean()), rtol=1e-4)
+
+
+def test_use_raises_a_barrier_by_its_own_requests():
+    seen, _, _ = _run(limjax.ConsolidatingBarrier(14.0, limjax.UseRule(scale=50.0)))
+    use = np.cumsum([np.abs(0.05 * g) * 2**10 for _, _, g, _ in seen], axis=0)
+    np.testing.assert_allclose([height for *_, height in seen], 14.0 + np.log1p(use / 50.0), rtol=1e-5)
+
+
+@pytest.mark.parametrize("steepness", [4.0, pytest.param(0.7, marks=pytest.mark.slow)])
+def test_metaplastic_barriers_scale_updates_as_metaplastic_networks_do(steepness):
+    """The factor 1 - tanh²(mw) of Laborieux et al., against both drives."""
+    plastic = 16.0
+    barrier = limjax.ConsolidatingBarrier(plastic, limjax.MetaplasticRule(steepness))
+    factor = jax.tree.map(lambda w: 1 - np.tanh(steepness * np.asarray(w, np.float64)) ** 2, START)
+    # A given tilt moves by 2g sinh(F/2), and the exchange has the factor.
+    gradient = jax.tree.map(lambda w: 3.0 * jnp.ones_like(w), START)
+    moves = []
+    for policy in (limjax.StaticBarrier(plastic), barrier):
+        opt = limjax.gradient_tilt(limjax.ArrheniusCell(lsb=0.5), policy, coupling=1.0)
+        moves.append(jax.jit(opt.update)(gradient, opt.init(START), START)[0])
+    scaled = jax.tree.map(lambda move, f: np.asarray(move, np.float64) * f, moves[0], factor)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5), moves[1], scaled)
+    # So has the largest move of a driver that ran out.
+    opt = limjax.learning_in_memory(optax.sgd(1.0), CELL, barrier, compare=())
+    updates, _ = jax.jit(opt.update)(jax.tree.map(lambda w: 50.0 * jnp.ones_like(w), START), opt.init(START), START)
+    most = float(CELL.largest_move(plastic)) * float(CELL.lsb)
+    jax.tree.map(lambda u, f: np.testing.assert_allclose(u, -most * f, rtol=2e-5), updates, factor)
+
+
+def test_the_metaplastic_barrier_is_smooth_and_finite(x64):
+    rule = limjax.MetaplasticRule(2.0)
+
+    def height(w):
+        inputs = limjax.barriers.BarrierInputs(jnp.asarray(0), None, None, [w], CELL, [w])
+        return jnp.sum(rule.heights(inputs, ())[0])
+
+    assert float(height(jnp.asarray(400.0))) == pytest.approx(2 * (800.0 - np.log(2)))
+    assert float(jax.grad(height)(jnp.asarray(0.0))) == 0.0
+    for w in (-0.3, 0.02, 3.0):
+        slope = (height(jnp.asarray(w + 1e-6)) - height(jnp.asarray(w - 1e-6))) / 2e-6
+        assert float(jax.grad(height)(jnp.asarray(w))) == pytest.approx(float(slope), rel=1e-6, abs=1e-8)
+        assert float(height(jnp.asarray(w))) == pytest.approx(2 * np.log(np.cosh(2 * w)), rel=1e-9)
+
+
+def test_a_budget_is_the_work_of_raising_one_barrier():
+    for budget in (1e-3, 0.2, 0.5):
+        top = limjax.ConsolidatingBarrier(14.0, budget=budget).highest(jnp.asarray(80.0))
+        work = actuation.free_energy(top) - actuation.free_energy(jnp.asarray(14.0))
+        assert float(work) == pytest.approx(budget, abs=2e-6)
+    assert limjax.ConsolidatingBarrier(14.0, budget=9.0).highest(jnp.asarray(80.0)) == 80.0
+    seen, state, _ = _run(limjax.ConsolidatingBarrier(14.0, limjax.FisherRule(1e4), budget=0.1), steps=2)
+    assert limjax.total(limjax.get_ledger(state), "actuation") <= 7 * 0.1 * (1 + 1e-4)
+    assert seen[-1][3].max() == pytest.approx(
+        float(limjax.ConsolidatingBarrier(14.0, budget=0.1).highest(jnp.asarray(80.0)))
+    )
+
+
+@pytest.mark.slow
+def test_importance_fades_at_its_release():
+    seen, _, _ = _run(limjax.ConsolidatingBarrier(14.0, limjax.FisherRule(1e3), release=5e-3))
+    importance = np.expm1(np.stack([height for *_, height in seen[4:]]) - 14.0)
+    # One step is 1 ms.
+    np.testing.assert_allclose(importance[1:], importance[:-1] * np.exp(-0.2), rtol=1e-4, atol=1e-3)
+
+
+def test_what_is_consolidated_hardly_moves_and_the_rest_learns():
+    barrier = limjax.ConsolidatingBarrier(14.0, limjax.FisherRule(1e4))
+    opt = limjax.learning_in_memory(optax.sgd(1.0), CELL, barrier, compare=())
+    params = jnp.zeros(2)
+    state, update = opt.init(params), jax.jit(opt.update)
+    _, state = update(jnp.array([1.0, 0.0]), state, params)
+    state = limjax.consolidate(state, params)
+    updates, state = update(jnp.array([-1.0, -1.0]), state, params)
+    # Importances 2 and 0: the barrier is ln 20001 higher, the largest move 20001 times less.
+    assert float(updates[1] / updates[0]) == pytest.approx(20001.0, rel=1e-4)
+    assert limjax.total(limjax.get_ledger(state), "undelivered") == 3
+
+
+def test_text_files_and_errors():
+    barrier = limjax.ConsolidatingBarrier(13.0, "path-integral:strength=3,damping=0.01", 0.25, 10.0)
+    again = barrier_from_json(barrier_to_json(barrier))
+    assert jax.tree.structure(again) == jax.tree.structure(barrier)
+    assert jax.tree.leaves(again) == jax.tree.leaves(barrier)
+    assert barrier_from_name("consolidating:scale=7,budget=0.5", CELL, 100, 1e-3).rule.scale == 7
+    for wrong in ("fischer", "fisher:strengh=1", "fisher:strength"):
+        with pytest.raises(ValueError, match="rule must be one of fisher, path-integral, use, metaplastic"):
+            limjax.ConsolidatingBarrier(13.0, wrong)
+    with pytest.raises(
+        ValueError, match=r"release = 1\.0 is how an importance fades, but the rule 'metaplastic' keeps none"
+    ):
+        limjax.ConsolidatingBarrier(13.0, limjax.MetaplasticRule(), release=1.0)
+    with pytest.raises(ValueError, match="strength must be a finite number at least 0, got -1"):
+        limjax.FisherRule(-1.0)
+    with pytest.raises(ValueError, match=r"update\(gradients, state, params\)"):
+        opt = limjax.learning_in_memory(
+            optax.sgd(1.0), CELL, limjax.ConsolidatingBarrier(13.0, limjax.MetaplasticRule())
+        )
+        opt.update(jnp.ones(2), opt.init(jnp.ones(2)))
+    with pytest.raises(ValueError, match="no limjax state"):
+        limjax.consolidate((), jnp.ones(2))
+
+
+@pytest.mark.slow
+def test_consolidate_keeps_structure_and_leaves_other_barriers_alone():
+    groups = {
+        "w": (CELL, limjax.ConsolidatingBarrier(14.0, limjax.FisherRule())),
+        "": (CELL, limjax.StaticBarrier(14.0)),
+    }
+    opt = limjax.learning_in_memory(optax.sgd(0.1), groups, compare=())
+    _, state = jax.jit(opt.update)(START, opt.init(START), START)
+    after = limjax.consolidate(state, START)
+    assert jax.tree.structure(after) == jax.tree.structure(state)
+    assert [x.dtype for x in jax.tree.leaves(after)] == [x.dtype for x in jax.tree.leaves(state)]
+    squares = np.ravel(START["w"]) ** 2
+    kept = [
+        m.barrier.state.kept for m in limjax.get_memories(after).values() if m.barrier.policy.name == "consolidating"
+    ]
+    np.testing.assert_allclose(np.ravel(kept[0][0]), squares / squares.mean(), rtol=1e-5)

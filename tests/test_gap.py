@@ -1,0 +1,215 @@
+"""The gap of a run: every line from an independent count, in words, as tables and as a figure."""
+
+import csv
+import io
+import json
+import math
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from command_line import refused, run
+
+import limjax
+from limjax.devices import get_device
+from limjax.gap import KINDS, energy_gap, gap_html, gap_text, with_flops
+from limjax.plots.gap import gap_figure
+from limjax.training import flops_per_step
+
+pytestmark = pytest.mark.optax
+
+KT = 1.380649e-23 * 300.0
+SUMMARY = {
+    "task": "of my own", "parameters": 1000, "steps": 50, "lsb": 2**-9, "path_levels": 2500.0, "temperature": 300.0,
+    "heat_joules": 5000 * KT, "actuation_kt": 300.0, "consolidation_kt": 200.0, "static_heat_kt": 1e6, "realised_heat_kt": 4990.0,
+    "bowl_bound_kt_per_parameter": 4.0, "hops": "exact", "flops_per_step": 2e6,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def gap():
+    return energy_gap(SUMMARY)
+
+
+def test_every_line_by_hand(gap):
+    bits = 10  # 1024 levels of 2^-9 in a window of 2
+    writes = 1000 * 50 * bits
+    expected = {
+        "arithmetic": 2e6 * 50 * 700 / 989e12,
+        "read/HBM2": 2 * writes * 3.9e-12,
+        "write/DRAM": writes * 5e-15,
+        "keep/PCM": 1000 * bits * 7.1e-12,
+        # 2500 levels of 2^-9 are 4.88 of weight; ECRAM has a pulse of 1 fJ for 2/1000 of weight.
+        "pulses/ecram": 2500 / 512 / 2e-3 * 1e-15,
+        # 255 levels in the window, 8 bits rewritten for each that the weights are moved by.
+        "pulses/sram": 2500 / 512 * 255 / 2 * 8 * 0.5e-15,
+        "static": 1e6 * KT,
+        "heat": 5300 * KT,
+        "hops": 4990 * KT,
+        "keep/barrier": 200 * KT,
+        "law": 4000 * KT,
+        "landauer": math.log(2) * 50_000 * KT,
+    }
+    for key, joules in expected.items():
+        assert gap.line(key).joules == pytest.approx(joules, rel=1e-6), key
+    assert {line.kind for line in gap.lines} == {"bound", "estimate", "model", "simulated"} <= {*KINDS}
+    assert all(line.source for line in gap.lines)
+    # Ranges are those of the catalogue, also where a device refers to it; 0.5 is the value of two records in different units.
+    assert gap.line("write/DRAM").high == pytest.approx(writes * 500e-15)
+    for name, ends in (("sram", (0.5e-15, 50e-15)), ("stt-mram", (0.1e-12, 2.5e-12))):
+        line = gap.line(f"pulses/{name}")
+        assert line.low is not None and line.high is not None
+        rewritten = 2500 / 512 * 255 / 2 * 8
+        assert (line.low / rewritten, line.high / rewritten) == pytest.approx(ends)
+    assert any("capacitor" in said for said in gap.missing) and not any("capacitor" in line.key for line in gap.lines)
+
+
+def test_words_of_bits_are_rewritten_once_a_step_at_most():
+    far = energy_gap(SUMMARY | {"path_levels": 1e9}, devices=[get_device("sram")])
+    assert far.line("pulses/sram").joules == pytest.approx(1000 * 50 * 8 * 0.5e-15)
+
+
+def test_the_words_are_the_quotients_of_the_lines(gap):
+    text = " ".join(gap.words)
+    whole = math.log10(gap.line("arithmetic").joules / gap.line("law").joules)
+    precision = math.log10(1000 * 50 * 10 / 2500)
+    assert f"lie {whole:.1f} orders" in text and f"of which {precision:.1f} are precision" in text
+    for wall in ("Memory wall", "Update wall", "Driver", "Consolidation wall", "What is left"):
+        assert wall in text
+    reading = [line for line in gap.lines if line.group == "read"]
+    most = math.log10(max(line.joules for line in reading) / gap.line("heat").joules)
+    assert f"to {most:.1f} (DRAM, off chip, 45 nm) orders" in text
+
+
+def test_a_run_below_the_yardstick_of_a_bowl_says_so():
+    words = energy_gap(SUMMARY | {"bowl_bound_kt_per_parameter": 530.0}).words
+    assert words[-1].startswith("The run lies 2.0 orders below the law: that holds for a bowl")
+    assert "to heat and barrier work" in words[0]
+
+
+def test_pulses_of_a_line_are_those_that_a_run_on_the_device_gives():
+    """A linear device: whole pulses have the requests as their mean, and no more than their number as variance."""
+    device = get_device("levels=200,pulse_energy=1fJ")
+    params = {"w": jnp.linspace(-0.5, 0.5, 400)}
+    task = limjax.Task("bowl", lambda key: params, lambda p, batch: jnp.sum(p["w"] ** 2) / 2)
+    summary = limjax.train(task, cell=device.cell(), optimizer=optax.sgd(0.02), steps=20, compare=()).summary
+    gap = energy_gap(summary, devices=[device])
+    drawn, counted = gap.line("device"), gap.lines[[line.group for line in gap.lines].index("pulses")]
+    assert drawn.kind == "simulated" and counted.kind == "estimate"
+    # The ledger's path is the mean of the requests; six standard deviations of the rounding.
+    pulses = drawn.joules / 1e-15
+    assert abs(pulses - counted.joules / 1e-15) < 6 * math.sqrt(pulses)
+    assert "the pulses of its device take" in " ".join(gap.words)
+
+
+def test_flops_of_a_product_of_matrices():
+    """Forward 2 b m n, the gradient of the weights as much again, and work for each element that is small beside it."""
+    b, m, n = 32, 48, 24
+    x = np.ones((b, m), np.float32)
+    task = limjax.Task(
+        "product",
+        lambda key: {"w": jnp.zeros((m, n))},
+        lambda p, batch: jnp.sum((batch @ p["w"]) ** 2),
+        train=x,
+    )
+    flops = flops_per_step(task, optax.sgd(0.1), b)
+    assert flops is not None and 4 * b * m * n <= flops < 4 * b * m * n + 10 * (m * n + b * n)
+
+
+def test_flops_of_an_older_summary_are_counted_and_of_a_task_of_ones_own_they_are_not_known():
+    old = {key: value for key, value in SUMMARY.items() if key != "flops_per_step"}
+    said = " ".join(energy_gap(with_flops(old)).missing)
+    assert "FLOP of a step are not known" in said
+    summary = limjax.train("quadratic", hops="mean", steps=4, compare=()).summary
+    counted = with_flops({key: value for key, value in summary.items() if key != "flops_per_step"})
+    assert counted["flops_per_step"] == summary["flops_per_step"] > 0
+
+
+def test_measured_joules_are_called_what_they_are():
+    measured = {
+        "joules": 12.0,
+        "above_idle_joules": 7.0,
+        "uncertainty_joules": 1.5,
+        "method": "counters",
+        "seconds": 2.0,
+        "steps": 40,
+    }
+    gap = energy_gap(SUMMARY | {"measured": measured | {"kind": "measured"}})
+    line = gap.line("machine/joules")
+    assert (line.kind, line.low, line.high, line.source) == ("measured", 10.5, 13.5, "counters")
+    assert line.note.startswith("40 of 50 steps")
+    assert gap.words[0].startswith("From machine, training (12 J, measured)")
+    assumed = energy_gap(SUMMARY | {"measured": measured | {"kind": "estimate"}})
+    assert assumed.line("machine/joules").kind == "estimate"
+    none = energy_gap(SUMMARY | {"measured": {"joules": None, "reason": "there is no counter."}})
+    assert "the machine's energy: there is no counter" in none.missing
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_table_fits(gap, width):
+    for gaps in ([gap], [gap, gap], [gap] * 7):
+        lines = gap_text(gaps, width).splitlines()
+        assert max(map(len, lines)) <= width
+        # No name is broken: every row of a line has its number.
+        rows = [line for line in lines if line.startswith("  ")]
+        assert len([row for row in rows if " estimate " in row or " bound " in row or " model " in row]) >= 25
+        assert not any("…" in line for line in lines)
+        assert all(f"[{i + 1}] J" in " ".join(lines) for i in range(len(gaps))) or len(gaps) == 1
+    assert "never added" in gap_html(gap) and "Landauer" in gap_html(gap)
+
+
+def test_the_figure_tells_kinds_apart_without_colour(gap):
+    axes = gap_figure([gap]).axes[0]
+    markers = {line.get_marker() for line in axes.lines if len(line.get_xdata()) == 1}
+    assert markers == {"^", "o", "|", "D"}
+    assert axes.get_xscale() == "log"
+    still = SUMMARY | {"heat_joules": 0.0, "actuation_kt": 0.0, "path_levels": 0.0}
+    assert gap_figure([energy_gap(still)]).axes  # a run that was stopped before its first step
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"path_levels": None}, "path_levels must be a number"),
+        ({"parameters": 0}, "must be above 0"),
+        ({"lsb": True}, "lsb must be a number"),
+    ],
+)
+def test_what_is_no_run_is_refused(change, said):
+    with pytest.raises(ValueError, match=said):
+        energy_gap(SUMMARY | change)
+    with pytest.raises(ValueError, match="Near names"):
+        energy_gap(SUMMARY, hardware="H1000 SXM bf16")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "summary.json").write_text(json.dumps(SUMMARY))
+    return tmp_path
+
+
+def test_the_command(capsys, folder, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    code, out, _ = run(capsys, "gap", folder / "one", "--out", folder / "gap.png")
+    assert code == 0 and "orders of magnitude" in out and max(map(len, out.splitlines()[:40])) <= 80
+    assert (folder / "gap.png").stat().st_size > 10_000
+    found = json.loads(run(capsys, "gap", folder / "one", folder / "one" / "summary.json", "--json")[1])["runs"]
+    assert found[0]["lines"] == found[1]["lines"] and len(found[0]["lines"]) > 25
+    rows = list(csv.DictReader(io.StringIO(run(capsys, "gap", folder / "one", "--csv")[1])))
+    heat = next(row for row in rows if row["key"] == "heat")
+    assert float(heat["joules"]) == pytest.approx(5300 * KT) and heat["kind"] == "model" and heat["run"] == "one"
+    latex = run(capsys, "gap", folder / "one", "--latex")[1]
+    assert latex.count(r"\\") > 30 and latex.startswith(r"\begin{tabular}") and "10^{-" in latex
+
+
+def test_the_command_refuses(capsys, folder):
+    assert "has no summary.json" in refused(capsys, "gap", folder)
+    assert "does not exist" in refused(capsys, "gap", folder / "two")
+    assert "one of them" in refused(capsys, "gap", folder / "one", "--json", "--csv")
+    assert "must end in .png" in refused(capsys, "gap", folder / "one", "--out", folder / "gap.txt")
+    assert "bits must be" in refused(capsys, "gap", folder / "one", "--bits", 0)
+    assert "weight_range" in refused(capsys, "gap", folder / "one", "--weight-range", -1)
+    (folder / "one" / "summary.json").write_text("{}")
+    assert "parameters must be a number" in refused(capsys, "gap", folder / "one")
