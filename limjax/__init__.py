@@ -32,6 +32,7 @@ from limjax.memory import (
     Holding,
     LayerReport,
     Ledger,
+    LedgerHistory,
     MeanHops,
     Report,
     consolidate,
@@ -48,6 +49,7 @@ from limjax.memory import (
     report,
     retain,
     snap,
+    spent_kt,
     total,
 )
 from limjax.memory.comparisons import (
@@ -130,6 +132,7 @@ __all__ = [
     "LayerReport",
     "LearnedBarrier",
     "Ledger",
+    "LedgerHistory",
     "LyapunovBarrier",
     "MeanHops",
     "MetaplasticRule",
@@ -169,6 +172,7 @@ __all__ = [
     "run_retention",
     "save_barrier",
     "snap",
+    "spent_kt",
     "total",
     "train",
     "tune",

@@ -41,6 +41,10 @@ def local_path(path: str | os.PathLike[str], option: str) -> pathlib.Path:
         )
     if not text.strip() or "\0" in text:
         raise ValueError(f"{option} must name a folder, got {text!r}.")
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # bytes that are no UTF-8: checkpoints and pages could not name them
+        raise ValueError(f"{option} must be a path in UTF-8, got {text!r}: choose another name.") from None
     return pathlib.Path(text)
 
 

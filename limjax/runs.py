@@ -1,9 +1,8 @@
 """The folder of a run: what `limjax train` writes and where."""
 
-import base64
 import contextlib
 import csv
-import html
+import io
 import os
 import pathlib
 import warnings
@@ -14,17 +13,20 @@ import jax
 import numpy as np
 
 from limjax._files import local_path, reason, sole_use, write_json, write_text, write_whole
+from limjax._kept_run import HISTORY, LAYERS, LEDGER, SUMMARY, KeptRun
+from limjax._page import run_page
 from limjax.memory import per_parameter
 from limjax.memory._columns import COLUMNS
 from limjax.memory._leaves import leaf_names
 from limjax.physics.units import LN2, YEAR_S
 from limjax.training import HistoryRow, TrainResult
 
-SETTINGS, SUMMARY, LEDGER, HISTORY, PAGE = "config.json", "summary.json", "ledger.npz", "history.csv", "report.html"
+SETTINGS, PAGE = "config.json", "report.html"
 CHECKPOINTS = "checkpoints"
 CAPTIONS = {
     "loss_and_heat": "Loss, and what the updates dissipated so far, beside the same updates under a static barrier and on the cheapest of the other memories.",
     "barrier": "The barrier the policy chose.",
+    "barrier_law": "The barrier against ln(L0/L): the law of the cheapest training rises by one kT for every e-fold of the loss.",
     "heat_per_layer": "Where the heat went.",
     "heat_map": "Heat of every weight of the largest matrix.",
 }
@@ -164,7 +166,16 @@ def check_kinds(folder: pathlib.Path) -> None:
         raise ValueError(
             f"--out {folder} {kind}, so there is no run to resume; give the folder that `limjax train` named."
         )
-    for name in (SETTINGS, SUMMARY, HISTORY, LEDGER, PAGE, CHECKPOINTS, *(f"{picture}.png" for picture in CAPTIONS)):
+    for name in (
+        SETTINGS,
+        SUMMARY,
+        HISTORY,
+        LAYERS,
+        LEDGER,
+        PAGE,
+        CHECKPOINTS,
+        *(f"{picture}.png" for picture in CAPTIONS),
+    ):
         path, wanted = folder / name, "folder" if name == CHECKPOINTS else "file"
         if not os.path.lexists(path):
             continue
@@ -224,8 +235,8 @@ def save_run(result: TrainResult, folder: str | os.PathLike[str], *, figures: bo
         figures: whether to draw the figures and the page that embeds them. One that fails is left out with a warning.
 
     Returns:
-        The files written: `summary.json`, `history.csv`, `ledger.npz`, and with figures `loss_and_heat.png`,
-        `barrier.png`, `heat_per_layer.png`, `heat_map.png`, `report.html`.
+        The files written: `summary.json`, `history.csv`, `layers.csv`, `ledger.npz`, and with figures `loss_and_heat.png`,
+        `barrier.png`, `barrier_law.png`, `heat_per_layer.png`, `heat_map.png`, `report.html`.
 
     Raises:
         ValueError: if the folder is no path of this machine.
@@ -262,22 +273,30 @@ def save_parts(result: TrainResult, folder: pathlib.Path, *, figures: bool = Tru
         except Exception as error:  # whatever it is, the other files are written all the same
             failures.append(f"{path.name} could not be written: {reason(error)}")
 
+    arrays = ledger_arrays(result)
     attempt(folder / SUMMARY, lambda path: write_json(path, result.summary), lost)
     attempt(folder / HISTORY, lambda path: write_whole(path, lambda file: _write_history(file, result), "w"), lost)
-    attempt(folder / LEDGER, lambda path: write_whole(path, lambda file: _write_ledger(file, result)), lost)
+    attempt(folder / LAYERS, result.layers.to_csv, lost)
+    attempt(folder / LEDGER, lambda path: write_whole(path, lambda file: _write_ledger(file, arrays)), lost)
     if not figures:
         return Saved(written, lost, undrawn)
+    run = KeptRun.of(result, folder.name, arrays)
     try:
-        pictures = _pictures(result)
+        pictures = _pictures(run)
     except Exception as error:  # a broken matplotlib, or a backend that is not here
         return Saved(written, lost, [f"the figures could not be drawn: {reason(error)}"])
+    inline: dict[str, tuple[str, str]] = {}
+
+    def save(path: pathlib.Path) -> None:
+        picture = pictures[path.stem]()
+        write_whole(path, lambda file: picture.savefig(file, format="png"))
+        inline[path.stem] = svg(picture, path.stem), CAPTIONS[path.stem]
+
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph")  # a name in letters that the font does not have
-        for name, draw in pictures.items():
-            save = _save_picture(draw)
+        for name in pictures:
             attempt(folder / f"{name}.png", save, undrawn)
-    drawn = {name: folder / f"{name}.png" for name in pictures if folder / f"{name}.png" in written}
-    attempt(folder / PAGE, lambda path: write_text(path, _page(result, drawn)), undrawn)
+    attempt(folder / PAGE, lambda path: write_text(path, run_page(run, inline)), undrawn)
     return Saved(written, lost, undrawn)
 
 
@@ -287,12 +306,8 @@ def _write_history(file: Any, result: TrainResult) -> None:
     writer.writerows(result.history)
 
 
-def _write_ledger(file: Any, result: TrainResult) -> None:
-    np.savez_compressed(file, allow_pickle=False, **ledger_arrays(result))
-
-
-def _save_picture(draw: Callable[[], Any]) -> Callable[[pathlib.Path], None]:
-    return lambda path: write_whole(path, lambda file: draw().savefig(file, format="png"))
+def _write_ledger(file: Any, arrays: dict[str, np.ndarray]) -> None:
+    np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
 def ledger_arrays(result: TrainResult) -> dict[str, np.ndarray]:
@@ -331,82 +346,65 @@ def _named(tree: Any) -> list[tuple[str, Any]]:
     return list(zip(leaf_names([path for path, _ in leaves]), (value for _, value in leaves)))
 
 
-def _pictures(result: TrainResult) -> dict[str, Callable[[], Any]]:
+def _pictures(run: KeptRun) -> dict[str, Callable[[], Any]]:
+    """How each figure of a run is drawn; one that would have empty axes is left out."""
     from limjax.physics._cell import ArrheniusCell
     from limjax.plots import training as plots
 
-    retention = ArrheniusCell(attempt_rate=result.summary["attempt_rate"]).retention_barrier(10 * YEAR_S)
-    pictures = {
-        "loss_and_heat": lambda: plots.loss_and_heat(result.history, LN2 * result.summary["steps"]),
-        "barrier": lambda: plots.barrier_height(result.history, float(retention)),
-        "heat_per_layer": lambda: plots.heat_per_layer(result.report),
-    }
-    matrices = []
-    if isinstance(result.ledger.heat.total, list):
-        matrices = [(name, value) for name, value in _named(per_parameter(result.ledger)) if value.ndim == 2]
-    if matrices:
-        name, value = max(matrices, key=lambda item: item[1].size)
-        pictures["heat_map"] = lambda: plots.heat_map(value, name)
+    summary, pictures = run.summary, {}
+    if run.history:
+        retention = ArrheniusCell(attempt_rate=_mean(summary["attempt_rate"])).retention_barrier(10 * YEAR_S)
+        pictures["loss_and_heat"] = lambda: plots.loss_and_heat(run.history, LN2 * summary["steps"])
+        pictures["barrier"] = lambda: plots.barrier_height(run.history, float(retention))
+        if summary.get("initial_loss") is not None and summary["initial_loss"] > 0:
+            pictures["barrier_law"] = lambda: plots.barrier_against_loss(run.history, summary["initial_loss"])
+    report, matrix = run.report, run.matrix
+    if report is not None and report.steps:
+        pictures["heat_per_layer"] = lambda: plots.heat_per_layer(report)
+    if matrix is not None and summary["steps"]:
+        pictures["heat_map"] = lambda: plots.heat_map(matrix[1], matrix[0])
     return pictures
 
 
-def _page(result: TrainResult, pictures: dict[str, pathlib.Path]) -> str:
-    from rich.console import Console
-
-    summary = result.summary
-    console = Console(record=True, width=130, file=open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
-    console.print(result.report)
-    table = console.export_html(inline_styles=True, code_format="<pre>{code}</pre>")
-    console.file.close()
-    images = "\n".join(
-        f'<figure><img alt="{name}" src="data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}">'
-        f"<figcaption>{CAPTIONS[name]}</figcaption></figure>"
-        for name, path in pictures.items()
-    )
-    rows = "\n".join(
-        f"<tr><th>{html.escape(key)}</th><td>{html.escape(_plain(value))}</td></tr>" for key, value in summary.items()
-    )
-    accuracy = summary["test_accuracy"]
-    reached = f"test accuracy {accuracy:.4f}" if accuracy is not None else f"training loss {summary['train_loss']:.4g}"
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>limjax: {html.escape(summary["task"])}</title><style>
-body {{ font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 68rem; padding: 0 1rem; color: #222; }}
-pre {{ font-size: 13px; line-height: 1.25; overflow-x: auto; }} img {{ max-width: 100%; }} figure {{ margin: 1.5rem 0; }}
-figcaption {{ color: #555; }} table {{ border-collapse: collapse; font-size: 14px; }}
-th {{ text-align: left; font-weight: 600; padding: .1rem 1rem .1rem 0; vertical-align: top; }}
-.gap td {{ padding: .1rem 1rem .1rem 0; vertical-align: top; }} .gap th[colspan] {{ padding-top: .6rem; }}
-.gap td:nth-child(2), .gap td:nth-child(3) {{ white-space: nowrap; font-variant-numeric: tabular-nums; }}
-</style></head><body>
-<h1>{html.escape(summary["task"])}: {summary["heat_kt_per_parameter"]:.3g} kT per parameter</h1>
-<p>{summary["parameters"]:,} parameters, {summary["steps"]:,} steps, {reached}; barrier {html.escape(summary["barrier"])},
-hops {html.escape(summary["hops"])}, seed {summary["seed"]}. Outcome: {html.escape(summary["result"])}.
-{html.escape(result.result.help)}</p>
-{table}
-{images}
-{_joules(summary)}
-<h2>All numbers</h2><table>{rows}</table>
-<p>Heat is the closed-form model heat of the weight memory. Computing gradients, reading weights and the controller
-that sets the barrier are not counted.</p>
-</body></html>
-"""
+def _mean(number: Any) -> float:
+    """A number of a cell; of cells that differ their mean."""
+    return float(number["mean"]) if isinstance(number, dict) else float(number)
 
 
-def _joules(summary: dict[str, Any]) -> str:
-    """The section about the gap from the machine to the limits, without which a page is still whole."""
-    from limjax.gap import energy_gap, gap_html
+def svg(figure: Any, name: str) -> str:
+    """A figure as SVG that stands in a page: no header, no fonts of its own, the same for the same figure.
 
-    try:
-        table = gap_html(energy_gap(summary))
-    except ValueError:  # a cell of one's own without the numbers that are needed
-        return ""
-    return f"<h2>Where the joules are</h2>\n{table}\n<p>The figure: <code>limjax gap RUN --out gap.png</code>.</p>"
+    Args:
+        figure: of matplotlib.
+        name: told apart from others in the same page.
+
+    Returns:
+        The element.
+    """
+    import matplotlib
+
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}), io.StringIO() as file:
+        figure.savefig(file, format="svg", metadata={"Date": None})
+        markup = file.getvalue()
+    markup = markup[markup.index("<svg") :]
+    head, _, rest = markup.partition("<metadata>")
+    return head + rest.partition("</metadata>")[2] if rest else markup
 
 
-def _plain(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {item}" for key, item in value.items())
-    if isinstance(value, list):
-        return "; ".join(map(str, value)) or "none"
-    return str(value)
+def rebuild_page(folder: pathlib.Path) -> pathlib.Path:
+    """Writes `report.html` of a run again, from the numbers in its folder.
+
+    Args:
+        folder: of a run.
+
+    Returns:
+        The page.
+
+    Raises:
+        ValueError: if there is no run, or a file of it is damaged.
+        OSError: if the page cannot be written.
+    """
+    run = KeptRun.read(folder)
+    pictures = {name: (svg(draw(), name), CAPTIONS[name]) for name, draw in _pictures(run).items()}
+    write_text(folder / PAGE, run_page(run, pictures))
+    return folder / PAGE

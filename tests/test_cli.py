@@ -15,7 +15,7 @@ from limjax.cli import main
 
 pytestmark = pytest.mark.optax
 
-SMALL = ["train", "--task", "diabetes-regression", "--steps", "30"]
+SMALL = ["train", "--task", "diabetes-regression", "--steps", "30", "--no-plain"]
 
 
 @pytest.fixture(scope="module")
@@ -29,11 +29,12 @@ def finished(tmp_path_factory):
 
 def test_output_folder(finished):
     names = {path.name for path in finished.iterdir()}
-    pictures = {"loss_and_heat.png", "barrier.png", "heat_per_layer.png", "heat_map.png"}
+    pictures = {"loss_and_heat.png", "barrier.png", "barrier_law.png", "heat_per_layer.png", "heat_map.png"}
     assert {
         "summary.json",
         "ledger.npz",
         "history.csv",
+        "layers.csv",
         "config.json",
         "report.html",
         "checkpoints",
@@ -45,7 +46,7 @@ def test_output_folder(finished):
     assert heat == pytest.approx(summary["heat_kt"], rel=1e-6)
     assert ledger["heat_kt/layer1/weight"].shape == (10, 32)
     page = (finished / "report.html").read_text()
-    assert page.count("data:image/png;base64,") == 4 and 'src="http' not in page
+    assert page.count("<figure><svg") == 5 and 'src="http' not in page
     assert "<h2>Where the joules are</h2>" in page and "orders of magnitude" in page
 
 
@@ -179,7 +180,7 @@ def test_history_is_in_the_order_of_the_run(finished):
 def test_a_finished_run_resumes_to_itself(capsys, finished, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(finished, copy)
-    code, out, _ = run(capsys, "train", "--resume", "--json", "--no-figures", "--out", copy)
+    code, out, _ = run(capsys, "train", "--resume", "--json", "--no-figures", "--no-plain", "--out", copy)
     assert code == 0
     before, after = json.loads((finished / "summary.json").read_text()), json.loads(out)
     for summary in (before, after):

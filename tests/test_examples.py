@@ -38,6 +38,14 @@ def test_own_loops(name):
 
 
 @pytest.mark.slow
+def test_heat_over_time(tmp_path):
+    out = run("heat_over_time.py", "--budget", 4, "--figure", tmp_path / "heat.png")
+    spent, budget = map(float, re.search(r"(\S+) kT per parameter of (\S+)", out).groups())
+    assert budget == 4 and 4 <= spent < 8 and (tmp_path / "heat.png").exists()
+    assert [line.split(":")[0] for line in out.splitlines()[1:]] == ["encoder", "head"]
+
+
+@pytest.mark.slow
 def test_consolidate():
     out = run("consolidate.py", "--steps", 20)
     assert re.search(r"consolidating: first task 0\.\d+, second 0\.\d+", out)

@@ -54,7 +54,9 @@ def test_a_failing_figure_takes_nothing_with_it(tmp_path, result, monkeypatch):
 
 def test_numbers_that_cannot_be_written_are_named_and_the_others_kept(tmp_path, result, monkeypatch):
     (tmp_path / "history.csv").mkdir()
-    with pytest.raises(OSError, match=r"history\.csv could not be written.*there is summary\.json, ledger\.npz"):
+    with pytest.raises(
+        OSError, match=r"history\.csv could not be written.*there is summary\.json, layers\.csv, ledger\.npz"
+    ):
         runs.save_run(result, tmp_path, figures=False)
     assert not list(tmp_path.glob(".*"))
 

@@ -185,6 +185,13 @@ def test_an_address_is_no_folder(capsys, tmp_path, monkeypatch, out, command):
         Checkpoints(out)
 
 
+def test_a_path_that_is_no_utf_8_is_refused(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for command in (SMALL, ["tune", "--task", "quadratic"], ["compare", "--task", "quadratic"]):
+        assert "--out must be a path in UTF-8, got 'bad\\udcff'" in refused(capsys, *command, "--out", "bad\udcff")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     "command", [SMALL, ["tune", "--task", "quadratic"], ["pareto", "--task", "quadratic"], ["simulate", "trap"]]
 )

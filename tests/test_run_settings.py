@@ -74,11 +74,17 @@ def test_every_field_is_compared():
         attempt_rate=1e8, step_time=1e-6, temperature=4.0, seed=1, learning_rate_factor=[1.0, 0.25], bits=4, storage="int16",
         mesh=None, microbatches=8, memory_device="ecram", max_affinity=6.0,
     )  # fmt: skip
-    assert set(other) == {field.name for field in dataclasses.fields(RunSettings)}
+    budgets = {"stop_at_heat", "stop_at_loss"}
+    assert set(other) | budgets == {field.name for field in dataclasses.fields(RunSettings)}
     for name, value in other.items():
         with pytest.raises(ValueError, match=f"The run in here has {name} = .*resumed run keeps its settings"):
             one.continued("The run in here", {name: value})
     assert one.continued("here", {"mesh": "data=8"}).mesh == "data=8"
+    for name in budgets:  # only ever said of a run that goes on: it may end later, or not at all
+        with_budget = one.continued("here", {name: 3.0})
+        assert (
+            getattr(with_budget, name) == 3.0 and getattr(with_budget.continued("here", {name: np.inf}), name) is None
+        )
 
 
 def test_a_cell_is_as_precise_as_it_is():

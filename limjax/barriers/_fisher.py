@@ -68,6 +68,8 @@ class FisherBarrier(AbstractBarrier):
             remedy="It is a share of the mean over all parameters; 0 trusts every curvature.",
             single=True,
         )
+        if not isinstance(smooth_speed, bool):
+            raise ValueError(f"smooth_speed must be True or False, got {smooth_speed!r}.")
         self.smooth_speed = smooth_speed
 
     @classmethod

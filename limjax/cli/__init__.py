@@ -16,6 +16,8 @@ from limjax.allocator import keep_freed_memory
 
 _COMMANDS = (
     "train",
+    "compare",
+    "report",
     "tune",
     "pareto",
     "scale",
@@ -41,7 +43,7 @@ def build_app(asked: str | None = None) -> typer.Typer:
         name="limjax",
         help="The thermodynamic cost of learning: train networks with a per-parameter heat ledger.",
         no_args_is_help=True,
-        add_completion=False,
+        add_completion=True,
         pretty_exceptions_enable=False,
         rich_markup_mode="rich",
     )

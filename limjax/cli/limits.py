@@ -13,7 +13,12 @@ def limits(
     steps: Annotated[float | None, typer.Option(help="Optimizer steps; default tokens over batch.")] = None,
     batch: Annotated[float, typer.Option(help="Tokens per optimizer step.")] = 1e6,
     bits: Annotated[int, typer.Option(help="Bits per weight, 1 to 32.")] = 8,
-    scaling: Annotated[str, typer.Option(help="kaplan, chinchilla, chinchilla-3 or besiroglu.")] = "kaplan",
+    scaling: Annotated[
+        str | None,
+        typer.Option(
+            help="kaplan, chinchilla, chinchilla-3 or besiroglu; default kaplan. Not used where tokens are given."
+        ),
+    ] = None,
     updates: Annotated[str, typer.Option(help="What counts as an update: flop, token or optimizer.")] = "flop",
     time: Annotated[float | None, typer.Option(help="Duration of the training [s]; default 90 days.")] = None,
     hardware: Annotated[str, typer.Option(help="Accelerator compared with.")] = "H100 SXM bf16",
@@ -30,10 +35,14 @@ def limits(
         ),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Print a row per line and convention, for a spreadsheet.")] = False,
+    latex: Annotated[bool, typer.Option("--latex", help="Print a table for a paper (booktabs).")] = False,
     figures: Annotated[str | None, typer.Option(help="Folder to write the figures to.")] = None,
 ) -> None:
     """Print the stack of energy limits of a training under several conventions, with their assumptions."""
-    options = locals()
+    options = locals() | {"scaling": "kaplan" if scaling is None else scaling}
+    if json + csv + latex > 1:
+        raise ValueError("--json, --csv and --latex are three ways to print the same: give one of them.")
     from limjax.limits import Conditions, Workload, energy_limits, load_catalogue, measured_limit, read_measured
 
     asked: dict[str, Any] = {field.name: options[field.name] for field in dataclasses.fields(Workload)}
@@ -51,7 +60,11 @@ def limits(
         conditions=Conditions(temperature=temperature, loss_ratio=loss_ratio),
         catalogue=records,
     )
-    if json:
+    if scaling is not None and result.stack.workload.optimum is None:
+        typer.echo(f"limjax: --scaling {scaling} is not used: the amount of computation is given.", err=True)
+    if csv or latex:
+        typer.echo(result.csv() if csv else result.latex(), nl=False)
+    elif json:
         from json import dumps
 
         typer.echo(dumps(result.as_dict() | {"measured": measured.as_dict()}, indent=2, allow_nan=False))
@@ -76,5 +89,5 @@ def limits(
     written = drawn(draw, "printed")
     if not written:
         raise typer.Exit(1)
-    if not json:
+    if not (json or csv or latex):
         typer.echo("\nFigures: " + ", ".join(written))

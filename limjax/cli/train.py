@@ -17,10 +17,21 @@ from limjax._files import local_path, read_json, sole_use, write_json
 from limjax.cli.console import Lines
 from limjax.parallel import any_process, devices_here, initialize, interrupts_noted
 from limjax.tasks import get_task, task_names
-from limjax.training import UNSAVED, HistoryRow, Result, RunSettings, TrainResult, execute, prepare
+from limjax.training import (
+    UNSAVED,
+    HistoryRow,
+    Result,
+    RunSettings,
+    TrainResult,
+    beside_plain,
+    execute,
+    plain_run,
+    prepare,
+)
 
+_CHEAP_SECONDS = 60.0
 _NEW_RUN = "Put back the file as the run wrote it, or start a new run with another --out; nothing was changed."
-_EXIT_CODES = {Result.completed: 0, Result.nonfinite: 1, Result.interrupted: 130}
+_EXIT_CODES = {Result.nonfinite: 1, Result.interrupted: 130}
 
 
 def train(
@@ -68,6 +79,15 @@ def train(
             help="Largest affinity of the cells' driver [kT]: beyond it a request is dropped and counted; default no end."
         ),
     ] = None,
+    stop_at_heat: Annotated[
+        float | None,
+        typer.Option(
+            "--budget-kt", help="End when heat and barrier work per parameter reach this [kT]; --resume may raise it."
+        ),
+    ] = None,
+    stop_at_loss: Annotated[
+        float | None, typer.Option(help="End when the training loss, mean over a fiftieth of the run, is this low.")
+    ] = None,
     mesh: Annotated[
         str | None, typer.Option(help="Train on several devices: data=4,model=2. Batches are split over all of them.")
     ] = None,
@@ -93,6 +113,13 @@ def train(
         float | None,
         typer.Option(help="Power of the machine [W] for an estimate; with --measure where no counter can be read."),
     ] = None,
+    plain: Annotated[
+        bool | None,
+        typer.Option(
+            "--plain/--no-plain",
+            help="Train without a memory as well, with the same seed, for the verdict; default if the run took less than a minute.",
+        ),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print summary.json to stdout, progress to stderr.")] = False,
     figures: Annotated[bool, typer.Option("--figures/--no-figures", help="Draw the figures and report.html.")] = True,
 ) -> None:
@@ -104,6 +131,8 @@ def train(
         initialize(coordinator, processes, process)
     elif processes is not None or process is not None:
         raise ValueError("--processes and --process belong to --distributed or --coordinator host:port.")
+    if plain and jax.process_count() > 1:
+        raise ValueError("--plain trains on one process: leave it out of a run on several hosts.")
     if task == "help":
         typer.echo("Tasks: " + ", ".join(task_names()), err=json)
         return
@@ -115,7 +144,7 @@ def train(
     console = Console(stderr=json, markup=False)
     if counters is not None and counters.reason is not None:
         console.print(f"The machine's energy will not be known: {counters.reason}.", highlight=False)
-    raise typer.Exit(_train(settings, out, resume, console, json, figures, counters))
+    raise typer.Exit(_train(settings, out, resume, console, json, figures, plain, counters))
 
 
 def _counters(measure: bool, assume_watts: float | None) -> Any:
@@ -154,17 +183,18 @@ def _train(
     console: Console,
     json: bool,
     figures: bool,
+    plain: bool | None,
     counters: Any = None,
 ) -> int:
     """Trains, writes the folder and prints what came out; returns the exit code."""
     run = prepare(settings).settled()
     # From here to the end a signal is noted, so that no folder is left that blocks the next run, and no result is lost.
-    with interrupts_noted(), contextlib.ExitStack() as stack:
+    with interrupts_noted() as interrupted, contextlib.ExitStack() as stack:
         folder = _folder(run.settings, out, resume, stack)
         checkpoints = str(folder / runs.CHECKPOINTS)
         if jax.process_index() > 0:
             # On several hosts all train, and one speaks and writes.
-            return _EXIT_CODES[execute(run, checkpoints, resume, counters=counters).result]
+            return _EXIT_CODES.get(execute(run, checkpoints, resume, counters=counters).result, 0)
         try:
             with _Progress(console, run.settings) as progress:
                 result = execute(run, checkpoints, resume, on_progress=progress, counters=counters)
@@ -172,6 +202,12 @@ def _train(
             if not resume:
                 _remove_unused(folder)
             raise
+        if _wants_plain(plain, result):
+            console.print(
+                "Training the same without a memory, for the verdict (--no-plain leaves it out) ...", highlight=False
+            )
+            beside = plain_run(run, result.summary["steps"], lambda: bool(interrupted()))
+            result = result if beside is None else beside_plain(result, beside)
         saved = runs.save_parts(result, folder, figures=figures)
         _print_outcome(console, result, folder, saved)
         if json:
@@ -180,7 +216,14 @@ def _train(
     if problems:
         kept = ", ".join(path.name for path in saved.written) or "nothing"
         print(f"limjax: {'; '.join(problems)}. In {folder} there is {kept}.", file=sys.stderr)
-    return _EXIT_CODES[result.result] or (1 if saved.lost else 0)
+    return _EXIT_CODES.get(result.result) or (1 if saved.lost else 0)
+
+
+def _wants_plain(asked: bool | None, result: TrainResult) -> bool:
+    """Whether the run has something to compare and comparing it is cheap, unless that was said."""
+    is_whole = result.result in (Result.completed, Result.spent, Result.reached)
+    cheap = result.summary["wall_seconds"] < _CHEAP_SECONDS and jax.process_count() == 1
+    return is_whole and (cheap if asked is None else asked)
 
 
 def _factors(text: str | None) -> list[float] | None:
@@ -290,10 +333,9 @@ def _print_outcome(console: Console, result: TrainResult, folder: pathlib.Path, 
     reached = f"test accuracy {accuracy:.4f}, test loss {summary['test_loss']:.4f}" if accuracy is not None else (
         f"test loss {summary['test_loss']:.4g}" if summary["test_loss"] is not None else f"loss {summary['train_loss']:.4g}"
     )  # fmt: skip
-    line = f"{reached}; {summary['heat_kt_per_parameter']:.3g} kT of heat per parameter, {summary['heat_joules']:.3g} J in all"
-    if summary["ratio"] is not None:
-        line += f"; the cheapest other memory ({summary['compared_with']}) would have cost {summary['ratio']:.3g} times as much"
-    console.print(line + ".", highlight=False)
+    line = f"{reached}; {summary['heat_kt_per_parameter']:.3g} kT of heat per parameter, {summary['heat_joules']:.3g} J in all."
+    console.print(line, highlight=False)
+    console.print(f"Verdict: {summary['verdict']}", highlight=False)
     if summary.get("memory_assumed"):
         console.print(f"Assumed of the device: {'; '.join(summary['memory_assumed'])}.", highlight=False)
     if summary.get("measured", {}).get("joules") is not None:  # why there is no number was said before the training

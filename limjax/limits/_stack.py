@@ -244,6 +244,23 @@ class Limits:
 
         return limits_text(self, width)
 
+    def csv(self) -> str:
+        """One row for each line and convention, comma-separated with a header; energies in joules.
+
+        Example:
+            >>> energy_limits(7e9, tokens=2e12).csv().splitlines()[0].split(",")[:4]
+            ['line', 'approach', 'scaling', 'one_update_is_every']
+        """
+        from limjax.limits._export import csv_text
+
+        return csv_text(self)
+
+    def latex(self) -> str:
+        """A `tabular` with a column per convention, for a document that loads booktabs."""
+        from limjax.limits._export import latex_text
+
+        return latex_text(self)
+
 
 def energy_limits(
     parameters: float,

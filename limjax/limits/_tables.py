@@ -88,16 +88,23 @@ def _opening(limits: Limits, console: Console) -> None:
             "what counts as an update: the other columns below."
         )
     else:
-        console.print(f"* Here {asked.convention} is one update.")
+        console.print(f"* Here {asked.convention.removeprefix('given, ')} is one update.")
+    console.print(
+        "What a memory has to pay lies between the first line, one convergence of every weight, and the fourth, every FLOP a gradient that "
+        "is averaged; which of them counts is a question of what an update is."
+    )
 
 
 def _conventions(limits: Limits, console: Console) -> None:
     stacks = [limits.stack, *limits.others]
-    console.print("\nEnergy by convention [J] (token: token × parameter; write: optimizer write)\n")
+    is_given = limits.stack.workload.optimum is None
+    computed = ", computation as given" if is_given else ""
+    console.print(f"\nEnergy by convention [J]{computed} (token: token × parameter; write: optimizer write)\n")
     titles = [stack.workload.convention.split(", ")[0].split()[0].replace("Chinchilla", "Chinch.") for stack in stacks]
+    titles = [""] * len(stacks) if is_given else titles
     table = _table(
         "one update is every",
-        *(f"{title}\n{get_update(stack.workload.updates).short}" for title, stack in zip(titles, stacks)),
+        *(f"{title}\n{get_update(stack.workload.updates).short}".lstrip("\n") for title, stack in zip(titles, stacks)),
     )
     table.add_row("FLOP", *(joules_text(stack.workload.total_flops) for stack in stacks))
     table.add_row("updates", *(joules_text(stack.workload.update_count) for stack in stacks))

@@ -3,6 +3,7 @@
 from limjax.memory._blocks import Blocks
 from limjax.memory._consolidate import consolidate
 from limjax.memory._field import Field, PerLeaf, PerParameter, Uniform, as_field
+from limjax.memory._history import LedgerHistory
 from limjax.memory._hops import AbstractHops, ExactHops, GaussianHops, MeanHops
 from limjax.memory._layer_report import LayerReport
 from limjax.memory._ledger import (
@@ -17,7 +18,7 @@ from limjax.memory._make_report import report
 from limjax.memory._optimizer import gradient_tilt, learning_in_memory
 from limjax.memory._report import Report
 from limjax.memory._retention import Holding, holding, retain
-from limjax.memory._state import LearningInMemoryState, get_barrier, get_memories, get_memory
+from limjax.memory._state import LearningInMemoryState, get_barrier, get_memories, get_memory, spent_kt
 from limjax.memory.levels import lsb_for_bits, snap
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "LayerReport",
     "LearningInMemoryState",
     "Ledger",
+    "LedgerHistory",
     "MeanHops",
     "PerLeaf",
     "PerParameter",
@@ -51,5 +53,6 @@ __all__ = [
     "report",
     "retain",
     "snap",
+    "spent_kt",
     "total",
 ]

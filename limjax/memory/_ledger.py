@@ -275,6 +275,20 @@ def leaf_totals(ledger: Ledger, name: str) -> Float[np.ndarray, "leaves"]:
     return totals
 
 
+def leaf_sums(ledger: Ledger, name: str) -> Float[Array, "leaves"]:
+    """`leaf_totals` where the ledger lies, in the dtype of its sums: traceable, and without what rounding dropped.
+
+    Args:
+        ledger: the ledger.
+        name: of a sum that it keeps.
+
+    Returns:
+        One number per leaf.
+    """
+    sums = ledger._kept(name)
+    return ledger.layout().leaf_sums([sums.total])[0] if name in ledger.blocks else sums.total
+
+
 @jax.jit
 def _partly_summed(x: Array) -> Array:
     """Sums of at most 4096 neighbours of a large array, in two passes of 64; small or odd ones as they are."""

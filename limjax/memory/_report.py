@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import textwrap
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -107,11 +108,54 @@ class Report:
             "above_bowl_bound": self.above_bowl_bound,
             "optimizer_kt": self.optimizer_kt,
             "realised_kt": self.realised_kt,
+            "joules_per_kt": self.joules_per_kt,
+            "has_range": self.has_range,
             "barrier_clipped_fraction": self.barrier_clipped_fraction,
             "shallow_fraction": self.shallow_fraction,
             "warnings": list(self.warnings),
             **({} if self.device is None else self.device.to_dict()),
         }
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> "Report":
+        """The report that `to_dict` was of, but for what the pulses of a device took.
+
+        Args:
+            content: of `to_dict`, or a file of `save`.
+
+        Returns:
+            The report.
+
+        Raises:
+            KeyError: if something of it is missing.
+
+        Example:
+            >>> import jax.numpy as jnp, optax, limjax
+            >>> params, cell = {"w": jnp.ones(3)}, limjax.ArrheniusCell()
+            >>> opt = limjax.learning_in_memory(optax.sgd(0.1), cell, limjax.StaticBarrier(10.0))
+            >>> one = limjax.report(limjax.get_ledger(opt.init(params)), params, cell)
+            >>> limjax.Report.from_dict(one.to_dict()) == one
+            True
+        """
+        fields = [field.name for field in dataclasses.fields(LayerReport)]
+
+        def layer(row: Mapping[str, Any]) -> LayerReport:
+            return LayerReport(**{name: row[name] for name in fields})
+
+        own = {field.name for field in dataclasses.fields(cls)} - {
+            "layers",
+            "total",
+            "comparisons",
+            "warnings",
+            "device",
+        }
+        return cls(
+            layers=tuple(layer(row) for row in content["layers"]),
+            total=layer(content["total"]),
+            comparisons=dict(content["comparisons_kt"]),
+            warnings=tuple(content["warnings"]),
+            **{name: content[name] for name in own},
+        )
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes `to_dict` as JSON.

@@ -26,7 +26,7 @@ class Part:
     def __init__(self, ledger: Ledger, cell: AbstractCell, params: PyTree, start: PyTree | None):
         one_member(ledger)
         self.ledger, self.cell, self.steps = ledger, cell, int(ledger.steps)
-        self.leaves = _matching_leaves(ledger, params)
+        self.leaves = matching_leaves(ledger, params)
         sizes = np.array([np.size(leaf) for _, leaf in self.leaves], np.float64)
         kept = ("path", "hops", "heat", "heat_kelvin", "actuation", "saturated", "barrier_clipped", "shallow")
         self.columns = {name: leaf_totals(ledger, name) for name in kept}
@@ -71,7 +71,7 @@ def flatten(tree: PyTree) -> list[tuple[Any, Any]]:
     return jax.tree_util.tree_flatten_with_path(tree)[0]
 
 
-def _matching_leaves(ledger: Ledger, params: PyTree) -> list[tuple[Any, Any]]:
+def matching_leaves(ledger: Ledger, params: PyTree) -> list[tuple[Any, Any]]:
     leaves = flatten(params)
     kept = {path: leaf for path, leaf in flatten(ledger.start)} if ledger.start is not None else None
     if kept is not None:

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, PyTree, UInt32
 
 from limjax.memory._charged_barrier import ChargedBarrier
 from limjax.memory._field import as_field
-from limjax.memory._ledger import Ledger, get_ledger, one_member
+from limjax.memory._ledger import Ledger, get_ledger, leaf_sums, one_member
 from limjax.memory.comparisons._base import ChargedComparison
 from limjax.physics._abstract_cell import AbstractCell
 
@@ -94,3 +94,34 @@ def get_memories(state: PyTree) -> dict[str, LearningInMemoryState]:
     """
     found = jax.tree_util.tree_flatten_with_path(state, is_leaf=lambda x: isinstance(x, LearningInMemoryState))[0]
     return {jax.tree_util.keystr(path): x for path, x in found if isinstance(x, LearningInMemoryState)}
+
+
+def spent_kt(state: PyTree) -> Float[Array, ""]:
+    """Heat and barrier work so far, of all memories in a state: what a budget of a loop is compared with.
+
+    Traceable, so it can stand in the condition of a `jax.lax.while_loop`; in the dtype of the ledger's sums.
+
+    Args:
+        state: state of an optimizer that contains `learning_in_memory` or `gradient_tilt`, once or several times.
+
+    Returns:
+        Σ d·F + W over all parameters and steps [kT].
+
+    Raises:
+        ValueError: if there is no limjax state, or one that holds no single run.
+
+    Example:
+        >>> import jax.numpy as jnp, optax, limjax
+        >>> params = {"w": jnp.ones(3)}
+        >>> opt = limjax.learning_in_memory(optax.sgd(0.1), limjax.ArrheniusCell(), limjax.StaticBarrier(10.0))
+        >>> state = opt.init(params)
+        >>> while spent_kt(state) < 1000:
+        ...     updates, state = opt.update(params, state, params)
+        >>> int(limjax.get_ledger(state).steps)
+        2
+    """
+    memories = list(get_memories(state).values()) or [get_memory(state)]
+    for memory in memories:
+        one_member(memory.ledger)
+    sums = [leaf_sums(memory.ledger, name) for memory in memories for name in ("heat", "actuation")]
+    return jnp.sum(jnp.concatenate([x.astype(jnp.result_type(float)) for x in sums]))

@@ -28,6 +28,20 @@ class ResultCode(enum.StrEnum):
         "It was stopped, and what there is so far is kept. A training run goes on with the same command and --resume, a "
         "front with the same call and folder.",
     )
+    spent = (
+        "spent",
+        "The heat that was given is spent, and what there is so far is kept. With a larger budget (--budget-kt, stop_at_heat=) and "
+        "--resume the run goes on.",
+    )
+    reached = (
+        "reached",
+        "The loss that was asked for is reached, before all steps were taken. With a lower one (--stop-at-loss, stop_at_loss=) and "
+        "--resume the run goes on.",
+    )
+    stopped = (
+        "stopped",
+        "on_progress asked for it by returning True, and what there is so far is kept. With resume=True the run goes on.",
+    )
     infeasible = (
         "infeasible",
         "No design met the limit; the one nearest to it is returned, and its value is in the history. Loosen the limit, take "

@@ -270,6 +270,30 @@ def positive_number(value: object, name: str, remedy: str = "", low: float = 0.0
     raise ValueError(f"{name} must be {wanted}, got {got}. {remedy}".rstrip())
 
 
+def finite_number(value: object, name: str, remedy: str = "") -> float:
+    """The value as a finite Python float; `ValueError` names it otherwise.
+
+    Args:
+        value: what the user gave.
+        name: what the user calls it.
+        remedy: what to do about a wrong one.
+
+    Returns:
+        The number.
+
+    Example:
+        >>> finite_number(-3, "work")
+        -3.0
+    """
+    try:
+        number = float(value) if is_real(value) and np.ndim(value) == 0 else math.nan  # pyright: ignore
+    except OverflowError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError(f"{name} must be a finite number, got {str(value)[:40]!r}. {remedy}".rstrip())
+    return number
+
+
 def shown(module: Any) -> str:
     """A module as the call that makes one like it, with its numbers in place of their types.
 

@@ -1,5 +1,4 @@
-"""Constants and the conversion between kT, joules and electronvolts.from limjax.numerics.checks import positive_number
-
+"""Constants and the conversion between kT, joules and electronvolts.
 
 Inside the library every energy is in kT: 1 kT at 300 K is 4.14e-21 J, which is zero in float16 and whose square is
 zero in float32. Joules appear only where a number leaves the library, and there in Python floats (float64).
@@ -7,7 +6,7 @@ zero in float32. Joules appear only where a number leaves the library, and there
 
 import math
 
-from limjax.numerics.checks import positive_number
+from limjax.numerics.checks import finite_number, positive_number
 
 BOLTZMANN_J_PER_K = 1.380649e-23
 """Boltzmann constant [J/K], exact in the SI of 2019."""
@@ -54,13 +53,13 @@ def kt_to_joules(energy_kt: float, temperature: float) -> float:
         Energy [J].
 
     Raises:
-        ValueError: if the temperature is not positive and finite.
+        ValueError: if the energy is not finite, or the temperature not positive and finite.
 
     Example:
         >>> f"{kt_to_joules(LN2, 300.0):.6e}"
         '2.870979e-21'
     """
-    return float(energy_kt) * thermal_energy_joules(temperature)
+    return finite_number(energy_kt, "energy_kt") * thermal_energy_joules(temperature)
 
 
 def kt_to_electronvolts(energy_kt: float, temperature: float) -> float:
@@ -74,7 +73,7 @@ def kt_to_electronvolts(energy_kt: float, temperature: float) -> float:
         Energy [eV].
 
     Raises:
-        ValueError: if the temperature is not positive and finite.
+        ValueError: if the energy is not finite, or the temperature not positive and finite.
 
     Example:
         >>> f"{kt_to_electronvolts(LN2, 300.0):.6f}"

@@ -4,12 +4,17 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from limjax.memory import Report
+from limjax.memory import LedgerHistory, Report
 from limjax.plots._style import ACCENT, FLOOR, OTHER, OWN, figure
 from limjax.training import HistoryRow
+from limjax.training._loop import EVALUATION_BATCH
+
+_LEGEND_LAYERS = 12
+_NOTHING = 1e-12
 
 
 def loss_and_heat(history: Sequence[HistoryRow], landauer_kt_per_parameter: float | None = None) -> Figure:
@@ -17,7 +22,7 @@ def loss_and_heat(history: Sequence[HistoryRow], landauer_kt_per_parameter: floa
 
     Args:
         history: rows of a run.
-        landauer_kt_per_parameter: ln 2 times the number of updates, drawn as a line [kT].
+        landauer_kt_per_parameter: ln 2 times the number of updates of the whole history, drawn as a line that grows with them [kT].
 
     Returns:
         The figure.
@@ -26,20 +31,28 @@ def loss_and_heat(history: Sequence[HistoryRow], landauer_kt_per_parameter: floa
     step = [row.step for row in history]
     left.plot(step, [row.loss for row in history], color=OWN, label="training loss (mean of the chunk)")
     if any(math.isfinite(row.test_loss) for row in history):
-        left.plot(step, [row.test_loss for row in history], color=ACCENT, label="test loss")
+        left.plot(
+            step,
+            [row.test_loss for row in history],
+            color=ACCENT,
+            label=f"test loss (first {EVALUATION_BATCH} examples)",
+        )
     _log_if_positive(left, [row.loss for row in history])
     left.set_xlabel("step")
     left.set_ylabel("loss")
     left.legend(frameon=False)
     right.plot(step, [row.heat_kt for row in history], color=OWN, label="update heat")
-    right.plot(step, [row.actuation_kt for row in history], color=ACCENT, label="barrier work")
+    # The work of a barrier that stands still is what rounding leaves of it, and would stretch the axis down to 1e-21.
+    work = [row.actuation_kt if row.actuation_kt > _NOTHING else math.nan for row in history]
+    right.plot(step, work, color=ACCENT, label="barrier work")
     right.plot(
         step, [row.static_heat_kt for row in history], color=OTHER, label="same updates, static barrier (ten years)"
     )
     compared = [row.compared_kt for row in history]
     right.plot(step, compared, color=OTHER, linestyle="--", label="same updates, cheapest other memory")
-    if landauer_kt_per_parameter is not None:
-        right.axhline(landauer_kt_per_parameter, color=FLOOR, linestyle=":", label="ln 2 per update, whole run")
+    if landauer_kt_per_parameter is not None and step:
+        line = [landauer_kt_per_parameter * x / step[-1] for x in step]
+        right.plot(step, line, color=FLOOR, linestyle=":", label="ln 2 per update")
     _log_if_positive(right, [row.heat_kt for row in history])
     right.set_xlabel("step")
     right.set_ylabel("cumulative cost per parameter [kT]")
@@ -69,6 +82,29 @@ def barrier_height(history: Sequence[HistoryRow], retention_kt: float | None = N
     return fig
 
 
+def barrier_against_loss(history: Sequence[HistoryRow], initial_loss: float) -> Figure:
+    """Mean barrier against ln(L0/L), beside the law, which rises by one kT for every e-fold that the loss falls.
+
+    Args:
+        history: rows of a run.
+        initial_loss: L0, the training loss at the start.
+
+    Returns:
+        The figure; rows with a loss that is no positive number are left out.
+    """
+    rows = [row for row in history if row.loss > 0 and math.isfinite(row.loss) and math.isfinite(row.barrier_kt)]
+    fig, (ax,) = figure()
+    x, y = np.log([initial_loss / row.loss for row in rows]), np.array([row.barrier_kt for row in rows])
+    ax.plot(x, y, "o-", color=OWN, markersize=3, linewidth=0.8, label="this run, in the order of its steps")
+    if rows:
+        ends = np.array([min(0.0, x.min()), x.max()])
+        ax.plot(ends, y[0] - x[0] + ends, "--", color=FLOOR, label="law: the first point's barrier + ln(L0/L)")
+    ax.set_xlabel("ln(L0/L), training loss of the chunk")
+    ax.set_ylabel("barrier, mean over parameters [kT]")
+    ax.legend(frameon=False)
+    return fig
+
+
 def heat_per_layer(report: Report) -> Figure:
     """Cost per parameter of every layer, beside the cheapest comparison.
 
@@ -83,18 +119,13 @@ def heat_per_layer(report: Report) -> Figure:
     position = np.arange(len(rows))
     count = np.array([max(row.parameters, 1) for row in rows])
     own = np.array([row.heat_kt + row.actuation_kt for row in rows]) / count
-    bars = ax.barh(position + 0.2, own, 0.36, color=OWN, label="this run: heat and barrier work")
-    ax.bar_label(bars, fmt=_short, padding=3)
+    # Points, not bars: a logarithmic axis has no zero that a bar could begin at.
+    _labelled(ax, own, position - 0.15, OWN, "this run: heat and barrier work")
     if report.compared_with is not None:
         other = np.array([row.compared_kt for row in rows]) / count
-        bars = ax.barh(
-            position - 0.2,
-            other,
-            0.36,
-            color=OTHER,
-            label=f"same updates: {_elided(report.compared_with)}".replace("$", r"\$"),
+        _labelled(
+            ax, other, position - 0.15, OTHER, f"same updates: {_elided(report.compared_with)}".replace("$", r"\$")
         )
-        ax.bar_label(bars, fmt=_short, padding=3)
     ax.axvline(
         report.landauer_kt / max(report.total.parameters, 1), color=FLOOR, linestyle=":", label="ln 2 per update"
     )
@@ -102,10 +133,70 @@ def heat_per_layer(report: Report) -> Figure:
     low, high = ax.get_xlim()
     ax.set_xlim(10.0 ** math.floor(math.log10(low)), high * 4)
     ax.set_yticks(position, [_elided(row.name) for row in rows], parse_math=False)
-    ax.invert_yaxis()
+    ax.set_ylim(len(rows) - 0.5, -0.5)
     ax.set_xlabel("cost of the whole run per parameter [kT]")
     ax.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, fontsize="small")
     return fig
+
+
+def heat_over_time(history: LedgerHistory, *, per_parameter: bool = True) -> Figure:
+    """Heat of each layer since the start, and how fast it goes, against the step; of any loop.
+
+    Args:
+        history: of the loop.
+        per_parameter: whether the heat of a layer is divided by its number of parameters.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: if nothing was recorded.
+
+    Example:
+        >>> import jax.numpy as jnp, optax, limjax
+        >>> params = {"w": jnp.ones(3)}
+        >>> opt = limjax.learning_in_memory(optax.sgd(0.1), limjax.ArrheniusCell(), limjax.StaticBarrier(10.0))
+        >>> state = opt.init(params)
+        >>> history = limjax.LedgerHistory.of(state, params)
+        >>> for _ in range(3):
+        ...     updates, state = opt.update(params, state, params)
+        ...     history = history.record(state)
+        >>> len(heat_over_time(history).axes)
+        2
+    """
+    step = history.step
+    if not step.size:
+        raise ValueError(
+            f"This history has no rows: history = history.record(state) after every update adds one every {history.every} steps."
+        )
+    names, sizes = history.layers.names, np.array(history.layers.parameters)
+    heat = history.column("heat") / (np.maximum(sizes, 1) if per_parameter else 1)
+    rate = np.diff(heat, axis=0, prepend=0.0) / np.diff(step, prepend=0)[:, None]
+    unit = "kT per parameter" if per_parameter else "kT"
+    fig, (left, right) = figure(10.0, 3.8, columns=2)
+    ways = "-", "--", ":", "-."
+    colours = colormaps["viridis"](np.linspace(0, 0.9, len(names)))
+    for ax, values, label in ((left, heat, f"heat since the start [{unit}]"), (right, rate, f"heat per step [{unit}]")):
+        for i, name in enumerate(names):
+            style = ways[i % len(ways)]
+            ax.plot(step, values[:, i], style, color=colours[i], label=_elided(name, 24).replace("$", r"\$"))
+        if ax is right and np.any(values > 0):
+            ax.set_yscale("log")
+        else:
+            ax.set_ylim(bottom=0)
+        ax.set_xlabel("step")
+        ax.set_ylabel(label)
+    handles, labels = left.get_legend_handles_labels()
+    shown = slice(0, _LEGEND_LAYERS)
+    fig.legend(handles[shown], labels[shown], loc="outside upper center", ncols=4, frameon=False, fontsize="small")
+    return fig
+
+
+def _labelled(ax, values, position, colour: str, label: str) -> None:
+    """Points with their values beside them."""
+    ax.plot(values, position, "o", color=colour, markersize=7, label=label)
+    for x, y in zip(values, position):
+        ax.annotate(_short(x), (x, y), xytext=(8, -3.5), textcoords="offset points", fontsize="small", color=colour)
 
 
 def heat_map(heat, name: str) -> Figure:

@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Integer
 
+from limjax.numerics.checks import finite_number, is_real
+
 
 class Check(NamedTuple):
     """A measured number beside what the law says.
@@ -66,14 +68,14 @@ def jarzynski(work: ArrayLike, free_energy_change: ArrayLike = 0.0) -> Check:
 
     Source: Jarzynski, Phys. Rev. Lett. 78, 2690 (1997).
     """
-    values = _samples(work, "work")
+    values, change = _samples(work, "work"), finite_number(free_energy_change, "free_energy_change")
     lowest = values.min()
     weights = np.exp(-(values - lowest))
     mean = weights.mean()
     effective = weights.sum() ** 2 / (weights**2).sum()
     return Check(
         float(lowest - np.log(mean)),
-        float(np.asarray(free_energy_change)),
+        change,
         float(weights.std(ddof=1) / mean / math.sqrt(values.size)),
         float(effective),
     )
@@ -99,6 +101,7 @@ def crooks(forward: ArrayLike, reverse: ArrayLike, free_energy_change: ArrayLike
 
     Source: Crooks, Phys. Rev. E 60, 2721 (1999); Shirts et al., Phys. Rev. Lett. 91, 140601 (2003).
     """
+    change = finite_number(free_energy_change, "free_energy_change")
     f, r = _samples(forward, "forward work"), _samples(reverse, "reverse work")
     w = np.concatenate([f, -r])
     label = np.concatenate([np.ones(f.size), np.zeros(r.size)])
@@ -132,7 +135,7 @@ def crooks(forward: ArrayLike, reverse: ArrayLike, free_energy_change: ArrayLike
     fixed, error, _ = fit(False)
     return CrooksCheck(
         Check(float(both[0]), 1.0, float(errors[0]), float(effective)),
-        Check(float(fixed[1]), float(np.asarray(free_energy_change)), float(error[0]), float(effective)),
+        Check(float(fixed[1]), change, float(error[0]), float(effective)),
     )
 
 
@@ -147,21 +150,27 @@ def tur(current: ArrayLike, entropy_production: ArrayLike) -> Check:
         The product with its standard error (delta method), beside the bound 2.
 
     Raises:
-        ValueError: for fewer than two trajectories or values that are not finite.
+        ValueError: for fewer than two trajectories, values that are not finite, or a current of mean 0.
 
     Source: Barato & Seifert, Phys. Rev. Lett. 114, 158101 (2015); Horowitz & Gingrich, Phys. Rev. E 96, 020103 (2017).
     """
     j = _samples(current, "current")
-    sigma = np.broadcast_to(np.asarray(entropy_production, np.float64), j.shape)
-    if not np.isfinite(sigma).all():
-        raise ValueError("The entropy production must be finite.")
+    if np.ndim(entropy_production):
+        sigma = _samples(entropy_production, "entropy_production")
+        if sigma.shape != j.shape:
+            raise ValueError(
+                f"entropy_production must be one number, or one for each of {j.size} currents; got {sigma.size}."
+            )
+    else:
+        sigma = np.full(j.shape, finite_number(entropy_production, "entropy_production"))
     n = j.size
     mean, variance, production = j.mean(), j.var(ddof=1), sigma.mean()
+    if mean == 0:
+        raise ValueError("current must have a mean other than 0: the relation is about its relative variance.")
     product = variance * production / mean**2
-    # Influence of each sample on variance, production and mean.
-    influence = product * (
-        ((j - mean) ** 2 - variance) / variance + (sigma - production) / production - 2 * (j - mean) / mean
-    )
+    # Influence of each sample on variance, production and mean; no division by a variance that may be zero.
+    influence = ((j - mean) ** 2 - variance) * production + variance * (sigma - production)
+    influence = influence / mean**2 - 2 * product * (j - mean) / mean
     return Check(float(product), 2.0, float(influence.std(ddof=1) / math.sqrt(n)), float(n))
 
 
@@ -213,7 +222,12 @@ def mean_with_error(values: Float[Array, "n"] | np.ndarray) -> tuple[float, floa
 
 
 def _samples(values, name) -> np.ndarray:
-    array = np.asarray(jax.device_get(values) if isinstance(values, jnp.ndarray) else values, np.float64)
+    if not is_real(values):
+        raise ValueError(f"{name} must be numbers, got {str(values)[:40]!r}.")
+    try:
+        array = np.asarray(jax.device_get(values) if isinstance(values, jnp.ndarray) else values, np.float64)
+    except OverflowError:
+        raise ValueError(f"{name} must be numbers that fit into 64 bits, got {str(values)[:40]!r}.") from None
     if array.ndim != 1 or array.size < 2:
         raise ValueError(f"{name} must hold at least two trajectories, shape (n,), got shape {array.shape}.")
     if not np.isfinite(array).all():

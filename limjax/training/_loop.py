@@ -13,7 +13,7 @@ from jaxtyping import Array, PyTree
 
 from limjax import parallel
 from limjax.barriers._base import AbstractBarrier
-from limjax.memory import AbstractHops, get_ledger, learning_in_memory
+from limjax.memory import AbstractHops, get_ledger, learning_in_memory, spent_kt
 from limjax.memory.levels import apply_updates, to_weights
 from limjax.physics._abstract_cell import AbstractCell
 from limjax.tasks import Task
@@ -143,30 +143,43 @@ class Loop:
 
         one_step = training_step(task, run.optimizer, run.settings.batch_size, gradient, levels_of)
 
-        def advance(carry, total, data, key, count):
-            def body(_, loop):
-                carry, total, finite = loop
+        def advance(carry, total, data, key, count, budget):
+            def goes_on(loop):
+                taken, carry, _, _ = loop
+                # Without a budget nothing is summed up, and the loop is the one it always was.
+                return (taken < count) if budget is None else (taken < count) & (spent_kt(carry[1]) < budget)
+
+            def body(loop):
+                taken, carry, total, finite = loop
                 carry, loss = one_step(carry, data, key)
                 if mesh is not None:
                     carry = jax.lax.with_sharding_constraint(carry, _shardings(carry, mesh))
                 loss = loss.astype(total.dtype)
-                return carry, total + loss, finite & jnp.isfinite(loss)
+                return taken + 1, carry, total + loss, finite & jnp.isfinite(loss)
 
-            carry, total, finite = jax.lax.fori_loop(0, count, body, (carry, total, jnp.array(True)))
+            start = jnp.zeros_like(count), carry, total, jnp.array(True)
+            taken, carry, total, finite = jax.lax.while_loop(goes_on, body, start)
             finite &= jnp.all(jnp.stack([jnp.all(jnp.isfinite(p)) for p in jax.tree.leaves(carry[0])]))
-            return carry, total, finite
+            return carry, total, finite, taken
 
         # The number of steps is traced, so that a remainder or a resumed run does not compile again.
         self._advance = jax.jit(advance)
+        self._budget = None
+        if run.settings.stop_at_heat is not None:
+            count = sum(leaf.size for leaf in jax.tree.leaves(jax.eval_shape(task.init, run.keys.start)))
+            self._budget = np.asarray(count * run.settings.stop_at_heat, jnp.result_type(float))
         self._loss = jax.jit(task.loss)
         self._accuracy = None if task.accuracy is None else jax.jit(task.accuracy)
 
     def advance(self, carry, loss_sum: float, count: int):
-        """Takes some steps; returns the new carry, the sum of the losses so far, and whether all is finite."""
+        """Takes some steps, fewer if the budget is spent; returns the new carry, the sum of the losses so far, whether all is finite,
+        and how many steps were taken."""
         # NumPy: on several hosts a JAX number of this process alone could not join the arrays of all.
         total = np.asarray(loss_sum, jnp.result_type(float))
-        carry, total, finite = self._advance(carry, total, self.train_data, self._data_key, np.int32(count))
-        return carry, float(total), bool(finite)
+        carry, total, finite, taken = self._advance(
+            carry, total, self.train_data, self._data_key, np.int32(count), self._budget
+        )
+        return carry, float(total), bool(finite), int(taken)
 
     def training_loss(self, params) -> float:
         """Mean loss over (the first thousands of) the training data."""

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from limjax.memory import Ledger, Report, get_barrier, get_ledger, leaf_totals, report
+from limjax.memory import Ledger, LedgerHistory, Report, get_barrier, get_ledger, leaf_totals, report
+from limjax.memory._history import COLUMNS, HostRow, layers_of
 from limjax.memory._ledger import Comparison
 from limjax.memory.comparisons._names import STATIC
 from limjax.numerics._hosts import whole
@@ -17,12 +18,19 @@ from limjax.numerics._result_code import ResultCode
 from limjax.physics.units import YEAR_S
 from limjax.training._flops import flops_per_step
 from limjax.training._loop import EVALUATION_BATCH, Loop
+from limjax.training._plain import PlainRun
 from limjax.training._prepare import Run
+from limjax.training._verdict import verdict
 from limjax.versions import device_name, versions
 
 UNSAVED = "no checkpoint of the end"
 """How the warning of a report begins that says the last checkpoint could not be written."""
 
+
+_PLAIN = tuple(f"plain_{name}" for name in PlainRun._fields)
+
+LayerSums = list[list[float]]
+"""One number per recorded column and layer."""
 
 Result = ResultCode
 """How a run ended."""
@@ -67,6 +75,7 @@ class TrainResult:
         history: one row per chunk.
         report: the table per layer.
         summary: the numbers of `summary.json`.
+        layers: heat, barrier work, path and hops of each layer at the rows of `history`.
     """
 
     result: Result
@@ -75,6 +84,7 @@ class TrainResult:
     history: tuple[HistoryRow, ...]
     report: Report
     summary: dict[str, Any]
+    layers: LedgerHistory
 
     @property
     def ledger(self) -> Ledger:
@@ -82,25 +92,30 @@ class TrainResult:
         return get_ledger(self.state)
 
 
-def history_row(loop: Loop, carry, step: int, loss: float, seconds: float) -> HistoryRow:
-    """Where the run stands."""
+def history_row(loop: Loop, carry, step: int, loss: float, seconds: float) -> tuple[HistoryRow, LayerSums]:
+    """Where the run stands, and each layer of it."""
     params, state = carry
     ledger = get_ledger(state)
     count = sum(leaf.size for leaf in jax.tree.leaves(params))
+    per_leaf = {name: leaf_totals(ledger, name) for name in COLUMNS}
+    layers = layers_of([ledger], params)
+    per_layer = np.zeros((len(COLUMNS), len(layers.names)))
+    np.add.at(per_layer.T, list(layers.of_leaves[0]), np.stack(list(per_leaf.values()), axis=1))
     test_loss, test_accuracy = loop.evaluate(params, loop.test_data, EVALUATION_BATCH)
     others = {name: _comparison_kt(sums) / count for name, sums in ledger.compare.items()}
-    return HistoryRow(
+    row = HistoryRow(
         step=step,
         loss=loss,
         test_loss=test_loss,
         test_accuracy=test_accuracy,
-        heat_kt=float(leaf_totals(ledger, "heat").sum()) / count,
-        actuation_kt=float(leaf_totals(ledger, "actuation").sum()) / count,
+        heat_kt=float(per_leaf["heat"].sum()) / count,
+        actuation_kt=float(per_leaf["actuation"].sum()) / count,
         static_heat_kt=others.get(STATIC, math.nan),
         compared_kt=min(others.values(), default=math.nan),
         barrier_kt=float(get_barrier(state)),
         seconds=seconds,
     )
+    return row, per_layer.tolist()
 
 
 class Ending(NamedTuple):
@@ -109,6 +124,7 @@ class Ending(NamedTuple):
     Attributes:
         result: how.
         history: one row per chunk.
+        per_layer: the sums of each layer at the last rows of it; a run that an earlier version began has none at the first.
         initial_loss: training loss at the start.
         wall_seconds: over all resumptions [s].
         unsaved: why the last checkpoint could not be written, or None.
@@ -117,6 +133,7 @@ class Ending(NamedTuple):
 
     result: Result
     history: list[HistoryRow]
+    per_layer: list[LayerSums]
     initial_loss: float
     wall_seconds: float
     unsaved: str | None
@@ -132,6 +149,7 @@ def summarised(run: Run, loop: Loop, carry: tuple[PyTree, PyTree], ending: Endin
     params, state = jax.tree.map(whole, (loop.weights(params), state))
     ledger = get_ledger(state)
     table = report(ledger, params, cell, loss_ratio=_loss_ratio(ending.initial_loss, train_loss))
+    doubts = len(table.warnings)
     if ending.unsaved is not None:
         said = f"{UNSAVED}: {ending.unsaved} The run cannot be resumed from there; its numbers are whole"
         table = dataclasses.replace(table, warnings=(*table.warnings, said))
@@ -172,8 +190,28 @@ def summarised(run: Run, loop: Loop, carry: tuple[PyTree, PyTree], ending: Endin
         "device": device_name(),
         "versions": versions(),
         "result": str(ending.result),
+        "help": ending.result.help,
+        "report": table.to_dict(),
+        **dict.fromkeys(_PLAIN),
     }
-    return TrainResult(ending.result, params, state, tuple(ending.history), table, summary)
+    summary["verdict"] = verdict(summary, doubts)
+    return TrainResult(
+        ending.result, params, state, tuple(ending.history), table, summary, _layers(ledger, params, ending)
+    )
+
+
+def beside_plain(result: TrainResult, plain: PlainRun) -> TrainResult:
+    """A result with the plain run of its seed in its summary, and the verdict that follows from both."""
+    doubts = sum(not said.startswith(UNSAVED) for said in result.report.warnings)
+    numbers = {name: _finite_or_none(value) for name, value in zip(_PLAIN, plain)}
+    summary = result.summary | numbers
+    return dataclasses.replace(result, summary=summary | {"verdict": verdict(summary, doubts)})
+
+
+def _layers(ledger: Ledger, params: PyTree, ending: Ending) -> LedgerHistory:
+    known = ending.history[len(ending.history) - len(ending.per_layer) :]
+    rows = [HostRow(row.step, row.loss, row.barrier_kt, sums) for row, sums in zip(known, ending.per_layer)]
+    return LedgerHistory.of_rows(layers_of([ledger], params), rows)
 
 
 def _counted_flops(run: Run, params: PyTree) -> float | None:
@@ -186,13 +224,13 @@ def _counted_flops(run: Run, params: PyTree) -> float | None:
 def _told(run: Run) -> dict[str, Any]:
     """What the summary says of the settings."""
     said = run.settings.to_json()
-    del said["bits"]
     mesh = None if run.mesh is None else dict(run.mesh.shape)
     if run.settings.memory_device is not None:
         from limjax.devices import get_device  # only where it is asked for: it takes a quarter of all imports
 
         said["memory_assumed"] = list(get_device(run.settings.memory_device).assumed)
-    return said | {"requested_steps": said.pop("steps"), "barrier": run.barrier.name, "mesh": mesh}
+    named = {"barrier": run.barrier.name, "barrier_settings": said["barrier"]}
+    return said | {"requested_steps": said.pop("steps"), "mesh": mesh, **named}
 
 
 def rows_to_json(history: list[HistoryRow]) -> list[list[Any]]:

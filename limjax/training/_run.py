@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 import optax
 from jax.sharding import Mesh
 from jaxtyping import PyTree
 
 from limjax import _fingerprints as fingerprints
 from limjax import parallel
+from limjax._files import without_nan
 from limjax.barriers._base import AbstractBarrier
 from limjax.barriers._static import StaticBarrier
 from limjax.measure import AbstractCounters, RunMeter
@@ -31,6 +33,7 @@ from limjax.training._prepare import Run, prepare
 from limjax.training._result import (
     Ending,
     HistoryRow,
+    LayerSums,
     Result,
     TrainResult,
     history_row,
@@ -41,6 +44,9 @@ from limjax.training._result import (
 from limjax.training._same_run import TRACED, check_same_memory, checked_notes, program
 from limjax.training._settings import RunSettings, barrier_name, mesh_text
 from limjax.versions import versions
+
+OnProgress = Callable[[HistoryRow, float], Any]
+"""What is called after every chunk: the new row of history and the seconds left. True ends the run."""
 
 _HISTORY_ROWS = 50
 _CALL_SECONDS = 1.0
@@ -63,11 +69,13 @@ def train(
     checkpoints: str | None = None,
     resume: bool = False,
     checkpoint_seconds: float = 30.0,
-    on_progress: Callable[[HistoryRow, float], None] | None = None,
+    on_progress: OnProgress | None = None,
     mesh: str | dict[str, int] | Mesh | None = None,
     microbatches: WholeNumber | None = None,
     storage: str | None = None,
     counters: AbstractCounters | None = None,
+    stop_at_heat: float | None = None,
+    stop_at_loss: float | None = None,
 ) -> TrainResult:
     """Trains a task with a heat ledger.
 
@@ -96,7 +104,8 @@ def train(
         resume: whether to continue from the newest checkpoint there, if there is one. Settings, optimizer, loss, data, schedule,
             comparisons and random keys have to be those it was saved with; only the mesh may be another one.
         checkpoint_seconds: wall time between checkpoints [s].
-        on_progress: called after every chunk with the new history row and the seconds left.
+        on_progress: called after every chunk (a fiftieth of the steps) with the new history row and the seconds left. Where it
+            returns True the run ends there with the result `stopped`, saved like any other; anything else goes on.
         mesh: devices to train on, as `"data=4,model=2"` (`limjax.parallel.make_mesh`); None takes one device. Every process
             of a run on several hosts calls `train` with the same arguments.
         microbatches: on a mesh, in how many pieces a batch is differentiated, a multiple of the number of devices; None
@@ -104,6 +113,9 @@ def train(
         storage: "int8" or "int16" keeps the weights as level numbers (`limjax.memory.levels`), for exact hops and a cell with a
             range that fits; None keeps floats. The run is the same.
         counters: of the machine's energy (`limjax.measure.counters_here()`), which the summary then says under `measured`; None for none.
+        stop_at_heat: budget of heat and barrier work together, per parameter [kT]: the run ends after the step that spends it, the
+            same step whether or not it was interrupted before. A resumed run may be given another one. None for no budget.
+        stop_at_loss: the run ends where the training loss, mean over a chunk, is at most this. None trains on.
 
     Returns:
         The result. Ctrl-C, SIGTERM, SIGHUP and a non-finite loss end the run with a result code, not with an exception: the state
@@ -141,6 +153,8 @@ def train(
             mesh=None if devices is None else mesh_text(devices.shape),
             microbatches=microbatches,
             storage=storage,
+            stop_at_heat=stop_at_heat,
+            stop_at_loss=stop_at_loss,
         )
         run = prepare(
             settings,
@@ -161,7 +175,7 @@ def execute(
     checkpoints: str | None = None,
     resume: bool = False,
     checkpoint_seconds: float = 30.0,
-    on_progress: Callable[[HistoryRow, float], None] | None = None,
+    on_progress: OnProgress | None = None,
     counters: AbstractCounters | None = None,
 ) -> TrainResult:
     """Trains a prepared run to its end; arguments, outcome and errors are those of `train`.
@@ -171,7 +185,7 @@ def execute(
         checkpoints: folder for checkpoints, or None for none.
         resume: whether to continue from the newest checkpoint there, if there is one.
         checkpoint_seconds: wall time between checkpoints [s].
-        on_progress: called after every chunk with the new history row and the seconds left.
+        on_progress: called after every chunk with the new history row and the seconds left; True ends the run.
         counters: of the machine's energy, or None. With them everything is compiled before the training, apart from it.
 
     Returns:
@@ -201,7 +215,8 @@ def execute(
         with contextlib.nullcontext() if meter is None else meter.window("training"):
             result, seconds = journey.to_end(checkpoint_seconds, on_progress)
         measured = None if meter is None else meter.summary(journey.taken - before)
-        ending = Ending(result, journey.history, initial_loss, seconds, journey.unsaved, measured)
+        history, per_layer = journey.to_here(seconds)
+        ending = Ending(result, history, per_layer, initial_loss, seconds, journey.unsaved, measured)
         return summarised(run, loop, journey.carry, ending)
 
 
@@ -273,13 +288,14 @@ class _Journey:
         self._run, self._loop, self._notes, self._store = run, loop, notes, store
         self.carry = carry
         self.history = rows_from_json(notes["history"])
+        self._per_layer = [*notes.get("layers", [])]
         self.unsaved: str | None = None
         self._loss_sum = notes.get("loss_sum", 0.0)
         self.taken = int(get_ledger(carry[1]).steps)
         self._before = self.history[-1].seconds if self.history else 0.0
         self._started = time.monotonic()
 
-    def to_end(self, checkpoint_seconds: float, on_progress: Callable[[HistoryRow, float], None] | None):
+    def to_end(self, checkpoint_seconds: float, on_progress: OnProgress | None):
         """Trains until all steps are taken, a signal comes or a number is not finite; saves; returns how it ended, and the seconds."""
         try:
             with parallel.interrupts_noted() as interrupted:
@@ -288,10 +304,21 @@ class _Journey:
             if jax.process_count() > 1:  # the third one: the others cannot be asked to save any more
                 raise
             result = Result.interrupted
+            earlier = len(self.history) - len(self._per_layer)
             self.history = [row for row in self.history if row.step <= int(get_ledger(self.carry[1]).steps)]
+            self._per_layer = self._per_layer[: max(len(self.history) - earlier, 0)]
         with parallel.interrupts_noted():
             self._save()
         return result, self._seconds()
+
+    def to_here(self, seconds: float) -> tuple[list[HistoryRow], list[LayerSums]]:
+        """The history with a row for where the run ended; checkpoints have none between chunks, where a run that goes on has none."""
+        steps = int(get_ledger(self.carry[1]).steps)
+        before = self.history[-1].step if self.history else 0
+        if steps <= before:
+            return self.history, self._per_layer
+        row, sums = history_row(self._loop, self.carry, steps, self._loss_sum / (steps - before), seconds)
+        return [*self.history, row], [*self._per_layer, sums]
 
     def _train(self, interrupted, checkpoint_seconds: float, on_progress) -> Result:
         steps = self._run.settings.steps
@@ -303,7 +330,10 @@ class _Journey:
         while self.taken < steps:
             # Chunks end at whole multiples, so that a resumed run evaluates where the other would have.
             count = min(piece, chunk - self.taken % chunk, steps - self.taken)
-            called = time.monotonic()
+            called, asked = time.monotonic(), False
+            if self._is_reached():
+                return Result.reached
+            wanted = self.taken + count
             if not self._advance(count, chunk):
                 return Result.nonfinite
             now = time.monotonic()
@@ -311,26 +341,39 @@ class _Journey:
             if on_progress is not None and self.history and self.history[-1].step == self.taken:
                 timed = (self.taken, now) if timed is None else timed
                 speed = (self.taken - timed[0]) / max(now - timed[1], 1e-9)
-                on_progress(self.history[-1], (steps - self.taken) / speed if speed > 0 else math.nan)
-            stop, due, slow = parallel.any_process(interrupted(), now - saved > checkpoint_seconds, slow)
+                said = on_progress(self.history[-1], (steps - self.taken) / speed if speed > 0 else math.nan)
+                asked = isinstance(said, bool | np.bool_) and bool(said)
+            if self.taken < wanted:
+                return Result.spent
+            stop, asked, due, slow = parallel.any_process(interrupted(), asked, now - saved > checkpoint_seconds, slow)
             piece = max(1, piece // 2) if slow else 2 * piece
             if stop:
                 return Result.interrupted
+            if asked and self.taken < steps:
+                return Result.stopped
             if due:
                 self._save()
                 saved = time.monotonic()
         return Result.completed
 
+    def _is_reached(self) -> bool:
+        target = self._run.settings.stop_at_loss
+        return target is not None and bool(self.history) and self.history[-1].loss <= target
+
     def _advance(self, count: int, chunk: int) -> bool:
         """Takes some steps, and a row of history at the end of a chunk; keeps the last good state if a number is not finite."""
-        carry, total, finite = self._loop.advance(self.carry, self._loss_sum, count)
+        carry, total, finite, taken = self._loop.advance(self.carry, self._loss_sum, count)
         if not finite:
             return False
-        reached = self.taken + count
+        if taken == 0:
+            return True
+        reached = self.taken + taken
         ended = reached % chunk == 0 or reached == self._run.settings.steps
         if ended:
             mean = total / (reached - (reached - 1) // chunk * chunk)
-            self.history.append(history_row(self._loop, carry, reached, mean, self._seconds()))
+            row, sums = history_row(self._loop, carry, reached, mean, self._seconds())
+            self.history.append(row)
+            self._per_layer.append(sums)
         self.carry, self.taken, self._loss_sum = carry, reached, 0.0 if ended else total
         return True
 
@@ -342,6 +385,7 @@ class _Journey:
             return
         notes = {
             "history": rows_to_json(self.history),
+            "layers": without_nan(self._per_layer),
             "loss_sum": self._loss_sum,
             "settings": self._run.settings.to_json() | {"barrier": self._run.barrier.name},
             **{name: self._notes[name] for name in ("fingerprints", "versions")},

@@ -12,6 +12,7 @@ from jaxtyping import PyTree
 from limjax import _fingerprints as fingerprints
 from limjax.barriers._scheduled import ScheduledBarrier
 from limjax.memory import get_memory
+from limjax.memory._history import COLUMNS
 from limjax.numerics.checks import is_whole
 from limjax.training._prepare import Run
 from limjax.training._result import HistoryRow
@@ -66,6 +67,7 @@ def checked_notes(notes: dict[str, Any], damaged: Callable[[str], ValueError]) -
         "fingerprints": dict,
         "versions": dict,
         "checksums": dict,
+        "layers": list,
     }
     for name, kind in kinds.items():
         value = notes.get(name)
@@ -80,7 +82,18 @@ def checked_notes(notes: dict[str, Any], damaged: Callable[[str], ValueError]) -
             raise damaged(
                 f"row {i} of 'history' in notes/metadata is {str(row)[:40]}, not {len(HistoryRow._fields)} numbers"
             )
+    _check_layers(notes.get("layers", []), len(notes["history"]), damaged)
     return notes
+
+
+def _check_layers(rows: list[Any], count: int, damaged: Callable[[str], ValueError]) -> None:
+    """Refuses sums of layers that are no table of numbers for each row of history, or the last of them."""
+    try:
+        numbers = np.array(rows, float)  # None becomes NaN
+    except (ValueError, TypeError):
+        raise damaged("'layers' in notes/metadata is no table of numbers") from None
+    if numbers.size and (numbers.ndim != 3 or numbers.shape[1] != len(COLUMNS) or len(rows) > count):
+        raise damaged(f"'layers' in notes/metadata has the shape {numbers.shape}")
 
 
 def check_same_memory(saved: PyTree, given: PyTree) -> None:

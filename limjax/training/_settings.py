@@ -22,6 +22,7 @@ _TEXTS = {
     "memory_device": "the name of a device or a file",
 }
 _CELL = ("lsb", "attempt_rate", "step_time", "temperature")
+_BUDGETS = ("stop_at_heat", "stop_at_loss")
 # What checkpoints of earlier versions call the steps.
 _EARLIER = {"requested_steps": "steps"}
 
@@ -50,6 +51,8 @@ class RunSettings:
         storage: "int8" or "int16" for weights kept as level numbers, or None.
         mesh: devices, as `"data=4,model=2"`, or None for one.
         microbatches: in how many pieces a batch is differentiated, or None.
+        stop_at_heat: heat and barrier work per parameter at which the run ends [kT], or None for no budget.
+        stop_at_loss: training loss, mean over a fiftieth of the run, at which it ends, or None.
         memory_device: the device that keeps the weights, a name of the zoo or a file (`limjax.devices.get_device`), or None.
         max_affinity: largest affinity that the cells' driver can give [kT], or None for no end.
 
@@ -80,6 +83,8 @@ class RunSettings:
     mesh: str | None = None
     microbatches: int | None = None
     memory_device: str | None = None
+    stop_at_heat: float | None = None
+    stop_at_loss: float | None = None
     max_affinity: Any = None
 
     def __post_init__(self):
@@ -165,21 +170,21 @@ class RunSettings:
         return ArrheniusCell(**numbers, bits=self.bits, max_affinity=self.max_affinity)
 
     def continued(self, where: str, given: Mapping[str, Any]) -> "RunSettings":
-        """These settings for a run that goes on: only the mesh may be another one.
+        """These settings for a run that goes on: only the mesh and what ends it early may be others.
 
         Args:
             where: what has these settings, for messages: "The run in runs/one".
             given: what is asked for, by name.
 
         Returns:
-            The settings with that mesh.
+            The settings with that mesh and those budgets.
 
         Raises:
             ValueError: if something else is asked for than the run has; the message names it.
         """
         for name, value in given.items():
             saved = getattr(self, name)
-            if _same(name, saved, value):
+            if name in _BUDGETS or _same(name, saved, value):
                 continue
             why = " (gradients would be summed in another order)" if name in ("mesh", "microbatches") else ""
             new = ' with mesh "data=1" and 8 microbatches' if name == "mesh" and saved is None else ""
@@ -187,7 +192,7 @@ class RunSettings:
                 f"{where} has {name} = {saved!r}, but {value!r} was given{why}. A resumed run keeps its settings: leave that out "
                 f"or give the same, or start a new run in another folder{new}. Nothing was changed."
             )
-        return dataclasses.replace(self, mesh=given.get("mesh", self.mesh))
+        return dataclasses.replace(self, **{name: given[name] for name in ("mesh", *_BUDGETS) if name in given})
 
 
 def _checked(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -215,8 +220,16 @@ def _checked(values: Mapping[str, Any]) -> dict[str, Any]:
         "bits": None if bits is None else whole_number(bits, "bits"),
         "microbatches": None if pieces is None else whole_number(pieces, "microbatches"),
         **{name: _checked_number(values[name], name) for name in _CELL},
+        **{name: _budget(values.get(name), name) for name in _BUDGETS},
         "max_affinity": None if (most := values.get("max_affinity")) is None else _checked_number(most, "max_affinity"),
     }
+
+
+def _budget(value: Any, name: str) -> float | None:
+    """Where a run ends early, or None for a budget without end."""
+    if value is None or (is_real(value) and not np.ndim(value) and float(value) == np.inf):
+        return None
+    return positive_number(value, name, "inf, or leaving it out, is no budget.")
 
 
 def _of_device(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,122 @@
+"""What the folder of a run keeps, from a result or from its files: all that its figures and its page need."""
+
+import csv
+import dataclasses
+import math
+import os
+import pathlib
+import zipfile
+from typing import Any
+
+import numpy as np
+
+from limjax._files import read_json, reason
+from limjax.memory import LedgerHistory, Report
+from limjax.memory._history import COLUMNS, HostRow, Layers
+from limjax.training import HistoryRow, TrainResult
+
+SUMMARY, LEDGER, HISTORY, LAYERS = "summary.json", "ledger.npz", "history.csv", "layers.csv"
+_REMEDY = "Give the folder of a run that `limjax train` wrote; nothing was changed."
+
+
+@dataclasses.dataclass(frozen=True)
+class KeptRun:
+    """A run as its folder keeps it.
+
+    Attributes:
+        name: what it is called: its folder.
+        summary: the numbers of `summary.json`.
+        history: rows of `history.csv`.
+        report: the table per layer, or None for a run of an earlier version, which did not keep it.
+        layers: of `layers.csv`, or None likewise.
+        matrix: name and heat of the largest matrix, or None where heat is not kept per parameter.
+    """
+
+    name: str
+    summary: dict[str, Any]
+    history: tuple[HistoryRow, ...]
+    report: Report | None
+    layers: LedgerHistory | None
+    matrix: tuple[str, np.ndarray] | None
+
+    @classmethod
+    def of(cls, result: TrainResult, name: str, arrays: dict[str, np.ndarray]) -> "KeptRun":
+        """A run from its result and the arrays of its ledger."""
+        return cls(name, result.summary, result.history, result.report, result.layers, largest_matrix(arrays))
+
+    @classmethod
+    def read(cls, folder: pathlib.Path) -> "KeptRun":
+        """A run from its folder.
+
+        Raises:
+            ValueError: if it is none, or a file of it is damaged; the message names it.
+        """
+        if not (folder / SUMMARY).is_file():
+            raise ValueError(f"{folder} holds no {SUMMARY}, so it is no finished run. {_REMEDY}")
+        summary = read_json(folder / SUMMARY, _REMEDY)
+        wrong = [name for name in _NEEDED if name not in summary]
+        if wrong:
+            raise ValueError(f"{folder / SUMMARY} has no {wrong[0]!r}. {_REMEDY}")
+        path = folder / HISTORY
+        try:
+            rows = [[float(x) for x in row] for row in _rows(folder / HISTORY)[1:]]
+            history = tuple(HistoryRow(int(row[0]), *row[1:]) for row in rows)
+            report = Report.from_dict(summary["report"]) if "report" in summary else None
+            path = folder / LAYERS
+            layers = None if report is None or not path.exists() else _layers(_rows(path), report)
+            path = folder / LEDGER
+            matrix = None
+            if path.exists():
+                with np.load(path, allow_pickle=False) as arrays:
+                    matrix = largest_matrix(dict(arrays))
+        except (OSError, ValueError, TypeError, KeyError, IndexError, zipfile.BadZipFile, EOFError) as error:
+            raise ValueError(f"{path} is damaged ({reason(error)}). {_REMEDY}") from None
+        return cls(os.fspath(folder), summary, history, report, layers, matrix)
+
+    @property
+    def cost_kt(self) -> float:
+        """Heat and barrier work per parameter [kT]."""
+        return (self.summary["heat_kt"] + self.summary["actuation_kt"]) / max(self.summary["parameters"], 1)
+
+
+_NEEDED = (
+    "task",
+    "barrier",
+    "hops",
+    "seed",
+    "steps",
+    "requested_steps",
+    "parameters",
+    "heat_kt",
+    "actuation_kt",
+    "result",
+)
+
+
+def _rows(path: pathlib.Path) -> list[list[str]]:
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.reader(file))
+
+
+def _layers(rows: list[list[str]], report: Report) -> LedgerHistory:
+    names = tuple(layer.name for layer in report.layers)
+    wanted = [f"{unit}/{name}" for unit in COLUMNS.values() for name in names]
+    if rows[0] != ["step", "loss", "barrier_kt", *wanted]:
+        raise ValueError("its columns are not the layers of the run")
+    numbers = [[float(x) for x in row] for row in rows[1:]]
+    kept = [HostRow(int(row[0]), row[1], row[2], np.reshape(row[3:], (len(COLUMNS), -1)).tolist()) for row in numbers]
+    return LedgerHistory.of_rows(Layers(names, tuple(layer.parameters for layer in report.layers), ()), kept)
+
+
+def largest_matrix(arrays: dict[str, np.ndarray]) -> tuple[str, np.ndarray] | None:
+    """Name and heat of the largest matrix among the arrays of a ledger, or None."""
+    found = [(name, heat) for name, heat in arrays.items() if name.startswith("heat_kt/") and heat.ndim == 2]
+    if not found:
+        return None
+    name, heat = max(found, key=lambda item: item[1].size)
+    return name.removeprefix("heat_kt/"), heat
+
+
+def finite(values: Any) -> list[float | None]:
+    """Numbers as JSON can hold them."""
+    return [float(x) if math.isfinite(x) else None for x in values]

@@ -1,0 +1,150 @@
+"""Several runs side by side: those that differ in the seed alone are one line with its standard error."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from limjax._kept_run import KeptRun, finite
+from limjax._page._html import page, plot, table, text
+
+# What tells runs apart besides the seed.
+_SETTINGS = (
+    "task", "barrier_settings", "barrier", "hops", "requested_steps", "batch_size", "learning_rate", "lsb", "attempt_rate",
+    "step_time", "temperature", "memory_device", "storage", "bits", "stop_at_heat", "stop_at_loss", "learning_rate_factor",
+)  # fmt: skip
+_NUMBERS = {
+    "test accuracy": lambda run: run.summary.get("test_accuracy"),
+    "test loss": lambda run: run.summary.get("test_loss"),
+    "heat [kT/parameter]": lambda run: run.summary["heat_kt"] / max(run.summary["parameters"], 1),
+    "work [kT/parameter]": lambda run: run.summary["actuation_kt"] / max(run.summary["parameters"], 1),
+}
+
+
+class Group(NamedTuple):
+    """Runs that differ in the seed alone.
+
+    Attributes:
+        name: the settings in which it differs from the other groups.
+        runs: of it.
+        numbers: mean and standard error by name; None where a run has no such number, or the error of a single run.
+    """
+
+    name: str
+    runs: tuple[KeptRun, ...]
+    numbers: dict[str, tuple[float | None, float | None]]
+
+    def cell(self, name: str) -> str:
+        """Mean and standard error in words."""
+        mean, error = self.numbers[name]
+        if mean is None:
+            return "–"
+        return f"{mean:.3g}" if error is None else f"{mean:.4g} ± {error:.2g}"
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it as JSON can hold it."""
+        return {
+            "name": self.name,
+            "runs": [run.name for run in self.runs],
+            "seeds": [run.summary["seed"] for run in self.runs],
+            "results": [run.summary["result"] for run in self.runs],
+            "means": {name: mean for name, (mean, _) in self.numbers.items()},
+            "errors": {name: error for name, (_, error) in self.numbers.items()},
+        }
+
+
+def grouped(runs: Sequence[KeptRun]) -> list[Group]:
+    """Runs by everything but their seed.
+
+    Args:
+        runs: of any tasks and barriers.
+
+    Returns:
+        The groups, in the order of their first runs.
+
+    Raises:
+        ValueError: if two runs are the same run, seed included: they would make a standard error of nothing.
+    """
+    kinds: dict[tuple[str, ...], list[KeptRun]] = {}
+    for run in runs:
+        kinds.setdefault(tuple(repr(run.summary.get(name)) for name in _SETTINGS), []).append(run)
+    for members in kinds.values():
+        seeds = [run.summary["seed"] for run in members]
+        for i, seed in enumerate(seeds):
+            if seed in seeds[:i]:
+                raise ValueError(
+                    f"{members[seeds.index(seed)].name} and {members[i].name} are the same run twice (seed {seed}): leave one out."
+                )
+    differing = [i for i in range(len(_SETTINGS)) if len({kind[i] for kind in kinds}) > 1]
+    if any(_SETTINGS[i] == "barrier_settings" for i in differing):
+        differing = [i for i in differing if _SETTINGS[i] != "barrier"]
+    groups = []
+    for members in kinds.values():
+        first = members[0].summary
+        said = [_said(_SETTINGS[i], first.get(_SETTINGS[i])) for i in differing if first.get(_SETTINGS[i]) is not None]
+        name = ", ".join(said) or f"{first['task']}, {first.get('barrier_settings') or first['barrier']}"
+        groups.append(Group(name, tuple(members), {key: _mean(map(read, members)) for key, read in _NUMBERS.items()}))
+    return groups
+
+
+def _said(setting: str, value: Any) -> str:
+    return str(value) if setting in ("task", "barrier", "barrier_settings") else f"{setting.replace('_', ' ')} {value}"
+
+
+def _mean(values: Any) -> tuple[float | None, float | None]:
+    found = list(values)
+    if not found or any(x is None or not math.isfinite(x) for x in found):
+        return None, None
+    error = float(np.std(found, ddof=1) / math.sqrt(len(found))) if len(found) > 1 else None
+    return float(np.mean(found)), error
+
+
+def comparison_page(groups: Sequence[Group]) -> str:
+    """The page of several runs.
+
+    Args:
+        groups: of `grouped`.
+
+    Returns:
+        HTML in one file.
+    """
+    header = ["settings", "runs", *_NUMBERS]
+    rows = [[group.name, str(len(group.runs)), *(group.cell(name) for name in _NUMBERS)] for group in groups]
+    warned = [run for group in groups for run in group.runs if run.summary.get("warnings")]
+    unfinished = [run for group in groups for run in group.runs if run.summary["result"] != "completed"]
+    notes = "".join(
+        f"<p class=warning>{text(words)}: {text(', '.join(run.name for run in found))}.</p>"
+        for words, found in (("A warning stands in", warned), ("Ended before all steps were taken", unfinished))
+        if found
+    )
+    verdicts = [[run.name, str(run.summary.get("verdict", "–"))] for group in groups for run in group.runs]
+    said = "".join(f"<li><b>{text(name)}</b>: {text(words)}</li>" for name, words in verdicts)
+    return page(
+        "limjax: runs side by side",
+        f"<h1>{sum(len(group.runs) for group in groups)} runs side by side</h1>\n"
+        "<p>Runs that differ in the seed alone are one line: mean ± standard error.</p>\n"
+        f"{table(header, rows)}{notes}\n<h2>Heat over the steps</h2>\n{plot('runs', _views(groups))}\n"
+        f"<h2>Verdicts</h2>\n<ul>{said}</ul>",
+    )
+
+
+def _views(groups: Sequence[Group]) -> dict[str, Any]:
+    columns = {
+        "heat": ("heat_kt", "heat [kT per parameter]", "kT per parameter"),
+        "loss": ("loss", "training loss", ""),
+        "barrier": ("barrier_kt", "mean barrier [kT]", "kT"),
+    }
+    return {
+        word: {"series": [_mean_series(group, name) for group in groups], "x": "step", "y": label, "unit": unit}
+        for word, (name, label, unit) in columns.items()
+    }
+
+
+def _mean_series(group: Group, name: str) -> dict[str, Any]:
+    """The mean over the runs at the steps that all of them have."""
+    common = set.intersection(*({row.step for row in run.history} for run in group.runs))
+    steps = sorted(common)
+    values = [[getattr(row, name) for row in run.history if row.step in common] for run in group.runs]
+    mean = np.mean(values, axis=0) if steps else []
+    return {"name": group.name, "x": steps, "y": finite(mean)}

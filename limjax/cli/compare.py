@@ -1,0 +1,133 @@
+"""`limjax compare`."""
+
+import json as json_text
+import os
+import pathlib
+import time
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from limjax import runs
+from limjax._files import local_path, write_whole
+from limjax.cli import options
+from limjax.cli.console import Lines, drawn, shown
+from limjax.numerics._result_code import ResultCode
+from limjax.sweeps import CompareResult
+from limjax.sweeps import compare as compared
+from limjax.sweeps._compare import COMPARE
+
+_NOTHING = 1e-9
+"""Work of a barrier that stands still is what rounding leaves of it [kT]."""
+
+
+def compare(
+    task: options.TaskName = "digits-mlp",
+    barriers: Annotated[
+        str, typer.Option(help="Barriers, with commas between them; arguments as in lyapunov:start=8.")
+    ] = "lyapunov,static,moment",
+    seeds: Annotated[int, typer.Option(help="Number of seeds of each barrier.", min=1)] = 5,
+    hops: Annotated[str, typer.Option(help="mean, gaussian or exact.")] = "exact",
+    steps: options.Steps = None,
+    batch_size: options.BatchSize = None,
+    learning_rate: options.LearningRate = None,
+    lsb: options.Lsb = None,
+    plain: Annotated[bool, typer.Option("--plain/--no-plain", help="Train without a memory as well.")] = True,
+    out: Annotated[
+        str | None,
+        typer.Option(
+            help="Folder to write to; a comparison there goes on, also with more barriers. Default under runs/."
+        ),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print compare.json to stdout, progress to stderr.")] = False,
+    figures: options.Figures = True,
+) -> None:
+    """Train with several barriers and seeds: what each reaches and what it costs, with standard errors."""
+    console = Console(stderr=json, markup=False)
+    names, started = _names(barriers), time.monotonic()
+    folder, is_new = _folder(out)
+    lines = Lines(console)
+
+    def progress(done: int, count: int, name: str) -> None:
+        left = f"  {(time.monotonic() - started) / done * (count - done):.0f} s left" if done else ""
+        lines.say(f"{done + 1}/{count}: {name}, {seeds} seeds{left}", always=True)
+
+    with runs.held(folder, is_new=is_new):
+        console.print(f"limjax compare: {task} (Ctrl-C keeps what is trained; the same --out goes on)")
+        result = compared(
+            task, names, seeds=seeds, folder=folder, hops=hops, steps=steps, batch_size=batch_size,  # pyright: ignore
+            learning_rate=learning_rate, lsb=lsb, plain=plain, on_progress=progress,
+        )  # fmt: skip
+        files = [COMPARE] * (folder / COMPARE).exists()
+        if figures and any(row is not result.plain for row in result.rows):
+            files += drawn(lambda: _draw(result, folder))
+    console.print(_table(result))
+    console.print(f"Outcome: {result.result}.", highlight=False)
+    if files:
+        console.print(f"Wrote {folder}/: {', '.join(files)}", highlight=False, soft_wrap=True)
+    if json:
+        print(json_text.dumps(result.to_json(), indent=2))
+    runs.remove_if_empty(folder)  # stopped before there was anything to keep
+    raise typer.Exit(0 if result.result is ResultCode.completed else 130)
+
+
+def _names(text: str) -> list[str]:
+    """Barriers with commas between them: a piece such as `end=2` belongs to the arguments of the barrier before it."""
+    names: list[str] = []
+    for piece in (part.strip() for part in text.split(",")):
+        if names and "=" in piece and ":" not in piece:
+            names[-1] += f",{piece}"
+        elif piece:
+            names.append(piece)
+    return names
+
+
+def _draw(result: CompareResult, folder: pathlib.Path) -> list[str]:
+    from limjax.plots import comparing
+
+    picture = comparing.barriers(result)
+    write_whole(folder / comparing.COMPARE_FIGURE, lambda file: picture.savefig(file, format="png"))
+    return [comparing.COMPARE_FIGURE]
+
+
+def _table(result: CompareResult) -> Table:
+    """One line per barrier; the points lost are paired by seed with plain training."""
+    s = result.settings
+    table = Table(
+        title=f"{s['task']}, {s['steps']} steps, hops {s['hops']}, {len(s['seeds'])} seeds: mean ± standard error",
+        title_justify="left",
+    )
+    table.add_column("barrier", overflow="fold")
+    has_accuracy = any(row.mean("test_accuracy")[0] == row.mean("test_accuracy")[0] for row in result.rows)
+    columns = ["test\naccuracy", "points\nlost"] if has_accuracy else ["test loss"]
+    for column in (*columns, "heat\nkT/parameter", "work\nkT/parameter"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for row in result.rows:
+        is_plain = row is result.plain
+        reached = [_pair(row.mean("test_accuracy"), 4), "" if is_plain else _pair(result.lost(row), 2)]
+        cells = reached if has_accuracy else [_pair(row.mean("test_loss"))]
+        table.add_row(Text(row.barrier), *cells, *(_pair(row.mean(name)) for name in ("heat_kt", "actuation_kt")))
+    return table
+
+
+def _pair(values: tuple[float, float], places: int | None = None) -> str:
+    mean, error = values
+    if mean != mean:
+        return "–"
+    if places is None and abs(mean) < _NOTHING:
+        return "0"
+    if places is None:
+        return f"{shown(mean, 3)} ± {shown(error, 2)}"
+    return f"{mean:.{places}f} ± {'–' if error != error else f'{error:.{places}f}'}"
+
+
+def _folder(out: str | None) -> tuple[pathlib.Path, bool]:
+    """A new folder, or that of a comparison to go on with; and whether it is new."""
+    if out is not None:
+        folder = local_path(out, "--out")
+        if folder.is_dir() and os.path.lexists(folder / COMPARE):
+            return folder, False
+    return runs.new_folder(out, "compare"), True

@@ -1,0 +1,60 @@
+"""`limjax report`."""
+
+import json as json_text
+import pathlib
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from limjax import runs
+from limjax._files import local_path, write_text
+from limjax._kept_run import KeptRun
+from limjax._page import comparison_page, grouped
+
+
+def report(
+    folders: Annotated[list[str], typer.Argument(metavar="RUN...", help="Folders of runs.", show_default=False)],
+    out: Annotated[
+        str, typer.Option(help="Page to write where there are several runs.", metavar="FILE")
+    ] = "comparison.html",
+    json: Annotated[bool, typer.Option("--json", help="Print the means and errors to stdout.")] = False,
+) -> None:
+    """Write report.html of a run again, or put several runs side by side with standard errors over their seeds."""
+    console = Console(stderr=json, markup=False)
+    paths = [local_path(folder, "RUN") for folder in folders]
+    groups = grouped([KeptRun.read(path) for path in paths])
+    if len(paths) == 1:
+        page = runs.rebuild_page(paths[0])
+    else:
+        page = local_path(out, "--out")
+        _check_free(page)
+        write_text(page, comparison_page(groups))
+        console.print(_table(groups))
+    console.print(f"Wrote {page}", highlight=False, soft_wrap=True)
+    if json:
+        print(json_text.dumps([group.to_json() for group in groups], indent=2, allow_nan=False))
+
+
+def _check_free(page: pathlib.Path) -> None:
+    """Only a page is ever overwritten."""
+    if page.suffix != ".html" or page.is_dir() or not page.parent.is_dir():
+        raise ValueError(f"--out must be an .html file in a folder that exists, got {str(page)!r}.")
+
+
+def _table(groups) -> Table:
+    table = Table(title="Mean ± standard error over the seeds", title_justify="left")
+    table.add_column("settings", overflow="fold", min_width=16)
+    table.add_column("runs", justify="right", no_wrap=True)
+    names = list(groups[0].numbers)
+    shown = [name for name in names if any(group.numbers[name][0] is not None for group in groups)]
+    if "test accuracy" in shown:
+        shown.remove("test loss")
+    for name in shown:
+        words = name.replace("test ", "test\n").replace(" [kT/parameter]", "\nkT/par.")
+        table.add_column(Text(words), justify="right", no_wrap=True)
+    for group in groups:
+        table.add_row(Text(group.name), str(len(group.runs)), *map(group.cell, shown))
+    return table

@@ -1,0 +1,239 @@
+"""Barriers side by side on one task: every barrier with every seed, beside plain training, with standard errors."""
+
+import dataclasses
+import math
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from limjax import parallel
+from limjax._files import local_path, read_json, without_nan, write_json
+from limjax.barriers._base import AbstractBarrier
+from limjax.barriers._specification import barrier_from_name
+from limjax.memory._hops import HopsName
+from limjax.numerics._result_code import ResultCode
+from limjax.numerics.checks import WholeNumber, is_whole
+from limjax.physics._cell import ArrheniusCell
+from limjax.sweeps._sweep import Setting, SweepResult, sweep
+from limjax.tasks import Task, get_task
+from limjax.training import RunKeys, RunSettings, plain_step
+
+COMPARE, PLAIN = "compare.json", "plain training"
+_REMEDY = "Put back the file as it was written, or choose a new folder; nothing was changed."
+_SAME = ("task", "steps", "batch_size", "learning_rate", "lsb", "hops", "seeds")
+
+
+@dataclasses.dataclass(frozen=True)
+class Compared:
+    """One barrier of a comparison.
+
+    Attributes:
+        barrier: what it was called, or "plain training".
+        test_loss: of each seed.
+        test_accuracy: of each seed, NaN where the task has none.
+        heat_kt: update heat per parameter of each seed [kT], NaN for plain training.
+        actuation_kt: barrier work per parameter of each seed [kT], NaN for plain training.
+    """
+
+    barrier: str
+    test_loss: Float[np.ndarray, "seeds"]
+    test_accuracy: Float[np.ndarray, "seeds"]
+    heat_kt: Float[np.ndarray, "seeds"]
+    actuation_kt: Float[np.ndarray, "seeds"]
+
+    @property
+    def cost_kt(self) -> Float[np.ndarray, "seeds"]:
+        """Heat and barrier work together, per parameter [kT]."""
+        return self.heat_kt + self.actuation_kt
+
+    def mean(self, name: str) -> tuple[float, float]:
+        """Mean over the seeds of one of the attributes, and its standard error, NaN for a single seed."""
+        values = getattr(self, name)
+        error = np.std(values, ddof=1) / math.sqrt(values.size) if values.size > 1 else math.nan
+        return float(np.mean(values)), float(error)
+
+    def to_json(self) -> dict[str, Any]:
+        """Every number and the means, as JSON can hold them."""
+        names = SweepResult._fields
+        content: dict[str, Any] = {"barrier": self.barrier, **{name: getattr(self, name).tolist() for name in names}}
+        for name in (*names, "cost_kt"):
+            content[f"mean_{name}"], content[f"{name}_error"] = self.mean(name)
+        return without_nan(content)
+
+
+@dataclasses.dataclass(frozen=True)
+class CompareResult:
+    """Barriers side by side.
+
+    Attributes:
+        result: how it ended.
+        settings: what all runs have in common: `task`, `steps`, `batch_size`, `learning_rate`, `lsb`, `hops`, `seeds`.
+        rows: what was trained, in the order that was asked for; plain training first.
+    """
+
+    result: ResultCode
+    settings: dict[str, Any]
+    rows: tuple[Compared, ...]
+
+    @property
+    def plain(self) -> Compared | None:
+        """Plain training, if it was asked for and is there."""
+        return next((row for row in self.rows if row.barrier == PLAIN), None)
+
+    def lost(self, row: Compared) -> tuple[float, float]:
+        """Points of test accuracy that a barrier lost against plain training of the same seeds, paired, with the standard error."""
+        if self.plain is None:
+            return math.nan, math.nan
+        points = 100 * (self.plain.test_accuracy - row.test_accuracy)
+        return dataclasses.replace(row, test_loss=points).mean("test_loss")
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of `compare.json`."""
+        return {**self.settings, "result": str(self.result), "rows": [row.to_json() for row in self.rows]}
+
+
+def compare(
+    task: Task | str,
+    barriers: Sequence[str | AbstractBarrier],
+    *,
+    seeds: WholeNumber | Sequence[int] = 5,
+    folder: str | pathlib.Path | None = None,
+    hops: HopsName = "exact",
+    steps: WholeNumber | None = None,
+    batch_size: WholeNumber | None = None,
+    learning_rate: float | None = None,
+    lsb: float | None = None,
+    plain: bool = True,
+    on_progress: Callable[[int, int, str], None] | None = None,
+) -> CompareResult:
+    """Trains a task with several barriers and several seeds, all seeds of a barrier in one compiled loop.
+
+    Args:
+        task: a `Task`, or the name of one.
+        barriers: barriers, or their names with arguments (`"lyapunov:start=8"`).
+        seeds: seeds of initialisation, batches and hops, or how many.
+        folder: where `compare.json` is kept after every barrier; one that is there goes on, and may be given more barriers.
+        hops: "mean", "gaussian" or "exact".
+        steps: training steps; None takes the task's, as in the next three.
+        batch_size: examples per step.
+        learning_rate: peak learning rate.
+        lsb: one level [weight/level].
+        plain: whether to train without a memory as well, with the same seeds.
+        on_progress: called before each barrier with how many are done, how many there are, and its name.
+
+    Returns:
+        The comparison. Ctrl-C ends it after the barrier under way, with the result `interrupted`.
+
+    Raises:
+        ValueError: if there is no barrier, one is named twice or unknown, a number is wrong, or the folder holds another comparison.
+
+    Example:
+        >>> found = compare("quadratic", ["static:height=10", "static:height=14"], seeds=2, hops="mean", steps=50, plain=False)
+        >>> [row.barrier for row in found.rows], found.rows[0].mean("heat_kt")[0] < found.rows[1].mean("heat_kt")[0]
+        (['static:height=10', 'static:height=14'], True)
+    """
+    task = get_task(task) if isinstance(task, str) else task
+    settings = RunSettings.of(task, steps=steps, batch_size=batch_size, learning_rate=learning_rate, lsb=lsb, hops=hops)
+    numbers = list(range(int(seeds))) if is_whole(seeds) else [int(seed) for seed in seeds]  # pyright: ignore
+    points = _points(task, settings, barriers)
+    if not numbers:
+        raise ValueError("seeds must be at least 1, or a list of them; got none.")
+    common = {name: getattr(settings, name) for name in _SAME if name != "seeds"} | {"seeds": numbers}
+    path = None if folder is None else local_path(folder, "folder") / COMPARE
+    known = {} if path is None or not path.exists() else _kept(path, common)
+    names = [PLAIN] * plain + list(points)
+
+    def so_far(code: ResultCode, wanted: Sequence[str] = names) -> CompareResult:
+        return CompareResult(code, common, tuple(known[name] for name in wanted if name in known))
+
+    with parallel.interrupts_noted() as interrupted:
+        for name in names:
+            if name in known:
+                continue
+            if interrupted():
+                return so_far(ResultCode.interrupted)
+            if on_progress is not None:
+                on_progress(len([n for n in names if n in known]), len(names), name)
+            known[name] = _trained(task, settings, name, points.get(name), numbers)
+            if path is not None:
+                ending = ResultCode.completed if all(n in known for n in names) else ResultCode.interrupted
+                write_json(path, so_far(ending, [*dict.fromkeys([*names, *known])]).to_json())
+    return so_far(ResultCode.completed)
+
+
+def _points(task: Task, settings: RunSettings, barriers: Sequence[str | AbstractBarrier]) -> dict[str, Setting]:
+    """The settings of the sweep by what their barriers are called; a wrong name is said before any work."""
+    if not barriers or isinstance(barriers, str):
+        raise ValueError(f'barriers must be a list of barriers such as ["lyapunov", "static"]; got {barriers!r}.')
+    cell = ArrheniusCell(lsb=settings.lsb)
+    schedule = task.defaults.make_schedule(settings.learning_rate, settings.steps)
+    points: dict[str, Setting] = {}
+    for barrier in barriers:
+        name = barrier if isinstance(barrier, str) else repr(barrier)
+        if name in points:
+            raise ValueError(f"barriers names {name!r} twice.")
+        if isinstance(barrier, str):
+            barrier_from_name(barrier, cell, settings.steps, schedule)
+        points[name] = Setting(barrier, cell, settings.learning_rate)
+    return points
+
+
+def _kept(path: pathlib.Path, common: dict[str, Any]) -> dict[str, Compared]:
+    """What a file has already, if it is of the same runs."""
+    content = read_json(path, _REMEDY)
+    for name, value in common.items():
+        if content.get(name) != value:
+            raise ValueError(
+                f"{path} is a comparison with {name} = {content.get(name)!r}, but {value!r} was asked for: give the same, or choose a "
+                "new folder. Nothing was changed."
+            )
+    try:
+        return {
+            row["barrier"]: Compared(
+                row["barrier"], *(_numbers(row[name], len(common["seeds"])) for name in SweepResult._fields)
+            )
+            for row in content["rows"]
+        }
+    except (KeyError, TypeError, ValueError):
+        raise ValueError(f"{path} is damaged: its rows are no comparison of barriers. {_REMEDY}") from None
+
+
+def _numbers(values: Any, count: int) -> Float[np.ndarray, "seeds"]:
+    array = np.array(values, np.float64)  # None becomes NaN
+    if array.shape != (count,):
+        raise ValueError(array.shape)
+    return array
+
+
+def _trained(task: Task, settings: RunSettings, name: str, point: Setting | None, seeds: list[int]) -> Compared:
+    if point is None:
+        losses, accuracies = _plain(task, settings, seeds)
+        nothing = np.full(len(seeds), math.nan)
+        return Compared(name, losses, accuracies, nothing, nothing)
+    found = sweep(task, [point], seeds=seeds, hops=settings.hops, steps=settings.steps, batch_size=settings.batch_size)  # pyright: ignore
+    return Compared(name, *(array[0] for array in found))
+
+
+def _plain(task: Task, settings: RunSettings, seeds: list[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Test loss and accuracy of plain training, all seeds in one loop."""
+    inner = task.defaults.make_optimizer(task.defaults.make_schedule(settings.learning_rate, settings.steps))
+    step = plain_step(task, inner, settings.batch_size)
+
+    def one(seed, train, test):
+        keys = RunKeys.of(seed)
+        params = task.init(keys.start)
+        carry = params, inner.init(params)
+        params, _ = jax.lax.fori_loop(0, settings.steps, lambda i, c: step(c, i, train, keys.data), carry)
+        nothing = jnp.asarray(jnp.nan, jnp.result_type(float))
+        loss = task.loss(params, test) if test is not None or task.train is None else nothing
+        return loss, nothing if task.accuracy is None or test is None else task.accuracy(params, test)
+
+    data = (jax.tree.map(jnp.asarray, tree) for tree in (task.train, task.test))
+    found = jax.jit(jax.vmap(one, in_axes=(0, None, None)))(jnp.asarray(seeds, jnp.uint32), *data)
+    losses, accuracies = (np.asarray(x, np.float64) for x in found)
+    return losses, accuracies

@@ -1,0 +1,114 @@
+"""Barriers side by side: the runs of `limjax.train`, kept in a file that goes on, with the standard errors of a textbook."""
+
+import json
+import os
+import signal
+
+import numpy as np
+import pytest
+from command_line import refused, run
+
+import limjax
+from limjax.cli.compare import _names
+from limjax.plots import comparing
+from limjax.sweeps import compare
+
+pytestmark = pytest.mark.optax
+
+WORDS = {"seeds": 3, "hops": "mean", "steps": 20}
+BARRIERS = ["static:height=10", "lyapunov:start=11"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("compare")
+    compare("quadratic", BARRIERS, folder=folder, **WORDS)
+    return folder
+
+
+def test_rows_are_runs_of_train_with_their_errors(folder):
+    seen = []
+    found = compare("quadratic", BARRIERS, folder=folder, **WORDS, on_progress=lambda *x: seen.append(x))
+    assert seen == [] and [row.barrier for row in found.rows] == ["plain training", *BARRIERS]
+    ran = limjax.train("quadratic", barrier=BARRIERS[1], hops="mean", steps=20, seed=2, compare=()).summary
+    row = found.rows[2]
+    np.testing.assert_allclose(row.heat_kt[2], ran["heat_kt_per_parameter"], rtol=1e-4)
+    np.testing.assert_allclose(row.test_loss[2], ran["test_loss"], rtol=1e-4)
+    values = [row.heat_kt[i] for i in range(3)]
+    mean = sum(values) / 3
+    by_hand = (sum((x - mean) ** 2 for x in values) / 2 / 3) ** 0.5
+    assert row.mean("heat_kt") == pytest.approx((mean, by_hand))
+    # Requests are rounded nowhere with the mean of the hops: what is reached is what plain training reaches.
+    np.testing.assert_allclose(row.test_loss, found.plain.test_loss, rtol=1e-3)
+    assert np.isnan(found.plain.heat_kt).all() and np.isnan(found.lost(row)[0])
+    assert len(comparing.barriers(found).axes[0].get_legend().get_texts()) == 3
+
+
+def test_a_file_goes_on_with_more_barriers_and_keeps_what_it_has(folder):
+    content = json.loads((folder / "compare.json").read_text(), parse_constant=pytest.fail)
+    content["rows"][1]["heat_kt"][0] = 123.0  # a number that no training gives: it is read, not made again
+    (folder / "compare.json").write_text(json.dumps(content))
+    found = compare("quadratic", ["static:height=12"], folder=folder, plain=False, **WORDS)
+    assert [row.barrier for row in found.rows] == ["static:height=12"]
+    kept = json.loads((folder / "compare.json").read_text())["rows"]
+    assert {row["barrier"] for row in kept} == {"plain training", *BARRIERS, "static:height=12"}
+    assert next(row for row in kept if row["barrier"] == BARRIERS[0])["heat_kt"][0] == 123.0
+    before = (folder / "compare.json").read_bytes()
+    with pytest.raises(ValueError, match=r"is a comparison with steps = 20, but 30 was asked for"):
+        compare("quadratic", BARRIERS, folder=folder, **WORDS | {"steps": 30})
+    assert (folder / "compare.json").read_bytes() == before
+
+
+def test_a_signal_ends_it_after_the_barrier_under_way(tmp_path):
+    def stop(done, count, name):
+        assert count == 2
+        os.kill(os.getpid(), signal.SIGINT)
+
+    found = compare("quadratic", BARRIERS, folder=tmp_path, plain=False, **WORDS, on_progress=stop)
+    assert str(found.result) == "interrupted" and [row.barrier for row in found.rows] == BARRIERS[:1]
+    rest = compare("quadratic", BARRIERS, folder=tmp_path, plain=False, **WORDS)
+    assert str(rest.result) == "completed" and rest.rows[0].heat_kt.tolist() == found.rows[0].heat_kt.tolist()
+
+
+def test_on_the_command_line(capsys, folder):
+    words = [
+        "compare",
+        "--task",
+        "quadratic",
+        "--barriers",
+        "static:height=10",
+        "--seeds",
+        3,
+        "--hops",
+        "mean",
+        "--steps",
+        20,
+    ]
+    code, out, err = run(capsys, *words, "--out", folder, "--json")
+    assert code == 0 and json.loads(out)["rows"][0]["barrier"] == "plain training" and "static:height=10" in err
+    assert (folder / "compare.png").exists()
+    assert _names("lyapunov:start=8,end=3, static,moment") == ["lyapunov:start=8,end=3", "static", "moment"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--barriers", "lyapunow"], "Unknown barrier 'lyapunow'"),
+        (["--barriers", ","], "barriers must be a list of barriers"),
+        (["--barriers", "static,static"], "barriers names 'static' twice"),
+        (["--task", "digit"], "Unknown task 'digit'"),
+    ],
+)
+def test_wrong_words_leave_no_folder(capsys, tmp_path, words, said):
+    assert said in refused(capsys, "compare", *words, "--out", tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("text", ["[]", '{"rows": 3}', '{"rows": [{"barrier": "static"}]}', "{"])
+def test_damaged_files_are_left_alone(folder, tmp_path, text):
+    content = json.loads((folder / "compare.json").read_text())
+    broken = json.dumps(content | json.loads(text)) if text.startswith('{"') else text
+    (tmp_path / "compare.json").write_text(broken)
+    with pytest.raises(ValueError, match=r"compare.json is damaged"):
+        compare("quadratic", BARRIERS, folder=tmp_path, **WORDS)
+    assert (tmp_path / "compare.json").read_text() == broken
