@@ -25,6 +25,7 @@ class RequestSums(NamedTuple):
         scatter: sums over steps of the square of a step's sum of products, shape (bins, leaves).
         squares: sums of the squares of the requests, shape (bins, leaves).
         losses: sums of the losses, shape (bins,).
+        forgotten: 1 - b2, the share of its past that the optimizer's second moment forgets in a step, as its first step shows.
         inner: state of the optimizer.
     """
 
@@ -33,6 +34,7 @@ class RequestSums(NamedTuple):
     scatter: Float[Array, "bins leaves"]
     squares: Float[Array, "bins leaves"]
     losses: Float[Array, "bins"]
+    forgotten: Float[Array, ""]
     inner: Any
 
 
@@ -113,10 +115,11 @@ def watched(optimizer: optax.GradientTransformation, bins: Bins) -> optax.Gradie
     inner = optax.with_extra_args_support(optimizer)
 
     def init(params):
-        sums = jnp.zeros((bins.bins, len(jax.tree.leaves(params))), jnp.float32)
-        return RequestSums(
-            jnp.zeros((), jnp.int32), sums, sums, sums, jnp.zeros(bins.bins, jnp.float32), inner.init(params)
-        )
+        shape = bins.bins, len(jax.tree.leaves(params))
+        # Arrays of their own, so that the state can be donated.
+        sums = [jnp.zeros(shape, jnp.float32) for _ in range(3)]
+        losses, forgotten = jnp.zeros(bins.bins, jnp.float32), jnp.zeros((), jnp.float32)
+        return RequestSums(jnp.zeros((), jnp.int32), *sums, losses, forgotten, inner.init(params))
 
     def update(updates, state, params=None, *, value=None, half_difference=None, **extra_args):
         if value is None or half_difference is None:
@@ -125,7 +128,8 @@ def watched(optimizer: optax.GradientTransformation, bins: Bins) -> optax.Gradie
             )
         wanted, after = inner.update(updates, state.inner, params, value=value, **extra_args)
         index = state.steps // bins.steps
-        products, squares = _sums(updates, half_difference, state, after)
+        forgotten = jnp.where(state.steps == 0, _forgotten(updates, after), state.forgotten)
+        products, squares = _sums(updates, half_difference, state, after, forgotten)
 
         def with_step(sums, of_step):
             return sums.at[index].add(of_step.astype(jnp.float32), mode="drop")
@@ -136,22 +140,39 @@ def watched(optimizer: optax.GradientTransformation, bins: Bins) -> optax.Gradie
             with_step(state.scatter, products * products),
             with_step(state.squares, squares),
             with_step(state.losses, jnp.asarray(value)),
+            forgotten,
             after,
         )
 
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def _sums(gradient: PyTree, half_difference: PyTree, state: RequestSums, after: Any) -> tuple[Array, Array]:
+def _forgotten(gradient: PyTree, after: Any) -> Array:
+    """1 - b2 from the first step, after which the second moment is that share of the squared gradient; 1 without a second moment."""
+    moments = optax.tree.get_all_with_path(after, "nu")
+    if not moments:
+        return jnp.ones((), jnp.float32)
+    squares, moved = (
+        sum((jnp.sum(x.astype(jnp.float32)) for x in jax.tree.leaves(tree)), jnp.zeros((), jnp.float32))
+        for tree in (jax.tree.map(jnp.square, gradient), moments[0][1])
+    )
+    return jnp.where(squares > 0, moved / jnp.where(squares > 0, squares, 1.0), 1.0)
+
+
+def _sums(
+    gradient: PyTree, half_difference: PyTree, state: RequestSums, after: Any, forgotten: Array
+) -> tuple[Array, Array]:
     """Products of the halves' requests and squares of the whole's, summed over each leaf."""
     # A moment with this very batch in it would be small where the gradient happens to be.
     moments = [_second_moment(inner, gradient) for inner in (state.inner, after)]
     steps = state.steps.astype(jnp.float32)
+    # A moving average that began at 0 is too small by this much; uncorrected, the first steps would outweigh all others of their bin.
+    begun = -jnp.expm1(jnp.maximum(steps, 1.0) * jnp.log1p(-jnp.minimum(forgotten, 1 - 1e-6)))
 
     def of_leaf(g, d, *moments):
         g, d, before, now = (x.astype(jnp.float32) for x in (g, d, *moments))
         v = jnp.where(steps > 0, before, jnp.mean(now))
-        v = (steps * v + _PRIOR * jnp.mean(v)) / (steps + _PRIOR) + 1e-30
+        v = (steps * v + _PRIOR * jnp.mean(v)) / ((steps + _PRIOR) * begun) + 1e-30
         return jnp.sum((g - d) * (g + d) / v), jnp.sum(g * g / v)
 
     pairs = [of_leaf(*leaves) for leaves in zip(*map(jax.tree.leaves, (gradient, half_difference, *moments)))]

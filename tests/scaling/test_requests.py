@@ -70,6 +70,34 @@ def test_signal_is_the_share_of_the_mean_in_the_mean_square(optimizer):
     assert stated == pytest.approx(error * np.sqrt(steps / bins.steps), rel=0.15)
 
 
+@pytest.mark.parametrize(
+    "optimizer", [optax.sgd(0.0), optax.adam(0.0), optax.adam(0.0, b2=0.9)], ids=["sgd", "adam", "fast"]
+)
+def test_steps_of_a_bin_count_alike_while_the_signal_falls(optimizer):
+    """A mean 2 e^(-t/20) + 0.1 under noise of variance 1: the first bin has the share of its own steps, not of its very first ones."""
+    steps, size = 800, 512
+    bins = Bins.of(steps)
+    watching = watched(optimizer, bins)
+    means = 2 * np.exp(-np.arange(steps) / 20) + 0.1
+
+    def step(state, item):
+        mean, key = item
+        a, b = np.sqrt(2) * jax.random.normal(key, (2, size), jnp.float32)
+        gradient, difference = {"a": mean + (a + b) / 2}, {"a": (a - b) / 2}
+        return watching.update(gradient, state, {"a": jnp.zeros(size)}, value=jnp.ones(()), half_difference=difference)[
+            1
+        ], None
+
+    items = jnp.asarray(means, jnp.float32), jax.random.split(jax.random.key(1), steps)
+    state, _ = jax.jit(lambda s: jax.lax.scan(step, s, items))(watching.init({"a": jnp.zeros(size)}))
+    found = Signal.of(request_sums((state,)), bins).share[:3]
+    pooled = [np.mean(m**2) / np.mean(m**2 + 1) for m in np.split(means, bins.bins)[:3]]
+    # Adam divides by its own average, which lags: louder steps count less, by their own share.
+    np.testing.assert_allclose(
+        found, pooled, rtol=0.08, atol=0.02
+    )
+
+
 def test_errors_of_arrays_that_share_their_batches_are_added():
     bins, ones = Bins(4, 1), np.ones((1, 2))
     # Products of 1, 1, 3, 3 in the first array and 0, 0, 4, 4 in the second.
