@@ -66,7 +66,9 @@ def of_structure(tree: PyTree) -> str:
         The fingerprint.
     """
     hashed = hashlib.blake2b(digest_size=12)
-    _add(hashed, re.sub(r"<function [^>]*>|0x[0-9a-f]+", "", str(jax.tree.structure(tree))))
+    text = re.sub(r"<function [^>]*>|0x[0-9a-f]+", "", str(jax.tree.structure(tree)))
+    # A cell without an end of its driver is the cell it was before there were such ends: its runs go on.
+    _add(hashed, re.sub(r"(ArrheniusCell\[[^]]*\], \[[^]]*), None\]", r"\1]", text))
     return hashed.hexdigest()
 
 

@@ -235,6 +235,18 @@ def test_fisher(smooth, damping):
         np.testing.assert_allclose(got[k], math.log(1e6) - np.log(g), rtol=1e-5)
 
 
+def test_damping_is_of_what_has_a_gradient_and_not_of_older_files():
+    drift, gradient = [jnp.ones(2), jnp.ones(6)], [jnp.asarray([1.0, 3.0]), jnp.zeros(6)]
+    barrier = limjax.FisherBarrier(1e4, 0.0, damping=0.5)
+    both = barrier.evaluate(inputs(drift=drift, gradient=gradient), barrier.init(drift))[0][0]
+    alone = barrier.evaluate(inputs(drift=drift[:1], gradient=gradient[:1]), barrier.init(drift[:1]))[0][0]
+    np.testing.assert_allclose(both, alone, rtol=1e-6)
+    content = limjax.barriers.barrier_to_json(barrier)
+    assert float(limjax.barriers.barrier_from_json(content).damping) == 0.5
+    del content["arguments"]["damping"]
+    assert float(limjax.barriers.barrier_from_json(content).damping) == 0.0
+
+
 def test_fisher_is_the_pointwise_optimum(x64):
     """It minimises 2d asinh(d/2g) + p A over g, with p = price lsb² gradient²/2."""
     d, gradient, price = 0.7, 2.0, 1e6

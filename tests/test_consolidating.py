@@ -180,3 +180,12 @@ def test_consolidate_keeps_structure_and_leaves_other_barriers_alone():
         m.barrier.state.kept for m in limjax.get_memories(after).values() if m.barrier.policy.name == "consolidating"
     ]
     np.testing.assert_allclose(np.ravel(kept[0][0]), squares / squares.mean(), rtol=1e-5)
+
+
+def test_a_consolidating_comparison_is_refused_at_the_end_of_a_task():
+    barrier = limjax.ConsolidatingBarrier(14.0, limjax.FisherRule())
+    opt = limjax.learning_in_memory(
+        optax.sgd(0.1), limjax.ArrheniusCell(), limjax.StaticBarrier(14.0), compare={"same": barrier}
+    )
+    with pytest.raises(ValueError, match="look cheaper"):
+        limjax.consolidate(opt.init(jnp.ones(2)), jnp.ones(2))

@@ -1,5 +1,7 @@
 """A drive that can run out: what a driver of finite affinity delivers, what of it is counted, kept or dropped."""
 
+import hashlib
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -8,6 +10,7 @@ import optax
 import pytest
 
 import limjax
+from limjax._fingerprints import of_structure
 from limjax.physics import AbstractCell
 from limjax.tasks import get_task
 from limjax.training import RunSettings, execute, prepare
@@ -215,3 +218,37 @@ def test_a_run_has_it_in_its_ledger():
     settings = RunSettings.of(get_task("quadratic"), steps=20, hops="mean", max_affinity=1e-3)
     result = execute(prepare(settings, compare=()))
     assert limjax.total(limjax.get_ledger(result.state), "undelivered") > 0
+
+
+def test_what_cannot_be_asked_for_again_is_refused():
+    cell = limjax.ArrheniusCell(max_affinity=4.0)
+    used = limjax.ConsolidatingBarrier(14.0, limjax.UseRule())
+    with pytest.raises(ValueError, match="rule of use"):
+        limjax.learning_in_memory(optax.sgd(0.1), cell, used, keep_undelivered=True).init(jnp.zeros(2))
+    kept = limjax.learning_in_memory(optax.sgd(0.1), cell, limjax.StaticBarrier(14.0), keep_undelivered=True)
+    with pytest.raises(ValueError, match="bfloat16"):
+        kept.init(jnp.zeros(2, jnp.bfloat16))
+
+
+def test_a_leaf_that_is_not_updated_keeps_what_it_is_owed():
+    cell = limjax.ArrheniusCell(lsb=1.0, max_affinity=4.0)
+    opt = limjax.learning_in_memory(optax.sgd(1.0), cell, limjax.StaticBarrier(16.0), keep_undelivered=True)
+    params = {"a": jnp.zeros(3), "b": jnp.zeros(3)}
+    ten = jax.tree.map(lambda p: p - 10.0, params)
+    _, state = opt.update(ten, opt.init(params), params)
+    owed = np.asarray(state.residual[0])
+    assert (owed > 5).all()
+    _, state = opt.update({"a": None, "b": ten["b"]}, state, params)
+    np.testing.assert_array_equal(state.residual[0], owed)
+    assert (np.asarray(state.residual[1]) > owed).all()
+
+
+def test_a_cell_without_such_a_driver_is_the_cell_of_earlier_runs():
+    """Its fingerprint is that of a cell which lacks the field, so that runs from before it go on."""
+    for bits, last in ((None, "None"), (8, "*")):
+        cell = limjax.ArrheniusCell(bits=bits)
+        now = str(jax.tree.structure(cell))
+        assert now.endswith(f"{last}, None]))")
+        before = now[: -len(", None]))")] + "]))"
+        assert of_structure(cell) == hashlib.blake2b(f"{len(before)}:{before}".encode(), digest_size=12).hexdigest()
+        assert of_structure(cell) != of_structure(limjax.ArrheniusCell(bits=bits, max_affinity=3.0))

@@ -133,12 +133,17 @@ def test_measured_joules_are_called_what_they_are():
         "uncertainty_joules": 1.5,
         "method": "counters",
         "seconds": 2.0,
-        "steps": 40,
+        "steps": SUMMARY["steps"],
     }
     gap = energy_gap(SUMMARY | {"measured": measured | {"kind": "measured"}})
+    part = energy_gap(SUMMARY | {"measured": measured | {"kind": "measured", "steps": 3}})
+    assert "machine, training, 3 of 50 steps" in [line.name for line in part.lines]
+    assert not part.words[0].startswith("From machine")
+    assert not [
+        x for x in energy_gap(SUMMARY | {"measured": measured | {"steps": 0}}).lines if x.key.startswith("machine/")
+    ]
     line = gap.line("machine/joules")
     assert (line.kind, line.low, line.high, line.source) == ("measured", 10.5, 13.5, "counters")
-    assert line.note.startswith("40 of 50 steps")
     assert gap.words[0].startswith("From machine, training (12 J, measured)")
     assumed = energy_gap(SUMMARY | {"measured": measured | {"kind": "estimate"}})
     assert assumed.line("machine/joules").kind == "estimate"

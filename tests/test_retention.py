@@ -150,3 +150,31 @@ def test_the_costs_of_holding():
     np.testing.assert_allclose(costs.refresh_kt[1:], 1e9 * np.exp(-np.array([25.0, 60.0])) / 4 * 86400, rtol=1e-3)
     assert costs.actuation_kt[0] > costs.actuation_kt[1] > 0 == costs.actuation_kt[2]
     assert np.isinf(limjax.holding(cell, 8.0, 4.0, 1.0).refresh_kt)
+
+
+def test_more_hops_than_a_float_counts_spread_as_their_variance_says():
+    """From 3e6 hops each way to 3e14: the difference of two such counts would have no digit left."""
+    for barrier, seconds in ((6.0, 1.2), (2.0, 3e6)):
+        cell = limjax.ArrheniusCell(lsb=1.0)
+        found = _left_alone(cell, barrier, 0, seconds, 20_000)
+        assert found.var() == pytest.approx(2 * 1e9 * np.exp(-barrier) * seconds, rel=5 * np.sqrt(2 / 20_000))
+        assert len(np.unique(found)) > 1000
+
+
+def test_what_is_frozen_stays_and_what_took_no_step_is_refused():
+    params = {"a": jnp.zeros(64), "b": jnp.zeros(64)}
+    optimizer = limjax.learning_in_memory(
+        optax.sgd(0.0), limjax.ArrheniusCell(), limjax.StaticBarrier(12.0), frozen=["a"], compare=()
+    )
+    state, key = optimizer.init(params), jax.random.key(0)
+    with pytest.raises(ValueError, match="took no step"):
+        limjax.retain(params, state, 1.0, key=key)
+    _, state = optimizer.update(params, state, params)
+    left = limjax.retain(params, state, 1.0, key=key, frozen=["a"])
+    assert (left["a"] == 0).all() and (left["b"] != 0).any()
+
+
+def test_weights_between_levels_stay_inside_the_range():
+    cell = limjax.ArrheniusCell(lsb=1.0, bits=4)
+    found = _left_alone(cell, 12.0, 6.7, 1.0, 4000)
+    assert found.min() >= -8 and found.max() <= 7 and found.std() > 3

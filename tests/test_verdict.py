@@ -65,6 +65,7 @@ def test_a_good_run_is_told_with_its_price():
         ({"result": "interrupted"}, 0, "did not come to its end"),
         ({"result": "nonfinite"}, 0, "did not come to its end"),
         ({"steps": 0}, 0, "ended before its first step"),
+        ({"hops": "mean"}, 0, "Hop noise was left out"),
     ],
 )
 def test_no_ratio_for_what_failed(changed, warnings, said):

@@ -12,7 +12,7 @@ from limjax._page._html import page, plot, table, text
 # What tells runs apart besides the seed.
 _SETTINGS = (
     "task", "barrier_settings", "barrier", "hops", "requested_steps", "batch_size", "learning_rate", "lsb", "attempt_rate",
-    "step_time", "temperature", "memory_device", "storage", "bits", "stop_at_heat", "stop_at_loss", "learning_rate_factor",
+    "step_time", "temperature", "memory_device", "storage", "bits", "stop_at_heat", "stop_at_loss", "learning_rate_factor", "max_affinity",
 )  # fmt: skip
 _NUMBERS = {
     "test accuracy": lambda run: run.summary.get("test_accuracy"),

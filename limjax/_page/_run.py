@@ -52,7 +52,7 @@ def _heading(run: KeptRun) -> str:
     return (
         f"<h1>{text(s['task'])}: {short(s['heat_kt'] / max(s['parameters'], 1))} kT of heat per parameter</h1>\n"
         f"<p>{s['parameters']:,} parameters, {s['steps']:,} steps{reached}; barrier {text(s.get('barrier_settings', s['barrier']))}, hops "
-        f"{text(s['hops'])}, seed {s['seed']}.</p>\n{verdict}{warnings}"
+        f"{text(s['hops'])}, seed {text(str(s['seed']))}.</p>\n{verdict}{warnings}"
     )
 
 

@@ -113,6 +113,11 @@ class AbstractBarrier(eqx.Module):
         del run
         return cls(*given, **arguments)
 
+    @classmethod
+    def of_file(cls, arguments: Mapping[str, Any]) -> "AbstractBarrier":
+        """The barrier whose `arguments` a file keeps. Files of earlier versions lack newer ones."""
+        return cls(**arguments)
+
     def arguments(self) -> dict[str, Any]:
         """What a file keeps: the arguments that make this barrier again, as JSON can hold them, or barriers.
 

@@ -67,7 +67,7 @@ def barrier_from_json(content: Any, where: str = "The barrier") -> AbstractBarri
             name: barrier_from_json(value, f"{name} of {where}") if isinstance(value, dict) else value
             for name, value in content["arguments"].items()
         }
-        return BARRIERS[content["barrier"]](**arguments)
+        return BARRIERS[content["barrier"]].of_file(arguments)
     except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"{where} has wrong arguments for a {content['barrier']!r} barrier: {error}.") from None
 

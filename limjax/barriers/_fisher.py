@@ -33,7 +33,7 @@ class FisherBarrier(AbstractBarrier):
     Args:
         price: kT per unit of loss, above 0.
         decay: weight of the past in the second moment (and in the speed), 0 to 1.
-        damping: share of the mean second moment over all parameters that is added to each, at least 0.
+        damping: share of the mean second moment over all parameters with a gradient (of this memory, and of this shard under `shard_map`) that is added to each, at least 0.
         smooth_speed: whether |d| is the running root mean square instead of this step's request, which saves the
             actuation of a barrier that jumps with every batch and costs one more array per parameter.
 
@@ -77,6 +77,11 @@ class FisherBarrier(AbstractBarrier):
         """The barrier of this price."""
         return cls(price, decay, damping=damping)
 
+    @classmethod
+    def of_file(cls, arguments: Mapping[str, Any]) -> "FisherBarrier":
+        """Files without a damping are of barriers without one."""
+        return cls(**{"damping": 0.0, **arguments})
+
     @property
     def scope(self) -> Scope:
         return "parameter"
@@ -91,8 +96,9 @@ class FisherBarrier(AbstractBarrier):
             running_mean(old, jnp.square(g.astype(old.dtype)), self.decay, inputs.step)
             for old, g in zip(state[0], inputs.gradient)
         ]
-        # Over all parameters, whose curvatures are in one unit of loss.
-        count = max(sum(m.size for m in moments), 1)
+        # Over all parameters that have a gradient, whose curvatures are in one unit of loss.
+        count = sum((jnp.sum(m > 0) for m in moments), jnp.zeros((), jnp.int32))
+        count = jnp.maximum(count, 1).astype(self.damping.dtype)
         least = (
             self.damping
             * sum((jnp.sum(m).astype(self.damping.dtype) for m in moments), jnp.zeros_like(self.damping))

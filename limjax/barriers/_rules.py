@@ -208,8 +208,9 @@ class PathIntegralRule(AbstractRule):
             for p, w, start, xi in zip(path, weights, state.first, damping)
         ]
         kept = [jnp.where(state.seen, old + gain, old) for old, gain in zip(state.kept, of_mean_one(shares))]
-        nothing = [jnp.zeros_like(p) for p in path]
-        return PathState(nothing, nothing, nothing, nothing, kept, jnp.zeros((), bool))
+        # Arrays of their own, so that the state can be donated.
+        path, first, last, gradient = ([jnp.zeros_like(p) for p in path] for _ in range(4))
+        return PathState(path, first, last, gradient, kept, jnp.zeros((), bool))
 
     def heights(self, inputs: BarrierInputs, state: PathState) -> Arrays:
         return log_precision(state.kept, self.strength)

@@ -53,13 +53,13 @@ def limits(
         folder = check_figures_folder(figures)
     records = load_catalogue(*(catalogue or []))
     runs = read_measured(*(measured_in or []))
-    measured = measured_limit(runs, parameters, temperature=temperature)
     result = energy_limits(
         **asked,
         hardware=hardware,
         conditions=Conditions(temperature=temperature, loss_ratio=loss_ratio),
         catalogue=records,
     )
+    measured = measured_limit(runs, parameters, temperature=temperature)
     if scaling is not None and result.stack.workload.optimum is None:
         typer.echo(f"limjax: --scaling {scaling} is not used: the amount of computation is given.", err=True)
     if csv or latex:

@@ -206,7 +206,14 @@ def _train(
             console.print(
                 "Training the same without a memory, for the verdict (--no-plain leaves it out) ...", highlight=False
             )
-            beside = plain_run(run, result.summary["steps"], lambda: bool(interrupted()))
+            try:
+                beside = plain_run(run, result.summary["steps"], lambda: bool(interrupted()))
+            except BaseException as error:  # what was trained is worth more than what it is compared with
+                runs.save_parts(result, folder, figures=False)
+                if not isinstance(error, Exception):
+                    raise
+                console.print(f"The plain run failed ({error}); there is no comparison with it.", highlight=False)
+                beside = None
             result = result if beside is None else beside_plain(result, beside)
         saved = runs.save_parts(result, folder, figures=figures)
         _print_outcome(console, result, folder, saved)
@@ -270,6 +277,7 @@ def _folder(settings: RunSettings, out: str | None, resume: bool, stack: context
         try:
             if resume:
                 stack.enter_context(sole_use(folder))
+                write_json(folder / runs.SETTINGS, settings.to_json())  # a budget that was raised is raised for good
             else:
                 folder = runs.new_folder(out, settings.task)
                 stack.enter_context(sole_use(folder))

@@ -164,6 +164,12 @@ def compare_methods(
     """
     for text in methods:
         method_of(text)
+    slugs = [_slug(text) for text in methods]
+    twice = [text for i, text in enumerate(methods) if slugs.index(slugs[i]) < i]
+    if twice:
+        raise ValueError(
+            f"The method {twice[0]!r} is given twice: name every method once, with --seeds for more trainings of it."
+        )
     whole_number(seeds, "seeds")
     _same_settings(settings, folder)
     jobs = [(text, seed, folder / f"{_slug(text)}-seed-{seed}.json") for text in methods for seed in range(seeds)]
@@ -217,4 +223,4 @@ def _same_settings(settings: ContinualSettings, folder: pathlib.Path) -> None:
 
 def _slug(text: str) -> str:
     """The method as a part of a file's name."""
-    return re.sub(r"[^A-Za-z0-9.]+", "-", text)
+    return re.sub(r"[^A-Za-z0-9.+]+", "-", text)

@@ -15,6 +15,8 @@ KEPT_IN = ("NOR flash", "PCM", "ReRAM", "FeFET")
 """Memories of the catalogue that keep the trained weights without power."""
 _NORMAL_95 = 1.96
 
+_RAISED = 1e-6  # kT per parameter: barriers that stood higher at the end have nothing to be raised by
+
 
 def arithmetic(run: RunFacts, chip: Record) -> Iterator[Line]:
     """The least that an accelerator takes for the FLOP of the training: peak and board power."""
@@ -51,7 +53,7 @@ def keeping(run: RunFacts, catalogue: Catalogue, bits: int) -> Iterator[Line]:
             count = float(run.parameters) * bits
             yield _priced(f"keep/{record.name}", "keep", f"copied once to {record.name}", count, record)
     raised = run.joules("consolidation_kt")
-    if raised:
+    if raised and (run.number("consolidation_kt") or 0.0) > _RAISED * run.parameters:
         note = "work of raising every barrier from the end of the run to ten years"
         yield Line(
             "keep/barrier", "keep", "barriers raised to ten years", raised, "model", "docs/physics.md", note=note

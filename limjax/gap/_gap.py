@@ -13,6 +13,7 @@ from limjax.limits import Catalogue, load_catalogue
 from limjax.numerics.checks import positive_number, whole_number
 
 _HARDWARE = "H100 SXM bf16"
+_MOST = 1e12  # windows and reads beyond it are slips of the pen
 
 
 @dataclass(frozen=True)
@@ -104,8 +105,10 @@ def energy_gap(
     run = RunFacts.of(summary, name)
     records = load_catalogue() if catalogue is None else catalogue
     chip = records.get("accelerator", hardware)
-    width = positive_number(weight_range, "weight_range", "It is from the lowest to the highest weight, for example 2.")
-    times = positive_number(reads, "reads", "It is how often a step reads each weight, for example 2.")
+    width = positive_number(
+        weight_range, "weight_range", "It is from the lowest to the highest weight, for example 2.", high=_MOST
+    )
+    times = positive_number(reads, "reads", "It is how often a step reads each weight, for example 2.", high=_MOST)
     word = run.word_bits(width) if bits is None else whole_number(bits, "bits", 1, 64)
     asked = [get_device(known) for known in device_names()] if devices is None else list(devices)
     priced = {device.name: _counted.pulses(run, device, width, records) for device in asked}
@@ -124,7 +127,11 @@ def energy_gap(
     ordered = tuple(sorted(lines, key=lambda line: (order[line.group], -line.joules)))
     unpriced = [known for known, line in priced.items() if line is None]
     return Gap(
-        run, ordered, _conventions(run, word, width, times), _missing(run, unpriced), gap_words(run, ordered, word)
+        run,
+        ordered,
+        _conventions(run, word, width, times, bits is None),
+        _missing(run, unpriced),
+        gap_words(run, ordered, word),
     )
 
 
@@ -145,10 +152,11 @@ def grouped(gaps: Sequence[Gap]) -> dict[str, list[str]]:
     return {group: sorted(keys, key=lambda key: -keys[key]) for group, keys in found.items() if keys}
 
 
-def _conventions(run: RunFacts, bits: int, width: float, reads: float) -> tuple[str, ...]:
+def _conventions(run: RunFacts, bits: int, width: float, reads: float, by_lsb: bool) -> tuple[str, ...]:
     updates = f"{run.parameters:,} weights × {run.steps:,} steps"
     return (
-        f"{updates}, a weight a word of {bits} bits, which tell levels of {run.lsb:.3g} apart in a window of {width:g}",
+        f"{updates}, a weight a word of {bits} bits"
+        + (f", which tell levels of {run.lsb:.3g} apart in a window of {width:g}" if by_lsb else ""),
         f"Reading: every word {reads:g} times a step. Writing: every word at every step. Keeping: every word once",
         f"Pulses: what the optimizer moved, {run.path_levels:.3g} levels in all, in the device's own nominal pulses over that window; memories of "
         "words of bits rewrite a word where its rounded level changes, at most",

@@ -13,16 +13,26 @@ def machine(run: RunFacts) -> Iterator[Line]:
     found = run.summary.get("measured")
     if not isinstance(found, Mapping) or not isinstance(found.get("joules"), int | float):
         return
+    if found.get("steps") == 0:
+        return  # a run that was over when it was resumed
     kind = "measured" if found.get("kind") == "measured" else "estimate"
-    part = "" if found.get("steps") in (None, run.steps) else f"{found['steps']} of {run.steps} steps; "
-    note = f"{part}{found.get('seconds', 0.0):.3g} s, compilation and preparation left out"
+    # What was measured of a part stands there by that name, and is not what the words compare.
+    part = "" if found.get("steps") in (None, run.steps) else f", {found['steps']} of {run.steps} steps"
+    note = f"{found.get('seconds', 0.0):.3g} s, compilation and preparation left out"
     named = {"": "machine, training", "above_idle_": "machine, above its idle"}
     for key, name in named.items():
         joules, margin = found.get(f"{key}joules"), found.get(f"{key}uncertainty_joules")
         if isinstance(joules, int | float) and joules > 0:
             ends = (None, None) if margin is None else (max(joules - margin, 0.0), joules + margin)
             yield Line(
-                f"machine/{key}joules", "machine", name, float(joules), kind, str(found.get("method")), *ends, note
+                f"machine/{key}joules{part}",
+                "machine",
+                name + part,
+                float(joules),
+                kind,
+                str(found.get("method")),
+                *ends,
+                note,
             )
 
 

@@ -144,8 +144,8 @@ def energy_window(
         if found.reason is None:
             try:
                 window.energy = energy_between(first, settled_reading(found), found)
-            except ValueError as error:
-                window.reason = str(error)
+            except Exception as error:  # a counter that fails takes no result with it
+                window.reason = str(error) or type(error).__name__
 
 
 def settled_reading(counters: AbstractCounters) -> Reading:

@@ -3,11 +3,16 @@
 import jax
 from jaxtyping import PyTree
 
+from limjax.barriers._consolidating import ConsolidatingBarrier
 from limjax.memory._blocks import Blocks
 from limjax.memory._charged_barrier import sees_blocks
 from limjax.memory._retention import own_leaves
 from limjax.memory._state import LearningInMemoryState, get_memories
 from limjax.memory._step import wide
+
+
+def _is_consolidating(x) -> bool:
+    return isinstance(x, ConsolidatingBarrier)
 
 
 def consolidate(state: PyTree, params: PyTree) -> PyTree:
@@ -37,6 +42,12 @@ def consolidate(state: PyTree, params: PyTree) -> PyTree:
     if not memories:
         raise ValueError(
             "There is no limjax state in this: pass the state that `optimizer.init` or `optimizer.update` returned."
+        )
+    beside = [[memory.compare, memory.optimizer_memory] for memory in memories.values()]
+    if any(_is_consolidating(x) for x in jax.tree.leaves(beside, is_leaf=_is_consolidating)):
+        raise ValueError(
+            "A ConsolidatingBarrier of a comparison or of the optimizer's memory is not told when a task ends and would look cheaper than it is: "
+            "give it to a run of its own."
         )
     paths = jax.tree_util.tree_flatten_with_path(params)[0]
     index = {path: i for i, (path, _) in enumerate(paths)}

@@ -10,6 +10,8 @@ import optax
 from jaxtyping import Array, ArrayLike, Float, PyTree, UInt32
 
 from limjax.barriers._base import AbstractBarrier, BarrierInputs, running_state
+from limjax.barriers._consolidating import ConsolidatingBarrier
+from limjax.barriers._rules import UseRule
 from limjax.memory._blocks import Blocks
 from limjax.memory._charged_barrier import init_barrier
 from limjax.memory._columns import TRACKED, Setup
@@ -56,6 +58,21 @@ class Books(NamedTuple):
     track: Sequence[str]
     compensated: bool
     compare: Compare
+
+
+def _check_kept(barrier: AbstractBarrier, leaves: Sequence[Any]) -> None:
+    """Refuses what cannot be asked for again."""
+    if isinstance(barrier, ConsolidatingBarrier) and isinstance(barrier.rule, UseRule):
+        raise ValueError(
+            "keep_undelivered asks for the same levels again in every step, and the rule of use would count them each time, until the cell is "
+            "shut: drop what is not delivered, or take another rule."
+        )
+    narrow = sorted({str(leaf.dtype) for leaf in leaves if jnp.finfo(leaf.dtype).bits < 32})
+    if narrow:
+        raise ValueError(
+            f"keep_undelivered needs parameters of at least 32 bits, as what is left is rounded away in {', '.join(narrow)}: keep float32 "
+            "parameters, or drop what is not delivered."
+        )
 
 
 class Memory:
@@ -120,6 +137,8 @@ class Memory:
         self._made.used_for(params)
         cell, barrier, named, *coupling = self._made.copies()
         leaves = jax.tree.leaves(params)
+        if self._keeps:
+            _check_kept(barrier, leaves)
         layout = Blocks(leaves, not any(map(_is_split, leaves)), bool(self._varied))
         memory, memory_leaves = None, None
         if self._optimizer_memory is not None:

@@ -10,15 +10,19 @@ from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from limjax.memory._blocks import Blocks
 from limjax.memory._field import as_field
+from limjax.memory._leaves import Frozen, frozen_leaves, leaf_infos
 from limjax.memory._ledger import one_member
 from limjax.memory._state import LearningInMemoryState, get_memories
 from limjax.memory._step import wide
 from limjax.numerics.checks import broadcasting, checked_leaf, is_known
+from limjax.numerics.poisson import normal_quantile
 from limjax.physics._abstract_cell import AbstractCell
 from limjax.physics._hops import exact_hops
 
+_MANY = 1e6  # hops each way from which on the normal law stands in for the difference of counts
 
-def retain(params: PyTree, state: PyTree, seconds: ArrayLike, *, key: Array) -> PyTree:
+
+def retain(params: PyTree, state: PyTree, seconds: ArrayLike, *, key: Array, frozen: Frozen | None = None) -> PyTree:
     r"""The weights after a time without drive, one draw of the exact law of the ladder.
 
     A level is left both ways at the rate $r = k_0 e^{-B}$ each, so that after a time t a weight has moved by the difference of two Poisson
@@ -30,12 +34,14 @@ def retain(params: PyTree, state: PyTree, seconds: ArrayLike, *, key: Array) -> 
         state: state of the optimizer, which knows cells and the heights their barriers stand at.
         seconds: t, at least 0; may be traced. [s]
         key: `jax.random.key(...)`.
+        frozen: leaves whose barriers stay shut, as in `learning_in_memory`: give what the optimizer was given.
 
     Returns:
         The weights after that time, of the same structure, shapes and dtypes.
 
     Raises:
-        ValueError: for a time below 0, weights of another structure, or devices that relax by a law of their own.
+        ValueError: for a time below 0, weights of another structure, devices that relax by a law of their own, or a state that took no
+            step, which knows no barrier yet.
 
     Example:
         >>> import jax, jax.numpy as jnp, optax, limjax
@@ -56,6 +62,7 @@ def retain(params: PyTree, state: PyTree, seconds: ArrayLike, *, key: Array) -> 
         )
     paths, treedef = jax.tree_util.tree_flatten_with_path(params)
     leaves, index = [leaf for _, leaf in paths], {path: i for i, (path, _) in enumerate(paths)}
+    still = frozen_leaves(frozen, leaf_infos(params))
     keys = jax.random.split(key, len(memories))
     for memory, words in zip(memories, keys):
         if memory.cell.charges:
@@ -64,10 +71,23 @@ def retain(params: PyTree, state: PyTree, seconds: ArrayLike, *, key: Array) -> 
                 "(docs/device.md). retain is for cells such as limjax.ArrheniusCell."
             )
         mine = own_leaves(memory, index, len(memories))
-        stood = memory.cell, memory.barrier.height, [leaves[i] for i in mine], memory.ledger.packed
+        stood = memory.cell, _stepped(memory), [leaves[i] for i in mine], memory.ledger.packed
         for i, moved in zip(mine, _wandered(*stood, seconds, words)):
-            leaves[i] = moved
+            leaves[i] = leaves[i] if still[i] else moved
     return treedef.unflatten(leaves)
+
+
+def _stepped(memory: LearningInMemoryState) -> Any:
+    """Where the barriers stand, which a first step sets."""
+    said = (
+        "This state took no step: its barriers stand nowhere yet. Take one step, or pass the state of a trained model."
+    )
+    steps = memory.ledger.steps
+    if not isinstance(steps, jax.core.Tracer):
+        if int(steps) == 0:
+            raise ValueError(said)
+        return memory.barrier.height
+    return eqx.error_if(memory.barrier.height, steps == 0, said)
 
 
 def own_leaves(memory: LearningInMemoryState, index: dict[Any, int], memories: int) -> list[int]:
@@ -97,7 +117,10 @@ def _wandered(
         for i, (level, barrier) in enumerate(zip(levels, as_field(height).blocks(layout))):
             hops = jnp.broadcast_to(cell.hops_at_rest(barrier, seconds), level.shape)
             words = jax.random.bits(jax.random.fold_in(key, i), (2, *level.shape), jnp.uint32)
-            move = exact_hops(words[0], words[1], hops, hops)
+            move = exact_hops(words[0], words[1], *[jnp.minimum(hops, _MANY)] * 2)
+            # The difference of two counts beyond the whole numbers of a float has none of their digits left; its law is normal by then.
+            normal = jnp.round(jnp.sqrt(2 * hops) * normal_quantile(words[0], level.dtype))
+            move = jnp.where(hops > _MANY, normal, move)
             moves.append(move if cell.levels is None else _folded(level, move, cell.levels.astype(level.dtype)))
         back = zip(leaves, layout.unpack(moves), lsb)
         return [(wide(leaf) + move * unit).astype(leaf.dtype) for leaf, move, unit in back]
@@ -105,9 +128,11 @@ def _wandered(
 
 def _folded(level, move, ends):
     """A move on a ladder with ends, as a free one folded half a level beyond them: hops that the ends stop do not happen."""
-    width = ends[1] - ends[0] + 1
-    place = jnp.mod(level + move - ends[0] + 0.5, 2 * width)
-    return jnp.where(place < width, place, 2 * width - place) - 0.5 + ends[0] - level
+    width, whole = ends[1] - ends[0] + 1, jnp.round(level)
+    place = jnp.mod(whole + move - ends[0] + 0.5, 2 * width)
+    folded = jnp.where(place < width, place, 2 * width - place) - 0.5 + ends[0]
+    # What a weight stands beside its level moves with it, inside the range; what does not move stays where it is.
+    return jnp.where(move == 0, 0.0, jnp.clip(folded + (level - whole), ends[0], ends[1]) - level)
 
 
 class Holding(NamedTuple):

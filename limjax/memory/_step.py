@@ -70,7 +70,7 @@ def memory_step(
     # Outside of `jax.jit` the cells' stages are compiled as one: operation by operation they take seconds to compile and are slow,
     # more so under `jax.vmap`. Inside, XLA makes nothing of it. The barrier's own code, which may be a user's, runs as written.
     moved, ledger, compare, withheld = _stages(before, request, params, moved_barrier, optimizer_heat, hops, max_move)
-    residual = None if state.residual is None else _kept_back(request, layout, withheld)
+    residual = None if state.residual is None else _kept_back(request, layout, withheld, state.residual)
     return moved, state._replace(ledger=ledger, barrier=moved_barrier[0], compare=compare, residual=residual)
 
 
@@ -156,9 +156,10 @@ def _cut(moved, cell: AbstractCell, layout: Blocks, drifts, withheld):
     return [jnp.where(rest == 0, update, _to_weight(drift, cell, update)) for update, drift, rest in pairs]
 
 
-def _kept_back(request: Request, layout: Blocks, withheld) -> list[Float[Array, "..."]]:
+def _kept_back(request: Request, layout: Blocks, withheld, owed) -> list[Float[Array, "..."]]:
     """What the driver did not deliver, per leaf, to be asked for again [levels]."""
-    return [jnp.zeros_like(r) if f else r for r, f in zip(layout.unpack(withheld), request.still)]
+    # A leaf that is not updated in this step keeps what it is owed.
+    return [old if f else r for r, old, f in zip(layout.unpack(withheld), owed, request.still)]
 
 
 def _hopped(state: LearningInMemoryState, hops: AbstractHops, params, layout: Blocks, drifts, heights, activities):

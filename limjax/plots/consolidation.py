@@ -1,5 +1,6 @@
 """Figures of continual learning: what is remembered, what it cost, and how high the barriers stand."""
 
+import itertools
 import os
 import pathlib
 from collections.abc import Mapping
@@ -51,7 +52,7 @@ def heat_per_task(comparison: Comparison) -> Figure:
         The figure.
     """
     fig, (ax,) = figure(6.4, 4.0)
-    for colour, (name, results) in zip(_COLOURS, _by_method(comparison).items()):
+    for colour, (name, results) in zip(itertools.cycle(_COLOURS), _by_method(comparison).items()):
         size = results[0].parameters
         heat = np.mean([result.heat_kt for result in results], axis=0) / size
         work = np.mean([result.actuation_kt for result in results], axis=0) / size
@@ -77,7 +78,7 @@ def barrier_histogram(comparison: Comparison) -> Figure:
         The figure.
     """
     fig, (ax,) = figure(6.4, 4.0)
-    for colour, (name, results) in zip(_COLOURS, _by_method(comparison).items()):
+    for colour, (name, results) in zip(itertools.cycle(_COLOURS), _by_method(comparison).items()):
         edges = np.concatenate([result.barriers[0] for result in results])
         counts = np.concatenate([result.barriers[1] for result in results])
         if len(results[0].barriers[0]) == 1:  # one barrier for all says nothing here

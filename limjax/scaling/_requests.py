@@ -117,9 +117,9 @@ def watched(optimizer: optax.GradientTransformation, bins: Bins) -> optax.Gradie
     def init(params):
         shape = bins.bins, len(jax.tree.leaves(params))
         # Arrays of their own, so that the state can be donated.
-        sums = [jnp.zeros(shape, jnp.float32) for _ in range(3)]
+        products, scatter, squares = (jnp.zeros(shape, jnp.float32) for _ in range(3))
         losses, forgotten = jnp.zeros(bins.bins, jnp.float32), jnp.zeros((), jnp.float32)
-        return RequestSums(jnp.zeros((), jnp.int32), *sums, losses, forgotten, inner.init(params))
+        return RequestSums(jnp.zeros((), jnp.int32), products, scatter, squares, losses, forgotten, inner.init(params))
 
     def update(updates, state, params=None, *, value=None, half_difference=None, **extra_args):
         if value is None or half_difference is None:

@@ -15,7 +15,7 @@ from limjax import parallel
 from limjax._files import local_path, read_json, without_nan, write_json
 from limjax.barriers._base import AbstractBarrier
 from limjax.barriers._specification import barrier_from_name
-from limjax.memory._hops import HopsName
+from limjax.memory._hops import HopsName, hops_of
 from limjax.numerics._result_code import ResultCode
 from limjax.numerics.checks import WholeNumber, is_whole
 from limjax.physics._cell import ArrheniusCell
@@ -140,6 +140,7 @@ def compare(
     task = get_task(task) if isinstance(task, str) else task
     settings = RunSettings.of(task, steps=steps, batch_size=batch_size, learning_rate=learning_rate, lsb=lsb, hops=hops)
     numbers = list(range(int(seeds))) if is_whole(seeds) else [int(seed) for seed in seeds]  # pyright: ignore
+    hops_of(hops)
     points = _points(task, settings, barriers)
     if not numbers:
         raise ValueError("seeds must be at least 1, or a list of them; got none.")

@@ -38,6 +38,11 @@ def verdict(summary: Mapping[str, Any], warnings: int) -> str:
             "What it dissipated is no saving."
         )
     said = [_beside_plain(summary)]
+    if summary.get("hops") == "mean":
+        said.append(
+            "Hop noise was left out (hops mean): what it costs in accuracy is not known, and no saving is claimed."
+        )
+        return " ".join(said)
     if warnings:
         said.append("A warning stands, so no saving is claimed.")
     elif summary.get("ratio") is not None:

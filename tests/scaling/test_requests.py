@@ -93,9 +93,7 @@ def test_steps_of_a_bin_count_alike_while_the_signal_falls(optimizer):
     found = Signal.of(request_sums((state,)), bins).share[:3]
     pooled = [np.mean(m**2) / np.mean(m**2 + 1) for m in np.split(means, bins.bins)[:3]]
     # Adam divides by its own average, which lags: louder steps count less, by their own share.
-    np.testing.assert_allclose(
-        found, pooled, rtol=0.08, atol=0.02
-    )
+    np.testing.assert_allclose(found, pooled, rtol=0.08, atol=0.02)
 
 
 def test_errors_of_arrays_that_share_their_batches_are_added():
