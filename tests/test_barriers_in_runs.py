@@ -155,7 +155,7 @@ def differentiable_barriers():
     }
 
 
-@pytest.mark.representatives(4)
+@pytest.mark.representatives(2)
 @pytest.mark.parametrize("name", [
     "static", "scheduled", "lyapunov", "lyapunov-start", "moment", "moment-leaf", "rate-matched", "rate-matched-leaf", "fisher", "fisher-jump", "fowler-nordheim",
     "use", "metaplastic", "spline", "spline-rows", "learned", "learned-on-law",

@@ -66,6 +66,7 @@ def test_wrong_budgets_are_refused(name):
         limjax.train("quadratic", **{name: -1.0}, **WORDS)
 
 
+@pytest.mark.slow
 def test_on_the_command_line(capsys, tmp_path):
     words = [
         "train",

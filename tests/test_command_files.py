@@ -156,6 +156,7 @@ def test_tune_prints_what_it_cannot_save(capsys, tmp_path, monkeypatch):
     assert run(capsys, *words, "--barrier", tmp_path / "barrier.json")[0] == 0
 
 
+@pytest.mark.slow
 def test_tune_keeps_what_it_could_save(capsys, tmp_path, monkeypatch):
     def half(path, **_):
         path.write_bytes(b"PK")
@@ -190,6 +191,7 @@ def test_ctrl_c_before_the_first_step_saves_where_tuning_starts(capsys, tmp_path
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"tune.json", "barrier.json", "tune.npz"}
 
 
+@pytest.mark.slow
 def test_pareto_keeps_its_points_and_goes_on(capsys, tmp_path, monkeypatch):
     folder = tmp_path / "out"
     with monkeypatch.context() as patch:
@@ -210,6 +212,7 @@ def test_pareto_keeps_its_points_and_goes_on(capsys, tmp_path, monkeypatch):
         assert "holds another sweep" in err and named in err, err
 
 
+@pytest.mark.slow
 def test_simulate_on_a_device_that_gets_full(tmp_path):
     """A limit on the size of files that the numbers stay under and the arrays do not."""
     words = ["simulate", "trap", "--trajectories", "3000", "--steps", "20", "--no-figures", "--out", tmp_path / "out"]

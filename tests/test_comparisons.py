@@ -225,6 +225,7 @@ def test_states_keep_their_types_and_steps_do_not_recompile(granularity, barrier
         assert np.all(np.isfinite(sums.heat.float64())) and np.all(sums.heat.float64() > 0)
 
 
+@pytest.mark.slow
 @pytest.mark.optax
 def test_comparing_changes_no_hop():
     params = params_of()

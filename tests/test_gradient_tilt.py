@@ -237,6 +237,7 @@ def test_wrong_settings_are_named(arguments, said):
         assert word in str(error.value)
 
 
+@pytest.mark.slow
 def test_range_is_kept():
     cell = limjax.ArrheniusCell(lsb=0.25, levels=(-2, 2))
     opt = limjax.gradient_tilt(cell, limjax.StaticBarrier(8.0), 10.0, hops="exact", key=jax.random.key(0))

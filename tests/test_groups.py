@@ -123,6 +123,7 @@ def test_one_key_serves_all_groups_with_hops_of_their_own():
     assert abs(np.corrcoef(moves["a"], moves["b"])[0, 1]) < 0.09
 
 
+@pytest.mark.slow
 def test_frozen_missing_and_rejected_parts():
     opt = limjax.learning_in_memory(optax.sgd(0.1), GROUPS, hops="exact", key=KEY, frozen=["enc/w", "head"])
     params, state = train(opt)
@@ -254,7 +255,7 @@ def arrays_of(optimizer, params):
     return np.asarray(limjax.get_ledger(state).optimizer_heat.total)
 
 
-@pytest.mark.representatives(3)
+@pytest.mark.representatives(1)
 @pytest.mark.parametrize(
     ("optimizer", "params", "count"),
     [
@@ -272,6 +273,7 @@ def test_the_optimizers_arrays_are_told_by_structure(optimizer, params, count):
     assert heat.shape == (count,) and (heat >= 0).all()
 
 
+@pytest.mark.slow
 def test_optimizers_that_need_parameters_to_start():
     """Shampoo-like: two matrices for every array, and a step size of its own; told by the path."""
 

@@ -96,6 +96,7 @@ def test_steps_between_calls_do_not_lose_rows():
     assert history.step.tolist() == [4, 8, 12] and np.isnan(history.loss[:3]).all()
 
 
+@pytest.mark.slow
 def test_several_memories_are_one_history():
     inner = {name: make() for name in ("a", "b")}
     labels = {"first": {"w": "a", "b": "b"}, "head": {"w": "b"}}

@@ -331,6 +331,7 @@ def test_step_is_the_hops_at_its_rates_whatever_branch_serves(regime):
     assert int(jnp.sum(mapped[0] != expected)) <= 2
 
 
+@pytest.mark.representatives(1)
 @pytest.mark.parametrize("size", [50, hops.CHOOSE_FROM])
 def test_step_has_the_gradient_of_its_hops_and_keeps_nan(size):
     key, step = key_words(jax.random.key(10)), jnp.int32(0)

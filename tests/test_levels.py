@@ -31,6 +31,7 @@ def test_training_on_levels_is_training_on_floats(storage, bits):
     assert levels.summary["test_loss"] == floats.summary["test_loss"]
 
 
+@pytest.mark.slow
 @pytest.mark.optax
 def test_levels_do_not_drift_where_lsb_is_no_power_of_two():
     cell = limjax.ArrheniusCell(lsb=1e-3, bits=16)

@@ -291,6 +291,7 @@ def test_snap():
     np.testing.assert_array_equal(jax.jit(limjax.snap)({"w": jnp.asarray([0.3])}, cell)["w"], [0.25])
 
 
+@pytest.mark.slow
 def test_vmap_over_seeds():
     params = make_params()
 

@@ -166,6 +166,7 @@ print(json.dumps(result))
 """
 
 
+@pytest.mark.slow
 def test_sharded_parameters_keep_their_sharding_and_their_heat():
     environment = {
         **os.environ,

@@ -139,6 +139,7 @@ def assert_close(charged, reference, dtype, name):
 
 
 # Every example compiles, and shrinking one compiles for minutes; trees are small already.
+@pytest.mark.slow
 @settings(max_examples=16, derandomize=True, deadline=None, phases=(Phase.explicit, Phase.generate))
 @given(
     trees(),

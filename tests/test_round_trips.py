@@ -111,6 +111,7 @@ def test_flax_train_states_with_barriers_of_ones_own():
         serialization.from_bytes(TrainState.create(apply_fn=None, params=PARAMS, tx=other), content)
 
 
+@pytest.mark.slow
 def test_flax_may_be_imported_before_or_after():
     code = (
         "import sys\n{first}\n{second}\n"

@@ -38,6 +38,7 @@ def result():
     return limjax.train("quadratic", steps=6, compare=())
 
 
+@pytest.mark.slow
 def test_a_failing_figure_takes_nothing_with_it(tmp_path, result, monkeypatch):
     from limjax.plots import training as plots
 
@@ -90,6 +91,7 @@ def test_a_limit_on_file_size(tmp_path):
     assert not [path for path in (tmp_path / "run").rglob("*") if "tmp" in path.name]
 
 
+@pytest.mark.slow
 @pytest.mark.representatives(1)
 @pytest.mark.parametrize("where", ["closed pipe", "full", "closed"])
 def test_stdout_that_cannot_be_written_to(tmp_path, where):
@@ -118,6 +120,7 @@ def test_a_backend_that_is_not_here_and_a_terminal_without_greek(tmp_path):
     assert (tmp_path / "θ" / "report.html").exists()
 
 
+@pytest.mark.slow
 def test_names_that_no_locale_and_no_markup_expects(tmp_path):
     """θ, brackets, dollars and slashes in the names of layers and of the task."""
     names = ["[/x]θ", "$a_{b", "[bold]", "a/b"]

@@ -39,6 +39,7 @@ def copied(finished, tmp_path):
 # Damaged folders
 
 
+@pytest.mark.representatives(1)
 @pytest.mark.parametrize("content", ["[]", "null", "{}", '"text"', "3", '{"task": ', "[" * 100_000, b"\xff\xfe\x00"])
 def test_a_config_that_is_none(capsys, copied, content):
     (copied / "config.json").write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -234,6 +235,7 @@ def test_jobs_that_start_at_once_get_folders_of_their_own(tmp_path, monkeypatch)
     assert len(set(found)) == 8 == len(list((tmp_path / "runs").iterdir()))
 
 
+@pytest.mark.slow
 def test_a_folder_in_use_is_refused(capsys, copied, tmp_path):
     (tmp_path / "empty").mkdir()
     for folder, words in ((copied, ["train", "--resume"]), (tmp_path / "empty", SMALL)):

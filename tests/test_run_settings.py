@@ -129,6 +129,7 @@ def saved_run(folder, **options):
     assert result.result is limjax.Result.completed
 
 
+@pytest.mark.representatives(1)
 @pytest.mark.parametrize(
     ("first", "again"),
     [

@@ -19,6 +19,7 @@ POINTS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.optax
 def test_runs_are_those_of_train():
     seen = []
@@ -37,6 +38,7 @@ def test_runs_are_those_of_train():
         np.testing.assert_allclose(result.test_accuracy[i, j], run["test_accuracy"], atol=0.006)
 
 
+@pytest.mark.slow
 def test_a_task_without_data():
     result = sweep("quadratic", [Setting(limjax.StaticBarrier(12.0))], seeds=3, steps=20)
     assert np.isfinite(result.test_loss).all() and np.isnan(result.test_accuracy).all()
@@ -55,6 +57,7 @@ def test_wrong_numbers_are_refused(name):
         sweep("quadratic", POINTS[:1], **{name: 0})
 
 
+@pytest.mark.slow
 def test_runs_are_spread_over_devices():
     code = (
         "import json, limjax\n"

@@ -175,6 +175,7 @@ def test_a_short_training_lowers_the_loss(tasks, name):
     assert np.array_equal(losses, train(task.init(jax.random.key(0)), jax.random.key(1)))
 
 
+@pytest.mark.slow
 @pytest.mark.optax
 def test_a_transformer_step_lowers_its_loss():
     task = char_transformer(width=16, layers=1, heads=2, context=16)

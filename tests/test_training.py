@@ -103,6 +103,7 @@ def test_resumed_run_is_the_run_that_was_never_stopped(small, tmp_path):
     assert [row[:-1] for row in second.history] == [row[:-1] for row in whole.history]
 
 
+@pytest.mark.slow
 def test_a_save_that_was_cut_off_leaves_the_one_before_it(small, saved):
     # What a process killed in the middle of the next save leaves behind: a folder that was never renamed.
     (saved / "40.orbax-checkpoint-tmp").mkdir()

@@ -18,6 +18,7 @@ pytestmark = pytest.mark.optax
 # Batches that are rejected, losses that are no Lyapunov functions.
 
 
+@pytest.mark.representatives(1)
 @pytest.mark.parametrize(
     "barrier", [limjax.LyapunovBarrier(10.0), limjax.FisherBarrier(1e4), OPEN], ids=lambda b: b.name
 )

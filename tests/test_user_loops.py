@@ -21,7 +21,7 @@ pytestmark = pytest.mark.optax
 TREE = {"a": jnp.ones((3, 2)), "none": None, "empty": jnp.zeros((0, 4)), "gain": jnp.ones(()), "z": {"w": jnp.ones(40)}}
 
 
-@pytest.mark.representatives(2)
+@pytest.mark.representatives(1)
 @pytest.mark.parametrize("granularity", ["leaf", "parameter"])
 @pytest.mark.parametrize(
     "barrier",

@@ -208,6 +208,7 @@ def test_a_word_of_bits_is_rewritten_once():
     np.testing.assert_array_equal(got.charges["pulses"], [8.0, 0.0, 8.0])
 
 
+@pytest.mark.slow
 @pytest.mark.optax
 def test_derivatives_pass_through_pulses():
     cell = PulsedCell(Pulse(SoftBoundsSteps()), levels=200, lsb=1e-2, noise=PulseNoise(0.2))

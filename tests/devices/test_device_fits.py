@@ -66,6 +66,7 @@ def test_intervals_of_95_percent_hold_in_95_percent_of_200_trials(law):
     assert (np.abs(off) < 3).mean() >= 0.98
 
 
+@pytest.mark.slow
 def test_missing_points_and_outliers_do_not_break_a_fit():
     data, rng = measured("soft-bounds", np.random.default_rng(5)), np.random.default_rng(6)
     clean = fit_pulses(data, "soft-bounds")

@@ -75,6 +75,7 @@ def test_from_a_file_of_pulses_to_a_run(folder):
     assert {"pulses", "device_joules", "device_seconds", "misplaced"} <= {name.split("/")[0] for name in ledger}
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_and_nothing_is_overwritten(folder, capsys):
     code, out, _ = run(capsys, "train", "--resume", "--out", folder / "run", "--no-figures")
     assert code == 0 and "J at the device" in out and "Assumed of the device: spread" in out

@@ -317,6 +317,7 @@ def numbers(label):
     return [float(n.replace(",", "")) for n in re.findall(r"\d[\d.,]*(?:e-?\d+)?", row)]
 
 
+@pytest.mark.slow
 def test_table_of_energies(x64):
     kaplan, chinchilla = (energy_limits(1e15, scaling=s).stack for s in ("kaplan", "chinchilla"))
 

@@ -60,6 +60,7 @@ def test_rotary_positions_make_scores_depend_on_distance_alone():
     assert np.ptp(scores[:, 0]) > 0.1
 
 
+@pytest.mark.slow
 def test_a_step_of_one_size_wins_as_much_at_all_widths():
     """The fall of the loss by a step of one size against the gradient's sign, as Adam's first, which muP keeps from width to width."""
     text = jax.random.randint(jax.random.key(3), (4, 17), 0, 256)
@@ -81,6 +82,7 @@ def test_a_step_of_one_size_wins_as_much_at_all_widths():
     assert falls[1] == pytest.approx(falls[0], rel=0.15)
 
 
+@pytest.mark.slow
 def test_bfloat16_is_float32_to_its_precision():
     params = init_language(jax.random.key(0), SMALL)
     text = jax.random.randint(jax.random.key(1), (2, 16), 0, 256)

@@ -93,7 +93,7 @@ def test_trajectories_relax_at_that_rate(reference):
     assert slope == pytest.approx(rate, rel=0.05)
 
 
-@pytest.mark.representatives(2)
+@pytest.mark.representatives(1)
 @pytest.mark.parametrize(("barrier", "affinity"), [(0.5, 0.3), (4.0, 0.0), (4.0, 2.0), (10.0, 6.0)])
 def test_transport_of_the_washboard_is_its_quadrature(x64, barrier, affinity):
     grid = Grid(-0.5, 0.5, 400, True)

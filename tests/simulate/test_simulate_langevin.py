@@ -367,6 +367,7 @@ def _largest_buffer(steps):
     return compiled.memory_analysis().temp_size_in_bytes
 
 
+@pytest.mark.slow
 def test_memory_of_a_gradient_grows_like_the_root_of_the_steps():
     few, many = _largest_buffer(625), _largest_buffer(10_000)
     assert many < 1.5 * math.sqrt(16) * few

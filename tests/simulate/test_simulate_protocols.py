@@ -154,6 +154,7 @@ KEYS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_command_optimises_and_writes(capsys, tmp_path):
     words = ["simulate", "trap", "--optimise", "--outer-steps", 5, "--trajectories", 200, "--steps", 50, "--json"]
     code, out, err = call(capsys, *words, "--out", tmp_path / "trap")

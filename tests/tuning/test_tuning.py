@@ -39,6 +39,7 @@ pytestmark = pytest.mark.optax
 # -- tuning ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_tuning_lowers_the_objective(problem):
     """Also on seeds it has not seen."""
     weights = Weights(energy=0.02)

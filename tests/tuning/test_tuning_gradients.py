@@ -148,6 +148,7 @@ def test_truncation_cuts_the_weights_but_not_the_ledger(problem):
 # -- what a run gives --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_outcomes_are_those_of_training(problem):
     """The same seed gives the same run as `limjax.train`, hop for hop up to Adam's 1e-20."""
     design = problem.design(limjax.LyapunovBarrier(11.0))
