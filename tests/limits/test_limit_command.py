@@ -39,7 +39,7 @@ def test_json(capsys):
     code, out, err = run(capsys, "--parameters", "1e15", "--json")
     content = json.loads(out)
     assert code == 0 and not err
-    assert set(content) == {"workload", "stack", "headline", "convergence", "law"}
+    assert set(content) == {"workload", "stack", "headline", "convergence", "law", "measured"}
     assert content["convergence"]["loss_ratio"] == 65536 and content["convergence"][
         "kt_per_parameter"
     ] == pytest.approx(22.18, abs=0.005)
