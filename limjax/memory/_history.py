@@ -173,10 +173,14 @@ class LedgerHistory(eqx.Module):
             )
         for ledger in ledgers:
             one_member(ledger)
+        # Compiled as one, so that a loop outside of `jit` compiles it once.
+        return _recorded(self, state, jnp.asarray(jnp.nan if loss is None else loss, self.loss.dtype))
+
+    def _with_row_if_due(self, state: PyTree, loss: Float[Array, ""]) -> "LedgerHistory":
+        ledgers = [memory.ledger for memory in get_memories(state).values()]
         step = jnp.max(jnp.stack([ledger.steps for ledger in ledgers]))
         last = jnp.where(self.count > 0, self.steps[jnp.maximum(self.count - 1, 0)], 0)
         due = step // self.every > last // self.every
-        loss = jnp.nan if loss is None else loss
         return jax.lax.cond(due, lambda: self._with_row(state, ledgers, step, loss), lambda: self)
 
     def _with_row(self, state: PyTree, ledgers: list[Ledger], step: Int[Array, ""], loss: Any) -> "LedgerHistory":
@@ -307,3 +311,8 @@ def layers_of(ledgers: list[Ledger], params: PyTree) -> Layers:
         tuple(sizes.tolist()),
         tuple(tuple(places[layer_path(path)] for path, _ in leaves) for leaves in found),
     )
+
+
+@eqx.filter_jit
+def _recorded(history: LedgerHistory, state: PyTree, loss: Float[Array, ""]) -> LedgerHistory:
+    return history._with_row_if_due(state, loss)

@@ -83,7 +83,7 @@ def _stepped(memory: LearningInMemoryState) -> Any:
         "This state took no step: its barriers stand nowhere yet. Take one step, or pass the state of a trained model."
     )
     steps = memory.ledger.steps
-    if not isinstance(steps, jax.core.Tracer):
+    if is_known(steps):
         if int(steps) == 0:
             raise ValueError(said)
         return memory.barrier.height

@@ -215,7 +215,7 @@ def read(*arguments: Argument) -> list[Float[Array, "..."]]:
     return [leaf.astype(dtype) for leaf in leaves]
 
 
-def is_known(*arrays: Float[Array, "..."]) -> bool:
+def is_known(*arrays: Array) -> bool:
     """Whether all arrays hold numbers, rather than tracers."""
     return not any(isinstance(array, jax.core.Tracer) for array in arrays)
 
