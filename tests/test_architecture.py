@@ -69,7 +69,7 @@ IN_MEMORY = {
     "_optimizer_state": _STEP | {"_leaves", "_step"},
     "_memory": _STEP | {"_leaves", "_step", "_hyperparameters", "_optimizer_state"},
     "_optimizer": _STEP | {"_leaves", "_groups", "_memory"},
-    "_retention": _STEP | {"_step"},
+    "_retention": _STEP | {"_step", "_leaves"},
     "_consolidate": _STEP | {"_step", "_retention"},
     "levels": {"_groups", "_leaves", "_step"},
     "_layer_report": set(),
