@@ -6,10 +6,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from cell_around import CellAround
 
 import limjax
 from limjax.memory.comparisons import EventWrite, GatedWrite, NoisyEventWrite
-from limjax.physics import AbstractCell, Response, exact_step
+from limjax.physics import Response, exact_step
 
 CELLS = {
     "arrhenius": lambda: limjax.ArrheniusCell(lsb=0.5),
@@ -21,20 +22,11 @@ CELLS = {
 DRIFTS = np.concatenate([-np.geomspace(1e4, 1e-6, 25), [0.0], np.geomspace(1e-6, 1e4, 25)])
 
 
-class LossyCell(AbstractCell):
+class LossyCell(CellAround):
     """A cell whose driver takes `loss` times the energy that its hops need: a user's own, of two methods."""
 
     cell: limjax.ArrheniusCell
     loss: float = eqx.field(static=True)
-
-    lsb = property(lambda self: self.cell.lsb)
-    attempt_rate = property(lambda self: self.cell.attempt_rate)
-    step_time = property(lambda self: self.cell.step_time)
-    temperature = property(lambda self: self.cell.temperature)
-    recovery = property(lambda self: self.cell.recovery)
-    min_barrier = property(lambda self: self.cell.min_barrier)
-    max_barrier = property(lambda self: self.cell.max_barrier)
-    levels = property(lambda self: self.cell.levels)
 
     def response(self, drift, barrier):
         affinity, *rest = self.cell.response(drift, barrier)

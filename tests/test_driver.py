@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from cell_around import CellAround
 
 import limjax
 from limjax._fingerprints import of_structure
@@ -168,20 +169,12 @@ def test_a_gradient_tilts_no_further_than_the_driver():
     assert limjax.total(ledger, "undelivered") == 1 and limjax.total(ledger, "saturated") == 0
 
 
-class WeakCell(AbstractCell):
+class WeakCell(CellAround):
     """A user's own cell with a driver that can run out: one more property."""
 
     cell: limjax.AsymmetricCell
     most: float = eqx.field(static=True)
 
-    lsb = property(lambda self: self.cell.lsb)
-    attempt_rate = property(lambda self: self.cell.attempt_rate)
-    step_time = property(lambda self: self.cell.step_time)
-    temperature = property(lambda self: self.cell.temperature)
-    recovery = property(lambda self: self.cell.recovery)
-    min_barrier = property(lambda self: self.cell.min_barrier)
-    max_barrier = property(lambda self: self.cell.max_barrier)
-    levels = property(lambda self: self.cell.levels)
     driver_affinity = property(lambda self: jnp.asarray(self.most))
 
     def response(self, drift, barrier):

@@ -277,12 +277,13 @@ def _folder(settings: RunSettings, out: str | None, resume: bool, stack: context
         try:
             if resume:
                 stack.enter_context(sole_use(folder))
-                write_json(folder / runs.SETTINGS, settings.to_json())  # a budget that was raised is raised for good
             else:
                 folder = runs.new_folder(out, settings.task)
                 stack.enter_context(sole_use(folder))
                 runs.check_free(folder)  # until it was locked, another process could write to a folder that was there
-                write_json(folder / runs.SETTINGS, settings.to_json())
+            write_json(
+                folder / runs.SETTINGS, settings.to_json()
+            )  # also of a resumed run: a budget that was raised is raised for good
         except (ValueError, OSError) as error:  # the others wait for the answer, whatever went wrong
             problem = error
     if any(any_process(problem is not None)):

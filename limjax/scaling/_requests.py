@@ -149,12 +149,12 @@ def watched(optimizer: optax.GradientTransformation, bins: Bins) -> optax.Gradie
 
 def _forgotten(gradient: PyTree, after: Any) -> Array:
     """1 - b2 from the first step, after which the second moment is that share of the squared gradient; 1 without a second moment."""
-    moments = optax.tree.get_all_with_path(after, "nu")
-    if not moments:
+    moment = _second_moment(after)
+    if moment is None:
         return jnp.ones((), jnp.float32)
     squares, moved = (
         sum((jnp.sum(x.astype(jnp.float32)) for x in jax.tree.leaves(tree)), jnp.zeros((), jnp.float32))
-        for tree in (jax.tree.map(jnp.square, gradient), moments[0][1])
+        for tree in (jax.tree.map(jnp.square, gradient), moment)
     )
     return jnp.where(squares > 0, moved / jnp.where(squares > 0, squares, 1.0), 1.0)
 
@@ -164,7 +164,10 @@ def _sums(
 ) -> tuple[Array, Array]:
     """Products of the halves' requests and squares of the whole's, summed over each leaf."""
     # A moment with this very batch in it would be small where the gradient happens to be.
-    moments = [_second_moment(inner, gradient) for inner in (state.inner, after)]
+    moments = [
+        jax.tree.map(jnp.ones_like, gradient) if moment is None else moment
+        for moment in map(_second_moment, (state.inner, after))
+    ]
     steps = state.steps.astype(jnp.float32)
     # A moving average that began at 0 is too small by this much; uncorrected, the first steps would outweigh all others of their bin.
     begun = -jnp.expm1(jnp.maximum(steps, 1.0) * jnp.log1p(-jnp.minimum(forgotten, 1 - 1e-6)))
@@ -180,9 +183,10 @@ def _sums(
     return jnp.stack(products), jnp.stack(squares)
 
 
-def _second_moment(inner: Any, gradient: PyTree) -> PyTree:
+def _second_moment(inner: Any) -> PyTree | None:
+    """That of an optimizer's state, or None if it keeps none."""
     moments = optax.tree.get_all_with_path(inner, "nu")
-    return moments[0][1] if moments else jax.tree.map(jnp.ones_like, gradient)
+    return moments[0][1] if moments else None
 
 
 def request_sums(state: PyTree) -> RequestSums:
