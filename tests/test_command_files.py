@@ -232,7 +232,7 @@ def test_simulate_prints_what_it_cannot_save(capsys, tmp_path, monkeypatch):
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["trajectories.npz"]
 
 
-@pytest.mark.representatives(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("json_output", [True, False])
 def test_limits_prints_its_numbers_before_figures_that_fail(capsys, tmp_path, monkeypatch, json_output):
     monkeypatch.setattr("limjax.limits.figures.figure_data", full)

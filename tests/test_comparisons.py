@@ -205,7 +205,7 @@ def params_of(dtype=jnp.float32):
     return {"a": jnp.ones((40, 7), dtype), "b": jnp.ones(5, jnp.float32), "big": jnp.ones(2**15, jnp.float32)}
 
 
-@pytest.mark.representatives(2)
+@pytest.mark.representatives(1)
 @pytest.mark.optax
 @pytest.mark.parametrize("granularity", ["parameter", "leaf"])
 @pytest.mark.parametrize("barrier", [limjax.StaticBarrier(12.0), limjax.RateMatchedBarrier()])

@@ -21,6 +21,7 @@ def run(name, *arguments):
     return run_file(EXAMPLES / name, EXAMPLES.parent, *arguments)
 
 
+@pytest.mark.slow
 def test_quickstart():
     out = run("quickstart.py", "--steps", 40)
     assert "Heat ledger after 40 steps" in out

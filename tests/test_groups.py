@@ -30,6 +30,7 @@ def train(opt, steps=3, params=PARAMS, gradient=GRADIENT):
     return params, state
 
 
+@pytest.mark.slow
 def test_the_optimizer_sees_all_parameters_and_mean_updates_are_its_own():
     inner = optax.chain(optax.clip_by_global_norm(0.5), optax.adam(1e-2))
     wrapped, _ = train(limjax.learning_in_memory(inner, GROUPS))

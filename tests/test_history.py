@@ -52,6 +52,7 @@ def recorded(request):
     return looped(make(granularity=request.param), 11, every=3)
 
 
+@pytest.mark.representatives(1)
 def test_rows_are_what_the_ledger_said(recorded):
     history, said, state = recorded
     assert history.step.tolist() == [3, 6, 9] and history.layers.names == ("first", "head")

@@ -64,6 +64,7 @@ def test_heat_is_the_laws(barrier, tolerance):
     assert np.mean(heats) == pytest.approx(np.mean(bounded), rel=tolerance)
 
 
+@pytest.mark.representatives(1)
 @pytest.mark.parametrize("scale", [0.5, 0.25])
 def test_a_quieter_scale_costs_what_the_law_says(scale):
     """γ = scale u/2 takes 1/[scale (2 - scale)] of the least heat, 1.33 and 2.29 times, within 5 %."""

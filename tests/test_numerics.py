@@ -130,6 +130,7 @@ def test_response_is_odd_and_activity_even(d, lg):
     assert float(forth[1]) >= abs(d) * (1 - 1e-6)
 
 
+@pytest.mark.representatives(1)
 @pytest.mark.parametrize("shapes", [((3, 1), (4,)), ((), (5,)), ((2, 3), ())])
 def test_rank_promotion_is_the_callers_choice(shapes):
     """Operands of unlike rank work where promotion is allowed, in value and gradient."""

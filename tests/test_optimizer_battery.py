@@ -43,6 +43,7 @@ def test_mean_mode_returns_the_optimizers_updates_bit_for_bit(wrapped):
     assert_same(wrapped["jitted"][2].inner, wrapped["alone"][2])
 
 
+@pytest.mark.representatives(4)
 def test_compiled_and_eager_agree(wrapped):
     """As closely as the optimizer agrees with itself, which is to rounding for most and to a sign for the others."""
     rounding = max(

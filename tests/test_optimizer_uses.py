@@ -184,6 +184,7 @@ def test_sharded_parameters_keep_their_sharding_and_their_heat():
 # Other libraries.
 
 
+@pytest.mark.slow
 def test_plain_pytree_learns():
     x = jax.random.normal(jax.random.key(0), (64, 3))
     y = x @ jnp.asarray([1.0, -2.0, 0.5])

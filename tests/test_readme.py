@@ -25,10 +25,14 @@ SLOW_BLOCKS = (
     "tuning-1",
     "pod-2",
     "limits-0",
+    "own_loop-1",
+    "own_loop-5",
     "own_loop-8",
     "own_loop-10",
     "own_loop-12",
     "own_loop-13",
+    "training-1",
+    "device-1",
     "scale-0",
 )
 # A block of text right below a program is what it prints.

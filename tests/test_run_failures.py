@@ -232,6 +232,7 @@ def test_a_run_that_fails_before_its_first_step_leaves_no_folder(capsys, tmp_pat
 # Numbers, loggers, devices
 
 
+@pytest.mark.slow
 def test_whole_numbers_of_any_library():
     for seven in (7, np.int64(7), np.uint8(7), np.array(7), jnp.int32(7)):
         found = whole_number(seven, "n")

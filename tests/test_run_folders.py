@@ -39,7 +39,7 @@ def copied(finished, tmp_path):
 # Damaged folders
 
 
-@pytest.mark.representatives(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("content", ["[]", "null", "{}", '"text"', "3", '{"task": ', "[" * 100_000, b"\xff\xfe\x00"])
 def test_a_config_that_is_none(capsys, copied, content):
     (copied / "config.json").write_bytes(content if isinstance(content, bytes) else content.encode())

@@ -79,6 +79,7 @@ def fake_openml(monkeypatch, function):
     monkeypatch.setattr(sklearn.datasets, "fetch_openml", function)
 
 
+@pytest.mark.representatives(1)
 @pytest.mark.parametrize("name", LOCAL)
 def test_parameters_loss_and_gradient(tasks, name):
     task = tasks[name]
@@ -369,6 +370,7 @@ def test_registry_names_what_it_knows():
         get_task("digit-mlp")
 
 
+@pytest.mark.representatives(1)
 @pytest.mark.parametrize("make", [digits_mlp, digits_cnn, diabetes_regression])
 def test_float32_is_kept_with_x64(make, x64):
     task = make()

@@ -79,6 +79,7 @@ def test_summary_has_the_promised_numbers(small):
     assert [row.step for row in result.history][-1] == 60
 
 
+@pytest.mark.slow
 def test_weights_end_on_the_ladder(small):
     result = limjax.train(small, steps=40, hops="exact", **ALONE)
     for leaf in jax.tree.leaves(result.params):
@@ -138,6 +139,7 @@ def test_mean_mode_is_plain_adam(small):
     assert limjax.total(a.ledger) != limjax.total(b.ledger)
 
 
+@pytest.mark.slow
 def test_own_task_and_seed(small):
     x = np.linspace(-1, 1, 64, dtype=np.float32)
     task = limjax.Task(
@@ -241,6 +243,7 @@ def test_a_resumed_run_keeps_its_settings(small, saved, changed, message):
         limjax.train(small, **settings | changed, resume=True)
 
 
+@pytest.mark.slow
 def test_micro_batches_stay_with_the_run(small, tmp_path):
     settings = dict(steps=10, batch_size=32, mesh="data=1", checkpoints=str(tmp_path / "checkpoints"), **ALONE)
     limjax.train(small, **settings, microbatches=4)
@@ -249,6 +252,7 @@ def test_micro_batches_stay_with_the_run(small, tmp_path):
         limjax.train(small, **settings, microbatches=2, resume=True)
 
 
+@pytest.mark.slow
 def test_interruption_without_checkpoints_and_before_the_first_chunk(small):
     def stop(row, _):
         raise KeyboardInterrupt

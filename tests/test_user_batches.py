@@ -120,6 +120,7 @@ def test_saturations_are_counted_beyond_what_float32_counts():
 # Donated buffers.
 
 
+@pytest.mark.representatives(1)
 @pytest.mark.parametrize(
     "barrier", [limjax.LyapunovBarrier(), limjax.SplineBarrier([9.0, 12.0], 10), OPEN], ids=lambda b: b.name
 )

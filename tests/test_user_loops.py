@@ -150,6 +150,7 @@ def test_members_of_an_ensemble_draw_hops_of_their_own():
     np.testing.assert_array_equal(moves["w"][1], alone["w"])
 
 
+@pytest.mark.slow
 def test_members_share_a_frozen_array_and_no_hop():
     """A large first array that is the same for all members, left out of the updates or trained: blocks are told apart one by one."""
     size = 40_000
@@ -220,6 +221,7 @@ for first, second in (("data", None), (None, "data")):
 """
 
 
+@pytest.mark.slow
 def test_shards_draw_hops_of_their_own_and_replicas_the_same():
     flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
     process = subprocess.run(

@@ -94,6 +94,7 @@ def test_sums_per_array_are_those_of_its_cells():
     assert float(limjax.get_barrier(state)) == pytest.approx(mean, rel=1e-6)
 
 
+@pytest.mark.representatives(1)
 @pytest.mark.parametrize(
     "barrier", [limjax.MomentBarrier(), limjax.LyapunovBarrier(), limjax.LearnedBarrier.from_law(4)]
 )
@@ -156,6 +157,7 @@ def test_numbers_that_all_cells_share_are_refused_as_arrays_where_they_are_made(
         make(jnp.array([0.5, 0.6]))
 
 
+@pytest.mark.slow
 @pytest.mark.optax
 def test_a_run_of_the_library_on_cells_that_vary():
     cell = limjax.ArrheniusCell(lsb=2.0**-10, temperature=300.0, attempt_rate=jnp.linspace(0.5e9, 2e9, 4))

@@ -37,7 +37,6 @@ GRID = Grid(-7.0, 12.0, 200)
 
 
 @pytest.mark.slow
-@pytest.mark.representatives(1)
 @pytest.mark.parametrize("wide", [True, False])
 @pytest.mark.parametrize("height", [4, 8])
 def test_relaxation_rates_of_the_quartic_well(reference, height, wide):
@@ -93,7 +92,7 @@ def test_trajectories_relax_at_that_rate(reference):
     assert slope == pytest.approx(rate, rel=0.05)
 
 
-@pytest.mark.representatives(1)
+@pytest.mark.slow
 @pytest.mark.parametrize(("barrier", "affinity"), [(0.5, 0.3), (4.0, 0.0), (4.0, 2.0), (10.0, 6.0)])
 def test_transport_of_the_washboard_is_its_quadrature(x64, barrier, affinity):
     grid = Grid(-0.5, 0.5, 400, True)

@@ -57,10 +57,8 @@ def test_tuning_lowers_the_objective(problem):
     assert np.any(np.asarray(result.design.log_rate) != 0)
 
 
-@pytest.mark.parametrize(
-    "gradient",
-    ["forward", pytest.param("truncated", marks=pytest.mark.slow), pytest.param("evolution", marks=pytest.mark.slow)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("gradient", ["forward", "truncated", "evolution"])
 def test_other_gradients_also_descend(problem, gradient):
     settings = dict(weights=Weights(energy=0.05), gradient=gradient, outer_steps=8, pairs=2)
     result = tune(**FEW, problem=problem, **settings)

@@ -23,7 +23,8 @@ pytestmark = pytest.mark.optax
 # -- gradients ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["spline per layer", pytest.param("learned", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["spline per layer", "learned"])
 def test_gradients_through_training_match_finite_differences(x64, name):
     """In float64, to 1e-3, along random directions in the barrier, the learning rate and the step time."""
     problem = Problem(
