@@ -118,8 +118,9 @@ def test_bounds_and_inverses(cell):
     rng = np.random.default_rng(1)
     drift, barrier = jnp.asarray(rng.normal(size=200), jnp.float32), jnp.asarray(rng.uniform(9, 20, 200), jnp.float32)
     _, activity, up, down = cell.response(drift, barrier)
-    lowest, highest = cell.rate_bounds(drift, barrier)
+    lowest, highest, smaller = cell.rate_bounds(drift, barrier)
     assert (np.minimum(up, down) >= lowest * (1 - 1e-5)).all() and (np.maximum(up, down) <= highest * (1 + 1e-5)).all()
+    assert (np.minimum(up, down) <= smaller * (1 + 1e-5)).all() and smaller <= highest
     # Told from the activity only where hops that the request does not need are more than rounding.
     free = np.asarray(activity - np.abs(drift) > 1e-2 * activity)
     np.testing.assert_allclose(cell.barrier_at_activity(drift, activity)[free], barrier[free], atol=2e-3)

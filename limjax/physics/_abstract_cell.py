@@ -20,7 +20,7 @@ from limjax.numerics.checks import checked_leaf, shown, varied_numbers
 from limjax.physics import actuation
 from limjax.physics._device_numbers import as_floating
 from limjax.physics._pulses import Delivery, Place
-from limjax.physics._response import Response
+from limjax.physics._response import RateBounds, Response
 from limjax.physics.units import BOLTZMANN_J_PER_K
 
 KRAMERS_REFERENCE_BARRIER = 10.0
@@ -287,9 +287,7 @@ class AbstractCell(eqx.Module):
         response = self.response(*_operands(drift, barrier))
         return response.up, response.down
 
-    def rate_bounds(
-        self, drift: Float[Array, "..."], barrier: Float[Array, "..."]
-    ) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    def rate_bounds(self, drift: Float[Array, "..."], barrier: Float[Array, "..."]) -> RateBounds:
         """Bounds of all hop rates of an array, by which exact hops choose their algorithm on a CPU.
 
         Args:
@@ -297,11 +295,12 @@ class AbstractCell(eqx.Module):
             barrier: B, of the same dtype and broadcastable to `drift` [kT].
 
         Returns:
-            `(lowest, highest)` [hops per step]: no rate is outside them. A cell may know closer-to-hand ones than its rates.
+            Bounds [hops per step]. A cell may know closer-to-hand ones than its rates.
         """
         _, _, up, down = self.response(drift, barrier)
-        lowest = jnp.minimum(jnp.min(up, initial=jnp.inf), jnp.min(down, initial=jnp.inf))
-        return lowest, jnp.maximum(jnp.max(up, initial=0.0), jnp.max(down, initial=0.0))
+        smaller = jnp.minimum(up, down)
+        highest = jnp.max(jnp.maximum(up, down), initial=0.0)
+        return RateBounds(jnp.min(smaller, initial=jnp.inf), highest, jnp.max(smaller, initial=0.0))
 
     def barrier_at_activity(self, drift: ArrayLike, activity: ArrayLike) -> Float[Array, "..."]:
         """The barrier at which a request scatters by a given variance.

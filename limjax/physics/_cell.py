@@ -11,7 +11,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float
 from limjax.numerics.checks import WholeNumber, checked_leaf
 from limjax.physics._abstract_cell import AbstractCell
 from limjax.physics._device_numbers import LevelRange, as_floating, device_numbers
-from limjax.physics._response import Response, symmetric_response, symmetric_tilt
+from limjax.physics._response import RateBounds, Response, symmetric_response, symmetric_tilt
 
 
 class ArrheniusCell(AbstractCell):
@@ -150,9 +150,7 @@ class ArrheniusCell(AbstractCell):
         # ln g inside the exponential: g and sinh alone may not be floats.
         return -jnp.exp(self.log_exchange(barrier) + half) * jnp.expm1(-2 * half)
 
-    def rate_bounds(
-        self, drift: Float[Array, "..."], barrier: Float[Array, "..."]
-    ) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    def rate_bounds(self, drift: Float[Array, "..."], barrier: Float[Array, "..."]) -> RateBounds:
         """Bounds of all hop rates of an array, from the extremes of request and barrier alone.
 
         Args:
@@ -160,12 +158,13 @@ class ArrheniusCell(AbstractCell):
             barrier: B [kT].
 
         Returns:
-            `(lowest, highest)` [hops per step].
+            Bounds [hops per step].
         """
         log_exchange = self.log_exchange(barrier)
-        # The rates multiply to g² and differ by |d|: the larger is at most |d| + g.
-        highest = jnp.max(jnp.abs(drift), initial=0.0) + jnp.exp(jnp.max(log_exchange, initial=-jnp.inf))
-        return jnp.exp(2 * jnp.min(log_exchange, initial=jnp.inf)) / highest, highest
+        # The rates multiply to g² and differ by |d|: the larger is at most |d| + g, the smaller at most g.
+        smaller = jnp.exp(jnp.max(log_exchange, initial=-jnp.inf))
+        highest = jnp.max(jnp.abs(drift), initial=0.0) + smaller
+        return RateBounds(jnp.exp(2 * jnp.min(log_exchange, initial=jnp.inf)) / highest, highest, smaller)
 
     def barrier_at_activity(self, drift: ArrayLike, activity: ArrayLike) -> Float[Array, "..."]:
         """The barrier at which a request scatters by a given variance: 4g² = A² - d².

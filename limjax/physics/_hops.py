@@ -123,29 +123,39 @@ def _drawn(leaf, key, step, cell, drift, barrier):
 
 
 def _by_rates(leaf, any_rates):
-    """`any_rates`, but with one branch of the inverse only where bounds of the rates show that all need the same."""
+    """`any_rates`, but with fewer branches of the inverse where bounds of the rates show that the others are not needed."""
 
-    def only(inverse):
+    def only(displacement):
         def draw(key, step, cell, drift, barrier):
             words, rates = step_words(key, leaf, step, drift.shape), cell.response(drift, barrier)
-            up, down = (inverse(*pair, rate) for pair, rate in zip((words, words[::-1]), (rates.up, rates.down)))
-            return jnp.where(jnp.isnan(drift), drift, up - down)
+            return jnp.where(jnp.isnan(drift), drift, displacement(*words, rates.up, rates.down))
 
         return draw
 
-    def few(terms):
-        return only(
-            lambda high, low, rate: poisson.few_counts(poisson.unit_uniform(high, low, rate.dtype), rate, terms)
-        )
+    def same(inverse):
+        return only(lambda w0, w1, up, down: inverse(w0, w1, up) - inverse(w1, w0, down))
 
-    many = only(lambda high, low, rate: poisson.many_counts(high, rate))
-    branches = few(poisson.RARE_TERMS), few(poisson.TERMS), many, any_rates
+    def few(terms):
+        return lambda high, low, rate: poisson.few_counts(poisson.unit_uniform(high, low, rate.dtype), rate, terms)
+
+    rare = few(poisson.RARE_TERMS)
+
+    def one_way(w0, w1, up, down):
+        """Hops against the request are rare, those along it of any number: the same words as elsewhere for both."""
+        is_up = up > down
+        along = poisson_inverse_cdf(jnp.where(is_up, w0, w1), jnp.where(is_up, w1, w0), jnp.maximum(up, down))
+        against = rare(jnp.where(is_up, w1, w0), jnp.where(is_up, w0, w1), jnp.minimum(up, down))
+        return jnp.where(is_up, along - against, against - along)
+
+    branches = same(rare), same(few(poisson.TERMS)), same(lambda w0, _, rate: poisson.many_counts(w0, rate))
+    branches += only(one_way), any_rates
 
     @jax.custom_batching.custom_vmap
     def draw(key, step, cell, drift, barrier):
-        lowest, highest = cell.rate_bounds(drift, barrier)
-        few_branch = jnp.where(highest < poisson.RARE, 0, 1)
-        branch = jnp.where(highest < poisson.FEW, few_branch, jnp.where(lowest >= poisson.FEW, 2, 3))
+        lowest, highest, smaller = cell.rate_bounds(drift, barrier)
+        conditions = highest < poisson.RARE, highest < poisson.FEW, lowest >= poisson.FEW, smaller < poisson.RARE
+        # The first that holds.
+        branch = jnp.argmax(jnp.stack([*conditions, jnp.bool_(True)]))
         return jax.lax.switch(branch, branches, key, step, cell, drift, barrier)
 
     @draw.def_vmap

@@ -41,6 +41,20 @@ class Response(NamedTuple):
     down: Float[Array, "..."]
 
 
+class RateBounds(NamedTuple):
+    """What is known of all hop rates of an array [hops per step].
+
+    Attributes:
+        lowest: no rate is below it.
+        highest: no rate is above it.
+        smaller: no cell's smaller rate, of the one up and the one down, is above it.
+    """
+
+    lowest: Float[Array, ""]
+    highest: Float[Array, ""]
+    smaller: Float[Array, ""]
+
+
 @jax.custom_jvp
 def cell_response(
     drift: Float[Array, "..."], log_exchange: Float[Array, "..."]
