@@ -63,6 +63,7 @@ def training_variants(task: Task) -> dict[str, optax.GradientTransformation]:
         "gaussian": wrapped("gaussian", compare=()),
         "gaussian, static barrier compared": wrapped("gaussian"),
         "exact": wrapped("exact", compare=()),
+        "exact, per leaf": wrapped("exact", compare=(), granularity="leaf"),
         "exact, static barrier compared": wrapped("exact"),
     }
 
