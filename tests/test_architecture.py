@@ -36,7 +36,7 @@ ALLOWED = {
     "measure": set(),
     "training": _RUN | {"_files", "checkpoints", "parallel", "measure", "_fingerprints", "versions"},
     "versions": set(),
-    "consolidation": {"physics", "barriers", "memory", "tasks", "limits", "parallel", "_files", "versions"},
+    "consolidation": _RUN | {"tuning", "limits", "parallel", "_files", "versions"},
     "sweeps": _RUN | {"parallel", "_files"},
     "benchmarks": _RUN | {"versions"},
     "tuning": _RUN | {"_files", "_fingerprints"},

@@ -139,6 +139,10 @@ class AbstractBarrier(eqx.Module):
         del steps
         return self
 
+    def tuned_numbers(self) -> Mapping[str, Tuned]:
+        """The numbers that tuning changes, by their names: those of `tuned`, and of its parts as `part.number`."""
+        return self.tuned
+
     def raised(self, kt: float) -> "AbstractBarrier | None":
         """The barrier higher by so many kT, always and everywhere.
 

@@ -12,6 +12,9 @@ from limjax.numerics._roots import monotone_root
 from limjax.numerics.checks import checked_leaf
 from limjax.physics import actuation
 
+# A tenth in the logarithm of a budget is some kT of barrier.
+_TUNED_IF_SET = {"budget": Tuned(0.1, log=True), "release": Tuned(log=True)}
+
 
 class ConsolidatingBarrier(AbstractBarrier):
     r"""$B_i = B_0 + C_i$: every parameter's barrier is that of a plastic cell and what consolidates it.
@@ -90,6 +93,11 @@ class ConsolidatingBarrier(AbstractBarrier):
     ) -> "ConsolidatingBarrier":
         """By name, in a run of one task that nobody says is over, the barrier follows use, from `RunShape.opening` on."""
         return cls(run.opening if plastic is None else plastic, UseRule(scale), budget, release)
+
+    def tuned_numbers(self) -> Mapping[str, Tuned]:
+        """The plastic barrier, the rule's numbers, and those of budget and release that are set."""
+        own = {name: tuned for name, tuned in _TUNED_IF_SET.items() if getattr(self, name) is not None}
+        return {**self.tuned, **{f"rule.{name}": tuned for name, tuned in self.rule.tuned.items()}, **own}
 
     def arguments(self) -> dict[str, Any]:
         numbers = {name: getattr(self, name) for name in ("plastic", "budget", "release")}

@@ -5,13 +5,14 @@ whose driver can run out falls as $1/(1 + sΩ)$, as the step of a Bayesian updat
 """
 
 import abc
+from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
-from limjax.barriers._base import BarrierInputs, required_drift, required_weights, running_state
+from limjax.barriers._base import BarrierInputs, Tuned, required_drift, required_weights, running_state
 from limjax.numerics.checks import checked_leaf
 
 Arrays = list[Float[Array, "..."]]
@@ -20,11 +21,13 @@ Arrays = list[Float[Array, "..."]]
 class AbstractRule(eqx.Module):
     """What consolidates a weight. A new rule is one class with `heights`, and a state if it keeps something.
 
-    `name` is how settings and tables call it; `keeps` whether an importance outlives the step, so that it can fade.
+    `name` is how settings and tables call it; `keeps` whether an importance outlives the step, so that it can fade; `tuned` names the
+    numbers that `limjax.tune` changes and how.
     """
 
     name: ClassVar[str]
     keeps: ClassVar[bool] = True
+    tuned: ClassVar[Mapping[str, Tuned]] = {}
 
     @property
     def reads_weights(self) -> bool:
@@ -108,6 +111,7 @@ class FisherRule(AbstractRule):
     """
 
     name: ClassVar[str] = "fisher"
+    tuned: ClassVar[Mapping[str, Tuned]] = {"strength": Tuned(log=True)}
     strength: Float[Array, ""]
     decay: Float[Array, ""]
 
@@ -175,6 +179,7 @@ class PathIntegralRule(AbstractRule):
     """
 
     name: ClassVar[str] = "path-integral"
+    tuned: ClassVar[Mapping[str, Tuned]] = {"strength": Tuned(log=True), "damping": Tuned(log=True)}
     strength: Float[Array, ""]
     damping: Float[Array, ""]
 
@@ -236,6 +241,7 @@ class UseRule(AbstractRule):
     """
 
     name: ClassVar[str] = "use"
+    tuned: ClassVar[Mapping[str, Tuned]] = {"scale": Tuned(log=True)}
     scale: Float[Array, ""]
 
     def __init__(self, scale: ArrayLike = 100.0):
@@ -273,6 +279,7 @@ class MetaplasticRule(AbstractRule):
     """
 
     name: ClassVar[str] = "metaplastic"
+    tuned: ClassVar[Mapping[str, Tuned]] = {"steepness": Tuned(0.3, log=True)}
     keeps: ClassVar[bool] = False
     steepness: Float[Array, ""]
 

@@ -23,6 +23,7 @@ from limjax.consolidation._sequence import (
     split_digits,
 )
 from limjax.consolidation._settings import ContinualSettings
+from limjax.consolidation._tuned_sequence import SequenceProblem
 
 __all__ = [
     "EWC",
@@ -37,6 +38,7 @@ __all__ = [
     "Joint",
     "OnlineEWC",
     "Replay",
+    "SequenceProblem",
     "SequenceResult",
     "SynapticIntelligence",
     "TaskSequence",

@@ -9,11 +9,14 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from limjax.barriers import AbstractBarrier
 from limjax.consolidation._methods import AbstractMethod
 from limjax.consolidation._sequence import Examples, TaskSequence
 from limjax.consolidation._settings import ContinualSettings
 from limjax.memory import consolidate, learning_in_memory, snap
 from limjax.memory._hops import hops_of
+from limjax.physics._abstract_cell import AbstractCell
+from limjax.tasks import TaskDefaults
 from limjax.tasks import _networks as networks
 
 _CHUNK = 64
@@ -39,7 +42,8 @@ class Data(NamedTuple):
         image = np.stack([np.pad(part.image, ((0, most - len(part.label)), (0, 0))) for part in parts])
         label = np.stack([np.pad(part.label, (0, most - len(part.label))) for part in parts])
         counts = [len(part.label) for part in parts]
-        return cls(jnp.asarray(image, jnp.float32), jnp.asarray(label, jnp.int32), jnp.asarray(counts, jnp.int32))
+        numbers = jnp.asarray(image, jnp.result_type(float))
+        return cls(numbers, jnp.asarray(label, jnp.int32), jnp.asarray(counts, jnp.int32))
 
 
 class Place(NamedTuple):
@@ -77,27 +81,57 @@ class Learner(NamedTuple):
     key: Array
 
 
-def _optimizer(settings: ContinualSettings, method: AbstractMethod, key: Array):
-    return learning_in_memory(
-        optax.adam(settings.learning_rate),
-        settings.cell(),
-        method.barrier(settings.plastic),
-        hops=hops_of(settings.hops),
-        key=key,
-        granularity="leaf",
-        compare=(),
-    )
+class Medium(eqx.Module):
+    """What the weights are kept in, and how they learn.
+
+    Attributes:
+        cell: the memory cell.
+        barrier: who sets the barrier.
+        log_rate: knots over the whole sequence of the logarithm of a factor on the learning rate, or None.
+        steps: of the whole sequence, where there is such a factor.
+        differentiable: whether derivatives are taken through it.
+    """
+
+    cell: AbstractCell
+    barrier: AbstractBarrier
+    log_rate: Float[Array, "knots"] | None = None
+    steps: int = eqx.field(static=True, default=0)
+    differentiable: bool = eqx.field(static=True, default=False)
+
+    @classmethod
+    def of(cls, settings: ContinualSettings, method: AbstractMethod) -> "Medium":
+        """That of a method."""
+        return cls(settings.cell(), method.barrier(settings.plastic))
+
+    def optimizer(self, settings: ContinualSettings, key: Array) -> optax.GradientTransformationExtraArgs:
+        """Adam on this memory."""
+        rate = settings.learning_rate
+        if self.log_rate is not None:
+            rate = TaskDefaults(schedule="constant").make_schedule(rate, self.steps, self.log_rate)
+        return learning_in_memory(
+            optax.adam(rate, eps_root=1e-20 if self.differentiable else 0.0),  # see `TaskDefaults.make_optimizer`
+            self.cell,
+            self.barrier,
+            hops=hops_of(settings.hops),
+            key=key,
+            granularity="leaf",
+            compare=(),
+            compensated=not self.differentiable,
+        )
 
 
 @eqx.filter_jit
-def started(settings: ContinualSettings, method: AbstractMethod, place: Place, seed: Int[Array, ""]) -> Learner:
+def started(
+    settings: ContinualSettings, method: AbstractMethod, medium: Medium, place: Place, seed: Int[Array, ""]
+) -> Learner:
     """A network before its first task."""
     start, hop_key, show, key = jax.random.split(jax.random.key(seed), 4)
     inputs, outputs = place.train.image.shape[-1], place.competing.shape[-1]
     params = networks.init_mlp(start, (inputs, settings.width, settings.width, outputs))
+    params = jax.tree.map(lambda w: w.astype(jnp.result_type(float)), params)
     if hops_of(settings.hops).is_noisy:
-        params = snap(params, settings.cell())
-    state = _optimizer(settings, method, hop_key).init(params)
+        params = snap(params, medium.cell)
+    state = medium.optimizer(settings, hop_key).init(params)
     draws = jax.random.uniform(show, (len(place.train.size), max(method.replayed, 1)))
     shown = jnp.floor(draws * place.train.size[:, None]).astype(jnp.int32)
     return Learner(params, state, method.init(params), shown, key)
@@ -105,11 +139,11 @@ def started(settings: ContinualSettings, method: AbstractMethod, place: Place, s
 
 @eqx.filter_jit
 def learnt(
-    settings: ContinualSettings, method: AbstractMethod, place: Place, learner: Learner, stage: Array
+    settings: ContinualSettings, method: AbstractMethod, medium: Medium, place: Place, learner: Learner, stage: Array
 ) -> Learner:
     """The network after the steps of one task."""
     key = jax.random.fold_in(learner.key, stage)
-    optimizer = _optimizer(settings, method, key)  # its state has a key of its own
+    optimizer = medium.optimizer(settings, key)  # its state has a key of its own
     competing = place.competing[stage]
 
     def loss_of(params, batches):
@@ -180,11 +214,25 @@ def fisher_diagonal(params: PyTree, place: Place, stage: Array, key: Array) -> P
 @eqx.filter_jit
 def accuracies(params: PyTree, test: Data, competing: Bool[Array, "tasks outputs"]) -> Float[Array, "tasks"]:
     """Share of each task's test examples that are told right."""
+    return _share(params, test, competing, lambda logits, label: jnp.argmax(logits, axis=-1) == label)
+
+
+def soft_errors(params: PyTree, test: Data, competing: Bool[Array, "tasks outputs"]) -> Float[Array, "tasks"]:
+    """Share of each task's examples that a network which draws its answers tells wrong: one minus a smooth accuracy."""
+
+    def chance(logits, label):
+        return jnp.take_along_axis(jax.nn.softmax(logits), label[:, None], axis=-1)[:, 0]
+
+    return 1 - _share(params, test, competing, chance)
+
+
+def _share(params: PyTree, test: Data, competing, rightness) -> Float[Array, "tasks"]:
+    """Mean of how right the network is over each task's examples."""
 
     def of_task(image, label, count, mask):
-        logits = jnp.where(mask[None], networks.apply_mlp(params, image), -jnp.inf)
-        right = (jnp.argmax(logits, axis=-1) == label) & (jnp.arange(len(label)) < count)
-        return jnp.sum(right.astype(jnp.float32)) / count.astype(jnp.float32)
+        logits = jnp.where(mask[None], networks.apply_mlp(params, image), -1e9)
+        right = rightness(logits, label).astype(logits.dtype)
+        return jnp.sum(jnp.where(jnp.arange(len(label)) < count, right, 0.0)) / count.astype(logits.dtype)
 
     return jax.vmap(of_task)(*test, competing)
 

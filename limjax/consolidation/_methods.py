@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from limjax.barriers import AbstractBarrier, ConsolidatingBarrier, StaticBarrier
-from limjax.barriers._rules import AbstractRule, FisherRule, checked_strength, rule_of
+from limjax.barriers._rules import AbstractRule, FisherRule, checked_strength
 from limjax.numerics.checks import checked_leaf, whole_number
 
 
@@ -247,24 +247,24 @@ class BarrierConsolidation(AbstractMethod):
     Args:
         rule: what is important: a rule or its text.
         budget: barrier work that one cell may spend, or None. [kT]
+        release: time after which an importance has faded to 1/e, or None. [s]
     """
 
     name: ClassVar[str] = "barrier"
     copies: ClassVar[Copies] = Copies(running=1)
     rule: AbstractRule
     budget: Float[Array, ""] | None
+    release: Float[Array, ""] | None
 
-    def __init__(self, rule: AbstractRule | str | None = None, budget: ArrayLike | None = None):
-        self.rule = FisherRule() if rule is None else rule_of(rule)
-        remedy = "It is work in kT; 0.2 lifts a barrier of 16 kT to 24."
-        self.budget = (
-            None
-            if budget is None
-            else checked_leaf(budget, "budget", low=0.0, open_low=True, remedy=remedy, single=True)
-        )
+    def __init__(
+        self, rule: AbstractRule | str | None = None, budget: ArrayLike | None = None, release: ArrayLike | None = None
+    ):
+        # Checked by the barrier that they make.
+        made = ConsolidatingBarrier(0.0, FisherRule() if rule is None else rule, budget, release)
+        self.rule, self.budget, self.release = made.rule, made.budget, made.release
 
     def barrier(self, plastic: float) -> AbstractBarrier:
-        return ConsolidatingBarrier(plastic, self.rule, self.budget)
+        return ConsolidatingBarrier(plastic, self.rule, self.budget, self.release)
 
 
 def _springs(params: PyTree, stiffness: PyTree, anchor: PyTree) -> Float[Array, ""]:
@@ -280,7 +280,7 @@ METHODS = {
 
 
 def method_of(text: str) -> AbstractMethod:
-    """A method from text: `ewc:strength=100`, `replay:examples=5`, `barrier:use:scale=300` (a rule and its numbers; `budget=` may be one).
+    """A method from text: `ewc:strength=100`, `replay:examples=5`, `barrier:use:scale=300` (a rule and its numbers, `budget=`, `release=`).
 
     Args:
         text: name of the method, and after a colon its numbers.
@@ -299,11 +299,11 @@ def method_of(text: str) -> AbstractMethod:
     if name not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {text!r}.")
     if name == BarrierConsolidation.name:
-        items = rest.split(",")
-        budget = [item.partition("=")[2] for item in items if item.startswith("budget=")]
-        rule = ",".join(item for item in items if not item.startswith("budget="))
+        items = [item.partition("=") for item in rest.split(",")]
+        own = {name: value for name, _, value in items if name in ("budget", "release")}
+        rule = ",".join("".join(item) for item in items if item[0] not in own)
         try:
-            return BarrierConsolidation(rule or None, float(budget[0]) if budget else None)
+            return BarrierConsolidation(rule or None, **{name: float(value) for name, value in own.items()})
         except ValueError as error:
             raise ValueError(f"method {text!r}: {error}") from None
     try:

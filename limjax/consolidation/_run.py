@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from limjax._files import read_json, write_json
-from limjax.consolidation._learn import Data, Learner, Place, accuracies, learnt, remembered, started
+from limjax.consolidation._learn import Data, Learner, Medium, Place, accuracies, learnt, remembered, started
 from limjax.consolidation._methods import AbstractMethod, method_of
 from limjax.consolidation._result import SequenceResult, table
 from limjax.consolidation._sequence import TaskSequence, get_sequence
@@ -61,11 +61,12 @@ def train_sequence(
     sequence = get_sequence(settings.tasks, settings.scenario) if sequence is None else sequence
     place, test, tasks = Place.of(sequence), Data.of(sequence.test), len(sequence.train)
     begun = time.monotonic()
-    learner = started(settings, method, place, jnp.asarray(whole_number(seed, "seed", 0), jnp.int32))
+    medium = Medium.of(settings, method)
+    learner = started(settings, method, medium, place, jnp.asarray(whole_number(seed, "seed", 0), jnp.int32))
     rows, sums = [], np.zeros((tasks + 1, 2))
     for k in range(tasks):
         stage = jnp.asarray(k, jnp.int32)
-        learner = learnt(settings, method, place, learner, stage)
+        learner = learnt(settings, method, medium, place, learner, stage)
         rows.append(np.asarray(accuracies(learner.params, test, place.competing[k]), np.float64))
         ledger = get_ledger(learner.state)
         sums[k + 1] = total(ledger), total(ledger, "actuation")

@@ -1,7 +1,8 @@
 """Gradients of loss, heat and time through whole training runs, and what they are good for."""
 
 from limjax.barriers._base import Tuned
-from limjax.tuning._differentiable_run import Design, Outcome, Problem
+from limjax.tuning._abstract_problem import AbstractProblem, Design, Outcome
+from limjax.tuning._differentiable_run import Problem
 from limjax.tuning._fronts import hypervolume, non_dominated
 from limjax.tuning._gradients import value_and_gradient
 from limjax.tuning._held_out import (
@@ -31,6 +32,7 @@ from limjax.tuning._variables import Variables, tuned_fields
 __all__ = [
     "HELD_OUT_FROM",
     "LAW_FAMILIES",
+    "AbstractProblem",
     "Design",
     "Evaluation",
     "HandMade",

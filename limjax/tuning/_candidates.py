@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from limjax.tuning._differentiable_run import Design
+from limjax.tuning._abstract_problem import Design
 from limjax.tuning._members import TYPICAL_PRICE, Judgement, Member
 from limjax.tuning._progress import Progress
 from limjax.tuning._variables import raised

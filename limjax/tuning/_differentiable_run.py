@@ -2,69 +2,31 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Integer, PyTree
+from jaxtyping import Array, Integer, PyTree
 
 from limjax.barriers._base import AbstractBarrier
-from limjax.memory import LearningInMemoryState, Ledger, get_ledger
+from limjax.barriers._specification import barrier_from_name
+from limjax.barriers._spline import SplineBarrier
+from limjax.memory import LearningInMemoryState, get_ledger
 from limjax.memory._hops import HopsName, hops_of
 from limjax.numerics._loops import checkpointed_loop
-from limjax.numerics.checks import is_real
 from limjax.physics._abstract_cell import AbstractCell
 from limjax.physics._cell import ArrheniusCell
 from limjax.tasks import Task
 from limjax.training import RunSettings, seeded_run
+from limjax.tuning._abstract_problem import AbstractProblem, Design, Outcome, Part, check_share
 
-Part = Literal["validation", "test", "train"]
 # Keeps the choice of validation data apart from the other uses of a run's key.
 _VALIDATION = 0x5EED
 
 
-class Design(eqx.Module):
-    """What tuning may change about a run.
-
-    Attributes:
-        barrier: the barrier policy.
-        log_step_time: ln of the duration of one step [ln s].
-        log_rate: knots of the logarithm of a factor on the learning rate, over the run; zeros leave it as it is.
-    """
-
-    barrier: AbstractBarrier
-    log_step_time: Float[Array, "*s"]
-    log_rate: Float[Array, "*s knots"]
-
-
-class Outcome(NamedTuple):
-    """What a run gave; scalars, or one number per seed.
-
-    Attributes:
-        loss: loss on the part of the data asked for [loss units].
-        heat_kt: update heat per parameter [kT].
-        actuation_kt: barrier work per parameter [kT].
-        path_levels: requested path per parameter [levels].
-        saturated: share of parameter-steps whose tilt exceeded the barrier.
-        seconds: physical duration of the run, steps times step time [s].
-    """
-
-    loss: Float[Array, "*seeds"]
-    heat_kt: Float[Array, "*seeds"]
-    actuation_kt: Float[Array, "*seeds"]
-    path_levels: Float[Array, "*seeds"]
-    saturated: Float[Array, "*seeds"]
-    seconds: Float[Array, "*seeds"]
-
-    @property
-    def energy_kt(self) -> Float[Array, "*seeds"]:
-        """Heat and barrier work per parameter [kT]."""
-        return self.heat_kt + self.actuation_kt
-
-
-class Problem:
+class Problem(AbstractProblem):
     """A task with its cell, its length and its data: what a design is tuned for.
 
     Args:
@@ -93,12 +55,10 @@ class Problem:
         validation: float = 0.2,
         evaluation_size: int = 1024,
     ):
-        self.task = task
-        self.cell = ArrheniusCell(lsb=task.defaults.lsb) if cell is None else cell
         settings = RunSettings.of(task, steps=steps, batch_size=batch_size, learning_rate=learning_rate)
-        self.steps, self.batch_size, self.learning_rate = settings.steps, settings.batch_size, settings.learning_rate
-        self.validation = check_share(validation)
-        self._programs: dict[Any, Callable[..., Any]] = {}
+        cell = ArrheniusCell(lsb=task.defaults.lsb) if cell is None else cell
+        super().__init__(cell, settings.steps, check_share(validation))
+        self.task, self.batch_size, self.learning_rate = task, settings.batch_size, settings.learning_rate
         self._data = _evaluation_data(task, evaluation_size)
         self._held, self._evaluation_size = 0, evaluation_size
         if task.train is not None:
@@ -111,18 +71,6 @@ class Problem:
                 )
         shapes = jax.eval_shape(task.init, jax.random.key(0))
         self.parameters = sum(leaf.size for leaf in jax.tree.leaves(shapes))
-
-    def design(self, barrier: AbstractBarrier, rate_knots: int = 8) -> Design:
-        """The design with this barrier and everything else as it is.
-
-        Args:
-            barrier: the barrier.
-            rate_knots: number of knots of the learning-rate factor.
-
-        Returns:
-            The design.
-        """
-        return Design(barrier, jnp.log(self.cell.step_time), jnp.zeros(rate_knots))
 
     def schedule(self, design: Design) -> Callable[[Any], Any]:
         """The learning rate of a design as an optax schedule."""
@@ -176,10 +124,10 @@ class Problem:
         ledger = get_ledger(carry[1])
         return Outcome(
             loss=loss,
-            heat_kt=self._per_parameter(ledger, "heat"),
-            actuation_kt=self._per_parameter(ledger, "actuation"),
-            path_levels=self._per_parameter(ledger, "path"),
-            saturated=self._per_parameter(ledger, "saturated") / self.steps,
+            heat_kt=self.per_parameter(ledger, "heat"),
+            actuation_kt=self.per_parameter(ledger, "actuation"),
+            path_levels=self.per_parameter(ledger, "path"),
+            saturated=self.per_parameter(ledger, "saturated") / self.steps,
             seconds=self.steps * jnp.exp(design.log_step_time),
         )
 
@@ -200,62 +148,19 @@ class Problem:
         fit, measured = (jax.tree.map(lambda x, i=index: x[i], examples) for index in (order[self._held :], block))
         return fit, measured
 
-    def run(
-        self, design: Design, seeds: Integer[Array, "seeds"], *, part: Part = "test", hops: HopsName = "exact"
-    ) -> Outcome:
-        """Outcomes of a design for several seeds, in one compiled call.
+    def described(self) -> dict[str, Any]:
+        """What a file says of it."""
+        numbers = ("parameters", "batch_size", "learning_rate")
+        return {"task": self.task.name} | {name: getattr(self, name) for name in numbers}
 
-        Args:
-            design: the design; changing its numbers does not compile again.
-            seeds: whole numbers.
-            part: "test" trains on all training data and measures on the test data, "validation" as tuning does.
-            hops: how hops are drawn.
-
-        Returns:
-            The outcome, one number per seed.
-        """
-
-        def runs(design, seeds, data):
-            return jax.vmap(lambda seed: self.outcome(design, seed, data, hops, None))(seeds)
-
-        return self.compiled(runs, hops)(design, jnp.asarray(seeds, jnp.uint32), self.data(part))
-
-    def compiled(self, function: Callable[..., Any], *kind: Any) -> Callable[..., Any]:
-        """A function of this problem, compiled; the program lives as long as the problem, whose data it holds.
-
-        Args:
-            function: to compile. Arrays among its arguments may change; anything else makes another program.
-            *kind: what tells functions of the same name apart.
-
-        Returns:
-            The function.
-        """
-
-        def call(*args):
-            arrays, others = eqx.partition(args, eqx.is_array)
-            leaves, structure = jax.tree.flatten(others)
-            key = (function.__name__, kind, tuple(leaves), structure)
-            if key not in self._programs:  # not eqx.filter_jit, whose global cache would keep the problem and its data
-                self._programs[key] = jax.jit(lambda arrays: function(*eqx.combine(arrays, others)))
-            return self._programs[key](arrays)
-
-        return call
-
-    def _per_parameter(self, ledger: Ledger, name: str) -> Float[Array, ""]:
-        entry = ledger.entry(name)
-        assert entry is not None
-        return jnp.sum(entry.total) / self.parameters
-
-
-def check_share(validation: Any) -> float:
-    """The share of the training data that is set aside.
-
-    Raises:
-        ValueError: for what is none.
-    """
-    if not is_real(validation) or np.ndim(validation) or not 0 <= validation < 1:
-        raise ValueError(f"validation must be a share from 0 to below 1, got {validation!r}.")
-    return float(validation)
+    def starting(self, barrier: AbstractBarrier | str | None) -> AbstractBarrier:
+        """Where the search starts: a barrier, its text, or a spline of 16 knots."""
+        if barrier is None:
+            return SplineBarrier(np.linspace(9.0, 16.0, 16), self.steps)
+        if isinstance(barrier, str):
+            schedule = self.task.defaults.make_schedule(self.learning_rate, self.steps)
+            return barrier_from_name(barrier, self.cell, self.steps, schedule)
+        return barrier
 
 
 def _forget(carry: tuple[PyTree, PyTree]) -> tuple[PyTree, PyTree]:

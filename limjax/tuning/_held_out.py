@@ -19,7 +19,8 @@ from limjax.barriers._spline import SplineBarrier
 from limjax.barriers._static import StaticBarrier
 from limjax.memory._hops import HopsName
 from limjax.training import TrainResult, train
-from limjax.tuning._differentiable_run import Design, Problem
+from limjax.tuning._abstract_problem import AbstractProblem, Design
+from limjax.tuning._differentiable_run import Problem
 from limjax.tuning._progress import Progress
 
 HELD_OUT_FROM = 1000
@@ -97,7 +98,11 @@ def held_out_seeds(count: int) -> np.ndarray:
 
 
 def evaluate(
-    problem: Problem, design: Design | AbstractBarrier, seeds: Sequence[int] | np.ndarray, *, hops: HopsName = "exact"
+    problem: AbstractProblem,
+    design: Design | AbstractBarrier,
+    seeds: Sequence[int] | np.ndarray,
+    *,
+    hops: HopsName = "exact",
 ) -> Evaluation:
     """Trains with a design on all training data, once per seed, and measures on the test data.
 

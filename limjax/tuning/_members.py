@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Integer
 
 from limjax.memory._hops import HopsName
-from limjax.tuning._differentiable_run import Design, Outcome, Problem
+from limjax.tuning._abstract_problem import AbstractProblem, Design, Outcome
 from limjax.tuning._gradients import value_and_gradient
 from limjax.tuning._objective import Objective
 from limjax.tuning._search import Search
@@ -49,7 +49,7 @@ class Member:
 
     def __init__(
         self,
-        problem: Problem,
+        problem: AbstractProblem,
         objective: Objective,
         variables: Variables,
         search: Search,
@@ -93,7 +93,7 @@ class Member:
         return Judgement(float(limited), float(self.objective.violation(mean)), float(self.objective.goal(mean)))
 
 
-def plain_validation_loss(problem: Problem, design: Design, selection: int = 32) -> float:
+def plain_validation_loss(problem: AbstractProblem, design: Design, selection: int = 32) -> float:
     """What training without hop noise reaches on the data that its seeds set aside.
 
     Args:
@@ -113,7 +113,7 @@ def selection_seeds(count: int) -> Integer[Array, "seeds"]:
     return jnp.arange(_FIRST_SELECTION, _FIRST_SELECTION + count, dtype=jnp.uint32)
 
 
-def _plain_difference(problem: Problem, start: Design, selection: int) -> Callable[[np.ndarray], float]:
+def _plain_difference(problem: AbstractProblem, start: Design, selection: int) -> Callable[[np.ndarray], float]:
     """How much less training without hop noise loses on some seeds than on the seeds of the selection, as a control variate.
 
     What a seed sets aside may be easy or hard, which scatters losses by far more than a barrier changes them.
@@ -129,7 +129,7 @@ def _plain_difference(problem: Problem, start: Design, selection: int) -> Callab
     return difference
 
 
-def _compiled_step(problem: Problem, search: Search):
+def _compiled_step(problem: AbstractProblem, search: Search):
     """One outer step as a compiled function, kept with the problem."""
     hops, gradient, pairs, window = search.hops, search.gradient, int(search.pairs), search.window_of(problem.steps)
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from limjax.numerics.checks import as_leaf, positive_number
-from limjax.tuning._differentiable_run import Outcome
+from limjax.tuning._abstract_problem import Outcome
 
 
 class Weights(NamedTuple):

@@ -8,7 +8,7 @@ from limjax.numerics._result_code import ResultCode
 from limjax.physics._abstract_cell import AbstractCell
 from limjax.tasks import Task
 from limjax.training import RunSettings
-from limjax.tuning._differentiable_run import Design, Problem
+from limjax.tuning._abstract_problem import AbstractProblem, Design
 from limjax.tuning._held_out import MISSING, Evaluation, evaluate
 from limjax.tuning._members import Member, plain_validation_loss
 from limjax.tuning._objective import Objective
@@ -43,18 +43,18 @@ class TuneResult(NamedTuple):
     plain: Evaluation
     shares: dict[str, Evaluation]
     nearest: float | None
-    problem: Problem
+    problem: AbstractProblem
 
 
 def tune(
-    task: RunSettings | Task | str,
+    task: RunSettings | Task | AbstractProblem | str,
     objective: Objective | None = None,
     search: Search | None = None,
     *,
     cell: AbstractCell | None = None,
     barrier: AbstractBarrier | str | None = None,
     start: Design | None = None,
-    problem: Problem | None = None,
+    problem: AbstractProblem | None = None,
     on_progress: Callable[[OuterRow, float], None] | None = None,
     progress: Progress | None = None,
     **shorthand: Any,
@@ -70,7 +70,7 @@ def tune(
     validation runs is returned.
 
     Args:
-        task: the settings of a run, a `Task`, or the name of one. Settings keep `hops` and `seed` as they are by default: the
+        task: the settings of a run, a `Task`, the name of one, or a problem that is ready (`limjax.consolidation.SequenceProblem`). Settings keep `hops` and `seed` as they are by default: the
             search has its own, and the result is judged with exact hops.
         objective: what is to be made small; None makes one of the keywords `weights`, `max_loss` and `max_energy_kt`.
         search: how to search; None makes one of the keywords that are its fields: `outer_steps=20, seeds=2`. Without a number
@@ -108,7 +108,9 @@ def tune(
     objective, search = said(Objective, objective, shorthand), said(Search, search, shorthand)
     check_names(tune, shorthand, Objective, Search)
     search = search.trading(bool(objective.time > 0))
+    problem = task if isinstance(task, AbstractProblem) else problem
     if problem is None:
+        assert not isinstance(task, AbstractProblem)
         problem = problem_of(task, cell, search, shorthand)
     elif shorthand or cell is not None:
         raise ValueError(
@@ -128,7 +130,7 @@ def tune(
 
 
 def tuned(
-    problem: Problem,
+    problem: AbstractProblem,
     start: Design,
     objective: Objective,
     search: Search,
@@ -141,7 +143,8 @@ def tuned(
         if objective.is_plain:
             progress.did("training without hop noise, for the loss to keep")
         objective = objective.settled(lambda: plain_validation_loss(problem, start, int(search.selection)))
-        variables = Variables(start, learning_rate=search.tune_learning_rate, step_time=search.tune_step_time)
+        flags = {"learning_rate": search.tune_learning_rate, "step_time": search.tune_step_time}
+        variables = Variables(start, **flags, numbers=search.numbers)
         member = Member(problem, objective, variables, search)
     except KeyboardInterrupt:
         code, design, history, nearest = ResultCode.interrupted, start, (), float("nan")

@@ -11,8 +11,8 @@ import optax
 
 from limjax.numerics._outer_loop import Evaluated, outer_loop
 from limjax.numerics._result_code import ResultCode
+from limjax.tuning._abstract_problem import Design
 from limjax.tuning._candidates import selected
-from limjax.tuning._differentiable_run import Design
 from limjax.tuning._members import Member
 from limjax.tuning._progress import Progress
 from limjax.tuning._search import Search

@@ -291,6 +291,7 @@ def _identity_of_search(tradeoff: Tradeoff, search: Search) -> dict[str, Any]:
         "window": None if search.window is None else int(search.window),
         "search_hops": search.hops,
         "search_seed": int(search.seed),
+        **({} if search.numbers is None else {"numbers": list(search.numbers)}),
     }
 
 

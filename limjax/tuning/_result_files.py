@@ -33,7 +33,7 @@ def tune_summary(result: TuneResult, hand_made: Sequence[HandMade] = ()) -> dict
     after, problem = result.after, result.problem
     is_judged = not (after.is_missing or result.plain.is_missing)
     return without_nan({
-        "task": problem.task.name,
+        **problem.described(),
         "barrier": result.barrier.name,
         "result": str(result.result),
         **_evaluation(after),
@@ -48,10 +48,7 @@ def tune_summary(result: TuneResult, hand_made: Sequence[HandMade] = ()) -> dict
         "learning_rate_factor": np.exp(np.asarray(result.design.log_rate, np.float64)).tolist(),
         "step_time": float(np.exp(result.design.log_step_time)),
         "nearest": result.nearest,
-        "parameters": problem.parameters,
         "steps": problem.steps,
-        "batch_size": problem.batch_size,
-        "learning_rate": problem.learning_rate,
         "lsb": float(problem.cell.lsb),
         "seeds": int(after.loss.size),
         "outer_steps": len(result.history),

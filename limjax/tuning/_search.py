@@ -9,14 +9,13 @@ from typing import Any, TypeVar
 import numpy as np
 
 from limjax.barriers._base import AbstractBarrier
-from limjax.barriers._specification import barrier_from_name
-from limjax.barriers._spline import SplineBarrier
 from limjax.memory._hops import HopsName
 from limjax.numerics.checks import WholeNumber, positive_number, whole_number
 from limjax.physics._abstract_cell import AbstractCell
 from limjax.tasks import Task, get_task
 from limjax.training import RunSettings
-from limjax.tuning._differentiable_run import Problem, check_share
+from limjax.tuning._abstract_problem import AbstractProblem, check_share
+from limjax.tuning._differentiable_run import Problem
 from limjax.tuning._gradients import check_method
 from limjax.tuning._held_out import held_out_seeds
 
@@ -42,6 +41,7 @@ class Search:
         outer_rate: its peak rate, in kT of barrier.
         seeds: tuning seeds of one outer step, or how many.
         held_out: seeds of the evaluation, or how many; they are never used in tuning.
+        numbers: names of the numbers of the barrier that are tuned, for example ("rule.strength",); None for all that can be.
         tune_learning_rate: whether a factor on the learning-rate schedule is tuned as well (the path is heat too).
         tune_step_time: whether the duration of a step is tuned as well; B >= 0 limits the exchange to k0 times it. A time weight
             asks for it, whatever is said here.
@@ -66,6 +66,7 @@ class Search:
     outer_rate: float = 0.3
     seeds: WholeNumber | Sequence[int] = 4
     held_out: WholeNumber | Sequence[int] = 8
+    numbers: tuple[str, ...] | None = None
     tune_learning_rate: bool = False
     tune_step_time: bool = False
     hops: HopsName = "gaussian"
@@ -80,6 +81,10 @@ class Search:
     def __post_init__(self):
         if self.outer_steps is not None:
             whole_number(self.outer_steps, "outer_steps")
+        if self.numbers is not None and not (self.numbers and isinstance(self.numbers, tuple)):
+            raise ValueError(
+                f'numbers must be names such as ("rule.strength",), or None for all; got {self.numbers!r}.'
+            )
         positive_number(self.outer_rate, "outer_rate")
         not_held_out = "from 1 to 500, so as not to touch the held-out seeds"
         whole_number(self.selection, "selection", 1, 500, said=not_held_out)
@@ -243,14 +248,9 @@ def _listed(seeds: Any, name: str) -> np.ndarray:
 
 
 def starting_barrier(
-    barrier: AbstractBarrier | str | None, problem: Problem, task: RunSettings | Task | str | None = None
+    barrier: AbstractBarrier | str | None, problem: AbstractProblem, task: Any = None
 ) -> AbstractBarrier:
-    """Where the search starts: a barrier, its text, that of the settings, or a spline of 16 knots."""
+    """Where the search starts: a barrier, its text, that of the settings, or what suits the problem."""
     if barrier is None and isinstance(task, RunSettings):
         barrier = task.barrier
-    if barrier is None:
-        return SplineBarrier(np.linspace(9.0, 16.0, 16), problem.steps)
-    if isinstance(barrier, str):
-        schedule = problem.task.defaults.make_schedule(problem.learning_rate, problem.steps)
-        return barrier_from_name(barrier, problem.cell, problem.steps, schedule)
-    return barrier
+    return problem.starting(barrier)
