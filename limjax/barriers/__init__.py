@@ -25,7 +25,8 @@ from limjax.barriers._learned import LearnedBarrier
 from limjax.barriers._lyapunov import LyapunovBarrier
 from limjax.barriers._moment import MomentBarrier
 from limjax.barriers._rate_matched import RateMatchedBarrier
-from limjax.barriers._rules import AbstractRule, FisherRule, MetaplasticRule, PathIntegralRule, UseRule
+from limjax.barriers._rule import AbstractRule
+from limjax.barriers._rules import FisherRule, LyapunovRule, MetaplasticRule, PathIntegralRule, UseRule
 from limjax.barriers._scheduled import ScheduledBarrier
 from limjax.barriers._specification import barrier_from_name, barrier_names
 from limjax.barriers._spline import SplineBarrier
@@ -41,6 +42,7 @@ __all__ = [
     "FowlerNordheimBarrier",
     "LearnedBarrier",
     "LyapunovBarrier",
+    "LyapunovRule",
     "MetaplasticRule",
     "MomentBarrier",
     "PathIntegralRule",

@@ -1,19 +1,35 @@
 """The barrier that keeps what was learnt: it rises with a weight's importance, within a budget, and is released slowly."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from limjax.barriers._base import AbstractBarrier, BarrierInputs, RunShape, Scope, Tuned
-from limjax.barriers._rules import AbstractRule, UseRule, rule_of, rule_text
+from limjax.barriers._rule import AbstractRule, zeros_of
+from limjax.barriers._rules import UseRule, rule_of, rule_text
 from limjax.numerics._roots import monotone_root
 from limjax.numerics.checks import checked_leaf
 from limjax.physics import actuation
 
 # A tenth in the logarithm of a budget is some kT of barrier.
 _TUNED_IF_SET = {"budget": Tuned(0.1, log=True), "release": Tuned(log=True)}
+
+
+class Account(NamedTuple):
+    """State of a `ConsolidatingBarrier` whose cells count what they spend.
+
+    Attributes:
+        rule: state of the rule.
+        spent: barrier work of each cell so far [kT].
+        height: its barrier after the last step [kT].
+    """
+
+    rule: Any
+    spent: PyTree
+    height: PyTree
 
 
 class ConsolidatingBarrier(AbstractBarrier):
@@ -25,17 +41,22 @@ class ConsolidatingBarrier(AbstractBarrier):
 
     Args:
         plastic: B0, of a cell that nothing consolidated. [kT]
-        rule: what consolidates: `limjax.FisherRule`, `PathIntegralRule`, `UseRule` or `MetaplasticRule`, or its text such as
-            "fisher:strength=100". The first two act when a task ends (`limjax.consolidate`), the others at every step.
-        budget: reversible work that may be spent to raise the barrier of one cell, above 0; None for no end but the cell's highest
-            barrier. [kT]
+        rule: what consolidates: `limjax.FisherRule`, `PathIntegralRule`, `LyapunovRule`, `UseRule` or `MetaplasticRule`, or its text
+            such as "fisher:strength=100". The first three act when a task ends (`limjax.consolidate`), the others at every step.
+        budget: barrier work that one cell may spend over the whole run, from B0 on and less what the driver gets back, above 0; None
+            for no end but the cell's highest barrier. 1 kT is 4.14e-21 J at 300 K. [kT]
         release: time after which an importance has faded to 1/e, or None for never. A barrier falls by at most 1 kT in it. [s]
 
     Raises:
         ValueError: if a number is out of its range; on update, for what the rule needs and does not get.
 
+    Where barriers only rise, without release and not by the weight itself, what is spent is the free energy of where they stand, and the
+    budget is one highest barrier for all. Where they fall and rise again every rise is paid anew, as in the ledger: then each cell keeps
+    account, and one that has spent its budget is raised no more, however low it stands.
+
     Cost: one logarithm per parameter and step, and the state of the rule: two numbers per parameter for Fisher, five for the path
-    integral, one for use, none for metaplasticity.
+    integral, four for the Lyapunov function, one for use, none for metaplasticity.
+    With a budget and barriers that fall, two more and six steps of Newton's method.
 
     Example:
         >>> import jax.numpy as jnp, optax, limjax
@@ -46,7 +67,7 @@ class ConsolidatingBarrier(AbstractBarrier):
         >>> state = limjax.consolidate(state, params)
         >>> _, state = opt.update(gradient, state, params)
         >>> [f"{height:.2f}" for height in state.barrier.height.value[0]]
-        ['14.00', '19.30']
+        ['14.00', '18.62']
 
     Source: the derivation is in docs/consolidation.md.
     """
@@ -111,8 +132,18 @@ class ConsolidatingBarrier(AbstractBarrier):
     def reads_weights(self) -> bool:
         return self.rule.reads_weights
 
+    @property
+    def keeps_account(self) -> bool:
+        """Whether each cell counts what it has spent: barriers that fall and rise again pay every time."""
+        return self.budget is not None and (self.release is not None or not self.rule.keeps)
+
     def init(self, params: PyTree) -> Any:
-        return self.rule.init(params)
+        state = self.rule.init(params)
+        if not self.keeps_account:
+            return state
+        spent, height = zeros_of(params), zeros_of(params)
+        plastic = jax.tree.map(lambda h: h + self.plastic.astype(h.dtype), height)
+        return Account(state, spent, plastic)
 
     def highest(self, top: Float[Array, ""]) -> Float[Array, ""]:
         """The barrier at which the budget is spent: ΔF(B) = ΔF(B0) + budget, at most the cell's highest.
@@ -123,16 +154,12 @@ class ConsolidatingBarrier(AbstractBarrier):
         Returns:
             B [kT].
         """
-        if self.budget is None:
-            return top
-        low = jnp.minimum(self.plastic, top)
-        # ΔF is ½ ln πB for all but the lowest barriers: a start that Newton's method makes exact in a few steps.
-        guess = jnp.clip((low + 0.5) * jnp.exp(2 * jnp.minimum(self.budget, 20.0)), low, top)
-        spent = actuation.free_energy(low) + self.budget
-        return monotone_root(lambda barrier: actuation.free_energy(barrier) - spent, guess, low, top, 12)
+        return top if self.budget is None else _raised_by(self.budget, jnp.minimum(self.plastic, top), top, 12)
 
     def evaluate(self, inputs: BarrierInputs, state: Any) -> tuple[Any, Any]:
         keep = None if self.release is None else jnp.exp(-inputs.cell.step_time / self.release)
+        if self.keeps_account:
+            return self._on_account(inputs, state, keep)
         state = self.rule.follow(inputs, state, keep)
         top = jnp.max(inputs.cell.max_barrier)
         limit = None if self.budget is None else self.highest(top.astype(self.plastic.dtype))
@@ -143,5 +170,35 @@ class ConsolidatingBarrier(AbstractBarrier):
 
         return [height(c) for c in self.rule.heights(inputs, state)], state
 
+    def _on_account(self, inputs: BarrierInputs, state: Any, keep: Float[Array, ""] | None) -> tuple[Any, Any]:
+        """The barriers, none higher than what is left of its cell's budget lifts it, and the account with this step's work."""
+        cell, budget, rule_state = inputs.cell, self.budget, self.rule.follow(inputs, state.rule, keep)
+
+        assert budget is not None
+
+        def moved(consolidation, spent, before):
+            dtype = spent.dtype
+            low, top = cell.min_barrier.astype(dtype), cell.max_barrier.astype(dtype)
+            wanted = jnp.clip(self.plastic.astype(dtype) + consolidation, low, top)
+            left = jnp.maximum(budget.astype(dtype) - spent, 0.0)
+            height = jnp.minimum(wanted, _raised_by(left, before, jnp.maximum(before, top), 6))
+            return height, spent + cell.actuation(before, height)
+
+        cells = zip(self.rule.heights(inputs, rule_state), state.spent, state.height)
+        pairs = [moved(*each) for each in cells]
+        heights = [height for height, _ in pairs]
+        return heights, Account(rule_state, [spent for _, spent in pairs], heights)
+
     def task_ended(self, state: Any, weights: list[Float[Array, "..."]]) -> Any:
+        if self.keeps_account:
+            return state._replace(rule=self.rule.task_ended(state.rule, weights))
         return self.rule.task_ended(state, weights)
+
+
+def _raised_by(work: Float[Array, "..."], low: Float[Array, "..."], top: Float[Array, "..."], iterations: int) -> Any:
+    """The barrier that so much work raises from `low`, ΔF(B) = ΔF(low) + work, at most `top` [kT]."""
+    # ΔF is ½ ln πB for all but the lowest barriers: a start that Newton's method makes exact in a few steps.
+    low, top = jnp.broadcast_arrays(low, top)
+    guess = jnp.clip(low + (low + 0.5) * jnp.expm1(2 * jnp.minimum(work, 20.0)), low, top)
+    spent = actuation.free_energy(low) + work
+    return monotone_root(lambda barrier: actuation.free_energy(barrier) - spent, guess, low, top, iterations)

@@ -1,82 +1,15 @@
-r"""What makes a weight important, and how high that raises its barrier: rules of `ConsolidatingBarrier`.
+"""Rules of `ConsolidatingBarrier`: gradients, the path of the loss, use, and the weight itself."""
 
-An importance Ω raises a barrier by $\ln(1 + sΩ)$: the logarithm of a precision that adds up over tasks, so that the largest move of a cell
-whose driver can run out falls as $1/(1 + sΩ)$, as the step of a Bayesian update does.
-"""
-
-import abc
 from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
-import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
-from limjax.barriers._base import BarrierInputs, Tuned, required_drift, required_weights, running_state
+from limjax.barriers._base import BarrierInputs, Tuned, required_drift, required_weights
+from limjax.barriers._descent_rule import LyapunovRule
+from limjax.barriers._rule import AbstractRule, Arrays, checked_strength, faded, log_precision, of_mean_one, zeros_of
 from limjax.numerics.checks import checked_leaf
-
-Arrays = list[Float[Array, "..."]]
-
-
-class AbstractRule(eqx.Module):
-    """What consolidates a weight. A new rule is one class with `heights`, and a state if it keeps something.
-
-    `name` is how settings and tables call it; `keeps` whether an importance outlives the step, so that it can fade; `tuned` names the
-    numbers that `limjax.tune` changes and how.
-    """
-
-    name: ClassVar[str]
-    keeps: ClassVar[bool] = True
-    tuned: ClassVar[Mapping[str, Tuned]] = {}
-
-    @property
-    def reads_weights(self) -> bool:
-        """Whether it looks at the weights."""
-        return False
-
-    def init(self, params: PyTree) -> Any:
-        """State for parameters of this structure; none by default."""
-        del params
-        return ()
-
-    def follow(self, inputs: BarrierInputs, state: Any, keep: Float[Array, ""] | None) -> Any:
-        """The state with one step in it.
-
-        Args:
-            inputs: what a barrier may look at.
-            state: the rule's state.
-            keep: share of the importance that outlives the step, or None for all of it.
-
-        Returns:
-            The state.
-        """
-        del inputs, keep
-        return state
-
-    def task_ended(self, state: Any, weights: Arrays) -> Any:
-        """The state when a task is over.
-
-        Args:
-            state: the rule's state.
-            weights: the parameters at its end [weight].
-
-        Returns:
-            The state.
-        """
-        del weights
-        return state
-
-    @abc.abstractmethod
-    def heights(self, inputs: BarrierInputs, state: Any) -> Arrays:
-        """How much higher each barrier stands than that of a plastic cell.
-
-        Args:
-            inputs: what a barrier may look at.
-            state: the rule's state after this step.
-
-        Returns:
-            Consolidation [kT], at least 0.
-        """
 
 
 class FisherState(NamedTuple):
@@ -92,7 +25,7 @@ class FisherState(NamedTuple):
 
 
 class FisherRule(AbstractRule):
-    r"""Squared gradients: $B - B_0 = \ln(1 + sΩ)$, where each task adds its $\sum g^2$ over its mean over all parameters to Ω.
+    r"""Squared gradients: $B - B_0 = \ln(1 + sΩ)$, where each task adds its $\sum g^2$ over its mean over all parameters with a gradient to Ω.
 
     The squares are those of the training steps themselves, as online elastic weight consolidation has them; no pass over the data.
 
@@ -121,7 +54,7 @@ class FisherRule(AbstractRule):
         self.decay = checked_leaf(decay, "decay", low=0.0, high=1.0, remedy=remedy, single=True)
 
     def init(self, params: PyTree) -> FisherState:
-        return FisherState(_zeros(params), _zeros(params))
+        return FisherState(zeros_of(params), zeros_of(params))
 
     def follow(self, inputs: BarrierInputs, state: FisherState, keep: Float[Array, ""] | None) -> FisherState:
         squares = [
@@ -131,7 +64,7 @@ class FisherRule(AbstractRule):
         return FisherState(squares, faded(state.kept, keep))
 
     def task_ended(self, state: FisherState, weights: Arrays) -> FisherState:
-        kept = [old + gain for old, gain in zip(state.kept, of_mean_one(state.squares))]
+        kept = [old + gain for old, gain in zip(state.kept, of_mean_one(state.squares, [s > 0 for s in state.squares]))]
         return FisherState([jnp.zeros_like(s) for s in state.squares], kept)
 
     def heights(self, inputs: BarrierInputs, state: FisherState) -> Arrays:
@@ -193,7 +126,7 @@ class PathIntegralRule(AbstractRule):
         return True
 
     def init(self, params: PyTree) -> PathState:
-        path, first, last, gradient, kept = (_zeros(params) for _ in range(5))
+        path, first, last, gradient, kept = (zeros_of(params) for _ in range(5))
         return PathState(path, first, last, gradient, kept, jnp.zeros((), bool))
 
     def follow(self, inputs: BarrierInputs, state: PathState, keep: Float[Array, ""] | None) -> PathState:
@@ -212,7 +145,10 @@ class PathIntegralRule(AbstractRule):
             jnp.maximum(p, 0.0) / (jnp.square(w - start) + xi)
             for p, w, start, xi in zip(path, weights, state.first, damping)
         ]
-        kept = [jnp.where(state.seen, old + gain, old) for old, gain in zip(state.kept, of_mean_one(shares))]
+        kept = [
+            jnp.where(state.seen, old + gain, old)
+            for old, gain in zip(state.kept, of_mean_one(shares, [p != 0 for p in path]))
+        ]
         # Arrays of their own, so that the state can be donated.
         path, first, last, gradient = ([jnp.zeros_like(p) for p in path] for _ in range(4))
         return PathState(path, first, last, gradient, kept, jnp.zeros((), bool))
@@ -249,7 +185,7 @@ class UseRule(AbstractRule):
         self.scale = checked_leaf(scale, "scale", low=0.0, open_low=True, remedy=remedy, single=True)
 
     def init(self, params: PyTree) -> Arrays:
-        return _zeros(params)
+        return zeros_of(params)
 
     def follow(self, inputs: BarrierInputs, state: Arrays, keep: Float[Array, ""] | None) -> Arrays:
         drift = required_drift(inputs, self)
@@ -297,7 +233,7 @@ class MetaplasticRule(AbstractRule):
         return [2 * (jnp.logaddexp(x, -x) - jnp.log(jnp.asarray(2.0, x.dtype))) for x in angles]
 
 
-RULES = {kind.name: kind for kind in (FisherRule, PathIntegralRule, UseRule, MetaplasticRule)}
+RULES = {kind.name: kind for kind in (FisherRule, PathIntegralRule, UseRule, MetaplasticRule, LyapunovRule)}
 
 
 def rule_of(rule: Any) -> AbstractRule:
@@ -321,34 +257,6 @@ def rule_text(rule: AbstractRule) -> str:
     """The rule as text that `rule_of` reads."""
     numbers = [f"{key}={float(value)!r}" for key, value in vars(rule).items()]
     return f"{rule.name}:{','.join(numbers)}"
-
-
-def log_precision(importance: Arrays, strength: Float[Array, ""]) -> Arrays:
-    """ln(1 + sΩ) [kT]."""
-    return [jnp.log1p(strength.astype(x.dtype) * x) for x in importance]
-
-
-def of_mean_one(values: Arrays) -> Arrays:
-    """The values over their mean over all parameters; zeros where all of them are."""
-    count = max(sum(x.size for x in values), 1)
-    total = sum((jnp.sum(x).astype(jnp.result_type(float)) for x in values), jnp.zeros((), jnp.result_type(float)))
-    scale = jnp.where(total > 0, count / jnp.where(total > 0, total, 1.0), 0.0)
-    return [x * scale.astype(x.dtype) for x in values]
-
-
-def faded(kept: Arrays, keep: Float[Array, ""] | None) -> Arrays:
-    """What is left of an importance after a step."""
-    return kept if keep is None else [keep.astype(x.dtype) * x for x in kept]
-
-
-def checked_strength(strength: ArrayLike) -> Float[Array, ""]:
-    """The weight of an importance, checked."""
-    remedy = "1 halves the largest move of a cell of mean importance after one task."
-    return checked_leaf(strength, "strength", low=0.0, remedy=remedy, single=True)
-
-
-def _zeros(params: PyTree) -> Any:
-    return running_state(params, "parameter")
 
 
 def _along(state: PathState, weights: Arrays) -> Arrays:

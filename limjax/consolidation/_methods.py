@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from limjax.barriers import AbstractBarrier, ConsolidatingBarrier, StaticBarrier
-from limjax.barriers._rules import AbstractRule, FisherRule, checked_strength
+from limjax.barriers._rule import AbstractRule, checked_strength
+from limjax.barriers._rules import FisherRule
 from limjax.numerics.checks import checked_leaf, whole_number
 
 

@@ -215,7 +215,9 @@ class Memory:
             leaves = [u if f else u + more for u, more, f in zip(leaves, owed, still)]
         with broadcasting():
             drift = [to_levels(u, cell) for u in leaves]
-        gradients = [_or_zeros(g, i) for g, i in zip(flatten_updates(gradient, infos)[0], infos)]
+        # What is frozen learns nothing: no barrier sees its gradient.
+        found = zip(flatten_updates(gradient, infos)[0], infos, still)
+        gradients = [_or_zeros(None if f else g, i) for g, i, f in found]
         inputs = BarrierInputs(state.ledger.steps, _loss(value), drift, gradients, cell, self._weights(params))
         memory, memory_heat = state.optimizer_memory, None
         if memory is not None:
@@ -253,6 +255,7 @@ class Memory:
             scale = coupling * cell.lsb
             half_tilts = [-0.5 * wide(g) * scale.astype(compute_dtype(g.dtype)) for g in leaves]
         half_tilts = [jnp.zeros_like(tilt) if f else tilt for tilt, f in zip(half_tilts, still)]
+        leaves = [jnp.zeros_like(g) if f else g for g, f in zip(leaves, still)]
         inputs = BarrierInputs(state.ledger.steps, _loss(value), None, leaves, cell, self._weights(params))
         moved, new = self._step(state, Request(inputs, leaves, still, half_tilts), params)
         return unflatten([None if g is None else m for g, m in zip(given, moved)]), new

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Integer, UInt32
+from jaxtyping import Array, Float, Integer, UInt32
 
 # Rotation distances of Threefry-2x32, used in turn, and the parity constant of the third key word.
 _ROTATIONS = (13, 15, 26, 6, 17, 29, 16, 24)
@@ -170,6 +170,19 @@ def _varying(x) -> frozenset:
     # Older JAX keeps the set itself as `vma`.
     varying = getattr(getattr(kind, "manual_axis_type", None), "varying", None) or getattr(kind, "vma", None)
     return frozenset(varying or ())
+
+
+def over_shards(total: Float[Array, "..."]) -> Float[Array, "..."]:
+    """The sum over the shards of a surrounding `shard_map` that hold different parts; elsewhere the number itself.
+
+    Args:
+        total: this shard's own sum.
+
+    Returns:
+        The sum over all of them, the same on each.
+    """
+    axes = tuple(sorted(_varying(total)))
+    return jax.lax.psum(total, axes) if axes else total
 
 
 def folded(key_words: UInt32[Array, "2"], number: Integer[Array, ""] | int) -> UInt32[Array, "2"]:

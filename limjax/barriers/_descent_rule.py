@@ -1,0 +1,101 @@
+"""The rule of a cell's own Lyapunov function: what the loss fell by along its own way is what it has to keep."""
+
+from collections.abc import Mapping
+from typing import ClassVar, NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float, PyTree
+
+from limjax.barriers._base import BarrierInputs, Tuned, required_weights
+from limjax.barriers._rule import AbstractRule, Arrays, checked_strength, faded, log_precision, of_mean_one, zeros_of
+
+
+class DescentState(NamedTuple):
+    """Sums of `LyapunovRule`.
+
+    Attributes:
+        fall: fall of the cell's own Lyapunov function since the task began [loss].
+        last: where the weight stood before the last step [weight].
+        gradient: gradient of the last step [loss/weight].
+        kept: importance.
+        seen: whether a step was seen since the task began.
+    """
+
+    fall: Arrays
+    last: Arrays
+    gradient: Arrays
+    kept: Arrays
+    seen: Array
+
+
+class LyapunovRule(AbstractRule):
+    r"""The cell's own Lyapunov function: $B - B_0 = \ln(1 + sΩ)$, where each task adds to Ω how far it fell, over its mean.
+
+    Along the way that the weights really take, the loss changes by $dL = \sum_i g_i\,dw_i$: each cell descends a function of its own,
+    $dV_i = g_i\,dw_i$, and these add up to the loss. What a cell loses if it forgets a task is what V fell by while it learnt it,
+
+    $$ ω_i = -\oint g_i \circ dw_i, \qquad \sum_i ω_i = L_{start} - L_{end}, $$
+
+    with the mean of the gradients before and after a step (Stratonovich, as heat is defined), which in a bowl is exact for steps of
+    any size. Under `gradient_tilt`, where the affinity is $-s\,\mathrm{lsb}\,g_i$, it is the cell's own heat over s: nothing but its own
+    dissipation has to be measured. A fall below 0 counts as 0.
+
+    `PathIntegralRule` divides the same integral by the square of the net way, which makes it a curvature, as Fisher is; here it stays an
+    energy. A weight that went far over gentle ground counts as much as one that went a little over steep ground, and there is no number to
+    damp the division with.
+
+    Args:
+        strength: s, at least 0.
+
+    Raises:
+        ValueError: if it is out of its range; on update, without the parameters.
+
+    Example:
+        >>> LyapunovRule(strength=30.0).reads_weights
+        True
+
+    Source: the total of a path is Zenke, Poole & Ganguli, ICML 2017, arXiv:1703.04200, equation 3; heat along a path is Sekimoto's
+    (Prog. Theor. Phys. Suppl. 130, 17 (1998)); this use of it is the project's own.
+    """
+
+    name: ClassVar[str] = "lyapunov"
+    tuned: ClassVar[Mapping[str, Tuned]] = {"strength": Tuned(log=True)}
+    strength: Float[Array, ""]
+
+    def __init__(self, strength: ArrayLike = 100.0):
+        self.strength = checked_strength(strength)
+
+    @property
+    def reads_weights(self) -> bool:
+        return True
+
+    def init(self, params: PyTree) -> DescentState:
+        fall, last, gradient, kept = (zeros_of(params) for _ in range(4))
+        return DescentState(fall, last, gradient, kept, jnp.zeros((), bool))
+
+    def follow(self, inputs: BarrierInputs, state: DescentState, keep: Float[Array, ""] | None) -> DescentState:
+        weights = [w.astype(old.dtype) for w, old in zip(required_weights(inputs, self), state.last)]
+        gradient = [g.astype(w.dtype) for g, w in zip(inputs.gradient, weights)]
+        means = [0.5 * (old + new) for old, new in zip(state.gradient, gradient)]
+        return DescentState(
+            _fallen(state, means, weights), weights, gradient, faded(state.kept, keep), jnp.ones((), bool)
+        )
+
+    def task_ended(self, state: DescentState, weights: Arrays) -> DescentState:
+        weights = [w.astype(old.dtype) for w, old in zip(weights, state.last)]
+        # The gradient after the last step is nobody's business any more: that step has the one before it alone.
+        fall = _fallen(state, state.gradient, weights)
+        shares = of_mean_one([jnp.maximum(f, 0.0) for f in fall], [f != 0 for f in fall])
+        kept = [jnp.where(state.seen, old + gain, old) for old, gain in zip(state.kept, shares)]
+        # Arrays of their own, so that the state can be donated.
+        fall, last, gradient = ([jnp.zeros_like(w) for w in weights] for _ in range(3))
+        return DescentState(fall, last, gradient, kept, jnp.zeros((), bool))
+
+    def heights(self, inputs: BarrierInputs, state: DescentState) -> Arrays:
+        return log_precision(state.kept, self.strength)
+
+
+def _fallen(state: DescentState, gradient: Arrays, weights: Arrays) -> Arrays:
+    """The fall with the step that ended at these weights, if one was seen."""
+    steps = zip(state.fall, gradient, weights, state.last)
+    return [jnp.where(state.seen, fall - g * (w - last), fall) for fall, g, w, last in steps]

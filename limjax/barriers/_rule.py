@@ -1,0 +1,113 @@
+r"""What makes a weight important, and how high that raises its barrier: a rule of `ConsolidatingBarrier`.
+
+An importance Ω raises a barrier by $\ln(1 + sΩ)$: the logarithm of a precision that adds up over tasks, so that the largest move of a cell
+whose driver can run out falls as $1/(1 + sΩ)$, as the step of a Bayesian update does.
+"""
+
+import abc
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Bool, Float, PyTree
+
+from limjax.barriers._base import BarrierInputs, Tuned, running_state
+from limjax.numerics.checks import checked_leaf
+from limjax.numerics.counters import over_shards
+
+Arrays = list[Float[Array, "..."]]
+
+
+class AbstractRule(eqx.Module):
+    """What consolidates a weight. A new rule is one class with `heights`, and a state if it keeps something.
+
+    `name` is how settings and tables call it; `keeps` whether an importance outlives the step, so that it can fade; `tuned` names the
+    numbers that `limjax.tune` changes and how.
+    """
+
+    name: ClassVar[str]
+    keeps: ClassVar[bool] = True
+    tuned: ClassVar[Mapping[str, Tuned]] = {}
+
+    @property
+    def reads_weights(self) -> bool:
+        """Whether it looks at the weights."""
+        return False
+
+    def init(self, params: PyTree) -> Any:
+        """State for parameters of this structure; none by default."""
+        del params
+        return ()
+
+    def follow(self, inputs: BarrierInputs, state: Any, keep: Float[Array, ""] | None) -> Any:
+        """The state with one step in it.
+
+        Args:
+            inputs: what a barrier may look at.
+            state: the rule's state.
+            keep: share of the importance that outlives the step, or None for all of it.
+
+        Returns:
+            The state.
+        """
+        del inputs, keep
+        return state
+
+    def task_ended(self, state: Any, weights: Arrays) -> Any:
+        """The state when a task is over.
+
+        Args:
+            state: the rule's state.
+            weights: the parameters at its end [weight].
+
+        Returns:
+            The state.
+        """
+        del weights
+        return state
+
+    @abc.abstractmethod
+    def heights(self, inputs: BarrierInputs, state: Any) -> Arrays:
+        """How much higher each barrier stands than that of a plastic cell.
+
+        Args:
+            inputs: what a barrier may look at.
+            state: the rule's state after this step.
+
+        Returns:
+            Consolidation [kT], at least 0.
+        """
+
+
+def log_precision(importance: Arrays, strength: Float[Array, ""]) -> Arrays:
+    """ln(1 + sΩ) [kT]."""
+    return [jnp.log1p(strength.astype(x.dtype) * x) for x in importance]
+
+
+def of_mean_one(values: Arrays, is_stepped: list[Bool[Array, "..."]]) -> Arrays:
+    """The values over their mean over all parameters that were stepped, also those of other shards; zeros where all of them are.
+
+    What is frozen, or never had a gradient, was not learnt and does not count.
+    """
+    dtype = jnp.result_type(float)
+    total = sum((over_shards(jnp.sum(x).astype(dtype)) for x in values), jnp.zeros((), dtype))
+    count = sum((over_shards(jnp.sum(x.astype(dtype))) for x in is_stepped), jnp.zeros((), dtype))
+    scale = jnp.where(total > 0, count / jnp.where(total > 0, total, 1.0), 0.0)
+    return [x * scale.astype(x.dtype) for x in values]
+
+
+def faded(kept: Arrays, keep: Float[Array, ""] | None) -> Arrays:
+    """What is left of an importance after a step."""
+    return kept if keep is None else [keep.astype(x.dtype) * x for x in kept]
+
+
+def checked_strength(strength: ArrayLike) -> Float[Array, ""]:
+    """The weight of an importance, checked."""
+    remedy = "1 halves the largest move of a cell of mean importance after one task."
+    return checked_leaf(strength, "strength", low=0.0, remedy=remedy, single=True)
+
+
+def zeros_of(params: PyTree) -> Any:
+    """One number per parameter, 0."""
+    return running_state(params, "parameter")
