@@ -18,7 +18,9 @@ def _problem(**more):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rule", ["fisher:strength=3", "path-integral:strength=3,damping=0.01", "use:scale=50", "lyapunov:strength=3"])
+@pytest.mark.parametrize(
+    "rule", ["fisher:strength=3", "path-integral:strength=3,damping=0.01", "use:scale=50", "lyapunov:strength=3"]
+)
 def test_gradients_through_a_sequence_match_finite_differences(x64, rule):
     """Of the smooth error and of heat and work, in every number of the rule, its release and its plastic barrier."""
     problem = _problem()

@@ -34,6 +34,10 @@ def limits(
             "--from", help="Folder of `limjax scale`, perhaps several; default the runs that come with limjax."
         ),
     ] = None,
+    consolidation_from: Annotated[
+        str | None,
+        typer.Option(help="Folder of `limjax continual`: the consolidation wall as measured there; adds the walls."),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     csv: Annotated[bool, typer.Option("--csv", help="Print a row per line and convention, for a spreadsheet.")] = False,
     latex: Annotated[bool, typer.Option("--latex", help="Print a table for a paper (booktabs).")] = False,
@@ -43,7 +47,17 @@ def limits(
     options = locals() | {"scaling": "kaplan" if scaling is None else scaling}
     if json + csv + latex > 1:
         raise ValueError("--json, --csv and --latex are three ways to print the same: give one of them.")
-    from limjax.limits import Conditions, Workload, energy_limits, load_catalogue, measured_limit, read_measured
+    from limjax.limits import (
+        Conditions,
+        Workload,
+        energy_limits,
+        load_catalogue,
+        measured_limit,
+        read_consolidation,
+        read_measured,
+        walls,
+        walls_text,
+    )
 
     asked: dict[str, Any] = {field.name: options[field.name] for field in dataclasses.fields(Workload)}
     folder = None
@@ -53,6 +67,7 @@ def limits(
         folder = check_figures_folder(figures)
     records = load_catalogue(*(catalogue or []))
     runs = read_measured(*(measured_in or []))
+    consolidation = None if consolidation_from is None else read_consolidation(consolidation_from)
     result = energy_limits(
         **asked,
         hardware=hardware,
@@ -60,6 +75,10 @@ def limits(
         catalogue=records,
     )
     measured = measured_limit(runs, parameters, temperature=temperature)
+    bars = []
+    if consolidation is not None:
+        heat, told = result.stack.law.kt_per_parameter, {"consolidation": consolidation, "temperature": temperature}
+        bars = walls(result.stack.workload, hardware=hardware, lim_heat_kt=heat, catalogue=records, **told)
     if scaling is not None and result.stack.workload.optimum is None:
         typer.echo(f"limjax: --scaling {scaling} is not used: the amount of computation is given.", err=True)
     if csv or latex:
@@ -67,12 +86,16 @@ def limits(
     elif json:
         from json import dumps
 
-        typer.echo(dumps(result.as_dict() | {"measured": measured.as_dict()}, indent=2, allow_nan=False))
+        more = {"measured": measured.as_dict()}
+        if consolidation is not None:
+            more |= {"consolidation": dataclasses.asdict(consolidation), "walls": [bar.as_dict() for bar in bars]}
+        typer.echo(dumps(result.as_dict() | more, indent=2, allow_nan=False))
     else:
         from rich.console import Console
 
         width = min(Console().width, 100)
-        typer.echo(result.text(width) + "\n\n" + measured.text(width))
+        parts = [result.text(width), measured.text(width), *([walls_text(bars, width)] if bars else [])]
+        typer.echo("\n\n".join(parts))
     if folder is None:
         return
     # The numbers are out before the figures are begun.
@@ -82,7 +105,7 @@ def limits(
     from limjax.plots.scaling import growth
 
     def draw() -> list[str]:
-        pictures = limit_figures(figure_data(result, records))
+        pictures = limit_figures(figure_data(result, records, consolidation))
         pictures["growth"] = growth(runs, max(1e16, parameters), temperature)
         return [str(path) for path in save_figures(pictures, folder)]
 

@@ -1,8 +1,9 @@
 """The thermodynamic limits of learning, from one cell to brain scale, every number with its assumptions."""
 
 from limjax.limits import approaches, bounds, direct, law, mean_path, neighbours
-from limjax.limits._architectures import Walls, walls
+from limjax.limits._architectures import Walls, walls, walls_text
 from limjax.limits._conditions import Conditions
+from limjax.limits._consolidation import MeasuredConsolidation, read_consolidation
 from limjax.limits._convergences import ConvergenceHeat, convergence_heat
 from limjax.limits._growth import GrowthFit, LeaveLargestOut, MeasuredRun, fit_growth, leave_largest_out
 from limjax.limits._measured import MeasuredLimit, measured_limit, read_measured
@@ -24,6 +25,7 @@ __all__ = [
     "LawEnergies",
     "LeaveLargestOut",
     "Limits",
+    "MeasuredConsolidation",
     "MeasuredLimit",
     "MeasuredRun",
     "PowerLawFit",
@@ -52,7 +54,9 @@ __all__ = [
     "neighbours",
     "path_per_step",
     "project",
+    "read_consolidation",
     "read_measured",
     "walls",
+    "walls_text",
     "workload_energies",
 ]

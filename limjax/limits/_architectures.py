@@ -8,14 +8,17 @@ Per workload of N parameters, C FLOP, S optimizer steps and b bits:
     consolidation  transfers × N × b × energy per bit stored     (moving the result to long-term memory)
 
 Von Neumann pays all four. Compute-in-memory has no memory wall. Learning-in-memory has neither memory nor update nor
-consolidation wall in this sense: the heat of the barrier-limited updates and the work of raising the barriers once,
-from the law or from a measured ledger, stand in their place. The arithmetic is charged to all three alike.
+consolidation wall in this sense: the heat of the barrier-limited updates and the work of raising the barriers,
+from the law or from a measured ledger, stand in their place. What a training through a sequence of tasks took to consolidate
+(`limjax continual`) may stand for the assumed transfers and for the assumed raise. The arithmetic is charged to all three alike.
 
 Source: the walls are those of arXiv:2402.14878; the bookkeeping is this project's.
 """
 
+import textwrap
 from dataclasses import asdict, dataclass
 
+from limjax.limits._consolidation import MeasuredConsolidation
 from limjax.limits._records import Catalogue, load_catalogue
 from limjax.limits._workload import Workload
 from limjax.numerics.checks import positive_number
@@ -55,6 +58,23 @@ class Walls:
         return {**asdict(self), "total": self.total}
 
 
+def walls_text(bars: list[Walls], width: int = 100) -> str:
+    """Walls in words, one paragraph for each architecture.
+
+    Args:
+        bars: of `walls`.
+        width: of a line, in characters.
+
+    Returns:
+        The text.
+    """
+    lines = ["The walls, per part [J]:"]
+    for bar in bars:
+        parts = ", ".join(f"{name} {getattr(bar, name):.3g}" for name in COMPONENTS)
+        lines += textwrap.wrap(f"{bar.architecture}: {parts}; total {bar.total:.3g}. {bar.assumptions}.", width)
+    return "\n".join(lines)
+
+
 def walls(
     workload: Workload,
     *,
@@ -66,6 +86,7 @@ def walls(
     transfers: float = 1.0,
     lim_heat_kt: float | None = None,
     lim_actuation_kt: float = 2.41,
+    consolidation: MeasuredConsolidation | None = None,
     temperature: float = 300.0,
     catalogue: Catalogue | None = None,
 ) -> list[Walls]:
@@ -82,6 +103,8 @@ def walls(
         lim_heat_kt: heat of learning-in-memory per parameter for the whole training [kT]; None takes the law for one
             convergence of the workload's bits, 4 b ln 2. A run of `limjax train` measures what its network needs.
         lim_actuation_kt: work of raising one barrier to 40 kT [kT].
+        consolidation: what a run measured (`read_consolidation`): its copies in place of `transfers`, its barrier work and the heat that
+            raised barriers cost later in place of `lim_actuation_kt`. What it did not measure stays as assumed.
         temperature: of the learning-in-memory cells [K].
         catalogue: where hardware is looked up; the package's if None.
 
@@ -110,14 +133,25 @@ def walls(
     compute = workload.total_flops * chip.joules_per_flop
     memory = workload.total_steps * reads * stored_bits * link.si
     update = workload.total_steps * stored_bits * cell.si
-    consolidation = transfers * stored_bits * store.si
+    copied, copy_words = transfers * stored_bits, ""
+    if consolidation is not None and consolidation.copied_bits is not None:
+        copied = workload.parameters * consolidation.copied_bits
+        copy_words = f"; {consolidation.assumptions}: {consolidation.copy_method}, {consolidation.copied_bits:.4g} bits copied per weight"
+    raised_words = f"{raising:g} kT of barrier per parameter"
+    if consolidation is not None and consolidation.barrier_kt is not None:
+        raising = consolidation.barrier_kt
+        raised_words = (
+            f"{consolidation.assumptions}: {consolidation.barrier_method}, {consolidation.work_kt:.3g} kT of barrier and "
+            f"{consolidation.later_heat_kt:.3g} kT of later heat per weight"
+        )
+    stored = copied * store.si
     ledger_joules = workload.parameters * thermal_energy_joules(temperature)
     arithmetic = f"arithmetic at the peak of {chip.name}"
-    kept = f"writes to {cell.name}, kept in {store.name}"
+    kept = f"writes to {cell.name}, kept in {store.name}{copy_words}"
     read = f"{arithmetic}; {reads:g} reads per step over {link.name}, {kept}"
-    spent = f"{arithmetic}; no reads; {heat:.4g} kT of updates and {raising:g} kT of barrier per parameter"
+    spent = f"{arithmetic}; no reads; {heat:.4g} kT of updates and {raised_words}"
     return [
-        Walls("von Neumann", compute, memory, update, consolidation, read),
-        Walls("compute-in-memory", compute, 0.0, update, consolidation, f"{arithmetic}; no reads; {kept}"),
+        Walls("von Neumann", compute, memory, update, stored, read),
+        Walls("compute-in-memory", compute, 0.0, update, stored, f"{arithmetic}; no reads; {kept}"),
         Walls("learning-in-memory", compute, 0.0, ledger_joules * heat, ledger_joules * raising, spent),
     ]

@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from limjax.limits._architectures import Walls, walls
+from limjax.limits._consolidation import MeasuredConsolidation
 from limjax.limits._records import Catalogue
 from limjax.limits._stack import Limits
 from limjax.limits._workload import Workload
@@ -43,12 +44,15 @@ class FigureData(NamedTuple):
     walls: tuple[WallCase, ...]
 
 
-def figure_data(limits: Limits, catalogue: Catalogue | None = None) -> FigureData:
+def figure_data(
+    limits: Limits, catalogue: Catalogue | None = None, consolidation: MeasuredConsolidation | None = None
+) -> FigureData:
     """What to draw for a training.
 
     Args:
         limits: of `energy_limits`.
         catalogue: hardware, cells and runs; the package's if None.
+        consolidation: what a run measured, for the walls.
 
     Returns:
         The data of the figures.
@@ -70,6 +74,7 @@ def figure_data(limits: Limits, catalogue: Catalogue | None = None) -> FigureDat
             hardware=chip,
             write=WRITTEN_CELL,
             lim_heat_kt=stack.law.kt_per_parameter,
+            consolidation=consolidation,
             temperature=conditions.temperature,
             catalogue=catalogue,
         )

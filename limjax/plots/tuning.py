@@ -11,7 +11,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from limjax.plots._style import ACCENT, FLOOR, OTHER, OWN, figure
 from limjax.training import TrainResult
-from limjax.tuning import HandMade, OuterRow, ParetoResult, TuneResult, held_out_seeds, train_design
+from limjax.tuning import HandMade, OuterRow, ParetoResult, Problem, TuneResult, held_out_seeds, train_design
 
 _FAMILY_MARKS = "osD^v<>PXh"
 
@@ -179,12 +179,10 @@ def save_tune_figures(result: TuneResult, hand_made: Sequence[HandMade], folder:
     """
     figures = {}
     if not result.after.is_missing:  # after Ctrl-C nothing more is run
-        run = train_design(result.problem, result.design, int(held_out_seeds(1)[0]))
-        figures = {
-            "front": loss_against_energy(result, hand_made),
-            "barrier": barrier_against_theory(run),
-            "heat": where_the_heat_goes(run),
-        }
+        figures["front"] = loss_against_energy(result, hand_made)
+        if isinstance(result.problem, Problem):  # a sequence of tasks is no single run
+            run = train_design(result.problem, result.design, int(held_out_seeds(1)[0]))
+            figures |= {"barrier": barrier_against_theory(run), "heat": where_the_heat_goes(run)}
     if result.history:
         figures["descent"] = descent(result.history)
     return _save(figures, folder)
