@@ -1,5 +1,6 @@
 """Continual learning: the sequences, what each method adds and keeps, and the command."""
 
+import dataclasses
 import json
 
 import jax
@@ -21,6 +22,7 @@ from limjax.consolidation import (
     train_sequence,
 )
 from limjax.consolidation._learn import Data, Learner, Place, _batches, fisher_diagonal
+from limjax.consolidation._run import levels_moved
 from limjax.tasks import _networks as networks
 
 pytestmark = pytest.mark.optax
@@ -161,9 +163,41 @@ def test_what_a_result_says_of_itself():
     numbers = result.summary(8)
     assert numbers["heat_kt_per_parameter"] == pytest.approx(0.6)
     assert numbers["actuation_joules"] == pytest.approx(3 * 4.141947e-21)
+    assert numbers["copy_joules_nor_flash"] == pytest.approx(4 * 100 * 8 * 0.32e-9)
     assert SequenceResult.from_json(json.loads(json.dumps(result.to_json()))) == result
+    # A file of an earlier version does not say what its copies would have taken in learning-in-memory cells.
+    earlier = {name: value for name, value in result.to_json().items() if name != "copy_heat_kt"}
+    assert SequenceResult.from_json(earlier) == result and numbers["copy_heat_kt_per_parameter"] is None
+    assert table([result], 8)[0]["copy_heat_kt_per_parameter"] is None
+    told = dataclasses.replace(result, copy_heat_kt=250.0)
+    assert told.summary(8)["copy_heat_kt_per_parameter"] == 2.5
     (row,) = table([result, result], 8)
     assert row["seeds"] == 2 and row["final_accuracy_error"] == 0.0
+
+
+def test_what_a_method_keeps_and_what_it_writes():
+    """Numbers per weight, against the arrays that there are: two for elastic weight consolidation whatever the number of tasks."""
+    params = {"w": jnp.array([1.0, -2.0]), "b": jnp.array([0.5])}
+    for text, published in (("ewc", 8), ("online-ewc", None), ("si", None), ("fine-tune", None), ("barrier", None)):
+        method = method_of(text)
+        kept = method.init(params)
+        for _ in range(4):
+            kept = method.after_task(kept, params, jax.tree.map(jnp.square, params))
+        assert len(method.long_term(kept)) == method.copies.kept(4) == method.copies.written
+        assert (method.copies.published and method.copies.published(4)) == published
+    rules = {"fisher": 1, "path-integral": 3, "lyapunov": 3, "use": 0, "metaplastic": 0, "fisher:release=1": 2}
+    rules |= {"use:release=1": 0, "metaplastic:budget=0.1": 1, "fisher:budget=0.1": 1}
+    assert {rule: method_of(f"barrier:{rule}").running for rule in rules} == rules
+    for rule, running in rules.items():
+        if ":" in rule or rule == "use":
+            continue
+        state = method_of(f"barrier:{rule}").barrier(16.0).init(params)
+        # Every array of the rule but the importance, and where the task began, changes in each step.
+        standing = {"fisher": 1, "path-integral": 2, "lyapunov": 1, "metaplastic": 0}[rule]
+        assert sum(x.size for x in jax.tree.leaves(state) if x.ndim) == (running + standing) * 3
+    # From (0, 1) at a largest of 1 to (2, -4) at a largest of 4: levels 0 and 127 to 64 and -127.
+    moved = levels_moved({"w": jnp.array([0.0, 1.0])}, {"w": jnp.array([2.0, -4.0])}, 8)
+    assert moved == 64 + 254 and levels_moved(jnp.zeros(2), jnp.zeros(2), 8) == 0
 
 
 def test_one_method_leaves_its_traces_and_goes_on(tmp_path):

@@ -59,6 +59,7 @@ class LyapunovRule(AbstractRule):
     """
 
     name: ClassVar[str] = "lyapunov"
+    running: ClassVar[int] = 3  # the fall, and weight and gradient of the last step
     tuned: ClassVar[Mapping[str, Tuned]] = {"strength": Tuned(log=True)}
     strength: Float[Array, ""]
 

@@ -22,11 +22,13 @@ Arrays = list[Float[Array, "..."]]
 class AbstractRule(eqx.Module):
     """What consolidates a weight. A new rule is one class with `heights`, and a state if it keeps something.
 
-    `name` is how settings and tables call it; `keeps` whether an importance outlives the step, so that it can fade; `tuned` names the
+    `name` is how settings and tables call it; `running` how many numbers per weight it changes in every step besides the barrier itself;
+    `keeps` whether an importance outlives the step, so that it can fade; `tuned` names the
     numbers that `limjax.tune` changes and how.
     """
 
     name: ClassVar[str]
+    running: ClassVar[int] = 0
     keeps: ClassVar[bool] = True
     tuned: ClassVar[Mapping[str, Tuned]] = {}
 

@@ -44,6 +44,7 @@ class FisherRule(AbstractRule):
     """
 
     name: ClassVar[str] = "fisher"
+    running: ClassVar[int] = 1  # the sum of squares
     tuned: ClassVar[Mapping[str, Tuned]] = {"strength": Tuned(log=True)}
     strength: Float[Array, ""]
     decay: Float[Array, ""]
@@ -112,6 +113,7 @@ class PathIntegralRule(AbstractRule):
     """
 
     name: ClassVar[str] = "path-integral"
+    running: ClassVar[int] = 3  # the path, and weight and gradient of the last step
     tuned: ClassVar[Mapping[str, Tuned]] = {"strength": Tuned(log=True), "damping": Tuned(log=True)}
     strength: Float[Array, ""]
     damping: Float[Array, ""]
@@ -176,7 +178,7 @@ class UseRule(AbstractRule):
     Source: Fowler-Nordheim synapses, arXiv:2206.14581, whose plasticity falls with use; this form is the project's own.
     """
 
-    name: ClassVar[str] = "use"
+    name: ClassVar[str] = "use"  # what it counts is the barrier: nothing runs beside it
     tuned: ClassVar[Mapping[str, Tuned]] = {"scale": Tuned(log=True)}
     scale: Float[Array, ""]
 

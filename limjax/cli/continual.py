@@ -66,7 +66,8 @@ def continual(
         comparison = compare_methods(settings, methods, seeds, folder, Lines(console).with_time)
     console.print(_table(comparison))
     console.print(
-        f"Copies of {settings.copy_bits} bits to {best_memory().name}, joules at the device; heat and barrier work are the model's, at 300 K.",
+        f'Copies of {settings.copy_bits} bits to {best_memory().name}, joules at the device; "as LIM": heat of the same copies into learning-in-memory '
+        "cells at full drive. Heat and barrier work are the model's, at 300 K.",
         highlight=False,
     )
     console.print(f"Outcome: {comparison.result}. {comparison.result.help}", highlight=False)
@@ -101,6 +102,7 @@ def _table(comparison: Comparison) -> Table:
         "heat\nkT/weight",
         "barrier\nwork J",
         "copies\nJ",
+        "as LIM\nkT/weight",
         "kept/\nweight",
     ):
         table.add_column(name, justify="right", no_wrap=True)
@@ -116,6 +118,7 @@ def _table(comparison: Comparison) -> Table:
             shown(row["heat_kt_per_parameter"]),
             f"{work:.2g}",
             f"{row['copy_joules']:.2g}",
+            "" if row["copy_heat_kt_per_parameter"] is None else shown(row["copy_heat_kt_per_parameter"], 3),
             shown(row["kept_numbers_per_weight"], 3),
         )
     return table

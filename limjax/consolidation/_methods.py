@@ -21,11 +21,13 @@ class Copies(NamedTuple):
         written: numbers per weight written to long-term memory at the end of each task.
         kept: numbers per weight kept there after so many tasks, a function of their number.
         running: numbers per weight that change in every step, in short-term memory; not charged.
+        published: numbers per weight that the published form keeps, where what is implemented needs fewer for the same.
     """
 
     written: int = 0
     kept: Callable[[int], int] = lambda tasks: 0
     running: int = 0
+    published: Callable[[int], int] | None = None
 
 
 class AbstractMethod(eqx.Module):
@@ -54,6 +56,16 @@ class AbstractMethod(eqx.Module):
     def replayed(self) -> int:
         """Examples kept of each task, to be seen again."""
         return 0
+
+    @property
+    def running(self) -> int:
+        """Numbers per weight that change in every step, besides weights, barriers and the optimizer's own; not charged."""
+        return self.copies.running
+
+    def long_term(self, kept: Any) -> list[PyTree]:
+        """What it writes to long-term memory at the end of each task, of what it keeps."""
+        del kept
+        return []
 
     def init(self, params: PyTree) -> Any:
         """What it keeps, before the first task."""
@@ -118,6 +130,9 @@ class Anchors(NamedTuple):
 class EWC(AbstractMethod):
     r"""Elastic weight consolidation: a penalty $\frac{λ}{2}\sum_t F_t (w - w_t)^2$, with one anchor and one Fisher diagonal for each task.
 
+    As published it keeps both for each task, two numbers more per weight every time. Their sums $\sum F_t$ and $\sum F_t w_t$ say all that
+    the gradient needs: two numbers, whatever the number of tasks, which is what is kept and charged here.
+
     Args:
         strength: λ, at least 0.
 
@@ -126,7 +141,7 @@ class EWC(AbstractMethod):
 
     name: ClassVar[str] = "ewc"
     needs_fisher: ClassVar[bool] = True
-    copies: ClassVar[Copies] = Copies(2, lambda tasks: 2 * tasks)
+    copies: ClassVar[Copies] = Copies(2, lambda tasks: 2, published=lambda tasks: 2 * tasks)
     strength: Float[Array, ""]
 
     def __init__(self, strength: ArrayLike = 1e3):
@@ -144,6 +159,9 @@ class EWC(AbstractMethod):
     def after_task(self, kept: Anchors, params: PyTree, fisher: PyTree) -> Anchors:
         weight = jax.tree.map(jnp.add, kept.weight, fisher)
         return Anchors(weight, jax.tree.map(lambda old, f, w: old + f * w, kept.weighted, fisher, params))
+
+    def long_term(self, kept: Anchors) -> list[PyTree]:
+        return [kept.weight, kept.weighted]
 
 
 class OnlineEWC(AbstractMethod):
@@ -175,6 +193,9 @@ class OnlineEWC(AbstractMethod):
 
     def after_task(self, kept: Anchors, params: PyTree, fisher: PyTree) -> Anchors:
         return Anchors(jax.tree.map(lambda old, f: self.decay * old + f, kept.weight, fisher), params)
+
+    def long_term(self, kept: Anchors) -> list[PyTree]:
+        return [kept.weight, kept.weighted]
 
 
 class PathState(NamedTuple):
@@ -223,6 +244,9 @@ class SynapticIntelligence(AbstractMethod):
         importance = jax.tree.map(grown, kept.importance, kept.path, kept.anchor, params)
         return PathState(importance, params, jax.tree.map(jnp.zeros_like, params))
 
+    def long_term(self, kept: PathState) -> list[PyTree]:
+        return [kept.importance, kept.anchor]
+
 
 class Replay(AbstractMethod):
     """Keeps some examples of every task and sees as many of them as new ones in each step.
@@ -252,7 +276,6 @@ class BarrierConsolidation(AbstractMethod):
     """
 
     name: ClassVar[str] = "barrier"
-    copies: ClassVar[Copies] = Copies(running=1)
     rule: AbstractRule
     budget: Float[Array, ""] | None
     release: Float[Array, ""] | None
@@ -263,6 +286,13 @@ class BarrierConsolidation(AbstractMethod):
         # Checked by the barrier that they make.
         made = ConsolidatingBarrier(0.0, FisherRule() if rule is None else rule, budget, release)
         self.rule, self.budget, self.release = made.rule, made.budget, made.release
+
+    @property
+    def running(self) -> int:
+        """The rule's sums; an importance that fades changes in every step as well, and so does a cell's account of its work."""
+        fades = self.release is not None and self.rule.running > 0
+        account = ConsolidatingBarrier(0.0, self.rule, self.budget, self.release).keeps_account
+        return self.rule.running + fades + account
 
     def barrier(self, plastic: float) -> AbstractBarrier:
         return ConsolidatingBarrier(plastic, self.rule, self.budget, self.release)
@@ -300,13 +330,7 @@ def method_of(text: str) -> AbstractMethod:
     if name not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {text!r}.")
     if name == BarrierConsolidation.name:
-        items = [item.partition("=") for item in rest.split(",")]
-        own = {name: value for name, _, value in items if name in ("budget", "release")}
-        rule = ",".join("".join(item) for item in items if item[0] not in own)
-        try:
-            return BarrierConsolidation(rule or None, **{name: float(value) for name, value in own.items()})
-        except ValueError as error:
-            raise ValueError(f"method {text!r}: {error}") from None
+        return _barrier_of(text, rest)
     try:
         pairs = dict(item.split("=") for item in filter(None, rest.split(",")))
         numbers: dict[str, Any] = {key: float(value) for key, value in pairs.items()}
@@ -315,3 +339,16 @@ def method_of(text: str) -> AbstractMethod:
         if isinstance(error, ValueError) and "must be" in str(error):
             raise
         raise ValueError(f"method {name!r} does not take {rest!r}; write for example ewc:strength=100.") from None
+
+
+def _barrier_of(text: str, rest: str) -> BarrierConsolidation:
+    """The barrier's method: a rule, its numbers, and those of the barrier among them."""
+    rule, _, numbers = rest.partition(":") if "=" not in rest.partition(":")[0] else ("", "", rest)
+    items = [item.partition("=") for item in numbers.split(",") if item]
+    own = {key: value for key, _, value in items if key in ("budget", "release")}
+    others = ",".join("".join(item) for item in items if item[0] not in own)
+    rule = f"{rule}:{others}" if others else rule
+    try:
+        return BarrierConsolidation(rule or None, **{key: float(value) for key, value in own.items()})
+    except ValueError as error:
+        raise ValueError(f"method {text!r}: {error}") from None

@@ -33,6 +33,8 @@ class SequenceResult:
         examples: inputs that were copied there, in numbers.
         barriers: heights at the end, `(lower edges of equal bins [kT], counts)`.
         seconds: wall time [s].
+        copy_heat_kt: heat of the same copies if they were written to learning-in-memory cells at full drive, all together; None for
+            a training of an earlier version, which did not measure it [kT].
     """
 
     method: str
@@ -48,6 +50,7 @@ class SequenceResult:
     examples: int
     barriers: tuple[tuple[float, ...], tuple[int, ...]]
     seconds: float
+    copy_heat_kt: float | None = None
 
     @property
     def matrix(self) -> Float[np.ndarray, "tasks tasks"]:
@@ -106,6 +109,8 @@ class SequenceResult:
             "actuation_joules": sum(self.actuation_kt) * kt,
             "heat_joules": sum(self.heat_kt) * kt,
             "copy_joules": self.copy_joules(bits),
+            **{f"copy_joules_{_key(name)}": self.copy_joules(bits, name) for name in NON_VOLATILE},
+            "copy_heat_kt_per_parameter": None if self.copy_heat_kt is None else self.copy_heat_kt / self.parameters,
             "kept_numbers_per_weight": self.kept + self.examples / self.parameters,
             "running_numbers_per_weight": self.running,
             "undelivered_fraction": self.undelivered,
@@ -122,13 +127,19 @@ class SequenceResult:
         def tuples(value: Any) -> Any:
             return tuple(tuples(item) for item in value) if isinstance(value, list | tuple) else value
 
-        return cls(**{field.name: tuples(content[field.name]) for field in dataclasses.fields(cls)})
+        later = {"copy_heat_kt": None} | dict(content)
+        return cls(**{field.name: tuples(later[field.name]) for field in dataclasses.fields(cls)})
 
 
 def best_memory() -> Record:
     """The non-volatile memory of the catalogue that writes a bit with the least energy."""
     catalogue = load_catalogue()
     return min((catalogue.get("memory_cell", name) for name in NON_VOLATILE), key=lambda record: record.si)
+
+
+def _key(memory: str) -> str:
+    """The name of a memory as a part of a key."""
+    return memory.lower().replace(" ", "_").replace("-", "_")
 
 
 def table(results: Sequence[SequenceResult], bits: int) -> list[dict[str, Any]]:
@@ -146,6 +157,9 @@ def table(results: Sequence[SequenceResult], bits: int) -> list[dict[str, Any]]:
         mine = [result.summary(bits) for result in results if result.method == method]
         row: dict[str, Any] = {"method": method, "seeds": len(mine)}
         for name in mine[0]:
+            if any(numbers[name] is None for numbers in mine):
+                row |= {name: None, f"{name}_error": None}
+                continue
             values = np.array([numbers[name] for numbers in mine], np.float64)
             row[name] = float(values.mean())
             row[f"{name}_error"] = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None

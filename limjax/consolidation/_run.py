@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import PyTree
 
 from limjax._files import read_json, write_json
 from limjax.consolidation._learn import Data, Learner, Medium, Place, accuracies, learnt, remembered, started
@@ -63,7 +64,7 @@ def train_sequence(
     begun = time.monotonic()
     medium = Medium.of(settings, method)
     learner = started(settings, method, medium, place, jnp.asarray(whole_number(seed, "seed", 0), jnp.int32))
-    rows, sums = [], np.zeros((tasks + 1, 2))
+    rows, sums, copied = [], np.zeros((tasks + 1, 2)), 0.0
     for k in range(tasks):
         stage = jnp.asarray(k, jnp.int32)
         learner = learnt(settings, method, medium, place, learner, stage)
@@ -73,7 +74,12 @@ def train_sequence(
         if on_task is not None:
             on_task(k, float(rows[-1][: k + 1].mean()))
         if k + 1 < tasks:
+            before = method.long_term(learner.kept)
             learner = remembered(method, place, learner, stage)
+            pairs = zip(before, method.long_term(learner.kept))
+            shown = [place.train.image[k][learner.shown[k]]] if method.replayed else []
+            copied += sum(levels_moved(*pair, settings.copy_bits) for pair in pairs)
+            copied += sum(levels_moved(jnp.zeros_like(x), x, settings.copy_bits) for x in shown)
     costs = np.diff(sums, axis=0).T.tolist()
     parameters = sum(leaf.size for leaf in jax.tree.leaves(learner.params))
     return SequenceResult(
@@ -86,11 +92,34 @@ def train_sequence(
         parameters=parameters,
         written=method.copies.written * (tasks - 1),
         kept=method.copies.kept(tasks - 1),
-        running=method.copies.running,
+        running=method.running,
         examples=method.replayed * (tasks - 1) * sequence.train[0].image.shape[-1],
         barriers=_histogram(learner),
         seconds=time.monotonic() - begun,
+        copy_heat_kt=settings.max_affinity * copied,
     )
+
+
+def levels_moved(before: PyTree, after: PyTree, bits: int) -> float:
+    """How many levels cells have to move to hold other numbers, each array scaled to its largest number of either sign.
+
+    Args:
+        before: the numbers that stood there.
+        after: those that are written.
+        bits: of a number, one of them its sign.
+
+    Returns:
+        The sum over all numbers. [levels]
+    """
+    top = max(1, 2 ** (bits - 1) - 1)
+
+    def levels(x):
+        x = np.asarray(x, np.float64)
+        largest = np.abs(x).max(initial=0.0)
+        return np.round(x * (top / largest)) if largest > 0 else x
+
+    moves = jax.tree.map(lambda old, new: np.abs(levels(new) - levels(old)).sum(), before, after)
+    return float(sum(jax.tree.leaves(moves)))
 
 
 def _undelivered(learner: Learner, parameters: int) -> float:

@@ -4,6 +4,7 @@ import itertools
 import os
 import pathlib
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -123,6 +124,45 @@ def trade_off(grids: Mapping[str, Mapping[str, Mapping[str, Mapping[str, float]]
     return fig
 
 
+def old_against_new(content: Mapping[str, Any]) -> Figure:
+    """Accuracy on old tasks against new ones as barriers may spend more work: a grid, a front by gradients, colour is heat.
+
+    Args:
+        content: `plain`, `grid` and `front` with numbers of `SequenceResult.summary`, their `_error`, and `budget` [kT].
+
+    Returns:
+        The figure.
+    """
+    fig, (ax,) = figure(6.8, 4.6)
+    every = [content["plain"], *content["grid"], *content["front"]]
+    low, high = (f(row["heat_kt_per_parameter"] for row in every) for f in (min, max))
+    strengths = sorted({row["strength"] for row in content["grid"]})
+    rows = {f"grid, strength {s:g}": [row for row in content["grid"] if row["strength"] == s] for s in strengths}
+    rows |= {"tuned by gradients": content["front"], "no consolidation": [content["plain"]]}
+    points = None
+    for marker, (label, some) in zip("osD*X", rows.items()):
+        is_front = marker == "*"
+        x, y, heat = ([row[name] for row in some] for name in ("new_accuracy", "old_accuracy", "heat_kt_per_parameter"))
+        ax.plot(x, y, "-", color=ACCENT if is_front else "0.8", linewidth=1.5 if is_front else 0.8, zorder=1)
+        errors = [[row[f"{name}_error"] for row in some] for name in ("new_accuracy", "old_accuracy")]
+        ax.errorbar(x, y, errors[1], errors[0], fmt="none", ecolor="0.75", elinewidth=0.6, zorder=1)
+        size = 130 if is_front else 30
+        points = ax.scatter(
+            x, y, c=heat, marker=marker, vmin=low, vmax=high, s=size, label=label, zorder=3 if is_front else 2,
+            edgecolors="black" if is_front else "none", linewidths=0.6,
+        )  # fmt: skip
+    for row in content["grid"]:
+        if row["strength"] == strengths[-1]:
+            place = (row["new_accuracy"], row["old_accuracy"])
+            ax.annotate(f"{row['budget']:g}", place, (4, -9), textcoords="offset points", fontsize=6.5, color="0.4")
+    ax.set_xlabel("accuracy on new tasks, just learnt")
+    ax.set_ylabel("accuracy on old tasks at the end")
+    ax.legend(fontsize=7.5, frameon=False)
+    if points is not None:
+        fig.colorbar(points, ax=ax, label="heat [kT per weight]")
+    return fig
+
+
 def save_figures(comparison: Comparison, folder: str | os.PathLike[str]) -> list[str]:
     """Draws all figures into a folder.
 
@@ -143,4 +183,4 @@ def _by_method(comparison: Comparison) -> dict[str, list[SequenceResult]]:
     return {name: [result for result in comparison.results if result.method == name] for name in names}
 
 
-__all__ = ["accuracy_matrices", "barrier_histogram", "heat_per_task", "save_figures", "trade_off"]
+__all__ = ["accuracy_matrices", "barrier_histogram", "heat_per_task", "old_against_new", "save_figures", "trade_off"]
