@@ -341,3 +341,16 @@ def test_auxiliary_memory():
     accuracy = {words: float(number) for words, number in found}
     # 360 test images: four standard errors of a difference are about 11 points at these accuracies.
     assert accuracy["with an auxiliary memory"] > accuracy["alone"] + 5 and accuracy["alone"] < 87
+
+
+@pytest.mark.slow
+def test_benna_fusi(tmp_path):
+    out = run("benna_fusi.py", "--steps", 400, "--synapses", 3000, "--figure", tmp_path / "chain.png")
+    power, first, last = re.search(r"falls as t\^(\S+) from step (\d+) to (\d+)", out).groups()
+    assert abs(float(power) + 0.5) < 0.05 and int(first) < 50 and int(last) == 400
+    for t, law, mean, hops, one in re.findall(r"^ +(\d+) +(\S+) +(\S+) +(\S+) +(\S+)$", out, re.MULTILINE):
+        # The linear law is 2 % off at the first tilt; hops scatter by the springs' 40 levels over the root of 3,000 synapses, five times that.
+        assert float(mean) == pytest.approx(float(law), rel=0.03) and abs(float(hops) - float(law)) < 5 * 40 / 3000**0.5
+        assert int(t) < 100 or float(one) < 0.01 * float(law)
+    heat, lost = map(float, re.search(r"heat (\S+) kT per synapse, the springs lost (\S+)", out).groups())
+    assert lost < heat < 1.1 * lost and (tmp_path / "chain.png").exists()
