@@ -182,7 +182,7 @@ def copies_page(content: dict) -> list[str]:
         "",
         "The copies of a whole sequence, in joules at the device for each memory of the catalogue, and as heat of the same copies if they were written to "
         "learning-in-memory cells whose driver is at its end: 6 kT for every level moved, numbers of 8 bits with their sign, each array scaled to its "
-        "largest (one seed). The two are never added: the one is what published devices take, the other the model's least.",
+        "largest (one seed). The two are never added: the one is what published devices take, the other the model's heat at full drive; slow writes take less.",
         "",
         f"| sequence | method | {' | '.join(f'{name} J' for name in names)} | as LIM kT/weight | as LIM J |",
         f"|---|---|{'---:|' * (len(names) + 2)}",
@@ -248,8 +248,9 @@ def page(content: dict) -> str:
         "|---|---:|",
     ]
     lines += [f"| {name} | {ratio:.2f} |" for name, ratio in cost["ratio"].items()]
-    said = content["machine"]
-    lines += ["", f"Measured on: {json.dumps(said)}.", ""]
+    lines += ["", f"Measured on: {json.dumps(content['machine'])}.", ""]
+    if cost.get("machine") not in (None, content["machine"]):
+        lines[-1:] = ["", f"Step measured on: {json.dumps(cost['machine'])}.", ""]
     return "\n".join(lines)
 
 

@@ -7,7 +7,9 @@ import pytest
 
 import limjax
 from limjax.consolidation import ContinualSettings, SequenceProblem, permuted_digits, split_digits
+from limjax.plots.consolidation import old_against_new
 from limjax.tuning import Search, Variables, tuned_fields
+from limjax.tuning._result_files import tune_summary
 
 pytestmark = pytest.mark.optax
 SETTINGS = ContinualSettings("permuted-digits", "domain", steps=6, width=4, batch_size=16, learning_rate=3e-2)
@@ -117,3 +119,20 @@ def test_tuning_brings_the_objective_down():
     assert result.after.energy_kt < result.before.energy_kt
     trained = problem.trained(result.barrier, 0)
     assert trained.matrix.shape == (2, 2) and np.isfinite(trained.heat_kt).all()
+    assert (
+        tune_summary(result)["task"] == "permuted-digits" and tune_summary(result)["parameters"] == problem.parameters
+    )
+
+
+def test_the_figure_of_old_against_new_tasks():
+    names = ("old_accuracy", "new_accuracy", "heat_kt_per_parameter")
+
+    def row(budget, strength, *numbers):
+        values = dict(zip(names, numbers))
+        return {"budget": budget, "strength": strength} | values | {f"{name}_error": 0.01 for name in names}
+
+    grid = [row(b, s, 0.5 + b, 0.9 - b * s, 100 * s) for b in (0.02, 0.2) for s in (1.0, 2.0)]
+    drawn = old_against_new({"plain": row(0, 0, 0.4, 0.95, 300), "grid": grid, "front": [row(0.1, 1.5, 0.7, 0.8, 120)]})
+    words = [text.get_text() for text in drawn.axes[0].get_legend().get_texts()]
+    assert words == ["grid, strength 1", "grid, strength 2", "tuned by gradients", "no consolidation"]
+    assert [text.get_text() for text in drawn.axes[0].texts] == ["0.02 kT", "0.2 kT"]

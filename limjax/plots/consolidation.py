@@ -152,12 +152,15 @@ def old_against_new(content: Mapping[str, Any]) -> Figure:
             edgecolors="black" if is_front else "none", linewidths=0.6,
         )  # fmt: skip
     for row in content["grid"]:
-        if row["strength"] == strengths[-1] and row["actuation_kt_per_parameter"] > 0.01:
+        is_told = 0.01 < row["budget"] < 0.3  # beyond, no barrier reaches it
+        if row["strength"] == strengths[-1] and is_told:
             place = (row["new_accuracy"], row["old_accuracy"])
             ax.annotate(f"{row['budget']:g} kT", place, (5, -9), textcoords="offset points", fontsize=6.5, color="0.4")
     ax.set_xlabel("accuracy on new tasks, just learnt")
     ax.set_ylabel("accuracy on old tasks at the end")
-    ax.legend(fontsize=7.5, frameon=False)
+    for handle in ax.legend(fontsize=7.5, frameon=False).legend_handles:
+        if handle is not None:
+            handle.set(array=None, facecolor="0.55")
     if points is not None:
         fig.colorbar(points, ax=ax, label="heat [kT per weight]")
     return fig
