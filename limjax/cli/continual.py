@@ -25,7 +25,7 @@ def continual(
         list[str] | None,
         typer.Option(
             help="How not to forget, once or several times: fine-tune, joint, ewc, online-ewc, si, replay or barrier, with numbers after "
-            "a colon (ewc:strength=100, barrier:fisher:strength=20). Default fine-tune, ewc, si, barrier and joint."
+            "a colon (ewc:strength=100, barrier:lyapunov:strength=20,budget=0.1). Default fine-tune, ewc, si, barrier and joint."
         ),
     ] = None,
     tasks: Annotated[str, typer.Option(help="split-digits, permuted-digits or rotated-digits.")] = "split-digits",

@@ -1,9 +1,12 @@
 """`limjax limits`."""
 
 import dataclasses
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from limjax.limits import Catalogue, Limits, MeasuredConsolidation, MeasuredLimit, Walls
 
 
 def limits(
@@ -55,8 +58,6 @@ def limits(
         measured_limit,
         read_consolidation,
         read_measured,
-        walls,
-        walls_text,
     )
 
     asked: dict[str, Any] = {field.name: options[field.name] for field in dataclasses.fields(Workload)}
@@ -75,27 +76,15 @@ def limits(
         catalogue=records,
     )
     measured = measured_limit(runs, parameters, temperature=temperature)
-    bars = []
-    if consolidation is not None:
-        heat, told = result.stack.law.kt_per_parameter, {"consolidation": consolidation, "temperature": temperature}
-        bars = walls(result.stack.workload, hardware=hardware, lim_heat_kt=heat, catalogue=records, **told)
+    bars = _walls(result, consolidation, hardware, temperature, records)
     if scaling is not None and result.stack.workload.optimum is None:
         typer.echo(f"limjax: --scaling {scaling} is not used: the amount of computation is given.", err=True)
     if csv or latex:
         typer.echo(result.csv() if csv else result.latex(), nl=False)
-    elif json:
-        from json import dumps
-
-        more = {"measured": measured.as_dict()}
         if consolidation is not None:
-            more |= {"consolidation": dataclasses.asdict(consolidation), "walls": [bar.as_dict() for bar in bars]}
-        typer.echo(dumps(result.as_dict() | more, indent=2, allow_nan=False))
+            typer.echo("limjax: --csv and --latex print the stack without the walls of --consolidation-from.", err=True)
     else:
-        from rich.console import Console
-
-        width = min(Console().width, 100)
-        parts = [result.text(width), measured.text(width), *([walls_text(bars, width)] if bars else [])]
-        typer.echo("\n\n".join(parts))
+        typer.echo(_told(result, measured, consolidation, bars, json))
     if folder is None:
         return
     # The numbers are out before the figures are begun.
@@ -114,3 +103,48 @@ def limits(
         raise typer.Exit(1)
     if not (json or csv or latex):
         typer.echo("\nFigures: " + ", ".join(written))
+
+
+def _told(
+    result: "Limits",
+    measured: "MeasuredLimit",
+    consolidation: "MeasuredConsolidation | None",
+    bars: "list[Walls]",
+    json: bool,
+) -> str:
+    """All of it as JSON, or in words."""
+    if json:
+        from json import dumps
+
+        more = {"measured": measured.as_dict()}
+        if consolidation is not None:
+            more |= {"consolidation": dataclasses.asdict(consolidation), "walls": [bar.as_dict() for bar in bars]}
+        return dumps(result.as_dict() | more, indent=2, allow_nan=False)
+    from rich.console import Console
+
+    from limjax.limits import walls_text
+
+    width = min(Console().width, 100)
+    return "\n\n".join([result.text(width), measured.text(width), *([walls_text(bars, width)] if bars else [])])
+
+
+def _walls(
+    result: "Limits",
+    consolidation: "MeasuredConsolidation | None",
+    hardware: str,
+    temperature: float,
+    records: "Catalogue",
+) -> "list[Walls]":
+    """The walls with the consolidation that a run measured, or none of them."""
+    from limjax.limits import walls
+
+    if consolidation is None:
+        return []
+    return walls(
+        result.stack.workload,
+        hardware=hardware,
+        lim_heat_kt=result.stack.law.kt_per_parameter,
+        consolidation=consolidation,
+        temperature=temperature,
+        catalogue=records,
+    )
