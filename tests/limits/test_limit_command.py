@@ -78,7 +78,7 @@ def test_options_reach_the_stack(capsys, tmp_path):
 @pytest.mark.slow
 def test_figures(capsys, tmp_path):
     code, out, _ = run(capsys, "--parameters", "1e15", "--figures", tmp_path / "figures")
-    names = {"energy_parameters", "energy_contraction", "energy_time", "energy_bits", "walls"}
+    names = {"energy_parameters", "energy_contraction", "energy_time", "energy_bits", "walls", "growth"}
     assert code == 0 and {path.stem for path in (tmp_path / "figures").iterdir()} == names
     assert "Figures: " in out
 
