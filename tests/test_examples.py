@@ -7,6 +7,8 @@ import re
 import shutil
 import sys
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from programs import run_file
@@ -354,3 +356,39 @@ def test_benna_fusi(tmp_path):
         assert int(t) < 100 or float(one) < 0.01 * float(law)
     heat, lost = map(float, re.search(r"heat (\S+) kT per synapse, the springs lost (\S+)", out).groups())
     assert lost < heat < 1.1 * lost and (tmp_path / "chain.png").exists()
+
+
+def test_the_rule_of_stellar_by_hand():
+    """One example through the equations of its supplement: signs of errors with a threshold, active units, one pulse each."""
+    sys.path.insert(0, str(EXAMPLES))
+    try:
+        import stellar
+    finally:
+        sys.path.remove(str(EXAMPLES))
+    task = stellar.network(0.2)
+    params = jax.tree.map(lambda leaf: 4 * leaf, task.init(jax.random.key(0)))
+    batch = jax.tree.map(lambda leaf: jnp.asarray(leaf[:1]), task.train)
+    found = jax.device_get(jax.grad(task.loss)(params, batch))
+    hidden, output = (np.asarray(params[name], np.float64) for name in ("hidden", "output"))
+    pixels, label = np.asarray(batch["image"][0], np.float64), int(batch["label"][0])
+    units = np.maximum(pixels @ hidden, 0.0)
+    errors = units @ output - stellar.TARGET * np.eye(10)[label]
+    signs = np.sign(errors) * (np.abs(errors) >= 0.2 * stellar.TARGET)
+    assert 0 < np.count_nonzero(signs) < 10
+    behind = np.sign(output @ signs) * (units > 0)
+    for name, active, said in (("hidden", pixels, behind), ("output", units, signs)):
+        np.testing.assert_array_equal(found[name], np.outer(active >= stellar.ACTIVE * active.max(), said))
+
+
+@pytest.mark.slow
+def test_stellar():
+    out = run("stellar.py", "--steps", 1500, "--thresholds", "0,0.5", "--rates", 0.01)
+    rows = [[cell.strip() for cell in line.split("|")[2:-1]] for line in out.splitlines() if "ecram" in line]
+    accuracy = {row[0]: float(row[1].split()[0]) for row in rows}
+    gradient, none, signs = (
+        accuracy[way] for way in ("gradient, rate 0.01", "signs, threshold 0", "signs, threshold 0.5")
+    )
+    # 360 test images: four standard errors of a difference are 15 points at most.
+    assert gradient > 70 and signs > none + 15
+    for row in rows:  # a femtojoule for each pulse of 4,736 weights; pulses are rounded to whole ones here
+        assert float(row[3]) == pytest.approx(float(row[2]) * 4736 * 1e-15, rel=0.05)
