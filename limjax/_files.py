@@ -7,12 +7,15 @@ import os
 import pathlib
 import re
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 try:
     import fcntl
 except ImportError:  # Windows: a folder that was made by one process is its own all the same
     fcntl = None
+
+
+_Made = TypeVar("_Made")
 
 
 def local_path(path: str | os.PathLike[str], option: str) -> pathlib.Path:
@@ -123,6 +126,48 @@ def read_json(path: pathlib.Path, remedy: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ValueError(f"{path} is damaged: it holds {_kind(content)} where an object with keys belongs. {remedy}")
     return content
+
+
+def read_part(path: pathlib.Path, key: str, remedy: str) -> dict[str, Any]:
+    """Reads an object that a JSON file holds under a key; an empty one if it holds none.
+
+    Args:
+        path: the file.
+        key: of the object.
+        remedy: what to do about a damaged file, one sentence.
+
+    Returns:
+        The object.
+
+    Raises:
+        ValueError: if the file cannot be read, or holds something else there.
+    """
+    content = read_json(path, remedy).get(key, {})
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} is damaged: {key!r} is {_kind(content)} where an object with keys belongs. {remedy}")
+    return content
+
+
+def read_as(path: pathlib.Path, make: Callable[[dict[str, Any]], _Made], remedy: str) -> _Made:
+    """Reads a JSON file as something that is made of its content.
+
+    Args:
+        path: the file.
+        make: of its content; what it raises is damage of the file.
+        remedy: what to do about a damaged one, one sentence.
+
+    Returns:
+        What was made.
+
+    Raises:
+        ValueError: if it cannot be read, or nothing can be made of it; the message names file and key.
+    """
+    content = read_json(path, remedy)
+    try:
+        return make(content)
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError) as error:
+        said = f"there is no {error}" if isinstance(error, KeyError) else reason(error)
+        raise ValueError(f"{path} is damaged ({said.rstrip('.')}). {remedy}") from None
 
 
 def _kind(content: Any) -> str:

@@ -6,11 +6,13 @@ import math
 import os
 import pathlib
 import zipfile
+import zlib
 from typing import Any
 
 import numpy as np
 
-from limjax._files import read_json, reason
+from limjax._files import reason
+from limjax._summaries import check_record, read_summary
 from limjax.memory import LedgerHistory, Report
 from limjax.memory._history import COLUMNS, HostRow, Layers
 from limjax.training import HistoryRow, TrainResult
@@ -53,15 +55,13 @@ class KeptRun:
         """
         if not (folder / SUMMARY).is_file():
             raise ValueError(f"{folder} holds no {SUMMARY}, so it is no finished run. {_REMEDY}")
-        summary = read_json(folder / SUMMARY, _REMEDY)
-        wrong = [name for name in _NEEDED if name not in summary]
-        if wrong:
-            raise ValueError(f"{folder / SUMMARY} has no {wrong[0]!r}. {_REMEDY}")
-        path = folder / HISTORY
+        summary = read_summary(folder / SUMMARY, _REMEDY, _NEEDED)
+        path = folder / SUMMARY
         try:
-            rows = [[float(x) for x in row] for row in _rows(folder / HISTORY)[1:]]
+            report = _report(summary["report"]) if "report" in summary else None
+            path = folder / HISTORY
+            rows = [[float(x) for x in row] for row in _rows(path)[1:]]
             history = tuple(HistoryRow(int(row[0]), *row[1:]) for row in rows)
-            report = Report.from_dict(summary["report"]) if "report" in summary else None
             path = folder / LAYERS
             layers = None if report is None or not path.exists() else _layers(_rows(path), report)
             path = folder / LEDGER
@@ -69,8 +69,8 @@ class KeptRun:
             if path.exists():
                 with np.load(path, allow_pickle=False) as arrays:
                     matrix = largest_matrix(dict(arrays))
-        except (OSError, ValueError, TypeError, KeyError, IndexError, zipfile.BadZipFile, EOFError) as error:
-            raise ValueError(f"{path} is damaged ({reason(error)}). {_REMEDY}") from None
+        except _DAMAGE as error:
+            raise ValueError(f"{path} is damaged ({_said(error)}). {_REMEDY}") from None
         return cls(os.fspath(folder), summary, history, report, layers, matrix)
 
     @property
@@ -90,7 +90,27 @@ _NEEDED = (
     "heat_kt",
     "actuation_kt",
     "result",
+    "attempt_rate",
 )
+_DAMAGE = (
+    OSError, ValueError, TypeError, KeyError, IndexError, OverflowError, EOFError, NotImplementedError, csv.Error, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+"""What reading a damaged file ends in."""
+
+
+def _said(error: BaseException) -> str:
+    return f"there is no {error}" if isinstance(error, KeyError) else reason(error)
+
+
+def _report(content: dict[str, Any]) -> Report:
+    """The table per layer, every number of it one."""
+    report = Report.from_dict(content)
+    for record in (report, report.total, *report.layers):
+        check_record(record)
+    for name, cost in report.comparisons.items():
+        if isinstance(cost, bool) or not isinstance(cost, int | float):
+            raise ValueError(f"the comparison {name!r} is {cost!r}")
+    return report
 
 
 def _rows(path: pathlib.Path) -> list[list[str]]:
@@ -110,7 +130,11 @@ def _layers(rows: list[list[str]], report: Report) -> LedgerHistory:
 
 def largest_matrix(arrays: dict[str, np.ndarray]) -> tuple[str, np.ndarray] | None:
     """Name and heat of the largest matrix among the arrays of a ledger, or None."""
-    found = [(name, heat) for name, heat in arrays.items() if name.startswith("heat_kt/") and heat.ndim == 2]
+    found = [
+        (name, heat)
+        for name, heat in arrays.items()
+        if name.startswith("heat_kt/") and heat.ndim == 2 and np.issubdtype(heat.dtype, np.number)
+    ]
     if not found:
         return None
     name, heat = max(found, key=lambda item: item[1].size)

@@ -8,12 +8,8 @@ import numpy as np
 
 from limjax._kept_run import KeptRun, finite
 from limjax._page._html import page, plot, table, text
+from limjax.training._seeds import SETTINGS, apart_from_seed, ending
 
-# What tells runs apart besides the seed.
-_SETTINGS = (
-    "task", "barrier_settings", "barrier", "hops", "requested_steps", "batch_size", "learning_rate", "lsb", "attempt_rate",
-    "step_time", "temperature", "memory_device", "storage", "bits", "stop_at_heat", "stop_at_loss", "learning_rate_factor", "max_affinity",
-)  # fmt: skip
 _NUMBERS = {
     "test accuracy": lambda run: run.summary.get("test_accuracy"),
     "test loss": lambda run: run.summary.get("test_loss"),
@@ -68,7 +64,7 @@ def grouped(runs: Sequence[KeptRun]) -> list[Group]:
     """
     kinds: dict[tuple[str, ...], list[KeptRun]] = {}
     for run in runs:
-        kinds.setdefault(tuple(repr(run.summary.get(name)) for name in _SETTINGS), []).append(run)
+        kinds.setdefault(apart_from_seed(run.summary), []).append(run)
     for members in kinds.values():
         seeds = [run.summary["seed"] for run in members]
         for i, seed in enumerate(seeds):
@@ -76,19 +72,22 @@ def grouped(runs: Sequence[KeptRun]) -> list[Group]:
                 raise ValueError(
                     f"{members[seeds.index(seed)].name} and {members[i].name} are the same run twice (seed {seed}): leave one out."
                 )
-    differing = [i for i in range(len(_SETTINGS)) if len({kind[i] for kind in kinds}) > 1]
-    if any(_SETTINGS[i] == "barrier_settings" for i in differing):
-        differing = [i for i in differing if _SETTINGS[i] != "barrier"]
+    differing = [name for i, name in enumerate(SETTINGS) if len({kind[i] for kind in kinds}) > 1]
+    if "barrier_settings" in differing:
+        differing = [name for name in differing if name not in ("barrier", "barrier_fingerprint")]
     groups = []
     for members in kinds.values():
         first = members[0].summary
-        said = [_said(_SETTINGS[i], first.get(_SETTINGS[i])) for i in differing if first.get(_SETTINGS[i]) is not None]
-        name = ", ".join(said) or f"{first['task']}, {first.get('barrier_settings') or first['barrier']}"
+        said = [_said(name, first.get(name)) for name in differing if first.get(name) is not None]
+        said = said or [str(first["task"]), str(first.get("barrier_settings") or first["barrier"])]
+        name = ", ".join([*said, *filter(None, [ending(first)])])
         groups.append(Group(name, tuple(members), {key: _mean(map(read, members)) for key, read in _NUMBERS.items()}))
     return groups
 
 
 def _said(setting: str, value: Any) -> str:
+    if setting == "barrier_fingerprint":  # barriers of one kind with other numbers
+        return f"barrier {value[:8]}"
     return str(value) if setting in ("task", "barrier", "barrier_settings") else f"{setting.replace('_', ' ')} {value}"
 
 
@@ -112,7 +111,7 @@ def comparison_page(groups: Sequence[Group]) -> str:
     header = ["settings", "runs", *_NUMBERS]
     rows = [[group.name, str(len(group.runs)), *(group.cell(name) for name in _NUMBERS)] for group in groups]
     warned = [run for group in groups for run in group.runs if run.summary.get("warnings")]
-    unfinished = [run for group in groups for run in group.runs if run.summary["result"] != "completed"]
+    unfinished = [run for group in groups for run in group.runs if ending(run.summary)]
     notes = "".join(
         f"<p class=warning>{text(words)}: {text(', '.join(run.name for run in found))}.</p>"
         for words, found in (("A warning stands in", warned), ("Ended before all steps were taken", unfinished))
@@ -123,7 +122,7 @@ def comparison_page(groups: Sequence[Group]) -> str:
     return page(
         "limjax: runs side by side",
         f"<h1>{sum(len(group.runs) for group in groups)} runs side by side</h1>\n"
-        "<p>Runs that differ in the seed alone are one line: mean ± standard error.</p>\n"
+        "<p>Runs that differ in the seed alone are one line: mean ± standard error. Runs that were stopped before their end stand apart.</p>\n"
         f"{table(header, rows)}{notes}\n<h2>Heat over the steps</h2>\n{plot('runs', _views(groups))}\n"
         f"<h2>Verdicts</h2>\n<ul>{said}</ul>",
     )

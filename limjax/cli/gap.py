@@ -70,14 +70,15 @@ def _name(path: str, runs: list[str]) -> str:
 
 
 def _summary(path: str) -> dict[str, Any]:
-    from limjax._files import local_path, read_json
+    from limjax._files import local_path
+    from limjax._summaries import read_summary
 
     folder = local_path(path, "RUN")
     file = folder / "summary.json" if folder.is_dir() else folder
     if not file.exists():
         kind = "has no summary.json: its training did not end" if folder.is_dir() else "does not exist"
         raise ValueError(f"RUN {path} {kind}. {_REMEDY}")
-    return read_json(file, _REMEDY)
+    return read_summary(file, _REMEDY)
 
 
 def _new_picture(text: str) -> pathlib.Path:

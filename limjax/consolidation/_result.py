@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from limjax._summaries import check_record
 from limjax.limits import load_catalogue
 from limjax.limits._records import Record
 from limjax.physics.units import thermal_energy_joules
@@ -128,7 +129,14 @@ class SequenceResult:
             return tuple(tuples(item) for item in value) if isinstance(value, list | tuple) else value
 
         later = {"copy_heat_kt": None} | dict(content)
-        return cls(**{field.name: tuples(later[field.name]) for field in dataclasses.fields(cls)})
+        found = cls(**{field.name: tuples(later[field.name]) for field in dataclasses.fields(cls)})
+        check_record(found)
+        tasks = len(found.heat_kt)
+        shapes = {"accuracy": (tasks, tasks), "heat_kt": (tasks,), "actuation_kt": (tasks,)}
+        for name, shape in shapes.items():
+            if np.array(getattr(found, name), np.float64).shape != shape or not tasks:
+                raise ValueError(f"{name!r} is no table of numbers for each task")
+        return found
 
 
 def best_memory() -> Record:

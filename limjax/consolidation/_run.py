@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from limjax._files import read_json, write_json
+from limjax._files import read_as, read_part, write_json
 from limjax.consolidation._learn import Data, Learner, Medium, Place, accuracies, learnt, remembered, started
 from limjax.consolidation._methods import AbstractMethod, method_of
 from limjax.consolidation._result import SequenceResult, table
@@ -208,7 +208,7 @@ def compare_methods(
     sequence = get_sequence(settings.tasks, settings.scenario)
 
     def found(code: ResultCode) -> Comparison:
-        done = [SequenceResult.from_json(read_json(path, _REMEDY)) for _, _, path in jobs if path.exists()]
+        done = [read_as(path, SequenceResult.from_json, _REMEDY) for _, _, path in jobs if path.exists()]
         return Comparison(code, settings, done)
 
     with interrupts_noted() as interrupted:
@@ -242,7 +242,7 @@ def _same_settings(settings: ContinualSettings, folder: pathlib.Path) -> None:
     path = folder / CONTINUAL_FILE
     if not path.exists():
         return
-    saved = read_json(path, _REMEDY).get("settings", {})
+    saved = read_part(path, "settings", _REMEDY)
     for name, value in settings.to_json().items():
         if saved.get(name) != value:
             raise ValueError(

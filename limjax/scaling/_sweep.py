@@ -5,7 +5,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from limjax import runs
-from limjax._files import read_json, write_json
+from limjax._files import read_as, read_json, read_part, write_json
+from limjax._summaries import read_summary
 from limjax.limits import MeasuredRun, fit_growth, leave_largest_out
 from limjax.limits._growth import QUANTITIES
 from limjax.limits._measured import SCALING_FILE
@@ -85,9 +86,16 @@ class _Job(NamedTuple):
     def finished(self) -> dict[str, Any] | None:
         """Its numbers, if it was trained to its end."""
         summary = self.folder / runs.SUMMARY
-        if not summary.exists() or read_json(summary, _REMEDY).get("result") != ResultCode.completed:
+        if not summary.exists():
             return None
-        return read_json(summary if self.plain else self.folder / MEASUREMENT, _REMEDY)
+        found = read_summary(summary, _REMEDY, ("result", "test_loss"))
+        if found["result"] != ResultCode.completed:
+            return None
+        if self.plain:
+            return found
+        measured = self.folder / MEASUREMENT
+        read_as(measured, lambda content: MeasuredRun.from_json({"plain_loss": 1.0} | content), _REMEDY)
+        return read_json(measured, _REMEDY)
 
 
 def measure_growth(settings: ScaleSettings, folder: pathlib.Path, progress: Progress | None = None) -> ScaleResult:
@@ -110,7 +118,7 @@ def measure_growth(settings: ScaleSettings, folder: pathlib.Path, progress: Prog
     """
     path, both = folder / SCALING_FILE, settings
     if path.exists():
-        both = settings.joined(read_json(path, _REMEDY).get("settings", {}), str(folder))
+        both = settings.joined(read_part(path, "settings", _REMEDY), str(folder))
     progress = Progress() if progress is None else progress
     jobs = _jobs(both, folder)
     asked = {job.folder for job in _jobs(settings, folder)}

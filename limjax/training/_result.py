@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
+from limjax import _fingerprints as fingerprints
 from limjax.memory import Ledger, LedgerHistory, Report, get_barrier, get_ledger, leaf_totals, report
 from limjax.memory._history import COLUMNS, HostRow, layers_of
 from limjax.memory._ledger import Comparison
@@ -229,7 +230,9 @@ def _told(run: Run) -> dict[str, Any]:
         from limjax.devices import get_device  # only where it is asked for: it takes a quarter of all imports
 
         said["memory_assumed"] = list(get_device(run.settings.memory_device).assumed)
-    named = {"barrier": run.barrier.name, "barrier_settings": said["barrier"]}
+    # The settings know a barrier of one's own by its name alone: its numbers tell it from others of its kind.
+    numbers = fingerprints.combined(fingerprints.of_structure(run.barrier), fingerprints.of_arrays(run.barrier))
+    named = {"barrier": run.barrier.name, "barrier_settings": said["barrier"], "barrier_fingerprint": numbers}
     return said | {"requested_steps": said.pop("steps"), "mesh": mesh, **named}
 
 
