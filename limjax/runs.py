@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import dataclasses
 import io
 import os
 import pathlib
@@ -15,6 +16,7 @@ import numpy as np
 from limjax._files import local_path, reason, sole_use, write_json, write_text, write_whole
 from limjax._kept_run import HISTORY, LAYERS, LEDGER, SUMMARY, KeptRun
 from limjax._page import run_page
+from limjax._summaries import read_summary
 from limjax.memory import per_parameter
 from limjax.memory._columns import COLUMNS
 from limjax.memory._leaves import leaf_names
@@ -298,6 +300,28 @@ def save_parts(result: TrainResult, folder: pathlib.Path, *, figures: bool = Tru
             attempt(folder / f"{name}.png", save, undrawn)
     attempt(folder / PAGE, lambda path: write_text(path, run_page(run, inline)), undrawn)
     return Saved(written, lost, undrawn)
+
+
+def with_earlier_measurement(result: TrainResult, folder: pathlib.Path) -> TrainResult:
+    """A run that went on, with what was measured of it before where nothing was measured of it now.
+
+    Args:
+        result: the run.
+        folder: of the run, with the summary of where it was before, or without one.
+
+    Returns:
+        The result, with the earlier `measured` in its summary if this time no counters were read or no step was taken.
+    """
+    now = result.summary.get("measured")
+    if now is not None and now.get("steps"):
+        return result
+    try:
+        before = read_summary(folder / SUMMARY, "").get("measured")
+    except ValueError:  # there is none yet, or what is there is written again in any case
+        return result
+    if not before or not before.get("steps"):
+        return result
+    return dataclasses.replace(result, summary=result.summary | {"measured": before})
 
 
 def _write_history(file: Any, result: TrainResult) -> None:

@@ -44,7 +44,7 @@ ALLOWED = {
     "gap": {"physics", "limits", "devices", "tasks", "training"},
     "_kept_run": _RUN | {"_files", "_summaries"},
     "_page": _RUN | {"_files", "_kept_run", "gap"},
-    "runs": _RUN | {"plots", "_files", "_kept_run", "_page"},
+    "runs": _RUN | {"plots", "_files", "_summaries", "_kept_run", "_page"},
     "scaling": _RUN | {"limits", "tuning", "runs", "parallel", "_files", "_summaries", "versions"},
     "plots": _RUN | {"consolidation", "sweeps", "tuning", "limits", "simulate", "gap"},
 }

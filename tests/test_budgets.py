@@ -87,5 +87,11 @@ def test_on_the_command_line(capsys, tmp_path):
     # Resumed without the option the budget is that of the run.
     resume = ["train", "--resume", "--json", "--no-figures", "--out", tmp_path / "run"]
     assert json.loads(run(capsys, *resume)[1])["steps"] == first["steps"]
+    # One that was raised is raised for good.
+    raised = json.loads(run(capsys, *resume, "--budget-kt", 0.02)[1])
+    kept = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert raised["steps"] > first["steps"] and kept["stop_at_heat"] == raised["stop_at_heat"] == 0.02
+    assert json.loads(run(capsys, *resume)[1])["steps"] == raised["steps"]
     code, out, _ = run(capsys, *resume, "--budget-kt", "inf")
     assert code == 0 and json.loads(out)["result"] == "completed"
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["stop_at_heat"] is None

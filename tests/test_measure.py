@@ -1,5 +1,6 @@
 """The machine's energy: windows over counters that were recorded, counters as zeus gives them, and what is said where there is none."""
 
+import dataclasses
 import json
 import sys
 import types
@@ -10,6 +11,7 @@ import pytest
 from command_line import refused, run
 
 import limjax
+from limjax import runs
 from limjax.cli.train import _counters
 from limjax.measure import (
     AssumedWatts,
@@ -207,6 +209,34 @@ def test_the_command_measures_and_says_so(monkeypatch, capsys, tmp_path):
     told = json.loads((tmp_path / "run" / "summary.json").read_text())["measured"]
     assert code == 0 and told["joules"] == 1700.0
     assert "Measured: 1700 ± 18 J in 10 s of training (a recorded trace)" in " ".join(out.split())
+
+
+@pytest.mark.slow
+def test_a_resume_without_a_step_keeps_what_was_measured(capsys, tmp_path):
+    words = (*QUICK, "--assume-watts", 50, "--out", tmp_path / "run")
+    code, _, _ = run(capsys, *words)
+    first = json.loads((tmp_path / "run" / "summary.json").read_text())["measured"]
+    assert code == 0 and first["steps"] > 0 and first["joules"] > 0
+    for more in (("--assume-watts", 50), ()):
+        code, out, _ = run(capsys, "train", "--resume", *more, "--no-figures", "--json", "--out", tmp_path / "run")
+        assert code == 0 and json.loads(out)["measured"] == first
+        assert json.loads((tmp_path / "run" / "summary.json").read_text())["measured"] == first
+
+
+def test_an_earlier_measurement_stands_where_none_was_made(tmp_path):
+    result = limjax.train("quadratic", hops="mean", steps=2, compare=(), counters=AssumedWatts(5.0))
+    now, before = result.summary["measured"], {"kind": "measured", "joules": 3.0, "seconds": 1.0, "steps": 4}
+
+    def joined(measured):
+        (tmp_path / "summary.json").write_text(json.dumps({"measured": before}))
+        summary = {key: value for key, value in result.summary.items() if key != "measured"}
+        summary |= {} if measured is None else {"measured": measured}
+        again = runs.with_earlier_measurement(dataclasses.replace(result, summary=summary), tmp_path)
+        return again.summary.get("measured")
+
+    assert joined(now) == now and joined(None) == joined(now | {"steps": 0}) == before
+    before = {"measured": "no"}  # damaged: it is written again in any case
+    assert joined(now | {"steps": 0}) == now | {"steps": 0}
 
 
 def test_zeus_that_is_not_there_is_refused_before_any_work(capsys, tmp_path, monkeypatch):

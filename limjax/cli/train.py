@@ -202,6 +202,8 @@ def _train(
             if not resume:
                 _remove_unused(folder)
             raise
+        if resume:
+            result = runs.with_earlier_measurement(result, folder)
         if _wants_plain(plain, result):
             console.print(
                 "Training the same without a memory, for the verdict (--no-plain leaves it out) ...", highlight=False
