@@ -13,7 +13,7 @@ from command_line import refused, run
 
 import limjax
 from limjax.devices import get_device
-from limjax.gap import KINDS, energy_gap, gap_html, gap_text, with_flops
+from limjax.gap import KINDS, energy_gap, gap_html, gap_latex, gap_text, with_flops
 from limjax.plots.gap import gap_figure
 from limjax.training import flops_per_step
 
@@ -151,6 +151,51 @@ def test_measured_joules_are_called_what_they_are():
     assert "the machine's energy: there is no counter" in none.missing
 
 
+def test_the_interval_of_the_hops_is_what_poisson_hops_scatter_by():
+    """Hops up and down at rates g e^(±F/2), drawn by NumPy: exact where all have one affinity, narrower where affinities differ."""
+    rng, weights, seeds = np.random.default_rng(0), 500, 2000
+    for affinities in (np.full(weights, 0.01), np.full(weights, 3.0), np.linspace(0.1, 6.0, weights)):
+        up, down = 2.0 * np.exp(affinities / 2), 2.0 * np.exp(-affinities / 2)
+        heats = ((rng.poisson(up, (seeds, weights)) - rng.poisson(down, (seeds, weights))) * affinities).sum(axis=1)
+        heat, path = float(((up - down) * affinities).sum()), float((up - down).sum())
+        summary = SUMMARY | {
+            "parameters": weights,
+            "path_levels": path,
+            "heat_joules": heat * KT,
+            "realised_heat_kt": heat,
+        }
+        line = energy_gap(summary, devices=[]).line("hops")
+        assert line.low is not None and line.high is not None and line.low >= 0
+        half, drawn = (line.high - line.joules) / KT, 1.96 * heats.std()
+        if np.ptp(affinities) == 0:
+            assert half == pytest.approx(drawn, rel=5 / math.sqrt(2 * seeds))  # five standard errors of a deviation
+        else:
+            assert 0.5 * drawn < half < drawn
+
+
+def test_intervals_over_seeds():
+    """Student's t by its table: 4.303 for three runs, and a run more is within sqrt(1 + 1/3) of that."""
+    pulsed = {key: value for key, value in SUMMARY.items() if key != "static_heat_kt"} | {"pulses": 1e6}
+    runs = [pulsed | {"seed": i, "device_joules": 1e-9 * x} for i, x in enumerate((1.0, 1.1, 1.2))]
+    alone = energy_gap(runs[0]).line("device")
+    assert (alone.low, alone.high) == pytest.approx((1e-9 * (1 - 1.96e-3), 1e-9 * (1 + 1.96e-3)))
+    gap = energy_gap(runs[0], seeds=[*runs[1:], dict(runs[0])])
+    line, margin = gap.line("device"), 4.303 * 0.1e-9 * math.sqrt(4 / 3)
+    assert (line.low, line.high) == pytest.approx((1.1e-9 - margin, 1.1e-9 + margin), rel=1e-3)
+    assert line.joules == 1e-9 and "from 3 seeds" in line.note
+    assert gap.words[-1] == (
+        "Over 3 seeds (mean ± standard deviation): pulses of its device 1.1e-09 J ± 9.1 %, heat of the hops drawn 2.07e-17 J ± 0 %."
+    )
+    assert "seeds" not in energy_gap(runs[0], seeds=[dict(runs[0])]).words[-1]  # the same run again tells nothing
+
+
+def test_bounds_say_what_they_are_bounds_of(gap):
+    for text in (gap_text([gap, gap], 80), gap_html(gap), gap_latex([gap])):
+        said = " ".join(text.split())
+        assert "Bound, LIM law for its loss: 2 ln(L0/LT) kT a weight: a bound of a bowl" in said
+        assert said.count("no theorem says that an update erases one") == 1
+
+
 @pytest.mark.parametrize("width", [80, 120])
 def test_the_table_fits(gap, width):
     for gaps in ([gap], [gap, gap], [gap] * 7):
@@ -200,6 +245,10 @@ def test_the_command(capsys, folder, monkeypatch):
     code, out, _ = run(capsys, "gap", folder / "one", "--out", folder / "gap.png")
     assert code == 0 and "orders of magnitude" in out and max(map(len, out.splitlines()[:40])) <= 80
     assert (folder / "gap.png").stat().st_size > 10_000
+    (folder / "two").mkdir()
+    (folder / "two" / "summary.json").write_text(json.dumps(SUMMARY | {"seed": 1, "realised_heat_kt": 5100.0}))
+    both = run(capsys, "gap", folder / "one", folder / "two")[1]
+    assert " ".join(both.split()).count("Over 2 seeds (mean ± standard deviation): heat of the hops drawn") == 2
     found = json.loads(run(capsys, "gap", folder / "one", folder / "one" / "summary.json", "--json")[1])["runs"]
     assert found[0]["lines"] == found[1]["lines"] and len(found[0]["lines"]) > 25
     rows = list(csv.DictReader(io.StringIO(run(capsys, "gap", folder / "one", "--csv")[1])))
@@ -211,7 +260,7 @@ def test_the_command(capsys, folder, monkeypatch):
 
 def test_the_command_refuses(capsys, folder):
     assert "has no summary.json" in refused(capsys, "gap", folder)
-    assert "does not exist" in refused(capsys, "gap", folder / "two")
+    assert "does not exist" in refused(capsys, "gap", folder / "three")
     assert "one of them" in refused(capsys, "gap", folder / "one", "--json", "--csv")
     assert "must end in .png" in refused(capsys, "gap", folder / "one", "--out", folder / "gap.txt")
     assert "bits must be" in refused(capsys, "gap", folder / "one", "--bits", 0)

@@ -32,14 +32,20 @@ def gap(
     from limjax.devices import device_names, get_device
     from limjax.gap import energy_gap, gap_csv, gap_latex, gap_text, with_flops
     from limjax.limits import load_catalogue
+    from limjax.training._seeds import apart_from_seed
 
     place = None if out is None else _new_picture(out)
     summaries = {_name(path, runs): _summary(path) for path in dict.fromkeys(runs)}
     records = load_catalogue(*(catalogue or []))
     devices = [get_device(name) for name in (*device_names(), *(device or ()))]
     options: dict[str, Any] = {"hardware": hardware, "bits": bits, "weight_range": weight_range, "reads": reads}
+    kinds = {name: apart_from_seed(summary) for name, summary in summaries.items()}
+    seeds = {
+        name: [other for key, other in summaries.items() if key != name and kinds[key] == kinds[name]]
+        for name in summaries
+    }
     gaps = [
-        energy_gap(with_flops(summary), name=name, devices=devices, catalogue=records, **options)
+        energy_gap(with_flops(summary), name=name, devices=devices, catalogue=records, seeds=seeds[name], **options)
         for name, summary in summaries.items()
     ]
     if json:

@@ -6,6 +6,7 @@ from typing import Any
 
 from limjax.devices import Device, device_names, get_device
 from limjax.gap import _counted, _of_run
+from limjax.gap._chance import over_seeds
 from limjax.gap._facts import RunFacts
 from limjax.gap._lines import GROUPS, Line
 from limjax.gap._words import gap_words
@@ -73,6 +74,7 @@ def energy_gap(
     reads: float = 2.0,
     devices: Sequence[Device] | None = None,
     catalogue: Catalogue | None = None,
+    seeds: Sequence[Mapping[str, Any]] = (),
 ) -> Gap:
     """Every energy of the same training on one scale.
 
@@ -88,6 +90,7 @@ def energy_gap(
         reads: how often a step reads each weight.
         devices: memories written by pulses; None for the zoo.
         catalogue: of hardware; None for the package's.
+        seeds: summaries of runs that differ in the seed alone: what was simulated has its interval from them.
 
     Returns:
         The gap.
@@ -125,13 +128,17 @@ def energy_gap(
     )
     order = {group: place for place, group in enumerate(GROUPS)}
     ordered = tuple(sorted(lines, key=lambda line: (order[line.group], -line.joules)))
+    words = gap_words(run, ordered, word)
+    if seeds:
+        ordered, chance = over_seeds(ordered, run, seeds)
+        words = (*words, *filter(None, [chance]))
     unpriced = [known for known, line in priced.items() if line is None]
     return Gap(
         run,
-        ordered,
+        tuple(ordered),
         _conventions(run, word, width, times, bits is None),
         _missing(run, unpriced),
-        gap_words(run, ordered, word),
+        words,
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
+from limjax.gap._chance import of_hops, of_pulses
 from limjax.gap._facts import RunFacts
 from limjax.gap._lines import Line
 
@@ -18,7 +19,8 @@ def machine(run: RunFacts) -> Iterator[Line]:
     kind = "measured" if found.get("kind") == "measured" else "estimate"
     # What was measured of a part stands there by that name, and is not what the words compare.
     part = "" if found.get("steps") in (None, run.steps) else f", {found['steps']} of {run.steps} steps"
-    note = f"{found.get('seconds', 0.0):.3g} s, compilation and preparation left out"
+    seconds = found.get("seconds")
+    note = f"{seconds if isinstance(seconds, int | float) else 0.0:.3g} s, compilation and preparation left out"
     named = {"": "machine, training", "above_idle_": "machine, above its idle"}
     for key, name in named.items():
         joules, margin = found.get(f"{key}joules"), found.get(f"{key}uncertainty_joules")
@@ -42,9 +44,11 @@ def memory(run: RunFacts) -> Iterator[Line]:
     pulsed = run.number("pulses") is not None
     if drawn is not None:
         kind = "model" if run.summary.get("hops") == "mean" else "simulated"
-        note = f"{run.number('pulses'):.3g} pulses; lines and drivers are not in it"
+        ends = of_pulses(drawn, run.number("pulses")) if kind == "simulated" else (None, None)
+        chance = "; the interval is what rounding to whole pulses by chance does at most" if ends[0] is not None else ""
+        note = f"{run.number('pulses') or 0.0:.3g} pulses; lines and drivers are not in it{chance}"
         source = f"{_LEDGER}, device {run.summary.get('memory_device') or 'of its own'}"
-        yield Line("device", "memory", "pulses of its device", drawn, kind, source, note=note)
+        yield Line("device", "memory", "pulses of its device", drawn, kind, source, *ends, note)
     static = run.joules("static_heat_kt")
     if static and not pulsed:
         note = "the same requests by an ideal drive over a barrier that never moves and holds ten years"
@@ -55,8 +59,11 @@ def memory(run: RunFacts) -> Iterator[Line]:
     yield Line("heat", "memory", "heat and barrier work", run.memory_joules, "model", _LEDGER, note=note)
     realised = run.joules("realised_heat_kt")
     if realised is not None and realised > 0:
-        note = "heat of the hops that were drawn, without barrier work"
-        yield Line("hops", "memory", "heat of the hops drawn", realised, "simulated", _LEDGER, note=note)
+        # Of pulses the spread of a move is not that of hops.
+        low, high = (None, None) if pulsed else (end * run.kt for end in of_hops(run, realised / run.kt))
+        chance = "" if pulsed else "; the interval is at least as wide as that of other hops for the same requests"
+        note = f"heat of the hops that were drawn, without barrier work{chance}"
+        yield Line("hops", "memory", "heat of the hops drawn", realised, "simulated", _LEDGER, low, high, note)
 
 
 def law(run: RunFacts) -> Iterator[Line]:

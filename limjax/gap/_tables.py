@@ -44,6 +44,9 @@ def gap_text(gaps: Sequence[Gap], width: int) -> str:
     console.print("Energies of different kinds stand beside each other and are never added.\n")
     for i, source in enumerate(sources):
         console.print(f"({i + 1}) {source}")
+    for said in _caveats(gaps):
+        console.print(f"\n{said}", end="")
+    console.print()
     for gap in gaps:
         console.print()
         head = f"{gap.run.name}. " if len(gaps) > 1 else ""
@@ -101,6 +104,7 @@ def gap_latex(gaps: Sequence[Gap]) -> str:
             rows.append(" & ".join(cells) + r" \\")
     rows += ["\\bottomrule", "\\end{tabular}"]
     rows += [f"% {number} {source}" for source, number in sources.items()]
+    rows += [f"% {said}" for said in _caveats(gaps)]
     return "\n".join(rows) + "\n"
 
 
@@ -127,6 +131,7 @@ def gap_html(gap: Gap) -> str:
 {chr(10).join(rows)}
 </table>
 <p>{html.escape(" ".join(gap.words))}</p>
+<p>{html.escape(" ".join(_caveats([gap])))}</p>
 <p>Energies of different kinds are never added. {html.escape(counted)}</p>"""
 
 
@@ -158,6 +163,14 @@ def _table(all_gaps: Sequence[Gap], sources: dict[str, int], places: range) -> T
 
 def _find(gap: Gap, key: str) -> Line | None:
     return next((line for line in gap.lines if line.key == key), None)
+
+
+def _caveats(gaps: Sequence[Gap]) -> list[str]:
+    """What every bound is a bound of, a sentence each."""
+    found = {
+        line.name: line.note for gap in gaps for line in gap.lines if line.kind == "bound" and line.group == "limit"
+    }
+    return [f"Bound, {name}: {note}." for name, note in found.items() if note]
 
 
 def _sources(gaps: Sequence[Gap]) -> dict[str, int]:

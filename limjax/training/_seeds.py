@@ -22,8 +22,8 @@ def ending(summary: Mapping[str, Any]) -> str:
     Returns:
         Such as "interrupted after 40 steps".
     """
-    result = summary["result"]
-    return "" if result in WHOLE else f"{result} after {summary['steps']} steps"
+    result = summary.get("result", WHOLE[0])
+    return "" if result in WHOLE else f"{result} after {summary.get('steps')} steps"
 
 
 def apart_from_seed(summary: Mapping[str, Any]) -> tuple[str, ...]:
