@@ -7,8 +7,12 @@ from jaxtyping import Array, ArrayLike, Float
 
 from limjax.limits import _arguments, approaches, bounds
 from limjax.limits._conditions import DEFAULT_TIME_S
+from limjax.numerics._guards import finite
 from limjax.numerics.checks import Argument, read
 from limjax.physics.units import LN2
+
+_MOST_BITS = 60.0
+"""4^b levels² still fit into float32."""
 
 
 class Course(NamedTuple):
@@ -22,13 +26,16 @@ class Course(NamedTuple):
     @staticmethod
     def of(bits: ArrayLike, loss_ratio: ArrayLike | None = None, contraction_factor: ArrayLike = 1.0) -> "Course":
         """The convergence of a weight of b bits, with the arguments and errors of `convergence_heat`."""
-        (b,) = read(Argument(bits, "bits", "It is the precision of a weight, for example 8."))
+        (b,) = read(Argument(bits, "bits", "It is the precision of a weight, for example 8.", high=_MOST_BITS))
         if loss_ratio is None:
             log_ratio = 2 * LN2 * b
         else:
             (ratio,) = read(_arguments.loss_ratio(loss_ratio))
             log_ratio = jnp.log(ratio).astype(b.dtype)
-        contraction = jnp.asarray(contraction_factor, b.dtype) * log_ratio
+        (factor,) = read(
+            Argument(contraction_factor, "contraction_factor", "It is time over the cheapest, for example 1.")
+        )
+        contraction = factor.astype(b.dtype) * log_ratio
         final = jnp.exp(2 * LN2 * b - log_ratio)
         return Course(*jnp.broadcast_arrays(jnp.exp2(b), contraction, final, jnp.exp(log_ratio)))
 
@@ -63,6 +70,7 @@ class ConvergenceHeat(NamedTuple):
     law: Float[Array, "..."]
 
 
+@finite
 def convergence_heat(
     bits: ArrayLike,
     loss_ratio: ArrayLike | None = None,

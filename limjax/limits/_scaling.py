@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
 from limjax.limits._arguments import chosen
+from limjax.numerics._guards import finite
 from limjax.numerics.checks import positive_number
 
 _PETAFLOP_DAY = 8.64e19
@@ -168,6 +169,7 @@ class ComputeOptimal:
         return f"{self.law.title}: {self.law.formula}; {fitted}{beyond}"
 
 
+@finite
 def compute_optimal(parameters: float, law: str = "kaplan") -> ComputeOptimal:
     """FLOP and tokens of a compute-optimal training.
 

@@ -11,7 +11,8 @@ from limjax.limits._conditions import DEFAULT_TIME_S
 from limjax.limits._convergences import Course
 from limjax.limits._scaling import ComputeOptimal, compute_optimal, get_law
 from limjax.limits._updates import Amounts, get_update
-from limjax.numerics.checks import whole_number
+from limjax.numerics._guards import finite
+from limjax.numerics.checks import Argument, positive_number, read, whole_number
 from limjax.physics.units import LN2, thermal_energy_joules
 
 MAX_BITS = 32
@@ -200,6 +201,7 @@ class WorkloadEnergies(NamedTuple):
     convergence: Float[Array, "..."]
 
 
+@finite
 def workload_energies(
     parameters: ArrayLike,
     bits: ArrayLike = 8.0,
@@ -240,8 +242,12 @@ def workload_energies(
     """
     scaling_law = get_law(scaling)
     update = get_update(updates)
-    size = jnp.asarray(parameters, jnp.result_type(float))
-    b = jnp.asarray(bits, size.dtype)
+    size, b, price = read(
+        Argument(parameters, "parameters", "It is the number of trained weights, for example 1e15."),
+        Argument(bits, "bits", "It is the precision of a weight, for example 8."),
+        Argument(joules_per_flop, "joules_per_flop", "It is in J/FLOP, for example 7e-13.", open_low=False),
+    )
+    batch = positive_number(batch, "batch", "It is tokens per optimizer step, for example 1e6.")
     kt = thermal_energy_joules(temperature)
     # kT first: the number of updates alone may leave float32, and kT times small numbers underflows it.
     flops, tokens = scaling_law.flops(size), kt * scaling_law.tokens(size)
@@ -249,7 +255,7 @@ def workload_energies(
     course = Course.of(b, loss_ratio, contraction_factor)
     return WorkloadEnergies(
         LN2 * b * counted,
-        flops * jnp.asarray(joules_per_flop, size.dtype),
+        flops * price,
         KT_PER_UPDATE * counted,
         size * kt * course.law_heat(),
     )

@@ -24,6 +24,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float
 
 from limjax.limits import _arguments
 from limjax.numerics._elementary import safe_log
+from limjax.numerics._guards import finite
 from limjax.numerics._quadrature import gauss_hermite
 from limjax.numerics._roots import monotone_root
 from limjax.numerics.checks import Argument, is_known, read, worst
@@ -326,6 +327,7 @@ def solve(
     return jnp.where(is_feasible, result, jnp.nan), log_scale, is_feasible, least
 
 
+@finite
 def static(distance: ArrayLike, contraction: ArrayLike, barrier: ArrayLike, attempts: ArrayLike) -> HeatAndLoss:
     """Heat and final loss when the barrier that keeps the weight afterwards also stands during training: the update wall.
 

@@ -15,11 +15,13 @@ from jaxtyping import Array, ArrayLike, Float
 from limjax.limits import _arguments, _erasure, law
 from limjax.limits._arguments import probability
 from limjax.numerics._elementary import asinh_exp
+from limjax.numerics._guards import finite
 from limjax.numerics.checks import Argument, is_known, read, worst
 from limjax.physics.actuation import free_energy
 from limjax.physics.units import LN2
 
 
+@finite
 def convergence(
     loss_ratio: ArrayLike, contraction: ArrayLike | None = None, averaged: ArrayLike = 0.0
 ) -> Float[Array, "..."]:
@@ -61,6 +63,7 @@ def convergence(
     return law.optimum(ratio, jnp.ones_like(ratio), scatter=n / (1 - 1 / ratio), contraction=contraction).heat_kt
 
 
+@finite
 def erasure(error: ArrayLike = 0.0, bits: ArrayLike = 1.0) -> Float[Array, "..."]:
     r"""Least work to reset unbiased bits when each may end wrong: $Q \ge b\,[\ln 2 - h(ε)]$.
 
@@ -87,6 +90,7 @@ def erasure(error: ArrayLike = 0.0, bits: ArrayLike = 1.0) -> Float[Array, "..."
     return b * _erasure.reset_work(eps)
 
 
+@finite
 def isothermal_lift(error: ArrayLike) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
     """The slow erasure of a two-level bit by lifting one level: how high, and the work.
 
@@ -110,6 +114,7 @@ def isothermal_lift(error: ArrayLike) -> tuple[Float[Array, "..."], Float[Array,
     return jnp.log1p(-eps) - jnp.log(eps), LN2 + jnp.log1p(-eps)
 
 
+@finite
 def hop_affinity(error: ArrayLike) -> Float[Array, "..."]:
     r"""Tilt at which a hop goes the right way with probability 1 - ε: $F = \ln\frac{1-ε}{ε}$.
 
@@ -132,6 +137,7 @@ def hop_affinity(error: ArrayLike) -> Float[Array, "..."]:
     return jnp.log1p(-eps) - jnp.log(eps)
 
 
+@finite
 def direction_error(error: ArrayLike) -> Float[Array, "..."]:
     r"""Mean heat of a hop that goes the right way with probability 1 - ε: $Q = (1-2ε)\ln\frac{1-ε}{ε}$.
 
@@ -156,6 +162,7 @@ def direction_error(error: ArrayLike) -> Float[Array, "..."]:
     return (1 - 2 * eps) * hop_affinity(eps)
 
 
+@finite
 def precision(relative_error: ArrayLike) -> Float[Array, "..."]:
     r"""Heat of a steady drive that moves by n ± δn: $Q \ge 2/δ^2$ (thermodynamic uncertainty relation).
 
@@ -181,6 +188,7 @@ def precision(relative_error: ArrayLike) -> Float[Array, "..."]:
     return 2 / (delta * delta)
 
 
+@finite
 def hopping_precision(affinity: ArrayLike) -> Float[Array, "..."]:
     r"""What hops on a ladder pay for precision: heat × relative variance = $F\coth(F/2) \ge 2$.
 
@@ -206,6 +214,7 @@ def hopping_precision(affinity: ArrayLike) -> Float[Array, "..."]:
     return jnp.where(is_small, series, force / jnp.tanh(0.5 * jnp.where(is_small, 1.0, force)))
 
 
+@finite
 def drive(net_rate: ArrayLike, attempt_rate: ArrayLike, barrier: ArrayLike) -> Float[Array, "..."]:
     r"""Affinity that pushes hops over a barrier at a net rate: r = 2 k0 e^{-B} sinh(F/2), so F = 2 asinh(r e^B / 2k0).
 
@@ -229,6 +238,7 @@ def drive(net_rate: ArrayLike, attempt_rate: ArrayLike, barrier: ArrayLike) -> F
     return 2 * asinh_exp(jnp.log(rate) - jnp.log(attempts) + height - LN2)
 
 
+@finite
 def transport(distance_squared: ArrayLike, diffusion: ArrayLike, time: ArrayLike) -> Float[Array, "..."]:
     r"""Heat of moving a distribution over a continuous landscape in a given time: $Q \ge W_2^2/(Dτ)$.
 
@@ -262,6 +272,7 @@ def transport(distance_squared: ArrayLike, diffusion: ArrayLike, time: ArrayLike
     return square / rate / duration
 
 
+@finite
 def jump_count(path: ArrayLike, hops: ArrayLike) -> Float[Array, "..."]:
     r"""Heat of a net displacement made with a given mean number of hops: $Q \ge 2 d\,\mathrm{atanh}(d/A)$.
 
@@ -298,6 +309,7 @@ def jump_count(path: ArrayLike, hops: ArrayLike) -> Float[Array, "..."]:
     return jnp.where(is_feasible, d * (jnp.log1p(2 * d / (bounded - d))), jnp.nan)
 
 
+@finite
 def two_level_minimum_time(start: ArrayLike, stop: ArrayLike) -> Float[Array, "..."]:
     """Shortest Γτ in which an occupation can fall from p0 to pf: ln(p0/pf), whatever is paid.
 
@@ -319,6 +331,7 @@ def two_level_minimum_time(start: ArrayLike, stop: ArrayLike) -> Float[Array, ".
     return jnp.log(p0) - jnp.log(pf)
 
 
+@finite
 def two_level_erasure(
     rate_time: ArrayLike, start: ArrayLike = 0.5, stop: ArrayLike = 1e-3
 ) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
@@ -361,6 +374,7 @@ def two_level_erasure(
     )
 
 
+@finite
 def slow_two_level_erasure(rate_time: ArrayLike, start: ArrayLike, stop: ArrayLike) -> Float[Array, "..."]:
     """Entropy production of a slow two-level erasure, from the thermodynamic length: 𝓛²/(Γτ), 𝓛 = Δ arcsin(1 - 2p).
 
@@ -387,6 +401,7 @@ def slow_two_level_erasure(rate_time: ArrayLike, start: ArrayLike, stop: ArrayLi
     return length * length / time
 
 
+@finite
 def retention(
     time: ArrayLike, failure: ArrayLike = 1e-4, cells: ArrayLike = 1.0, attempt_rate: ArrayLike = 1e9, ways: int = 1
 ) -> Float[Array, "..."]:
@@ -420,6 +435,7 @@ def retention(
     return jnp.maximum(rate - jnp.log(-jnp.log1p(-p)), 0.0)
 
 
+@finite
 def actuation(start: ArrayLike, stop: ArrayLike, recovery: ArrayLike = 0.0) -> Float[Array, "..."]:
     """Reversible work to move a barrier: ΔF(stop) - ΔF(start) when raised, times the recovered share when lowered.
 

@@ -27,6 +27,7 @@ from jaxtyping import Array, ArrayLike, Float
 
 from limjax.limits import _arguments, _law_integrals
 from limjax.limits._law_integrals import safe_sqrt
+from limjax.numerics._guards import finite
 from limjax.numerics.checks import Argument, is_known, read, worst
 
 
@@ -73,6 +74,7 @@ def _loss(value: object, name: str) -> Argument:
     return Argument(value, name, "It is the mean squared distance from the minimum, in levels squared.")
 
 
+@finite
 def open_share(loss_ratio: ArrayLike, contraction: ArrayLike) -> Float[Array, "..."]:
     """γ/u at the optimum: the exchange over uL, 1 - ln(L0/LT)/2uT; one half where the heat is least.
 
@@ -94,6 +96,7 @@ def open_share(loss_ratio: ArrayLike, contraction: ArrayLike) -> Float[Array, ".
     return 1 - 0.5 * jnp.log(ratio) / theta
 
 
+@finite
 def finite_time_heat(loss_ratio: ArrayLike, contraction: ArrayLike) -> Float[Array, "..."]:
     """Least heat in a given time, (uT)²/(uT - ½ ln(L0/LT)): what `bounds.convergence` gives with a contraction.
 
@@ -124,6 +127,7 @@ def finite_time_heat(loss_ratio: ArrayLike, contraction: ArrayLike) -> Float[Arr
     return jnp.where(is_feasible, theta * theta / jnp.where(is_feasible, spare, 1.0), jnp.nan)
 
 
+@finite
 def contraction_for_heat(loss_ratio: ArrayLike, heat_kt: ArrayLike) -> Float[Array, "..."]:
     """Shortest time within a budget, the inverse of `finite_time_heat`: uT = [Q - √(Q² - 2Q ln(L0/LT))]/2.
 
@@ -156,6 +160,7 @@ def contraction_for_heat(loss_ratio: ArrayLike, heat_kt: ArrayLike) -> Float[Arr
     return jnp.where(is_feasible, 0.5 * bound / (1 + safe_sqrt(spare)), jnp.nan)
 
 
+@finite
 def loss_ratio_for_heat(contraction: ArrayLike, heat_kt: ArrayLike) -> Float[Array, "..."]:
     """How far the loss can fall on a budget in a time, the other inverse: L0/LT = exp(2uT(1 - uT/Q)).
 
@@ -178,6 +183,7 @@ def loss_ratio_for_heat(contraction: ArrayLike, heat_kt: ArrayLike) -> Float[Arr
     return jnp.exp(jnp.maximum(2 * theta * (1 - theta / heat), 0.0))
 
 
+@finite
 def exchange(loss: ArrayLike, rate: ArrayLike, scatter: ArrayLike = 0.0, power: ArrayLike = 0.0) -> Float[Array, "..."]:
     r"""The optimal exchange at a loss, Γ*(L; C): the root of $CΓ^2/(u^2L+N) - 2Γ + (2uL-N)/2 = 0$ with $N = u^2 s$.
 
@@ -208,6 +214,7 @@ def exchange(loss: ArrayLike, rate: ArrayLike, scatter: ArrayLike = 0.0, power: 
     return jnp.where(is_feasible, u * above / (1 + safe_sqrt(jnp.where(is_feasible, share, 1.0))), jnp.nan)
 
 
+@finite
 def start_barrier(
     loss: ArrayLike, rate: ArrayLike, attempts: ArrayLike, scatter: ArrayLike = 0.0
 ) -> Float[Array, "..."]:
@@ -234,6 +241,7 @@ def start_barrier(
     return jnp.log(k) - jnp.log(exchange(value, u, s))
 
 
+@finite
 def openness(final_loss: ArrayLike, loss_ratio: ArrayLike, contraction: ArrayLike) -> Float[Array, "..."]:
     """Γ²/(u²L) at the end of the optimum, (γ/u)² LT, where it is least: the open regime holds while it is above about 1.
 
@@ -259,6 +267,7 @@ def openness(final_loss: ArrayLike, loss_ratio: ArrayLike, contraction: ArrayLik
     return share * share * last.astype(share.dtype)
 
 
+@finite
 def detuned(factor: ArrayLike) -> Float[Array, "..."]:
     """Heat of an exchange that is `factor` times the optimal one, over the least heat, in its own time: 1/[2f(1 - f/2)], f below 2.
 
@@ -279,6 +288,7 @@ def detuned(factor: ArrayLike) -> Float[Array, "..."]:
     return 1 / (f * (2 - f))
 
 
+@finite
 def haste(fraction: ArrayLike) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
     """Energy against speed where gradients have to be averaged: what a learning rate of φ times the fastest costs and takes.
 
@@ -303,6 +313,7 @@ def haste(fraction: ArrayLike) -> tuple[Float[Array, "..."], Float[Array, "..."]
     return 4 / ((2 - phi) * (2 - phi)), 1 / (phi * (2 - phi))
 
 
+@finite
 def optimum(
     start: ArrayLike,
     stop: ArrayLike,
@@ -388,6 +399,7 @@ def _along(
     return Descent(heat, jnp.append(loss, last), gamma)
 
 
+@finite
 def along_schedule(rates: ArrayLike, start: ArrayLike, scatter: ArrayLike = 0.0, factor: ArrayLike = 1.0) -> Descent:
     r"""Heat and loss along any learning-rate schedule, step by step, with the exchange that is optimal at each loss.
 

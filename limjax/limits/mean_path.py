@@ -25,6 +25,7 @@ from jaxtyping import Array, ArrayLike, Float
 
 from limjax.limits import _arguments
 from limjax.numerics._elementary import asinh, asinh_exp
+from limjax.numerics._guards import finite
 from limjax.numerics.checks import Argument, read
 from limjax.physics.units import LN2
 
@@ -98,6 +99,7 @@ class _Roots(NamedTuple):
     correction: Float[Array, "..."]
 
 
+@finite
 def minimum_variance(distance: ArrayLike, contraction: ArrayLike) -> Float[Array, "..."]:
     """Least final variance of any barrier schedule: m0 x (1 - x), the shot noise of the net motion.
 
@@ -133,6 +135,7 @@ def _lyapunov_heat(path: _Path, log_kappa: _Values) -> _Values:
     return path.moved * asinh(c) + c * roots.spread - path.x * roots.affinity_spread
 
 
+@finite
 def lyapunov(distance: ArrayLike, contraction: ArrayLike, price: ArrayLike) -> HeatAndVariance:
     """Heat and final variance of the schedule Γ = v / sqrt(2 μ e^{-2a(T-t)}).
 
@@ -167,6 +170,7 @@ def _lyapunov_at(m0: _Values, theta: _Values, mu: _Values) -> HeatAndVariance:
     return HeatAndVariance(2 * m0 * _lyapunov_heat(path, log_kappa), variance)
 
 
+@finite
 def rate_matched(distance: ArrayLike, contraction: ArrayLike, ratio: ArrayLike) -> HeatAndVariance:
     """Heat and final variance of Γ = κ v: Q = 2 m0 (1-x) asinh(1/2κ), s = √(1+4κ²) m0 x (1-x).
 
@@ -228,6 +232,7 @@ def _constant_heat(path: _Path, theta: _Values, log_kappa: _Values) -> _Values:
     return roots.affinity_spread + path.moved * last_affinity - roots.root_spread
 
 
+@finite
 def constant(distance: ArrayLike, contraction: ArrayLike, log_hops: ArrayLike) -> HeatAndVariance:
     """Heat and final variance of a constant barrier with ΓT hops each way over the whole training.
 

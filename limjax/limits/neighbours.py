@@ -12,9 +12,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
 from limjax.limits import _arguments
+from limjax.numerics._guards import finite
 from limjax.numerics.checks import Argument, read
 
 
+@finite
 def training_set_energy(parameters: ArrayLike, tokens: ArrayLike) -> Float[Array, "..."]:
     r"""Tkachenko's bound on training a quasi-static analog network: about $E \gtrsim 2ND$ kT.
 
@@ -45,6 +47,7 @@ def training_set_energy(parameters: ArrayLike, tokens: ArrayLike) -> Float[Array
     return 2 * n * d
 
 
+@finite
 def time_dependent_precision(
     relative_error: ArrayLike, time_response: ArrayLike = 1.0, speed_response: ArrayLike = 0.0
 ) -> Float[Array, "..."]:
@@ -85,6 +88,7 @@ def time_dependent_precision(
     return 2 * ratio * ratio
 
 
+@finite
 def controller_information(signal_to_noise: ArrayLike, requests: ArrayLike = 1.0) -> Float[Array, "..."]:
     r"""An estimate of what a controller pays to know its requests: $Q = \frac{n}{2}\ln(1 + \mathrm{SNR})$ kT.
 
@@ -117,6 +121,7 @@ def controller_information(signal_to_noise: ArrayLike, requests: ArrayLike = 1.0
     return 0.5 * count * jnp.log1p(ratio)
 
 
+@finite
 def learning_information(loss_ratio: ArrayLike, haste: ArrayLike = 1.0) -> Float[Array, "..."]:
     r"""An estimate of what noisy gradients tell the controller of one weight of a bowl while the loss falls.
 

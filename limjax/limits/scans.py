@@ -15,8 +15,10 @@ from limjax.limits._lines import RECONSTRUCTED_BITS
 from limjax.limits._records import Catalogue, Record, load_catalogue
 from limjax.limits._workload import KT_PER_UPDATE, Workload
 from limjax.limits.approaches import APPROACHES, AbstractApproach, ConstantExchange
+from limjax.numerics.checks import finite_number, positive_number, whole_number
 from limjax.physics.units import LN2, thermal_energy_joules
 
+_MOST_POINTS = 1_000_000
 DRAWN_HARDWARE = ("V100 SXM2 fp16", "H100 SXM bf16", "B200 fp4")
 
 
@@ -77,7 +79,16 @@ def plain(value: float) -> str:
     Returns:
         Its text.
     """
-    return f"{value:.3g}".replace("e+", "e").replace("e0", "e")
+    return f"{finite_number(value, 'value'):.3g}".replace("e+", "e").replace("e0", "e")
+
+
+def _axis(low: float, high: float, points: int) -> np.ndarray:
+    """Places at equal ratios from low to high, all three checked."""
+    ends = (
+        positive_number(low, "low", "It is where the axis begins."),
+        positive_number(high, "high", "It is where the axis ends."),
+    )
+    return np.geomspace(*ends, whole_number(points, "points", 1, _MOST_POINTS))
 
 
 def _one_convergence(assumed: Conditions, bits: ArrayLike, whole: np.ndarray | float) -> list[Line]:
@@ -131,9 +142,9 @@ def scan_parameters(
     """
     assumed = Conditions() if conditions is None else conditions
     records = load_catalogue() if catalogue is None else catalogue
-    for size in (low, high):
+    x = _axis(low, high, points)
+    for size in x[[0, -1]].tolist():
         Workload(size, bits=bits, batch=batch)
-    x = np.geomspace(low, high, points)
     kt = thermal_energy_joules(assumed.temperature)
     asked = [Workload(size, batch=batch, updates="optimizer") for size in x.tolist()]
     kaplan, writes = np.array([(one.total_flops, one.update_count) for one in asked]).T
@@ -186,6 +197,7 @@ def scan_contraction(
         'training time in relaxation times, uT'
     """
     assumed = Conditions() if conditions is None else conditions
+    points = whole_number(points, "points", 1, _MOST_POINTS)
     workload = Workload(parameters, bits=bits)
     whole = workload.parameters * thermal_energy_joules(assumed.temperature)
     distance, ratio = 2.0**bits, assumed.ratio(bits)
@@ -249,10 +261,10 @@ def scan_time(
         'static barrier'
     """
     assumed = Conditions() if conditions is None else conditions
-    workload = Workload(parameters, bits=bits, time=low)
+    x = _axis(low, high, points)
+    workload = Workload(parameters, bits=bits, time=float(x[0]))
     whole = workload.parameters * thermal_energy_joules(assumed.temperature)
     distance, theta, ratio = 2.0**bits, assumed.contraction(bits), assumed.ratio(bits)
-    x = np.geomspace(low, high, points)
     log_attempts = np.log(x) + np.log(assumed.attempt_rate)
     barrier = assumed.retention_barrier
     scale = jnp.asarray(log_attempts - barrier - np.log(theta), jnp.result_type(float))

@@ -87,7 +87,9 @@ def checked_leaf(
     if wrong.any():
         raise ValueError(message(repr(value) if wide.ndim == 0 else f"an array that holds {wide[wrong][0]}"))
     narrow = np.asarray(leaf)
-    if is_wrong(narrow, np).any() and not np.isclose(narrow, wide, rtol=1e-5, atol=0.0).all():
+    # Numbers below the smallest normal one are 0 to XLA: where 0 itself is refused, so are they.
+    is_lost = open_low and low == 0 and (np.abs(narrow) < np.finfo(narrow.dtype).tiny).any()
+    if is_lost or (is_wrong(narrow, np).any() and not np.isclose(narrow, wide, rtol=1e-5, atol=0.0).all()):
         raise ValueError(f"{name} = {value!r} is outside what {leaf.dtype} can hold. {remedy}")
     return leaf
 
@@ -107,7 +109,11 @@ def is_real(value) -> bool:
     except (TypeError, ValueError, OverflowError):
         return False
     # Whole numbers beyond 64 bits are objects to NumPy.
-    return jnp.issubdtype(dtype, jnp.floating) or dtype.kind in "iu" or (isinstance(value, int) and value is not True)
+    return (
+        jnp.issubdtype(dtype, jnp.floating)
+        or dtype.kind in "iu"
+        or (isinstance(value, int) and not isinstance(value, bool))
+    )
 
 
 WholeNumber = int | np.integer

@@ -2,8 +2,8 @@
 
 The landscape is U(x) = (B/2)(1 - cos 2πx) with x in levels and B in kT. Everything works element by
 element in the dtype it is given (float32 or float64), has no branch on values, and is
-differentiable at B = 0, so it can run per parameter and per step. Barriers are non-negative; that
-is checked where a barrier is made, not here.
+differentiable at B = 0, so it can run per parameter and per step. Barriers are non-negative; of an array
+that is checked where a barrier is made, not here, and of a single number of Python here too.
 """
 
 import math
@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.special import i0e, i1e
 from jaxtyping import Array, Float
+
+from limjax.numerics._guards import element, finite
 
 # Below this barrier -ln i0e(B/2) loses digits to the 1 it subtracts, and the series of ln I0 takes
 # over.
@@ -30,7 +32,7 @@ _LOG_I0_SERIES = (
 )
 
 
-@jax.custom_jvp
+@finite
 def free_energy(barrier: Float[Array, "..."]) -> Float[Array, "..."]:
     """Reversible work that raises the barrier from zero: ΔF(B) = B/2 - ln I0(B/2).
 
@@ -59,6 +61,11 @@ def free_energy(barrier: Float[Array, "..."]) -> Float[Array, "..."]:
         Work of a quasi-static protocol as a free-energy difference: Jarzynski, Phys. Rev. Lett. 78,
         2690 (1997), doi:10.1103/PhysRevLett.78.2690.
     """
+    return _free_energy(element(barrier, "barrier", low=0.0))
+
+
+@jax.custom_jvp
+def _free_energy(barrier):
     half = 0.5 * barrier
     square = 0.25 * half * half
     is_small = barrier < _SERIES_BELOW
@@ -69,13 +76,13 @@ def free_energy(barrier: Float[Array, "..."]) -> Float[Array, "..."]:
     return jnp.where(is_small, half - series, -jnp.log(i0e(half)))
 
 
-@free_energy.defjvp
+@_free_energy.defjvp
 def _free_energy_jvp(primals, tangents):
     (barrier,), (barrier_dot,) = primals, tangents
-    return free_energy(barrier), free_energy_slope(barrier) * barrier_dot
+    return _free_energy(barrier), _free_energy_slope(barrier) * barrier_dot
 
 
-@jax.custom_jvp
+@finite
 def free_energy_slope(barrier: Float[Array, "..."]) -> Float[Array, "..."]:
     """Mean force on the barrier: dΔF/dB = ½ (1 - I1(B/2)/I0(B/2)).
 
@@ -100,14 +107,19 @@ def free_energy_slope(barrier: Float[Array, "..."]) -> Float[Array, "..."]:
         Derivative of `free_energy` with I0' = I1, NIST DLMF eq. 10.29.3,
         https://dlmf.nist.gov/10.29.E3.
     """
+    return _free_energy_slope(element(barrier, "barrier", low=0.0))
+
+
+@jax.custom_jvp
+def _free_energy_slope(barrier):
     half = 0.5 * barrier
     return 0.5 * (1 - i1e(half) / i0e(half))
 
 
-@free_energy_slope.defjvp
+@_free_energy_slope.defjvp
 def _free_energy_slope_jvp(primals, tangents):
     (barrier,), (barrier_dot,) = primals, tangents
-    slope = free_energy_slope(barrier)
+    slope = _free_energy_slope(barrier)
     ratio = 1 - 2 * slope
     half = 0.5 * barrier
     is_zero = half == 0
@@ -133,6 +145,7 @@ _LENGTH_COEFFICIENTS = (
 )
 
 
+@finite
 def thermodynamic_length(barrier: Float[Array, "..."]) -> Float[Array, "..."]:
     """Friction length from zero to B: ℓ(B) = ∫_0^B sqrt(ζ(B')) dB', with D = 1.
 
@@ -162,6 +175,7 @@ def thermodynamic_length(barrier: Float[Array, "..."]) -> Float[Array, "..."]:
         (friction tensor and length). One-dimensional overdamped form: Zulkowski & DeWeese, Phys.
         Rev. E 89, 052140 (2014), doi:10.1103/PhysRevE.89.052140. The fit is this project's.
     """
+    barrier = element(barrier, "barrier", low=0.0)
     scaled = barrier / _LENGTH_SCALE
     square = jax.lax.rsqrt(1 + scaled * scaled)
     variable = jnp.sqrt(square)
@@ -171,6 +185,7 @@ def thermodynamic_length(barrier: Float[Array, "..."]) -> Float[Array, "..."]:
     return barrier * square * polynomial
 
 
+@finite
 def actuation_work(
     start: Float[Array, "..."], stop: Float[Array, "..."], recovery: Float[Array, "..."] | float
 ) -> Float[Array, "..."]:
@@ -200,10 +215,16 @@ def actuation_work(
     Source:
         Difference of `free_energy`; the recovery factor is this project's model of the driver.
     """
+    start, stop, recovery = (
+        element(start, "start", low=0.0),
+        element(stop, "stop", low=0.0),
+        element(recovery, "recovery", "It is the share of released work that the driver stores.", 0.0, 1.0),
+    )
     change = free_energy(stop) - free_energy(start)
     return jnp.where(change > 0, change, recovery * change)
 
 
+@finite
 def finite_time_excess(
     start: Float[Array, "..."],
     stop: Float[Array, "..."],
@@ -236,5 +257,10 @@ def finite_time_excess(
         Sivak & Crooks, Phys. Rev. Lett. 108, 190602 (2012), doi:10.1103/PhysRevLett.108.190602: the
         excess of the optimal protocol is length²/duration.
     """
+    start, stop, diffusion_time = (
+        element(start, "start", low=0.0),
+        element(stop, "stop", low=0.0),
+        element(diffusion_time, "diffusion_time", low=0.0),
+    )
     length = thermodynamic_length(stop) - thermodynamic_length(start)
     return length * length / diffusion_time

@@ -76,9 +76,9 @@ def size_cell(
     """
     bits = whole_number(bits, "bits", 1, 24, said="from 1 to 24")
     for value, name, low, high, remedy in (
-        (weight_range, "range", 1e-30, 1e30, "It is the largest minus the smallest weight."),
-        (retention_years, "retention", 1e-20, 1e20, "It is in years, for example 10."),
-        (failure, "error", 1e-30, 0.999999, "It is the probability that the weight is lost, for example 1e-4."),
+        (weight_range, "weight_range", 1e-30, 1e30, "It is the largest minus the smallest weight."),
+        (retention_years, "retention_years", 1e-20, 1e20, "It is in years, for example 10."),
+        (failure, "failure", 1e-30, 0.999999, "It is the probability that the weight is lost, for example 1e-4."),
         (temperature, "temperature", 1e-9, 1e9, "Room temperature is 300 K."),
         (open_barrier, "open_barrier", 0.0, 1e4, "It is in kT, for example 10."),
         (attempt_rate, "attempt_rate", 1e-6, 1e30, "It is k0 in 1/s, for example 1e9."),

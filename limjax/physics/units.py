@@ -6,6 +6,7 @@ zero in float32. Joules appear only where a number leaves the library, and there
 
 import math
 
+from limjax.numerics._guards import finite
 from limjax.numerics.checks import finite_number, positive_number
 
 BOLTZMANN_J_PER_K = 1.380649e-23
@@ -42,6 +43,7 @@ def thermal_energy_joules(temperature: float) -> float:
     )
 
 
+@finite
 def kt_to_joules(energy_kt: float, temperature: float) -> float:
     """Energy in kT to joules.
 
@@ -62,6 +64,7 @@ def kt_to_joules(energy_kt: float, temperature: float) -> float:
     return finite_number(energy_kt, "energy_kt") * thermal_energy_joules(temperature)
 
 
+@finite
 def kt_to_electronvolts(energy_kt: float, temperature: float) -> float:
     """Energy in kT to electronvolts.
 

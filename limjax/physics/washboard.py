@@ -19,7 +19,9 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from limjax.numerics._elementary import asinh_exp
+from limjax.numerics._guards import element, finite
 from limjax.numerics._quadrature import gauss_legendre
+from limjax.numerics.checks import is_real
 from limjax.physics.actuation import free_energy
 
 _PI = math.pi
@@ -70,6 +72,7 @@ def _log_integral(barrier, affinity):
     return jax.nn.logsumexp(log_weights + exponent, axis=0)
 
 
+@finite
 def log_effective_diffusion(barrier: Float[Array, "..."]) -> Float[Array, "..."]:
     """ln(D_eff/D) = -2 ln I0(B/2) = 2 ΔF(B) - B, which does not underflow.
 
@@ -90,9 +93,11 @@ def log_effective_diffusion(barrier: Float[Array, "..."]) -> Float[Array, "..."]
     Source:
         Lifson & Jackson, J. Chem. Phys. 36, 2410 (1962), doi:10.1063/1.1732899.
     """
+    barrier = element(barrier, "barrier", low=0.0)
     return 2 * free_energy(barrier) - barrier
 
 
+@finite
 def effective_diffusion(barrier: Float[Array, "..."]) -> Float[Array, "..."]:
     """Long-time diffusion over the cosine, no tilt: D_eff/D = 1/I0(B/2)².
 
@@ -113,9 +118,11 @@ def effective_diffusion(barrier: Float[Array, "..."]) -> Float[Array, "..."]:
     Source:
         Lifson & Jackson, J. Chem. Phys. 36, 2410 (1962), doi:10.1063/1.1732899.
     """
+    barrier = element(barrier, "barrier", low=0.0)
     return jnp.exp(log_effective_diffusion(barrier))
 
 
+@finite
 def exchange(barrier: Float[Array, "..."], diffusion_time: Float[Array, "..."] | float) -> Float[Array, "..."]:
     """Exact exchange of the ladder: g = D τ / I0(B/2)² = D τ e^(2ΔF(B) - B).
 
@@ -139,9 +146,11 @@ def exchange(barrier: Float[Array, "..."], diffusion_time: Float[Array, "..."] |
     Source:
         Lifson & Jackson, J. Chem. Phys. 36, 2410 (1962), doi:10.1063/1.1732899.
     """
+    barrier, diffusion_time = element(barrier, "barrier", low=0.0), element(diffusion_time, "diffusion_time", low=0.0)
     return diffusion_time * effective_diffusion(barrier)
 
 
+@finite
 def kramers_exchange(barrier: Float[Array, "..."], diffusion_time: Float[Array, "..."] | float) -> Float[Array, "..."]:
     """High-barrier limit of the exchange: g → D τ π B e^(-B).
 
@@ -167,9 +176,11 @@ def kramers_exchange(barrier: Float[Array, "..."], diffusion_time: Float[Array, 
         Kramers, Physica 7, 284 (1940), doi:10.1016/S0031-8914(40)90098-2, overdamped limit, with
         the curvature 2π²B of the cosine at the minimum and at the top.
     """
+    barrier, diffusion_time = element(barrier, "barrier", low=0.0), element(diffusion_time, "diffusion_time", low=0.0)
     return diffusion_time * _PI * barrier * jnp.exp(-barrier)
 
 
+@finite
 def arrhenius_ratio(barrier: Float[Array, "..."], matched_barrier: Float[Array, "..."]) -> Float[Array, "..."]:
     """Exchange k0 e^(-B), constant attempt rate, over the exact one; equal at `matched_barrier`.
 
@@ -194,9 +205,14 @@ def arrhenius_ratio(barrier: Float[Array, "..."], matched_barrier: Float[Array, 
     Source:
         Ratio of `exchange` (Lifson & Jackson 1962) to the Arrhenius law.
     """
+    barrier, matched_barrier = (
+        element(barrier, "barrier", low=0.0),
+        element(matched_barrier, "matched_barrier", low=0.0),
+    )
     return jnp.exp(2 * (free_energy(matched_barrier) - free_energy(barrier)))
 
 
+@finite
 def drift(barrier: Float[Array, "..."], affinity: Float[Array, "..."]) -> Float[Array, "..."]:
     """Exact mean velocity on the washboard: v/D = (1 - e^(-F)) / ∫_0^1 e^(-F s) I0(B sin πs) ds.
 
@@ -227,11 +243,13 @@ def drift(barrier: Float[Array, "..."], affinity: Float[Array, "..."]) -> Float[
         10.32.15, https://dlmf.nist.gov/10.32.E15. The reduction to one integral is checked in the
         tests.
     """
+    barrier, affinity = element(barrier, "barrier", low=0.0), element(affinity, "affinity")
     magnitude = jnp.abs(affinity)
     log_mobility = _log_relative_expm1(magnitude) - _log_integral(barrier, magnitude)
     return affinity * jnp.exp(log_mobility)
 
 
+@finite
 def diffusion(barrier: Float[Array, "..."], affinity: Float[Array, "..."]) -> Float[Array, "..."]:
     """Exact long-time diffusion on the washboard: D_eff/D = ∫ I₊² I₋ dx / (∫ I₊ dx)³.
 
@@ -257,6 +275,7 @@ def diffusion(barrier: Float[Array, "..."], affinity: Float[Array, "..."]) -> Fl
         Reimann, Van den Broeck, Linke, Hänggi, Rubi & Pérez-Madrid, Phys. Rev. Lett. 87, 010602
         (2001), doi:10.1103/PhysRevLett.87.010602.
     """
+    barrier, affinity = element(barrier, "barrier", low=0.0), element(affinity, "affinity")
     barrier, affinity = jnp.broadcast_arrays(barrier, jnp.abs(affinity))
     window = _window(barrier, affinity, 1.0)[None]
     y = (window * _node_axis(_NODES, barrier))[None]
@@ -276,6 +295,7 @@ def _log_drift_ratio(barrier, affinity):
     return 0.5 * affinity + _log_integral(barrier, affinity) + log_effective_diffusion(barrier)
 
 
+@finite
 def ladder_validity(barrier: Float[Array, "..."], tilt_fraction: Float[Array, "..."]) -> Float[Array, "..."]:
     """Drift of the ladder with the exact exchange over the exact drift, at the same tilt.
 
@@ -306,9 +326,11 @@ def ladder_validity(barrier: Float[Array, "..."], tilt_fraction: Float[Array, ".
         Ratio of the ladder's law to Stratonovich's (see `drift`); the limit is the saddle point of
         the integral.
     """
+    barrier, tilt_fraction = element(barrier, "barrier", low=0.0), element(tilt_fraction, "tilt_fraction", low=0.0)
     return jnp.exp(_log_drift_ratio(barrier, 2 * barrier * tilt_fraction))
 
 
+@finite
 def ladder_heat_validity(barrier: Float[Array, "..."], tilt_fraction: Float[Array, "..."]) -> Float[Array, "..."]:
     """Heat the ladder books for a move over the heat the washboard dissipates for the same move.
 
@@ -337,6 +359,7 @@ def ladder_heat_validity(barrier: Float[Array, "..."], tilt_fraction: Float[Arra
     Source:
         Ladder law of the affinity against Stratonovich's drift (see `drift`).
     """
+    barrier, tilt_fraction = element(barrier, "barrier", low=0.0), element(tilt_fraction, "tilt_fraction", low=0.0)
     barrier, affinity = jnp.broadcast_arrays(barrier, 2 * barrier * tilt_fraction)
     is_zero = affinity == 0
     bounded = jnp.where(is_zero, 1.0, affinity)
@@ -379,6 +402,10 @@ def validity_map(
     Source:
         Bisection of `ladder_validity` and `ladder_heat_validity`.
     """
+    if np.ndim(barrier) != 1 or not is_real(barrier):
+        raise ValueError(
+            f"barrier must be an array of one axis, jnp.array([20.0]) for one barrier, got {str(barrier)[:40]}."
+        )
     for tolerance in tolerances:
         if not 0 < tolerance <= 0.4:
             raise ValueError(f"tolerances must lie in (0, 0.4], got {tolerance!r}; 0.05 means 5 %.")

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import ArrayLike
 from scipy.linalg import solveh_banded
 
+from limjax.numerics._guards import finite
 from limjax.numerics.checks import checked_leaf, positive_number
 from limjax.simulate._protocols import LinearProtocol
 
@@ -22,6 +23,7 @@ def _distance(value) -> float:
 _UNITS = "Times are in relaxation times, stiffnesses in kT per length²."
 
 
+@finite
 def moving_trap_linear_work(distance: float, time: float) -> float:
     r"""Mean work of dragging a unit trap at constant speed, $\lambda^2(t+e^{-t}-1)/t^2$; its variance is twice that.
 
@@ -68,6 +70,7 @@ def moving_trap_optimum(distance: float, time: float) -> tuple[float, LinearProt
     return distance**2 / (time + 2), LinearProtocol(0.0, distance, time, [jump, distance - jump])
 
 
+@finite
 def stiffness_optimum(start: float, stop: float, time: float) -> float:
     r"""Least mean work of changing the stiffness of a trap.
 

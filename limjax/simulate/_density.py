@@ -5,6 +5,7 @@ energies, so that probability is conserved, the Boltzmann distribution is exactl
 grid. Work and heat are accounted for as in `langevin`.
 """
 
+import math
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -15,7 +16,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from limjax.numerics._loops import checkpointed_loop
-from limjax.numerics.checks import checked_leaf, is_whole, whole_number
+from limjax.numerics.checks import checked_leaf, finite_number, is_whole, whole_number
 from limjax.simulate._langevin import Potential, check_protocol
 from limjax.simulate._protocols import ControlProtocol
 
@@ -44,8 +45,9 @@ class Grid(eqx.Module):
     is_periodic: bool = eqx.field(static=True, default=False)
 
     def __check_init__(self):
-        if not (np.isfinite(self.low) and np.isfinite(self.high) and self.low < self.high):
-            raise ValueError(f"A grid's ends must be finite numbers in order, got {self.low!r} and {self.high!r}.")
+        low, high = (finite_number(getattr(self, name), name, "It is an end of the grid.") for name in ("low", "high"))
+        if not 0 < high - low < math.inf:
+            raise ValueError(f"A grid's ends, low and high, must be in order, got {self.low!r} and {self.high!r}.")
         if not is_whole(self.cells) or self.cells < 3:
             raise ValueError(f"A grid needs at least 3 cells, got {self.cells!r}.")
 
