@@ -80,7 +80,8 @@ def over_seeds(lines: Sequence[Line], run: RunFacts, others: Sequence[Mapping[st
         mean = math.fsum(known) / count
         deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in known) / (count - 1))
         margin = float(stdtrit(count - 1, 0.975)) * deviation * math.sqrt(1 + 1 / count)
-        note = f"{line.note}; the interval holds another seed with 95 %, from {count} seeds"
+        alone = line.note.partition("; the interval is")[0]  # what chance does within one run is said of one run
+        note = f"{alone}; the interval holds another seed with 95 %, from {count} seeds"
         found.append(replace(line, low=max(mean - margin, 0.0), high=mean + margin, note=note))
         said.append(f"{line.name} {mean:.3g} J ± {100 * deviation / mean if mean > 0 else 0.0:.2g} %")
     text = f"Over {count} seeds (mean ± standard deviation): {', '.join(said)}." if said else ""
