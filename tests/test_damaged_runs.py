@@ -3,6 +3,7 @@
 import copy
 import json
 import math
+import pathlib
 import random
 import shutil
 
@@ -11,7 +12,8 @@ from command_line import refused, run
 from unchecked import unchecked_types
 
 import limjax
-from limjax import runs
+from limjax import limits, runs
+from limjax._files import read_as, read_part
 from limjax._kept_run import KeptRun
 from limjax._page import comparison_page, grouped, run_page
 from limjax.gap import energy_gap, gap_text
@@ -84,6 +86,35 @@ def test_one_key_is_wrong_or_missing(folder, tmp_path, count):
             except Exception as error:
                 silent.append((place, value, repr(error)))
     assert silent == [] and told > 0.2 * len(damaged)
+
+
+def test_settings_measurements_and_projections_refuse_by_value(folder):
+    """What a resume, `limjax scale` and `limjax limits --from` read: the same values, and never anything but a ValueError."""
+    summary = json.loads((folder / "summary.json").read_text())
+    measured = json.loads((pathlib.Path(limits.__file__).parent / "catalogue" / "growth.json").read_text())["runs"][0]
+    config = RunSettings.of(TASK, steps=4, learning_rate_factor=(1.0, 2.0), stop_at_heat=3.0).to_json()
+    workload, refusals = limits.Workload(1e9), 0
+    readers = ((config, RunSettings.from_json), (measured, limits.MeasuredRun.from_json))
+    with unchecked_types():
+        for content, read in (*readers, (summary, lambda found: limits.project(found, workload))):
+            for key in content:
+                for value in (..., *WRONG):
+                    try:
+                        read(with_value(content, (key,), value))
+                    except ValueError:
+                        refusals += 1
+    assert refusals > 200
+
+
+def test_files_of_a_sweep_name_themselves(tmp_path):
+    path = tmp_path / "one.json"
+    for content in ("{}", '{"a": [1]}', '{"a": 1e400}', '{"settings": 3}'):
+        path.write_text(content)
+        with pytest.raises(ValueError, match=r"one\.json is damaged \(.*\)\. Mend it\."):
+            read_as(path, lambda found: {"x": found["a"].name}, "Mend it.")
+    with pytest.raises(ValueError, match=r"one\.json is damaged: 'settings' is a number where an object"):
+        read_part(path, "settings", "Mend it.")
+    assert read_part(path, "others", "") == {}
 
 
 def test_commands_name_the_key(capsys, folder, tmp_path):

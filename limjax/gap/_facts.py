@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from limjax.numerics.checks import is_real
 from limjax.physics.units import thermal_energy_joules
 
 _REMEDY = "Give the folder that `limjax train` wrote, or the summary.json in it."
@@ -94,6 +95,6 @@ class RunFacts:
 
 
 def _finite(value: Any) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if not isinstance(value, int | float) or not is_real(value) or not math.isfinite(value):
         return None
     return float(value)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from limjax.numerics.checks import positive_number, whole_number
+from limjax.numerics.checks import is_real, positive_number, whole_number
 
 QUANTITIES = ("energy_kt", "heat_kt", "effective_updates", "law_kt")
 """What is fitted, each per parameter."""
@@ -90,7 +90,7 @@ class MeasuredRun:
 
 def _as_float(value: Any) -> Any:
     """A whole number as a float; what is no number is left for the check to name."""
-    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    return float(value) if isinstance(value, int) and is_real(value) else value
 
 
 @dataclass(frozen=True, eq=False)

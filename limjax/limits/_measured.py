@@ -160,5 +160,5 @@ def _runs_in(file: pathlib.Path) -> list[MeasuredRun]:
         return [MeasuredRun.from_json(run) for run in runs]
     except OSError as error:
         raise ValueError(f"{file} cannot be read: {error.strerror}. {remedy}") from None
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         raise ValueError(f"{file} holds no measured runs ({error}). {remedy}") from None

@@ -178,7 +178,7 @@ def read_summary(summary: str | os.PathLike | Mapping) -> dict:
             content = json.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
             raise ValueError(f"{where} cannot be read: {error.strerror}.") from None
-        except ValueError:
+        except (ValueError, RecursionError):
             raise ValueError(f"{where} is not valid JSON.") from None
         if not isinstance(content, dict):
             raise ValueError(f"{where} must hold one JSON object.")
@@ -188,7 +188,11 @@ def read_summary(summary: str | os.PathLike | Mapping) -> dict:
     for key in SUMMARY_KEYS:
         if isinstance(content[key], bool) or not isinstance(content[key], int | float):
             raise ValueError(f"{where}: {key} must be a number, got {content[key]!r}.")
-        if not math.isfinite(content[key]) or (content[key] <= 0 and key not in ("actuation_kt", "static_heat_kt")):
+        try:
+            is_finite = math.isfinite(content[key])
+        except OverflowError:  # a whole number beyond floats
+            is_finite = False
+        if not is_finite or (content[key] <= 0 and key not in ("actuation_kt", "static_heat_kt")):
             raise ValueError(f"{where}: {key} must be positive and finite, got {content[key]!r}.")
     return content
 

@@ -100,20 +100,21 @@ def varied_numbers(tree: Any, names: Sequence[str]) -> dict[str, Array]:
     return {name: value for name, value in values.items() if value is not None and value.ndim}
 
 
+_BEYOND_FLOATS = 2**1023
+
+
 def is_real(value) -> bool:
     """Whether it is a real number or an array or list of them: NumPy would read "1" as one, and drop imaginary parts."""
     if isinstance(value, jax.Array):
         return jnp.issubdtype(value.dtype, jnp.floating) or jnp.issubdtype(value.dtype, jnp.integer)
+    if isinstance(value, int):
+        # Python's have no end: one that no float can hold is no number here, so that nobody's `float()` overflows.
+        return not isinstance(value, bool) and abs(value) < _BEYOND_FLOATS
     try:
         dtype = np.asarray(value).dtype
     except (TypeError, ValueError, OverflowError):
         return False
-    # Whole numbers beyond 64 bits are objects to NumPy.
-    return (
-        jnp.issubdtype(dtype, jnp.floating)
-        or dtype.kind in "iu"
-        or (isinstance(value, int) and not isinstance(value, bool))
-    )
+    return jnp.issubdtype(dtype, jnp.floating) or dtype.kind in "iu"
 
 
 WholeNumber = int | np.integer

@@ -200,7 +200,7 @@ def _kept(path: pathlib.Path, common: dict[str, Any]) -> dict[str, Compared]:
             )
             for row in content["rows"]
         }
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError):
         raise ValueError(f"{path} is damaged: its rows are no comparison of barriers. {_REMEDY}") from None
 
 
