@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from limjax._files import reason
-from limjax._summaries import check_record, read_summary
+from limjax._summaries import check_record, read_summary, shortened
 from limjax.memory import LedgerHistory, Report
 from limjax.memory._history import COLUMNS, HostRow, Layers
 from limjax.training import HistoryRow, TrainResult
@@ -104,6 +104,8 @@ def _said(error: BaseException) -> str:
 
 def _report(content: dict[str, Any]) -> Report:
     """The table per layer, every number of it one."""
+    if not isinstance(content.get("layers"), list):
+        raise ValueError(f"'layers' of its 'report' is {shortened(content.get('layers'))}")
     report = Report.from_dict(content)
     for record in (report, report.total, *report.layers):
         check_record(record)

@@ -70,7 +70,8 @@ def test_one_key_is_wrong_or_missing(folder, tmp_path, count):
             try:
                 kept = KeptRun.read(copied)
             except ValueError as error:
-                assert str(copied / "summary.json") in str(error) and "limjax train" in str(error), (place, value)
+                assert str(copied) in str(error) and "limjax train" in str(error), (place, value)
+                assert "summary.json" in str(error) or place[0] == "report"  # layers.csv that fits no table of them
                 assert "\n" not in str(error) and (
                     len(place) > 1 or repr(place[0]) in str(error) or place == ("report",)
                 )

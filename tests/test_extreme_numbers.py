@@ -25,8 +25,8 @@ EXTREME = [
     1e300, 1e-300, -1e300, 1e308, 5e-324, 1e38, 1e-38, 1e20, 1e-20, 1e15, 1e7, 10**400, -(10**400), 10**30, np.int64(3), np.int8(2),
     np.uint8(1), np.float32(2), np.float64(1e300), True, np.bool_(True), "1", "x", None, math.nan, math.inf, 0.0, -1.0, 0,
 ]  # fmt: skip
-# Curves with gaps where there is nothing, and what a simulation gives: nobody makes these of numbers.
-NOT_MEANT = {"scan_contraction", "FokkerPlanckResult", "JumpMoments", "Snapshot"}
+# Curves with gaps where there is nothing, leaves that a search moves, and what a simulation gives: nobody makes these of numbers.
+NOT_MEANT = {"scan_contraction", "Knots", "FokkerPlanckResult", "JumpMoments", "Snapshot"}
 
 
 def is_numeric(parameter):
@@ -70,7 +70,7 @@ def wrong_with(function, given):
     return None if all(np.isfinite(x).all() for x in numbers if np.issubdtype(x.dtype, np.number)) else "not finite"
 
 
-@pytest.mark.parametrize(("seed", "each"), [pytest.param(0, 1), pytest.param(1, 40, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("seed", "each"), [pytest.param(0, 1), pytest.param(1, 10, marks=pytest.mark.slow)])
 def test_finite_or_named(seed, each):
     rng, found = random.Random(seed), functions()
     assert len(found) > 60

@@ -84,7 +84,7 @@ def finite(function: Callable[_Given, _Result]) -> Callable[_Given, _Result]:
             raise refused(args, kwargs) from None
         except ValueError as error:
             # What is wrong may be a number that was made of the arguments: they are named beside it.
-            if any(re.search(rf"\b{name}\b", str(error)) for name in signature.parameters):
+            if any(re.search(rf"\b{name}\b", str(error)) for name in signature.bind(*args, **kwargs).arguments):
                 raise
             raise ValueError(f"{error} That was {function.__name__} at {said(args, kwargs)}.") from None
         leaves = jax.tree.leaves(result)
