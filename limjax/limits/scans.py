@@ -15,6 +15,7 @@ from limjax.limits._lines import RECONSTRUCTED_BITS
 from limjax.limits._records import Catalogue, Record, load_catalogue
 from limjax.limits._workload import KT_PER_UPDATE, Workload
 from limjax.limits.approaches import APPROACHES, AbstractApproach, ConstantExchange
+from limjax.numerics._guards import finite
 from limjax.numerics.checks import finite_number, positive_number, whole_number
 from limjax.physics.units import LN2, thermal_energy_joules
 
@@ -109,6 +110,7 @@ def _one_convergence(assumed: Conditions, bits: ArrayLike, whole: np.ndarray | f
     ]
 
 
+@finite
 def scan_parameters(
     low: float = 1e6,
     high: float = 1e16,
@@ -175,6 +177,7 @@ def scan_parameters(
     )
 
 
+@finite
 def scan_contraction(
     parameters: float = 1e15, *, bits: int = 8, points: int = 81, conditions: Conditions | None = None
 ) -> Scan:
@@ -228,6 +231,7 @@ def _heats(
     return np.asarray(heat(jnp.asarray(contraction, jnp.result_type(float)), log_ceiling), np.float64)
 
 
+@finite
 def scan_time(
     parameters: float = 1e15,
     low: float = 1e-6,
@@ -284,6 +288,7 @@ def scan_time(
     return Scan("training time [s]", x, tuple(lines), None, (), subtitle)
 
 
+@finite
 def scan_bits(
     parameters: float = 1e15,
     *,
