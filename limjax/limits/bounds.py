@@ -21,7 +21,6 @@ from limjax.physics.actuation import free_energy
 from limjax.physics.units import LN2
 
 
-@finite
 def convergence(
     loss_ratio: ArrayLike, contraction: ArrayLike | None = None, averaged: ArrayLike = 0.0
 ) -> Float[Array, "..."]:
@@ -48,8 +47,7 @@ def convergence(
         >>> f"{convergence(65536.0):.2f} kT, {convergence(65536.0, 8.0):.2f} in less time, {convergence(65536.0, averaged=10.0):.2f}"
         '22.18 kT, 26.07 in less time, 42.18'
 
-    Source: derived in docs/law.md; it holds while the barrier is open (`limjax.limits.law.openness`), and is for one bowl: a
-    network is not one.
+    Source: docs/law.md; it holds while the barrier is open (`limjax.limits.law.openness`), for one bowl: a network is none.
     """
     count = Argument(averaged, "averaged", "It is how many gradients are averaged, for example 100.", open_low=False)
     ratio, n = _arguments.together(_arguments.loss_ratio(loss_ratio), count)
@@ -63,7 +61,6 @@ def convergence(
     return law.optimum(ratio, jnp.ones_like(ratio), scatter=n / (1 - 1 / ratio), contraction=contraction).heat_kt
 
 
-@finite
 def erasure(error: ArrayLike = 0.0, bits: ArrayLike = 1.0) -> Float[Array, "..."]:
     r"""Least work to reset unbiased bits when each may end wrong: $Q \ge b\,[\ln 2 - h(ε)]$.
 
@@ -90,7 +87,6 @@ def erasure(error: ArrayLike = 0.0, bits: ArrayLike = 1.0) -> Float[Array, "..."
     return b * _erasure.reset_work(eps)
 
 
-@finite
 def isothermal_lift(error: ArrayLike) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
     """The slow erasure of a two-level bit by lifting one level: how high, and the work.
 
@@ -114,7 +110,6 @@ def isothermal_lift(error: ArrayLike) -> tuple[Float[Array, "..."], Float[Array,
     return jnp.log1p(-eps) - jnp.log(eps), LN2 + jnp.log1p(-eps)
 
 
-@finite
 def hop_affinity(error: ArrayLike) -> Float[Array, "..."]:
     r"""Tilt at which a hop goes the right way with probability 1 - ε: $F = \ln\frac{1-ε}{ε}$.
 
@@ -137,7 +132,6 @@ def hop_affinity(error: ArrayLike) -> Float[Array, "..."]:
     return jnp.log1p(-eps) - jnp.log(eps)
 
 
-@finite
 def direction_error(error: ArrayLike) -> Float[Array, "..."]:
     r"""Mean heat of a hop that goes the right way with probability 1 - ε: $Q = (1-2ε)\ln\frac{1-ε}{ε}$.
 
@@ -188,7 +182,6 @@ def precision(relative_error: ArrayLike) -> Float[Array, "..."]:
     return 2 / (delta * delta)
 
 
-@finite
 def hopping_precision(affinity: ArrayLike) -> Float[Array, "..."]:
     r"""What hops on a ladder pay for precision: heat × relative variance = $F\coth(F/2) \ge 2$.
 
@@ -272,7 +265,6 @@ def transport(distance_squared: ArrayLike, diffusion: ArrayLike, time: ArrayLike
     return square / rate / duration
 
 
-@finite
 def jump_count(path: ArrayLike, hops: ArrayLike) -> Float[Array, "..."]:
     r"""Heat of a net displacement made with a given mean number of hops: $Q \ge 2 d\,\mathrm{atanh}(d/A)$.
 
@@ -309,7 +301,6 @@ def jump_count(path: ArrayLike, hops: ArrayLike) -> Float[Array, "..."]:
     return jnp.where(is_feasible, d * (jnp.log1p(2 * d / (bounded - d))), jnp.nan)
 
 
-@finite
 def two_level_minimum_time(start: ArrayLike, stop: ArrayLike) -> Float[Array, "..."]:
     """Shortest Γτ in which an occupation can fall from p0 to pf: ln(p0/pf), whatever is paid.
 
@@ -331,7 +322,6 @@ def two_level_minimum_time(start: ArrayLike, stop: ArrayLike) -> Float[Array, ".
     return jnp.log(p0) - jnp.log(pf)
 
 
-@finite
 def two_level_erasure(
     rate_time: ArrayLike, start: ArrayLike = 0.5, stop: ArrayLike = 1e-3
 ) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
@@ -363,15 +353,11 @@ def two_level_erasure(
 
     Cost: 12 Newton steps in float32, 16 in float64; derivatives cost one.
 
-    Source: the problem is that of Esposito, Kawai, Lindenberg & Van den Broeck, EPL 89, 20003 (2010),
-    doi:10.1209/0295-5075/89/20003, and Diana, Bagci & Esposito, Phys. Rev. E 87, 012111 (2013); integrals in
-    docs/limits.md.
+    Source: the problem is that of Esposito, Kawai, Lindenberg & Van den Broeck, EPL 89, 20003 (2010), doi:10.1209/0295-5075/89/20003,
+    and Diana, Bagci & Esposito, Phys. Rev. E 87, 012111 (2013); integrals in docs/limits.md.
     """
-    return _erasure.optimum(
-        Argument(rate_time, "rate_time", "It is total rate times duration, above ln(start/stop)."),
-        probability(start, "start"),
-        probability(stop, "stop"),
-    )
+    time = Argument(rate_time, "rate_time", "It is total rate times duration, above ln(start/stop).")
+    return _erasure.optimum(time, probability(start, "start"), probability(stop, "stop"))
 
 
 @finite
@@ -435,7 +421,6 @@ def retention(
     return jnp.maximum(rate - jnp.log(-jnp.log1p(-p)), 0.0)
 
 
-@finite
 def actuation(start: ArrayLike, stop: ArrayLike, recovery: ArrayLike = 0.0) -> Float[Array, "..."]:
     """Reversible work to move a barrier: ΔF(stop) - ΔF(start) when raised, times the recovered share when lowered.
 
