@@ -1,13 +1,14 @@
 """Accuracy and heat on digits: plain Adam on today's memory beside every barrier of limjax, over five seeds.
 
-Writes `docs/results/digits.md` and `benchmarks/results/digits.json`. Takes a few minutes on two cores.
+Writes `docs/results/digits.md` and `benchmarks/results/digits.json`. Takes a quarter of an hour on two cores. Every run is kept at once
+in the file of `--runs`, one line each; with the same file an interrupted table goes on. Remove it after a change of limjax.
 """
 
 import argparse
 import json
 import pathlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -30,33 +31,59 @@ def settings(barriers: Sequence[str]) -> dict[str, dict[str, str]]:
     return {"plain Adam, static": PLAIN, f"{default} (default)": {"hops": "exact", "barrier": default}, **others}
 
 
-def run(name: str, options: dict[str, str], steps: int | None, seeds: int) -> dict:
+class Kept:
+    """Runs that are done, a JSON line each, by their settings and the versions that made them."""
+
+    def __init__(self, path: pathlib.Path | None):
+        self._path, self._rows = path, {}
+        if path is not None and path.exists():
+            for line in path.read_text().splitlines():
+                one = json.loads(line)
+                self._rows[json.dumps(one["key"])] = one["row"]
+
+    def row(self, key: list, make: Callable[[], dict]) -> dict:
+        name = json.dumps(key)
+        if name not in self._rows:
+            self._rows[name] = make()
+            if self._path is not None:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                with self._path.open("a") as file:
+                    file.write(json.dumps({"key": key, "row": self._rows[name]}) + "\n")
+        return self._rows[name]
+
+
+def run(name: str, options: dict[str, str], steps: int | None, seeds: int, kept: Kept) -> dict:
     rows = []
     for seed in range(seeds):
-        start = time.perf_counter()
-        summary = limjax.train(TASK, seed=seed, steps=steps, **options).summary
-        parameters, cost = summary["parameters"], summary["heat_kt"] + summary["actuation_kt"]
-        rows.append(
-            {
-                "seed": seed,
-                "test_accuracy": summary["test_accuracy"],
-                "test_loss": summary["test_loss"],
-                "heat_kt_per_parameter": summary["heat_kt_per_parameter"],
-                "actuation_kt_per_parameter": summary["actuation_kt"] / parameters,
-                "landauer_kt_per_parameter": summary["landauer_kt"] / parameters,
-                "ratio": summary["ratio"],
-                "ratios": {name: other / cost for name, other in summary["comparisons_kt"].items()},
-                "above_bowl_bound": summary["above_bowl_bound"],
-                "device": summary["device"],
-                "parameters": parameters,
-                "steps": summary["steps"],
-            }
-        )
-        print(
-            f"{name}, seed {seed}: accuracy {summary['test_accuracy']:.4f}, {time.perf_counter() - start:.1f} s",
-            flush=True,
-        )
+        key = [TASK, options, steps, seed, versions()]
+        rows.append(kept.row(key, lambda seed=seed: one_run(name, options, steps, seed)))
     return {"name": name, "options": options, "seeds": rows}
+
+
+def one_run(name: str, options: dict[str, str], steps: int | None, seed: int) -> dict:
+    """The numbers of one training."""
+    start = time.perf_counter()
+    summary = limjax.train(TASK, seed=seed, steps=steps, **options).summary
+    parameters, cost = summary["parameters"], summary["heat_kt"] + summary["actuation_kt"]
+    row = {
+        "seed": seed,
+        "test_accuracy": summary["test_accuracy"],
+        "test_loss": summary["test_loss"],
+        "heat_kt_per_parameter": summary["heat_kt_per_parameter"],
+        "actuation_kt_per_parameter": summary["actuation_kt"] / parameters,
+        "landauer_kt_per_parameter": summary["landauer_kt"] / parameters,
+        "ratio": summary["ratio"],
+        "ratios": {name: other / cost for name, other in summary["comparisons_kt"].items()},
+        "above_bowl_bound": summary["above_bowl_bound"],
+        "device": summary["device"],
+        "parameters": parameters,
+        "steps": summary["steps"],
+    }
+    print(
+        f"{name}, seed {seed}: accuracy {summary['test_accuracy']:.4f}, {time.perf_counter() - start:.1f} s",
+        flush=True,
+    )
+    return row
 
 
 def page(runs: list[dict]) -> str:
@@ -116,8 +143,8 @@ def _mean_and_deviation(values: np.ndarray, form: str) -> str:
     return f"{form.format(values.mean())} ± {form.replace('+', '').format(deviation)}"
 
 
-def main(steps: int | None, seeds: int, barriers: Sequence[str], out: pathlib.Path) -> None:
-    runs = [run(name, options, steps, seeds) for name, options in settings(barriers).items()]
+def main(steps: int | None, seeds: int, barriers: Sequence[str], out: pathlib.Path, kept: Kept) -> None:
+    runs = [run(name, options, steps, seeds, kept) for name, options in settings(barriers).items()]
     for folder in ("docs/results", "benchmarks/results"):
         (out / folder).mkdir(parents=True, exist_ok=True)
     text = page(runs)
@@ -133,5 +160,7 @@ if __name__ == "__main__":
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--barriers", default=",".join(barrier_names()), help="comma-separated, besides the default")
     parser.add_argument("--out", type=pathlib.Path, default=ROOT, help="folder with docs/ and benchmarks/")
+    parser.add_argument("--runs", type=pathlib.Path, default=None, help="file of finished runs, read and added to")
     arguments = parser.parse_args()
-    main(arguments.steps, arguments.seeds, [b for b in arguments.barriers.split(",") if b], arguments.out)
+    kept = Kept(arguments.runs)
+    main(arguments.steps, arguments.seeds, [b for b in arguments.barriers.split(",") if b], arguments.out, kept)
