@@ -5,6 +5,7 @@ in the file of `--runs`, one line each; with the same file an interrupted table 
 """
 
 import argparse
+import functools
 import json
 import pathlib
 import time
@@ -52,12 +53,15 @@ class Kept:
         return self._rows[name]
 
 
-def run(name: str, options: dict[str, str], steps: int | None, seeds: int, kept: Kept) -> dict:
-    rows = []
+def all_runs(barriers: Sequence[str], steps: int | None, seeds: int, kept: Kept) -> list[dict]:
+    """Every barrier with the first seed, then with the second: a table with fewer seeds is whole early."""
+    made = [{"name": name, "options": options, "seeds": []} for name, options in settings(barriers).items()]
     for seed in range(seeds):
-        key = [TASK, options, steps, seed, versions()]
-        rows.append(kept.row(key, lambda seed=seed: one_run(name, options, steps, seed)))
-    return {"name": name, "options": options, "seeds": rows}
+        for one in made:
+            key = [TASK, one["options"], steps, seed, versions()]
+            make = functools.partial(one_run, one["name"], one["options"], steps, seed)
+            one["seeds"].append(kept.row(key, make))
+    return made
 
 
 def one_run(name: str, options: dict[str, str], steps: int | None, seed: int) -> dict:
@@ -144,7 +148,7 @@ def _mean_and_deviation(values: np.ndarray, form: str) -> str:
 
 
 def main(steps: int | None, seeds: int, barriers: Sequence[str], out: pathlib.Path, kept: Kept) -> None:
-    runs = [run(name, options, steps, seeds, kept) for name, options in settings(barriers).items()]
+    runs = all_runs(barriers, steps, seeds, kept)
     for folder in ("docs/results", "benchmarks/results"):
         (out / folder).mkdir(parents=True, exist_ok=True)
     text = page(runs)

@@ -74,8 +74,7 @@ def fit_device(
     """Fit the law of steps of measured pulses and write a device file."""
     from limjax._files import write_text
     from limjax.cli.console import drawn
-    from limjax.devices import fit_pulses, fit_retention
-    from limjax.devices._fitted_device import fitted_device
+    from limjax.devices import fit_pulses, fit_retention, fitted_device
     from limjax.devices._retention_fit import read_retention
 
     path = _new_file(out, "--out")
