@@ -68,6 +68,10 @@ def one_run(name: str, options: dict[str, str], steps: int | None, seed: int) ->
     """The numbers of one training."""
     start = time.perf_counter()
     summary = limjax.train(TASK, seed=seed, steps=steps, **options).summary
+    if summary["result"] != "completed":  # Ctrl-C ends a training in good order; it must end the table too
+        raise SystemExit(
+            f"{name}, seed {seed}: {summary['result']} after {summary['steps']} steps. Runs that are done are kept."
+        )
     parameters, cost = summary["parameters"], summary["heat_kt"] + summary["actuation_kt"]
     row = {
         "seed": seed,

@@ -34,11 +34,19 @@ SLOW_BLOCKS = (
     "training-1",
     "device-1",
     "scale-0",
+    "howto-0",
+    "howto-1",
+    "howto-4",
+    "howto-6",
 )
+SLOW_PAGES = ("gallery",)  # trainings, mostly
 # A block of text right below a program is what it prints.
 BLOCKS = [
     pytest.param(
-        block, shown, id=f"{page.stem}-{i}", marks=pytest.mark.slow if f"{page.stem}-{i}" in SLOW_BLOCKS else ()
+        block,
+        shown,
+        id=f"{page.stem}-{i}",
+        marks=pytest.mark.slow if page.stem in SLOW_PAGES or f"{page.stem}-{i}" in SLOW_BLOCKS else (),
     )
     for page in PAGES
     for i, (block, shown) in enumerate(

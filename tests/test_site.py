@@ -9,6 +9,8 @@ import sys
 import pytest
 import yaml
 
+from limjax.barriers import barrier_names
+
 ROOT = pathlib.Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 
@@ -53,6 +55,60 @@ def test_every_page_says_first_what_it_is_good_for():
         paragraph = re.sub(r"\s+", " ", path.read_text(encoding="utf-8").split("\n\n")[1])
         first_two = " ".join(re.split(r"(?<=[.?!:])\s", paragraph)[:2])
         assert re.search(r"\byou (can|will|find|get|see|look)\b", first_two, re.I), f"{path.name}: {first_two}"
+
+
+TERMS = {
+    "kt": "kT", "level": "levels?", "exchange": "exchange", "activity": "activity", "actuation": "actuation", "hop": "hops?",
+    "affinity": "affinity", "retention": "retention", "attempt-rate": "attempt rates?",
+}  # fmt: skip
+# Programs, headings, rows of tables, figures, other links, code, formulas and units in brackets are no first use in the text.
+NO_TEXT = re.compile(
+    r"```.*?```|^#[^\n]*$|^\|[^\n]*$|!\[[^\]]*\]\([^)]*\)|\[[^\]]*\]\([^)]*\)|`[^`\n]*`|\\\(.*?\\\)|\\\[.*?\\\]|<[^>\n]*>"
+    r"|\[[a-zA-Z]*(?:levels|kT)[^\]]*\]",
+    re.DOTALL | re.MULTILINE,
+)
+
+
+@pytest.mark.parametrize("path", sorted(DOCS.glob("*.md")), ids=lambda path: path.stem)
+def test_a_word_of_the_glossary_leads_there_where_it_is_first_used(path):
+    if path.stem in ("glossary", "architecture", "index"):  # itself, a page of rooms, and one of doors
+        pytest.skip("uses words before they are needed")
+    page = path.read_text(encoding="utf-8")
+    text = NO_TEXT.sub(lambda match: "\0" * len(match[0]), page)
+    for entry, word in TERMS.items():
+        used = re.search(rf"(?<![\w-]){word}(?![\w-])", text)
+        link = page.find(f"](glossary.md#{entry})")
+        assert used is None or 0 <= link < used.start(), f"{path.name}: link {used[0]!r} to glossary.md#{entry}"
+
+
+def test_the_decision_figure_takes_barriers_that_there_are():
+    """The same barriers as its table, by their names; and the table has a row for each of them."""
+    figure = (DOCS / "figures/which_barrier.svg").read_text(encoding="utf-8")
+    page = (DOCS / "barriers.md").read_text(encoding="utf-8")
+    table = page[page.index("## Which barrier should I take?") : page.index("## When to take which")]
+    rows = {
+        name
+        for row in re.findall(r"^\| .* \| (`.*) \| .* \|$", table, re.MULTILINE)
+        for name in re.findall(r"`([a-z-]+)`", row)
+    }
+    named = {name for name in barrier_names() if re.search(rf"[>: ]{name}[.<, ]", figure)}
+    assert named == rows and named >= {"static", "moment", "lyapunov"}
+
+
+def gallery():
+    """Figure and program of each entry."""
+    page = (DOCS / "gallery.md").read_text(encoding="utf-8")
+    return re.findall(r"^!\[[^\]]+\]\((\S+\.png)\)[^\n]*\n\n```python\n(.*?)```", page, re.DOTALL | re.MULTILINE)
+
+
+def test_the_gallery_shows_what_ten_lines_draw():
+    assert len(gallery()) >= 10
+    for picture, block in gallery():
+        assert f'savefig("{pathlib.Path(picture).name}")' in block and (DOCS / picture).stat().st_size < 200_000
+        assert len([line for line in block.splitlines() if line.strip()]) <= 10, picture
+    shown = re.findall(r"\]\((figures/gallery/\S+)\)", (DOCS / "gallery.md").read_text(encoding="utf-8"))
+    kept = {f"figures/gallery/{path.name}" for path in (DOCS / "figures/gallery").iterdir()}
+    assert set(shown) == kept and len(shown) == 2 * len(gallery())  # small on top, and beside its program
 
 
 def drawn(address):

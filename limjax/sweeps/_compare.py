@@ -92,6 +92,11 @@ class CompareResult:
         points = 100 * (self.plain.test_accuracy - row.test_accuracy)
         return dataclasses.replace(row, test_loss=points).mean("test_loss")
 
+    def __str__(self) -> str:
+        from limjax.sweeps._table import compare_text  # rich is not needed where nothing is printed
+
+        return compare_text(self)
+
     def to_json(self) -> dict[str, Any]:
         """The content of `compare.json`."""
         return {**self.settings, "result": str(self.result), "rows": [row.to_json() for row in self.rows]}
