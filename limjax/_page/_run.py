@@ -181,12 +181,12 @@ def _others(report: Report | None) -> str:
         return ""
     n, own = max(report.total.parameters, 1), max(report.total.cost_kt, 1e-300)
     rows = [
-        [f"{name}: {comparison_words(name) or 'of your own'}", short(cost / n), f"{short(cost / own)}x"]
+        [name, short(cost / n), f"{short(cost / own)}x", comparison_words(name) or "of your own"]
         for name, cost in report.comparisons.items()
     ]
-    rows.append(["this run", short(report.total.cost_kt / n), "1x"])
+    rows.append(["this run", short(report.total.cost_kt / n), "1x", "heat and barrier work"])
     return "<h2>The same updates on other memories</h2>\n" + table(
-        ["memory", "kT per parameter", "times this run"], rows, last_is_total=True
+        ["memory", "kT per parameter", "times this run", "what it is"], rows, last_is_total=True, words=True
     )
 
 
