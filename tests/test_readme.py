@@ -83,6 +83,15 @@ def test_the_first_block_runs_in_a_process_of_its_own(tmp_path):
     assert run.returncode == 0, run.stderr
 
 
+@pytest.mark.optax
+def test_the_first_block_is_a_loop_that_learns_without_a_warning(tmp_path):
+    block = BLOCKS[0].values[0]
+    out = run_block(f"{block}\nprint('loss', float(loss))", tmp_path)
+    assert "Heat ledger after 200 steps" in out and "Warning" not in out
+    # It starts at a loss of 1, and the hop noise of three weights leaves a few squared levels per thousand.
+    assert float(out.rsplit("loss ", 1)[1]) < 0.02
+
+
 def test_the_two_commands_are_there():
     commands = re.findall(r"```bash\n(python3 -m venv [^\n]*)\n```", README)
     assert commands == [
