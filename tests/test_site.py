@@ -14,6 +14,7 @@ import browser
 import pytest
 import yaml
 
+from limjax import memory
 from limjax.barriers import barrier_names
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -98,6 +99,11 @@ def test_the_decision_figure_takes_barriers_that_there_are():
     }
     named = {name for name in barrier_names() if re.search(rf"[>: ]{name}[.<, ]", figure)}
     assert named == rows and named >= {"static", "moment", "lyapunov"}
+
+
+def test_the_page_of_optimizers_begins_with_what_users_call_and_leaves_nothing_out():
+    listed = re.findall(r"^        - (\w+)$", (DOCS / "api/optimizer.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(listed) == sorted(memory.__all__) and listed[0] == "learning_in_memory"
 
 
 def gallery():

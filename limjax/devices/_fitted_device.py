@@ -33,6 +33,7 @@ def fitted_device(fit: PulseFit, name: str, title: str = "", retention: Retentio
 
     Example:
         >>> import numpy as np
+        >>> from limjax.devices import fit_pulses
         >>> up, down = np.linspace(1e-6, 9e-6, 41), np.linspace(9e-6, 1e-6, 41)[1:]
         >>> pulses = {"pulse": np.arange(1, 82), "conductance": [*up, *down], "direction": ["up"] * 41 + ["down"] * 40}
         >>> device = fitted_device(fit_pulses(pulses, "linear"), "mine")
