@@ -17,7 +17,9 @@ pytestmark = pytest.mark.optax
 CELL = limjax.ArrheniusCell(lsb=2**-10, attempt_rate=1e9, step_time=1e-3, temperature=250.0)
 
 
-def train(barrier, *, cell=CELL, rate=0.05, steps=20, hops="mean", dtype=jnp.float32, gradient=None, snapped=False, **options):
+def train(
+    barrier, *, cell=CELL, rate=0.05, steps=20, hops="mean", dtype=jnp.float32, gradient=None, snapped=False, **options
+):
     """A few steps of gradient descent; returns ledger, end and start."""
     opt = limjax.learning_in_memory(
         optax.sgd(rate), cell, barrier, hops=hops, key=jax.random.key(0), **{"compare": None, **options}
@@ -39,7 +41,9 @@ def train(barrier, *, cell=CELL, rate=0.05, steps=20, hops="mean", dtype=jnp.flo
 
 @pytest.fixture(scope="module")
 def healthy():
-    return train(limjax.StaticBarrier(12.0), hops="exact", snapped=True, optimizer_memory=(CELL, limjax.StaticBarrier(30.0)))
+    return train(
+        limjax.StaticBarrier(12.0), hops="exact", snapped=True, optimizer_memory=(CELL, limjax.StaticBarrier(30.0))
+    )
 
 
 def test_numbers_equal_the_ledger(healthy):
