@@ -265,6 +265,8 @@ def page(content: dict) -> str:
         "favours it. A tuned barrier is `no worse` by the same rule. `At equal loss` is the ratio to hand-made barriers at the mean test",
         "loss of the row, whatever plain training's is: the logarithm of the energy interpolated between those that no other",
         "beats in both, empty where none of them is that good.",
+        "On the command line `learning rate squared, start 12 kT` is `--barrier scheduled:start=12`, but for the very last steps, and",
+        "`linear, 10 to 18 kT` is `--barrier spline:start=10,stop=18,knots=2`.",
     ]
     for name, c in content["tasks"].items():
         best = c["best_hand_made"]

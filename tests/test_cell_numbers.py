@@ -184,3 +184,10 @@ def test_what_is_no_real_number_is_refused(wrong):
     """Behind the annotations that tests check, where NumPy would read "1" as a number and drop imaginary parts."""
     with pytest.raises(ValueError, match="lsb must be a finite number"):
         checked_leaf(wrong, "lsb", remedy="")
+
+
+@pytest.mark.parametrize("make", [lambda n: limjax.StaticBarrier(n), lambda n: limjax.limits.bounds.precision(n)])
+def test_a_number_of_hundreds_of_digits_is_refused_in_one_paragraph(make):
+    with pytest.raises(ValueError, match=r"got 10+… \(401 characters\)\. ") as error:
+        make(10**400)
+    assert len(str(error.value)) < 300

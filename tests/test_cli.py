@@ -65,7 +65,7 @@ def test_json_is_all_that_stdout_holds(capsys, tmp_path):
         (["--lsb", "0"], "lsb must be a finite number above 0, got 0.0"),
         (["--barrier", "static:height=-1"], "got -1.0"),
         (["--barrier", "static:height=nan"], "got nan"),
-        (["--batch-size", "5000"], "batch_size 5000 is larger"),
+        (["--batch-size", "5000"], "--batch-size 5000 is larger"),
         (
             ["--hops", "many"],
             'hops must be "mean", "gaussian" or "exact", or an object such as limjax.ExactHops(); got',

@@ -21,7 +21,7 @@ BARRIERS = ["static:height=10", "lyapunov:start=11"]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("compare")
+    folder = tmp_path_factory.mktemp("compare") / "not" / "there"  # a folder that is made
     compare("quadratic", BARRIERS, folder=folder, **WORDS)
     return folder
 
@@ -68,6 +68,18 @@ def test_a_signal_ends_it_after_the_barrier_under_way(tmp_path):
     assert str(found.result) == "interrupted" and [row.barrier for row in found.rows] == BARRIERS[:1]
     rest = compare("quadratic", BARRIERS, folder=tmp_path, plain=False, **WORDS)
     assert str(rest.result) == "completed" and rest.rows[0].heat_kt.tolist() == found.rows[0].heat_kt.tolist()
+
+
+def test_a_folder_that_cannot_be_made_is_said_before_any_work(folder):
+    with pytest.raises(ValueError, match=r"compare\.json cannot be made \("):
+        compare(
+            "quadratic", BARRIERS, folder=folder / "compare.json", **WORDS, on_progress=lambda *_: pytest.fail("worked")
+        )
+
+
+def test_a_comparison_prints_as_its_table(folder):
+    said = str(compare("quadratic", BARRIERS, folder=folder, **WORDS))
+    assert all(name in said for name in ("plain training", "test loss", *BARRIERS)) and "Compared(" not in said
 
 
 def test_on_the_command_line(capsys, folder):

@@ -264,6 +264,6 @@ def test_the_command_refuses(capsys, folder):
     assert "one of them" in refused(capsys, "gap", folder / "one", "--json", "--csv")
     assert "must end in .png" in refused(capsys, "gap", folder / "one", "--out", folder / "gap.txt")
     assert "bits must be" in refused(capsys, "gap", folder / "one", "--bits", 0)
-    assert "weight_range" in refused(capsys, "gap", folder / "one", "--weight-range", -1)
+    assert "--weight-range must" in refused(capsys, "gap", folder / "one", "--weight-range", -1)
     (folder / "one" / "summary.json").write_text("{}")
     assert "parameters must be a number" in refused(capsys, "gap", folder / "one")

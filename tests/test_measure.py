@@ -243,4 +243,4 @@ def test_zeus_that_is_not_there_is_refused_before_any_work(capsys, tmp_path, mon
     monkeypatch.setitem(sys.modules, "zeus", None)
     said = refused(capsys, *QUICK, "--measure", "--out", tmp_path / "run")
     assert "pip install 'limjax[measure]'" in said and not (tmp_path / "run").exists()
-    assert "assume_watts" in refused(capsys, *QUICK, "--assume-watts", -1, "--out", tmp_path / "run")
+    assert "--assume-watts must" in refused(capsys, *QUICK, "--assume-watts", -1, "--out", tmp_path / "run")

@@ -17,7 +17,9 @@ pytestmark = pytest.mark.optax
 CELL = limjax.ArrheniusCell(lsb=2**-10, attempt_rate=1e9, step_time=1e-3, temperature=250.0)
 
 
-def train(barrier, *, cell=CELL, rate=0.05, steps=20, hops="mean", dtype=jnp.float32, gradient=None, **options):
+def train(
+    barrier, *, cell=CELL, rate=0.05, steps=20, hops="mean", dtype=jnp.float32, gradient=None, snapped=False, **options
+):
     """A few steps of gradient descent; returns ledger, end and start."""
     opt = limjax.learning_in_memory(
         optax.sgd(rate), cell, barrier, hops=hops, key=jax.random.key(0), **{"compare": None, **options}
@@ -27,6 +29,7 @@ def train(barrier, *, cell=CELL, rate=0.05, steps=20, hops="mean", dtype=jnp.flo
         "second": {"weight": jnp.ones((10, 2), dtype), "bias": jnp.zeros(2, dtype)},
         "gain": jnp.asarray(1.0, dtype),
     }
+    start = limjax.snap(start, cell) if snapped else start
     params, state = start, opt.init(start)
     update = jax.jit(opt.update)
     for _ in range(steps):
@@ -38,7 +41,9 @@ def train(barrier, *, cell=CELL, rate=0.05, steps=20, hops="mean", dtype=jnp.flo
 
 @pytest.fixture(scope="module")
 def healthy():
-    return train(limjax.StaticBarrier(12.0), hops="exact", optimizer_memory=(CELL, limjax.StaticBarrier(30.0)))
+    return train(
+        limjax.StaticBarrier(12.0), hops="exact", snapped=True, optimizer_memory=(CELL, limjax.StaticBarrier(30.0))
+    )
 
 
 def test_numbers_equal_the_ledger(healthy):
@@ -277,3 +282,22 @@ def test_before_the_first_step():
     table = limjax.report(limjax.get_ledger(opt.init(params)), params, CELL)
     assert table.steps == 0 and table.total.heat_kt == 0 and table.landauer_kt == 0
     assert "total" in str(table)
+
+
+@pytest.mark.parametrize(
+    ("hops", "snapped", "off"), [("exact", False, 100), ("exact", True, 0), ("gaussian", False, 0)]
+)
+def test_weights_that_never_stand_on_a_level_are_counted(hops, snapped, off):
+    cell = limjax.ArrheniusCell(lsb=2**-10)
+    params = {"w": jnp.linspace(-0.5, 0.5, 100) + 0.3 * 2**-10}
+    params = limjax.snap(params, cell) if snapped else params
+    opt = limjax.learning_in_memory(optax.sgd(0.5), cell, limjax.StaticBarrier(14.0), hops=hops, key=jax.random.key(0))
+    updates, state = jax.jit(opt.update)({"w": jnp.ones(100)}, opt.init(params), params)
+    found = [
+        said
+        for said in limjax.report(state, optax.apply_updates(params, updates)).warnings
+        if "between two levels" in said
+    ]
+    assert len(found) == (off > 0) and all(
+        said.startswith(f"{off} of 100 weights") and "limjax.snap" in said for said in found
+    )

@@ -14,20 +14,26 @@ def text(value: Any) -> str:
     return html.escape(str(value))
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, last_is_total: bool = False) -> str:
+def table(
+    header: Sequence[str], rows: Iterable[Sequence[str]], *, last_is_total: bool = False, words: bool = False
+) -> str:
     """A table whose first column are names and whose others are numbers; wider than the window it scrolls by itself.
 
     Args:
         header: of each column, as text.
         rows: cells as text.
         last_is_total: whether the last row is a sum of the others.
+        words: whether the last column is one of words.
 
     Returns:
         The markup.
     """
-    head = "".join(f"<th scope=col>{text(name)}</th>" for name in header)
+    kinds = [""] * (len(header) - 1) + [" class=words" if words else ""]
+    head = "".join(f"<th scope=col{kind}>{text(name)}</th>" for kind, name in zip(kinds, header, strict=True))
     lines = [
-        f"<th scope=row>{text(row[0])}</th>" + "".join(f"<td>{text(cell)}</td>" for cell in row[1:]) for row in rows
+        f"<th scope=row>{text(row[0])}</th>"
+        + "".join(f"<td{kind}>{text(cell)}</td>" for kind, cell in zip(kinds[1:], row[1:], strict=True))
+        for row in rows
     ]
     marked = [
         f"<tr{' class=total' if last_is_total and i == len(lines) - 1 else ''}>{line}</tr>"

@@ -9,7 +9,7 @@ import numpy as np
 from limjax._kept_run import KeptRun, finite
 from limjax._page._html import page, plot, table, text
 from limjax.memory import LayerReport, LedgerHistory, Report
-from limjax.memory._layer_report import short
+from limjax.memory._layer_report import short, short_work
 from limjax.memory.comparisons._names import comparison_words
 from limjax.physics.units import LN2
 
@@ -170,7 +170,7 @@ def _cells(row: LayerReport, compared: bool) -> list[str]:
 
     useful = "–" if row.useful_fraction is None else f"{100 * row.useful_fraction:.3g} %"
     cells = [row.name, f"{row.parameters:,}", each(row.path_levels), each(row.net_levels), useful, each(row.heat_kt)]
-    cells += [f"{row.heat_joules:.2e}", each(row.actuation_kt)]
+    cells += [f"{row.heat_joules:.2e}", short_work(row.actuation_kt / n)]
     if compared:
         cells += [each(row.compared_kt), "–" if row.ratio is None else f"{short(row.ratio)}x"]
     return cells
@@ -181,12 +181,12 @@ def _others(report: Report | None) -> str:
         return ""
     n, own = max(report.total.parameters, 1), max(report.total.cost_kt, 1e-300)
     rows = [
-        [f"{name}: {comparison_words(name) or 'of your own'}", short(cost / n), f"{short(cost / own)}x"]
+        [name, short(cost / n), f"{short(cost / own)}x", comparison_words(name) or "of your own"]
         for name, cost in report.comparisons.items()
     ]
-    rows.append(["this run", short(report.total.cost_kt / n), "1x"])
+    rows.append(["this run", short(report.total.cost_kt / n), "1x", "heat and barrier work"])
     return "<h2>The same updates on other memories</h2>\n" + table(
-        ["memory", "kT per parameter", "times this run"], rows, last_is_total=True
+        ["memory", "kT per parameter", "times this run", "what it is"], rows, last_is_total=True, words=True
     )
 
 

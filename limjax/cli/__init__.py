@@ -1,6 +1,7 @@
 """The command line. Thin: every command is one call of a public function; only the command that runs is imported."""
 
 import importlib
+import inspect
 import logging
 import os
 import re
@@ -79,6 +80,21 @@ def _keep_units(command: Any) -> None:
                 option.help = re.sub(r"(?<!\\)\[", r"\\[", option.help)
 
 
+def _by_option(message: str, asked: str | None) -> str:
+    """A message that begins with the name of an argument in Python, by the name of the option that it was given as."""
+    if asked is None or asked in _GROUPS:
+        return message
+    command = getattr(importlib.import_module(f"limjax.cli.{asked}"), asked)
+    first = message.split(" ", 1)[0]
+    if first not in inspect.signature(command).parameters:
+        return message
+    for known in getattr(get_type_hints(command, include_extras=True)[first], "__metadata__", ()):
+        if isinstance(known, OptionInfo):
+            names = [name for name in known.param_decls or () if name.startswith("--")]
+            return message.replace(first, (names or [f"--{first.replace('_', '-')}"])[0].split("/")[0], 1)
+    return message
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line: wrong input ends in one paragraph on stderr and exit code 2.
 
@@ -88,7 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Raises:
         SystemExit: always, with the exit code.
     """
-    output = None
+    output, asked = None, None
     if arguments is None:  # the process is ours, not that of a caller
         keep_freed_memory()
         output = _own_process()
@@ -96,14 +112,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         # Typer itself ends wrong options with a usage message and exit code 2, and everything else with SystemExit.
         words = sys.argv[1:] if arguments is None else arguments
-        build_app(words[0] if words and words[0] in _COMMANDS else None)(arguments)
+        asked = words[0] if words and words[0] in _COMMANDS else None
+        build_app(asked)(arguments)
     except SystemExit as end:
         code = end.code
     except KeyboardInterrupt:
         _say("stopped.")
         code = 130
     except ValueError as error:
-        _say(str(error))
+        _say(_by_option(str(error), asked))
         code = 2
     except OSError as error:
         where = "" if error.filename is None else f": {error.filename}"

@@ -8,20 +8,16 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from limjax import runs
 from limjax._files import local_path, write_whole
 from limjax.cli import options
-from limjax.cli.console import Lines, drawn, shown
+from limjax.cli.console import Lines, drawn
 from limjax.numerics._result_code import ResultCode
 from limjax.sweeps import CompareResult
 from limjax.sweeps import compare as compared
 from limjax.sweeps._compare import COMPARE
-
-_NOTHING = 1e-9
-"""Work of a barrier that stands still is what rounding leaves of it [kT]."""
+from limjax.sweeps._table import compare_table
 
 
 def compare(
@@ -64,7 +60,7 @@ def compare(
         files = [COMPARE] * (folder / COMPARE).exists()
         if figures and any(row is not result.plain for row in result.rows):
             files += drawn(lambda: _draw(result, folder))
-    console.print(_table(result))
+    console.print(compare_table(result))
     console.print(f"Outcome: {result.result}.", highlight=False)
     if files:
         console.print(f"Wrote {folder}/: {', '.join(files)}", highlight=False, soft_wrap=True)
@@ -91,37 +87,6 @@ def _draw(result: CompareResult, folder: pathlib.Path) -> list[str]:
     picture = comparing.barriers(result)
     write_whole(folder / comparing.COMPARE_FIGURE, lambda file: picture.savefig(file, format="png"))
     return [comparing.COMPARE_FIGURE]
-
-
-def _table(result: CompareResult) -> Table:
-    """One line per barrier; the points lost are paired by seed with plain training."""
-    s = result.settings
-    table = Table(
-        title=f"{s['task']}, {s['steps']} steps, hops {s['hops']}, {len(s['seeds'])} seeds: mean ± standard error",
-        title_justify="left",
-    )
-    table.add_column("barrier", overflow="fold")
-    has_accuracy = any(row.mean("test_accuracy")[0] == row.mean("test_accuracy")[0] for row in result.rows)
-    columns = ["test\naccuracy", "points\nlost"] if has_accuracy else ["test loss"]
-    for column in (*columns, "heat\nkT/parameter", "work\nkT/parameter"):
-        table.add_column(column, justify="right", no_wrap=True)
-    for row in result.rows:
-        is_plain = row is result.plain
-        reached = [_pair(row.mean("test_accuracy"), 4), "" if is_plain else _pair(result.lost(row), 2)]
-        cells = reached if has_accuracy else [_pair(row.mean("test_loss"))]
-        table.add_row(Text(row.barrier), *cells, *(_pair(row.mean(name)) for name in ("heat_kt", "actuation_kt")))
-    return table
-
-
-def _pair(values: tuple[float, float], places: int | None = None) -> str:
-    mean, error = values
-    if mean != mean:
-        return "–"
-    if places is None and abs(mean) < _NOTHING:
-        return "0"
-    if places is None:
-        return f"{shown(mean, 3)} ± {shown(error, 2)}"
-    return f"{mean:.{places}f} ± {'–' if error != error else f'{error:.{places}f}'}"
 
 
 def _folder(out: str | None) -> tuple[pathlib.Path, bool]:

@@ -20,19 +20,23 @@ def list_devices(json: Annotated[bool, typer.Option("--json", help="Print JSON."
         return
     from rich.console import Console
 
-    table = _table("name", "device", "pulses\nend to end", "J a pulse\nup / down", "s a pulse", "kT")
+    table = _table("name", "device", "pulses\nend to\nend", "J a pulse\nup / down", "s a pulse", "kT")
+    table.columns[1].min_width = 15  # "Electrochemical" is not broken at 80 columns
     for device in devices:
         told = _told(device)
         joules = _both(told["pulse_joules_up"], told["pulse_joules_down"])
         table.add_row(
-            device.name, device.title, f"{device.levels:,.4g}", joules, _both(told["pulse_seconds_up"], told["pulse_seconds_down"]),
+            device.name, device.title, f"{device.levels:,.0f}" if device.levels >= 100 else f"{device.levels:.4g}", joules, _both(told["pulse_seconds_up"], told["pulse_seconds_down"]),
             f"{told['barrier_kt']:.1f}{'' if told['barrier_is_known'] else '*'}",
         )  # fmt: skip
-    Console().print(table)
-    typer.echo(
+    console = Console(highlight=False, markup=False)
+    console.print(table)
+    console.print(
         "Energies in the middle of the window; - is not known. * Retention is not known: ten years at 1 GHz are assumed."
     )
-    typer.echo("limjax device show NAME says where every number comes from; limjax train --device NAME trains on it.")
+    console.print(
+        "limjax device show NAME says where every number comes from; limjax train --device NAME trains on it."
+    )
 
 
 @app.command("show")
@@ -74,8 +78,7 @@ def fit_device(
     """Fit the law of steps of measured pulses and write a device file."""
     from limjax._files import write_text
     from limjax.cli.console import drawn
-    from limjax.devices import fit_pulses, fit_retention
-    from limjax.devices._fitted_device import fitted_device
+    from limjax.devices import fit_pulses, fit_retention, fitted_device
     from limjax.devices._retention_fit import read_retention
 
     path = _new_file(out, "--out")

@@ -71,6 +71,11 @@ def simulate(
 
             written += drawn(lambda: save_simulation_figures(run, folder, rows))
     _print_table(console, run)
+    if run.optimised is None and SYSTEMS[system].optimise is not None:
+        console.print(
+            f"This is the protocol made by hand that others are measured against; `limjax simulate {system} --optimise` finds a better one.",
+            highlight=False,
+        )  # fmt: skip
     if rows:
         console.print(_comparison_table(rows))
     if run.optimised is not None:

@@ -2,6 +2,7 @@
 
 from limjax.devices._energy import AbstractPulseEnergy, CapacitiveEnergy, GivenEnergy, OhmicEnergy
 from limjax.devices._fit import Fitted, PulseFit, fit_pulses
+from limjax.devices._fitted_device import fitted_device
 from limjax.devices._numbers import Number
 from limjax.devices._pulsed_cell import Pulse, PulsedCell, Retention
 from limjax.devices._records import Device, device_names, get_device, read_device
@@ -31,6 +32,7 @@ __all__ = [
     "device_names",
     "fit_pulses",
     "fit_retention",
+    "fitted_device",
     "get_device",
     "read_device",
 ]

@@ -30,6 +30,15 @@ def fitted_device(fit: PulseFit, name: str, title: str = "", retention: Retentio
 
     Raises:
         ValueError: if the fitted steps go nowhere.
+
+    Example:
+        >>> import numpy as np
+        >>> from limjax.devices import fit_pulses
+        >>> up, down = np.linspace(1e-6, 9e-6, 41), np.linspace(9e-6, 1e-6, 41)[1:]
+        >>> pulses = {"pulse": np.arange(1, 82), "conductance": [*up, *down], "direction": ["up"] * 41 + ["down"] * 40}
+        >>> device = fitted_device(fit_pulses(pulses, "linear"), "mine")
+        >>> 35 < device.levels < 45
+        True
     """
     year, width = datetime.date.today().year, fit.high - fit.low
     source = f"fitted to {fit.readings} readings, R² {fit.r_squared:.4f}"

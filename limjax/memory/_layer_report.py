@@ -68,6 +68,11 @@ def short(x: float) -> str:
     return f"{x:,.0f}" if 1e3 <= abs(x) < 1e7 else f"{x:.3g}"
 
 
+def short_work(x: float) -> str:
+    """Work of the barrier per parameter [kT]: that of one that stands still is what rounding leaves of it, and is nothing."""
+    return short(x if abs(x) > 1e-9 else 0.0)
+
+
 def span(values: Any, form: str) -> str:
     """One number, or the least and the greatest of several."""
     least, greatest = float(np.min(values)), float(np.max(values))

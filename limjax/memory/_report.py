@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from limjax.memory._layer_report import LayerReport, short, span
+from limjax.memory._layer_report import LayerReport, short, short_work, span
 from limjax.memory._pulse_report import PulseReport
 from limjax.memory.comparisons._names import comparison_words
 from limjax.physics.units import LN2
@@ -277,7 +277,7 @@ class Report:
             "-" if useful is None else f"{100 * useful:.3g}%",
             short(row.heat_kt / n),
             f"{row.heat_joules:.2e}",
-            short(row.actuation_kt / n),
+            short_work(row.actuation_kt / n),
         ]
         if self.compared_with is not None:
             other, ratio = row.compared_kt, row.ratio

@@ -42,8 +42,23 @@ class Part:
             lsb = np.asarray(cell.lsb, np.float64)
             moved = [(np.abs(wide(leaf) - wide(first[path])) / lsb).sum() for path, leaf in self.leaves]
             self.columns["net"] = np.array(moved)
+        self.between_levels = 0 if start is None else self._between_levels(dict(flatten(start)))
         for name, sums in ledger.compare.items():
             self.columns[f"compare/{name}"] = _vector(sums.heat) + _vector(sums.actuation)
+
+    def _between_levels(self, first: dict[Any, Any]) -> int:
+        """How many weights went whole levels from a place that is none, so that they never stand on one."""
+        if self.ledger.realised_heat is None or self.ledger.pulses is not None:
+            return 0
+        lsb, found = np.asarray(self.cell.lsb, np.float64), 0
+        for path, leaf in self.leaves:
+            place = wide(leaf) / lsb
+            step = place - wide(first[path]) / lsb
+            rounding = 1e-3 + 4 * float(jnp.finfo(leaf.dtype).eps) * (np.abs(place) + np.abs(step))
+            off = np.abs(place - np.round(place)) > rounding
+            if np.all(np.abs(step - np.round(step)) <= rounding):  # hops of whole levels, not normal displacements
+                found += int(np.sum(off & (np.abs(step) > 0.5)))
+        return found
 
 
 def memories_of(ledger: Ledger | PyTree, cell: AbstractCell | None) -> list[tuple[Ledger, AbstractCell]]:

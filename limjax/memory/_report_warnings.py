@@ -150,6 +150,16 @@ def _clipped(run: Evidence) -> str | None:
     )
 
 
+def _between_levels(run: Evidence) -> str | None:
+    between = sum(part.between_levels for part in run.parts)
+    if not between:
+        return None
+    return (
+        f"{between:,} of {run.total.parameters:,} weights stand between two levels, because they began there and hops are whole levels. Start "
+        "on the ladder: params = limjax.snap(params, cell) before init."
+    )
+
+
 def _coarse_floats(run: Evidence) -> str | None:
     weights = [(path, leaf, np.asarray(part.cell.lsb, np.float64)) for part in run.parts for path, leaf in part.leaves]
     for path, leaf, lsb in weights:
@@ -174,6 +184,7 @@ _CHECKS = (
     _shallow,
     _clipped,
     _coarse_floats,
+    _between_levels,
 )
 
 

@@ -66,7 +66,7 @@ def checked_leaf(
         bounds = f" {'above' if open_low else 'at least'} {low:g}"
 
     def message(got):
-        return f"{name} must be a finite number{bounds}, got {got}. {remedy}"
+        return f"{name} must be a finite number{bounds}, got {elided(got)}. {remedy}"
 
     def is_wrong(x, np):
         return ~np.isfinite(x) | (x <= low if open_low else x < low) | (x > high)
@@ -92,6 +92,11 @@ def checked_leaf(
     if is_lost or (is_wrong(narrow, np).any() and not np.isclose(narrow, wide, rtol=1e-5, atol=0.0).all()):
         raise ValueError(f"{name} = {value!r} is outside what {leaf.dtype} can hold. {remedy}")
     return leaf
+
+
+def elided(text: str) -> str:
+    """What a user gave, for a message that stays one paragraph: whole numbers of hundreds of digits are cut."""
+    return text if len(text) <= 80 else f"{text[:30]}… ({len(text)} characters)"
 
 
 def varied_numbers(tree: Any, names: Sequence[str]) -> dict[str, Array]:
@@ -163,7 +168,7 @@ def whole_number(value: Any, name: str, low: int = 1, high: int | None = None, *
         # Nobody comes near the largest counter: it is named only where it is exceeded.
         is_low = high == INT32_MAX and is_whole(value) and value < low
         said = f"of at least {low}" if high is None or is_low else f"from {low} to {high}"
-    raise ValueError(f"{name} must be a whole number {said}, got {value!r}.")
+    raise ValueError(f"{name} must be a whole number {said}, got {elided(repr(value))}.")
 
 
 class Argument(NamedTuple):
@@ -274,7 +279,7 @@ def positive_number(value: object, name: str, remedy: str = "", low: float = 0.0
     got = repr(value)
     if isinstance(value, float) and len(got) > 8:
         got = f"{value:g}"
-    raise ValueError(f"{name} must be {wanted}, got {got}. {remedy}".rstrip())
+    raise ValueError(f"{name} must be {wanted}, got {elided(str(got))}. {remedy}".rstrip())
 
 
 def finite_number(value: object, name: str, remedy: str = "") -> float:

@@ -3,7 +3,18 @@
 import importlib
 from typing import Any
 
-_MODULES = ("comparing", "devices", "law", "limits", "scaling", "simulation", "training", "tuning")
+_MODULES = (
+    "comparing",
+    "consolidation",
+    "devices",
+    "gap",
+    "law",
+    "limits",
+    "scaling",
+    "simulation",
+    "training",
+    "tuning",
+)
 
 
 def __getattr__(name: str) -> Any:

@@ -4,10 +4,11 @@ import math
 
 from matplotlib.figure import Figure
 
-from limjax.plots._style import ACCENT, FLOOR, OTHER, OWN, figure
+from limjax.plots._style import ACCENT, FLOOR, OTHER, OWN, figure, plain_numbers
 from limjax.sweeps import CompareResult
 
 COMPARE_FIGURE = "compare.png"
+_FEW_DECADES = 300.0
 
 
 def barriers(result: CompareResult) -> Figure:
@@ -53,8 +54,11 @@ def barriers(result: CompareResult) -> Figure:
         ax.axhline(level, color=FLOOR, linestyle="--", linewidth=1, label="plain training")
         if error == error:
             ax.axhspan(level - error, level + error, color=FLOOR, alpha=0.15, linewidth=0)
-    if all(row.mean("cost_kt")[0] > 0 for row in rows):
+    costs = [row.mean("cost_kt")[0] for row in rows]
+    if min(costs) > 0:
         ax.set_xscale("log")
+        if max(costs) < _FEW_DECADES * min(costs):
+            plain_numbers(ax.xaxis)
     ax.set_xlabel(f"heat and barrier work per parameter [kT], {len(result.settings['seeds'])} seeds")
     ax.set_ylabel(name.replace("_", " "))
     ax.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, fontsize="small")

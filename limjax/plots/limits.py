@@ -147,34 +147,40 @@ def _label_ends(ax: Axes, ends: list[tuple[float, str, str]]) -> None:
 
 
 def wall_bars(cases: Sequence[WallCase], title: str = "The three walls and compute") -> Figure:
-    """Stacked bars of the walls, one panel per workload.
+    """What the walls take in each architecture, one panel per workload.
 
     Args:
         cases: of `figure_data`, one a panel.
         title: of the figure.
 
     Returns:
-        The figure. Each panel has its own linear scale, on which stacked heights are true; totals stand above the bars.
+        The figure: a point for every part of every architecture on a logarithmic scale, so that what differs between them is seen also
+        where all three compute for the same energy, and their totals.
     """
-    fig, axes = figure(4.4 * len(cases), 4.4, columns=len(cases))
+    fig, axes = figure(5.0 * len(cases), 3.9, columns=len(cases), sharey=True)
     for ax, (name, bars) in zip(axes, cases):
-        tallest = max(bar.total for bar in bars)
-        for position, bar in enumerate(bars):
-            bottom = 0.0
-            for part in COMPONENTS:
-                height = getattr(bar, part)
-                ax.bar(position, height, bottom=bottom, color=_PARTS[part], width=0.6)
-                bottom += height
-            text = f"{bar.total:.2g} J"
-            if bar.architecture == "learning-in-memory":
-                text += f"\ncells alone {bar.update + bar.consolidation:.1g} J"
-            ax.annotate(text, (position, bottom), xytext=(0, 4), textcoords="offset points", ha="center", fontsize=7.5)
-        ax.set_xticks(range(len(bars)), [bar.architecture.replace("-in-", "-\nin-") for bar in bars], fontsize=8)
-        ax.set_ylim(0, 1.16 * tallest)
+        for row, bar in enumerate(bars):
+            for place, part in enumerate(COMPONENTS):
+                value, y = getattr(bar, part), row + 0.17 * (place - 1.5)
+                if value > 0:
+                    ax.plot(value, y, "o", color=_PARTS[part], markersize=6)
+                    ax.annotate(
+                        f"{value:.1e}", (value, y), xytext=(6, -2.5), textcoords="offset points", fontsize=7, color=_PARTS[part]
+                    )  # fmt: skip
+            if row:
+                ax.axhline(row - 0.5, color="0.85", linewidth=0.8)
+            ax.annotate(
+                f"{bar.total:.2g} J in all", (0.01, row - 0.44), xycoords=("axes fraction", "data"), fontsize=7, va="top"
+            )  # fmt: skip
+        ax.set_yticks(range(len(bars)), [bar.architecture.replace("-in-", "-\nin-") for bar in bars], fontsize=8)
+        ax.set_ylim(len(bars) - 0.5, -0.5)
+        ax.set_xscale("log")
+        low, high = ax.get_xlim()
+        ax.set_xlim(low, high * (high / low) ** 0.14)  # room for the last numbers
         ax.set_title(name, fontsize=9, loc="left")
-        ax.grid(False, axis="x")
-    axes[0].set_ylabel("energy of the training [J]")
-    handles = [axes[0].bar(0, 0, color=_PARTS[part], label=part) for part in COMPONENTS]
+        ax.set_xlabel("energy of the training [J]")
+        ax.grid(False, axis="y")
+    handles = [axes[0].plot([], [], "o", color=_PARTS[part], label=part)[0] for part in COMPONENTS]
     fig.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
     fig.suptitle(title, fontsize=10, x=0.01, ha="left")
     return fig

@@ -175,7 +175,7 @@ def heat_over_time(history: LedgerHistory, *, per_parameter: bool = True) -> Fig
     unit = "kT per parameter" if per_parameter else "kT"
     fig, (left, right) = figure(10.0, 3.8, columns=2)
     ways = "-", "--", ":", "-."
-    colours = colormaps["viridis"](np.linspace(0, 0.9, len(names)))
+    colours = colormaps["viridis"](np.linspace(0, 0.8, len(names)))
     for ax, values, label in ((left, heat, f"heat since the start [{unit}]"), (right, rate, f"heat per step [{unit}]")):
         for i, name in enumerate(names):
             style = ways[i % len(ways)]

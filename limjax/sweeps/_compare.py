@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from limjax import parallel
-from limjax._files import local_path, read_json, without_nan, write_json
+from limjax._files import local_path, read_json, reason, without_nan, write_json
 from limjax.barriers._base import AbstractBarrier
 from limjax.barriers._specification import barrier_from_name
 from limjax.memory._hops import HopsName, hops_of
@@ -92,6 +92,11 @@ class CompareResult:
         points = 100 * (self.plain.test_accuracy - row.test_accuracy)
         return dataclasses.replace(row, test_loss=points).mean("test_loss")
 
+    def __str__(self) -> str:
+        from limjax.sweeps._table import compare_text  # rich is not needed where nothing is printed
+
+        return compare_text(self)
+
     def to_json(self) -> dict[str, Any]:
         """The content of `compare.json`."""
         return {**self.settings, "result": str(self.result), "rows": [row.to_json() for row in self.rows]}
@@ -117,7 +122,8 @@ def compare(
         task: a `Task`, or the name of one.
         barriers: barriers, or their names with arguments (`"lyapunov:start=8"`).
         seeds: seeds of initialisation, batches and hops, or how many.
-        folder: where `compare.json` is kept after every barrier; one that is there goes on, and may be given more barriers.
+        folder: where `compare.json` is kept after every barrier, made if it is not there; one that is there goes on, and may be given
+            more barriers.
         hops: "mean", "gaussian" or "exact".
         steps: training steps; None takes the task's, as in the next three.
         batch_size: examples per step.
@@ -130,7 +136,7 @@ def compare(
         The comparison. Ctrl-C ends it after the barrier under way, with the result `interrupted`.
 
     Raises:
-        ValueError: if there is no barrier, one is named twice or unknown, a number is wrong, or the folder holds another comparison.
+        ValueError: if there is no barrier, one is named twice or unknown, a number is wrong, or the folder holds another comparison or cannot be made.
 
     Example:
         >>> found = compare("quadratic", ["static:height=10", "static:height=14"], seeds=2, hops="mean", steps=50, plain=False)
@@ -148,6 +154,11 @@ def compare(
     path = None if folder is None else local_path(folder, "folder") / COMPARE
     known = {} if path is None or not path.exists() else _kept(path, common)
     names = [PLAIN] * plain + list(points)
+    if path is not None:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ValueError(f"folder {path.parent} cannot be made ({reason(error)}): choose another.") from None
 
     def so_far(code: ResultCode, wanted: Sequence[str] = names) -> CompareResult:
         return CompareResult(code, common, tuple(known[name] for name in wanted if name in known))

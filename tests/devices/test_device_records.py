@@ -5,8 +5,16 @@ import numpy as np
 import pytest
 from device_curves import measured
 
-from limjax.devices import LinearSteps, OhmicEnergy, PulsedCell, device_names, fit_pulses, get_device, read_device
-from limjax.devices._fitted_device import fitted_device
+from limjax.devices import (
+    LinearSteps,
+    OhmicEnergy,
+    PulsedCell,
+    device_names,
+    fit_pulses,
+    fitted_device,
+    get_device,
+    read_device,
+)
 from limjax.devices._numbers import HOW, NUMBERS
 from limjax.devices._records import ZOO
 from limjax.limits import load_catalogue

@@ -106,7 +106,7 @@ def test_figures(capsys, tmp_path):
         (["--parameters", "1e300"], ("from 1 to 1e+30", "1e+300")),
         (["--parameters", "1e-300"], ("from 1 to 1e+30", "1e-300")),
         (["--parameters", "1e15", "--batch", "1e-300"], ("batch must be", "1e-300")),
-        (["--parameters", "1e15", "--loss-ratio", "0.5"], ("loss_ratio must be above 1", "0.5")),
+        (["--parameters", "1e15", "--loss-ratio", "0.5"], ("--loss-ratio must be above 1", "0.5")),
     ],
 )
 def test_wrong_input_is_one_paragraph(capsys, arguments, words):

@@ -367,9 +367,19 @@ def test_figures_show_everything_with_units(headline, tmp_path):
     assert list(drawn) == ["energy_parameters", "energy_contraction", "energy_time", "energy_bits", "walls"]
     for name, fig in drawn.items():
         ax = fig.axes[0]
-        assert "[J]" in ax.get_ylabel(), name
+        assert "[J]" in (ax.get_xlabel() if name == "walls" else ax.get_ylabel()), name
         if name != "walls":
             assert ax.get_yscale() == "log" and ax.get_xlabel()
+    # Every part of every architecture is a point, where it is anything at all.
+    for ax, (_, bars) in zip(drawn["walls"].axes, data.walls, strict=True):
+        parts = {getattr(bar, part) for bar in bars for part in ("compute", "memory", "update", "consolidation")} - {
+            0.0
+        }
+        assert (
+            ax.get_xscale() == "log"
+            and {line.get_xdata()[0] for line in ax.lines if line.get_marker() == "o" and line.get_xdata().size}
+            == parts
+        )
     text = " ".join(t.get_text() for t in drawn["energy_parameters"].findobj(match=lambda a: hasattr(a, "get_text")))
     for label in ("GPT-3 175B", "Landauer per FLOP, Kaplan", "reconstruction", "LIM, law", "H100"):
         assert label in text, label
