@@ -1,17 +1,16 @@
 """The numbers of docs/physics.md, recomputed from its integrals by quadrature, without its closed forms."""
 
 import math
-import pathlib
 import re
 
 import numpy as np
 import pytest
+from prose import words_of
 from scipy.integrate import quad
 from scipy.optimize import brentq
 from scipy.special import i0e
 
-DOCS = pathlib.Path(__file__).parents[1] / "docs"
-PAGE, LAW = (DOCS / "physics.md").read_text(), (DOCS / "law.md").read_text()
+PAGE, LAW = words_of("physics.md"), words_of("law.md")
 ROWS = re.findall(r"^\| (\d+) \| ([\d.]+) \| ([\d.]+) \|((?: [\d.,]+ \|){6})$", LAW, re.M)
 
 

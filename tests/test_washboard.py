@@ -1,12 +1,12 @@
 """Washboard results against brute force, finite volumes, the Bessel closed form and their limits."""
 
-import pathlib
 import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from prose import words_of
 from scipy import special
 
 import limjax
@@ -27,7 +27,7 @@ validity_map = jax.jit(washboard.validity_map, static_argnums=(1, 2))
 CASES = [(0.0, 3.0), (1.0, 0.5), (5.0, 2.0), (5.0, 40.0), (10.0, 7.0), (20.0, 20.0), (40.0, 60.0)]
 TOLERANCES = (0.01, 0.05, 0.2)
 TABLE = [2, 5, 10, 20, 40, 60, 80]
-PAGE = pathlib.Path(__file__).parents[1] / "docs" / "ladder.md"
+PAGE = words_of("ladder.md")
 
 
 @pytest.fixture(scope="module")
@@ -236,7 +236,7 @@ def test_prefactors(x64):
 
 def page_table(heading):
     """Rows of numbers of the first table after a heading of the page."""
-    section = PAGE.read_text().split(f"## {heading}\n")[1].split("\n## ")[0]
+    section = PAGE.split(f"## {heading}\n")[1].split("\n## ")[0]
     rows = [line for line in section.splitlines() if re.match(r"\| +\d", line)]
     return np.array([[float(cell) for cell in row.strip("|").split("|")] for row in rows])
 
@@ -262,7 +262,7 @@ def test_page_states_the_prefactors(x64):
 
 
 def test_page_states_the_examples(x64):
-    text = " ".join(PAGE.read_text().split())
+    text = " ".join(PAGE.split())
     for barrier, fraction in ((40.0, 0.65), (10.0, 1.0)):
         b, f = jnp.float64(barrier), jnp.float64(fraction)
         ratio, heat = float(ladder_validity(b, f)), float(ladder_heat_validity(b, f))
@@ -287,11 +287,11 @@ def test_page_states_what_the_ledger_books(x64):
             booked = float(cell.heat(jnp.float64(move), jnp.float64(barrier)))
             assert booked / (move * np.exp(low)) == pytest.approx(ratio, abs=5.1e-4)
     assert table[4, 1] == pytest.approx(1.934)
-    assert "it books 1.93 times the heat of the cosine" in " ".join(PAGE.read_text().split())
+    assert "it books 1.93 times the heat of the cosine" in " ".join(PAGE.split())
 
 
 def test_page_states_the_rules(limits):
-    text = " ".join(PAGE.read_text().split())
+    text = " ".join(PAGE.split())
     assert "below about 0.4 √B kT, within 5 % below 0.9 √B and within 20 % below 1.75 √B" in text
     assert "1 % for F/2B up to 0.048, within 5 % up to 0.22 and within 20 % up to 0.71" in text
     barrier, drift_limits, heat_limits = (np.asarray(limits[name])[..., :-1] for name in ("barrier", "drift", "heat"))

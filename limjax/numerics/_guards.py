@@ -53,10 +53,10 @@ def element(
 
 
 def finite(function: Callable[_Given, _Result]) -> Callable[_Given, _Result]:
-    """Refuses what has no finite value, by the names of the arguments, where all of them are single known numbers.
+    """Refuses what has no finite value, by the names of the arguments, where all of them are numbers of Python or NumPy.
 
     Numbers that are each in their range may together leave what a float holds, in the result or on the way to it. Under `jax.jit` and
-    for arrays, where one bad point of a grid should not stop the others, the result is then infinite or NaN.
+    for arrays of JAX, where one bad point of a grid should not stop the others, the result is then infinite or NaN.
 
     Args:
         function: of numbers.
@@ -78,6 +78,9 @@ def finite(function: Callable[_Given, _Result]) -> Callable[_Given, _Result]:
 
     @functools.wraps(function)
     def checked(*args: _Given.args, **kwargs: _Given.kwargs) -> _Result:
+        if any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves((args, kwargs))):
+            # Numbers of a computation, which may have failed for reasons of its own: NaN stays NaN, and nothing waits for the device.
+            return function(*args, **kwargs)
         try:
             result = function(*args, **kwargs)
         except (OverflowError, ZeroDivisionError, FloatingPointError):

@@ -106,7 +106,7 @@ def test_show_and_list(folder, capsys):
     [
         (("train", "--device", "ecramm"), "Near names: ecram"),
         (("train", "--device", "ecram", "--bits", "4"), "bits is what a device says of itself"),
-        (("train", "--device", "ecram", "--attempt-rate", "1e8"), "attempt_rate is what a device says"),
+        (("train", "--device", "ecram", "--attempt-rate", "1e8"), "--attempt-rate is what a device says"),
         (("device", "show", "nowhere.toml"), "cannot be read"),
         (("device", "fit", "nowhere.csv", "--out", "x.txt"), "must end in .toml"),
         (("device", "fit", "nowhere.csv", "--out", "no/such/x.toml"), "there is no folder"),
