@@ -103,6 +103,7 @@ def test_optimizer_memory_is_charged():
     assert plain.ledger.optimizer_heat is None
 
 
+@pytest.mark.representatives(2)
 @pytest.mark.parametrize("name", ["adam", "momentum", "adafactor", "multi_steps", "inject_hyperparams", "sgd"])
 def test_optimizer_memory_keeps_the_signature(name):
     opt = lim(INNER[name](), optimizer_memory=(CELL, limjax.FisherBarrier()))

@@ -37,6 +37,7 @@ class RowBarrier(limjax.AbstractBarrier):
         return [9.0 + moved for moved in state], state
 
 
+@pytest.mark.representatives(1)
 @pytest.mark.parametrize("hops", ["mean", "exact"])
 def test_a_barrier_per_row_sees_rows(hops):
     opt = limjax.learning_in_memory(optax.identity(), CELL, RowBarrier(), hops=hops, key=jax.random.key(0))

@@ -53,6 +53,7 @@ def step(barrier, params, compare=()):
 HEIGHTS = [10 + jnp.arange(4.0), 20 + jnp.arange(6.0).reshape(2, 3)]
 
 
+@pytest.mark.representatives(3)
 @pytest.mark.parametrize(
     ("scope", "value", "heights"),
     [

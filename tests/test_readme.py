@@ -23,12 +23,15 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").r
 SLOW_BLOCKS = (
     "tuning-0",
     "tuning-1",
+    "pod-0",
     "pod-2",
     "limits-0",
     "own_loop-1",
     "own_loop-5",
+    "own_loop-7",
     "own_loop-8",
     "own_loop-10",
+    "own_loop-11",
     "own_loop-12",
     "own_loop-13",
     "training-1",
@@ -36,7 +39,9 @@ SLOW_BLOCKS = (
     "scale-0",
     "howto-0",
     "howto-1",
+    "howto-2",
     "howto-4",
+    "howto-5",
     "howto-6",
 )
 SLOW_PAGES = ("gallery",)  # trainings, mostly
@@ -83,6 +88,7 @@ def test_the_first_block_runs_in_a_process_of_its_own(tmp_path):
     assert run.returncode == 0, run.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.optax
 def test_the_first_block_is_a_loop_that_learns_without_a_warning(tmp_path):
     block = BLOCKS[0].values[0]

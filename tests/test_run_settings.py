@@ -162,6 +162,7 @@ def test_another_run_does_not(tmp_path, again, said):
         limjax.train("quadratic", checkpoints=str(tmp_path), resume=True, **ALONE | options)
 
 
+@pytest.mark.slow
 def test_a_folder_of_an_earlier_version_goes_on_twice(tmp_path, monkeypatch):
     """Without `bits` and `microbatches` in its notes, and with their names of then."""
     cell = limjax.ArrheniusCell(lsb=2.0**-8, bits=8)

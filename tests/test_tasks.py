@@ -192,6 +192,7 @@ def test_a_transformer_step_lowers_its_loss():
     assert loss < start
 
 
+@pytest.mark.slow
 def test_transformer_is_causal():
     params = init_transformer(jax.random.key(0), 16, 2, 12)
     tokens = jax.random.randint(jax.random.key(1), (3, 12), 0, VOCABULARY, jnp.int32)

@@ -177,6 +177,7 @@ def test_quadratic_needs_no_data():
     assert result.summary["test_loss"] is not None or result.summary["train_loss"] > 0
 
 
+@pytest.mark.slow
 def test_kill_minus_nine_in_the_middle_of_a_save(tmp_path):
     """Killed twice while a temporary checkpoint lies there, at a random moment; the end is that of an unstopped run."""
     folder = tmp_path / "checkpoints"

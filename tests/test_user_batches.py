@@ -46,6 +46,7 @@ def test_a_loss_that_is_no_number_never_enters_a_mean(bad, when):
     assert float(limjax.get_barrier(state)) == pytest.approx(10.0, abs=1e-5)
 
 
+@pytest.mark.representatives(1)
 @pytest.mark.parametrize(
     "barrier",
     [limjax.LyapunovBarrier(10.0), limjax.LyapunovBarrier(), limjax.MomentBarrier(), limjax.LearnedBarrier.from_law(9)],

@@ -112,6 +112,7 @@ def test_linear_symmetric_and_noiseless_it_is_the_cell_of_the_paper():
         np.testing.assert_array_equal(inside["w"], cell["w"])
 
 
+@pytest.mark.representatives(1)
 @pytest.mark.optax
 @pytest.mark.parametrize("hops", ["mean", "exact"])
 def test_what_pulses_take_stands_beside_model_heat(hops):

@@ -35,7 +35,7 @@ def rows(request):
 
 
 def test_every_mesh_gives_the_same_hops_bit_for_bit(rows):
-    assert len(rows) in (2, 4)
+    assert len(rows) in (1, 5)
     for row in rows:
         assert row["different_weights"] == 0, row
         assert row["moved"] > 1e5

@@ -195,6 +195,7 @@ def test_objective_multiplier_rises_only_while_the_limit_is_broken():
     assert float(objective.value(outcome(0.1), jnp.asarray(0.0))) == pytest.approx(0.0, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_ctrl_c_runs_nothing_more(problem, monkeypatch):
     """Not even while candidates are judged or the result is evaluated: what was found is returned at once."""
     runs, real = [], Problem.run
