@@ -86,7 +86,7 @@ def test_comparison_is_what_a_run_with_that_barrier_costs():
 
 
 @pytest.mark.representatives(1)
-@pytest.mark.parametrize("hops", ["exact", "gaussian", "mean"]])
+@pytest.mark.parametrize("hops", ["exact", "gaussian", "mean"])
 def test_bfloat16_parameters_keep_a_float32_ledger(hops):
     opt = lim(optax.sgd(0.1), hops=hops, key=jax.random.key(0), compare=(limjax.FisherBarrier(),))
     params = make_params(jnp.bfloat16)
