@@ -222,6 +222,28 @@ def test_a_budget_caps_the_work_of_every_cell_also_where_barriers_fall(recovery)
     np.testing.assert_allclose(spent[0.05][1], spent[None][1], rtol=1e-4, atol=1e-7)
 
 
+def test_the_account_starts_where_the_ledger_does():
+    """Weights away from 0 stand behind their first barrier for nothing: a budget is for what comes after, and locks no cell before."""
+    barrier = limjax.ConsolidatingBarrier(14.0, limjax.MetaplasticRule(4.0), 0.05)
+    opt = limjax.learning_in_memory(
+        optax.sgd(1.0), limjax.ArrheniusCell(lsb=2**-10, max_affinity=40.0), barrier, compare=()
+    )
+    params, update = jnp.array([0.5, -0.2, 0.0]), jax.jit(opt.update)
+    state, found = opt.init(params), []
+    for k in range(8):
+        at = np.asarray(params, np.float64)
+        updates, state = update(jnp.array([-0.02, 0.1, 0.1]) * (-1) ** k, state, params)
+        params = optax.apply_updates(params, updates)
+        found.append((at, np.asarray(get_memory(state).barrier.height.value[0])))
+    wanted = [14.0 + 2 * np.log(np.cosh(4.0 * at)) for at, _ in found]
+    np.testing.assert_allclose(found[0][1], wanted[0], rtol=1e-6)  # 17.2, 14.5 and 14 kT
+    account = get_memory(state).barrier.state
+    np.testing.assert_allclose(account.spent[0], limjax.get_ledger(state).actuation.total[0], rtol=1e-4, atol=1e-6)
+    # The first cell stays within its budget and moves as it is asked to: it was not locked.
+    np.testing.assert_allclose([height[0] for _, height in found], [want[0] for want in wanted], rtol=1e-5)
+    assert 0.01 < account.spent[0][0] < 0.05
+
+
 def test_the_lyapunov_function_of_all_cells_falls_as_the_loss_does():
     """The first law of learning: what cells lose of their own Lyapunov functions is what the loss loses, for steps of any size."""
     opt = limjax.learning_in_memory(
