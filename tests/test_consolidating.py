@@ -298,6 +298,25 @@ def test_what_is_never_stepped_does_not_count_in_the_mean():
     np.testing.assert_allclose(np.asarray(kept), [0.0, 0.4, 1.6, 0, 0, 0, 0], rtol=1e-6)
 
 
+@pytest.mark.parametrize("rule", [limjax.LyapunovRule(2.0), limjax.PathIntegralRule(2.0)], ids=lambda rule: rule.name)
+def test_who_did_not_hop_counts_in_the_mean_all_the_same(rule):
+    """The mean is over what had a gradient: behind a high barrier it does not shrink to the few cells that hopped."""
+    cell = limjax.ArrheniusCell(lsb=2**-10, max_affinity=6.0)
+    barrier = limjax.ConsolidatingBarrier(22.0, rule)
+    opt = limjax.learning_in_memory(
+        optax.sgd(1.0), cell, barrier, compare=(), granularity="leaf", hops="exact", key=jax.random.key(0)
+    )
+    params, gradient = jnp.ones(400), jnp.where(jnp.arange(400) < 300, 1e-2, 0.0)
+    state, update = opt.init(params), jax.jit(opt.update)
+    for _ in range(40):
+        updates, state = update(gradient, state, params)
+        params = optax.apply_updates(params, updates)
+    hopped = np.asarray(params[:300] != 1.0).sum()
+    (kept,) = limjax.consolidate(state, params).barrier.state.kept
+    assert 20 < hopped < 250
+    assert float(kept.sum()) == pytest.approx(300.0, rel=1e-5)
+
+
 SHARDS = """
 import jax, jax.numpy as jnp, numpy as np, optax, limjax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec

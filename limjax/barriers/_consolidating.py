@@ -54,8 +54,8 @@ class ConsolidatingBarrier(AbstractBarrier):
     budget is one highest barrier for all. Where they fall and rise again every rise is paid anew, as in the ledger: then each cell keeps
     account, and one that has spent its budget is raised no more, however low it stands.
 
-    Cost: one logarithm per parameter and step, and the state of the rule: two numbers per parameter for Fisher, five for the path
-    integral, four for the Lyapunov function, one for use, none for metaplasticity.
+    Cost: one logarithm per parameter and step, and the state of the rule: two numbers per parameter for Fisher, five and a bit
+    for the path integral, four and a bit for the Lyapunov function, one for use, none for metaplasticity.
     With a budget and barriers that fall, two more and six steps of Newton's method.
 
     Example:

@@ -7,7 +7,18 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from limjax.barriers._base import BarrierInputs, Tuned, required_weights
-from limjax.barriers._rule import AbstractRule, Arrays, checked_strength, faded, log_precision, of_mean_one, zeros_of
+from limjax.barriers._rule import (
+    AbstractRule,
+    Arrays,
+    Flags,
+    asked,
+    checked_strength,
+    faded,
+    log_precision,
+    none_asked,
+    of_mean_one,
+    zeros_of,
+)
 
 
 class DescentState(NamedTuple):
@@ -19,6 +30,7 @@ class DescentState(NamedTuple):
         gradient: gradient of the last step [loss/weight].
         kept: importance.
         seen: whether a step was seen since the task began.
+        asked: which parameters had a gradient in any step of the task.
     """
 
     fall: Arrays
@@ -26,6 +38,7 @@ class DescentState(NamedTuple):
     gradient: Arrays
     kept: Arrays
     seen: Array
+    asked: Flags
 
 
 class LyapunovRule(AbstractRule):
@@ -72,25 +85,24 @@ class LyapunovRule(AbstractRule):
 
     def init(self, params: PyTree) -> DescentState:
         fall, last, gradient, kept = (zeros_of(params) for _ in range(4))
-        return DescentState(fall, last, gradient, kept, jnp.zeros((), bool))
+        return DescentState(fall, last, gradient, kept, jnp.zeros((), bool), none_asked(fall))
 
     def follow(self, inputs: BarrierInputs, state: DescentState, keep: Float[Array, ""] | None) -> DescentState:
         weights = [w.astype(old.dtype) for w, old in zip(required_weights(inputs, self), state.last)]
         gradient = [g.astype(w.dtype) for g, w in zip(inputs.gradient, weights)]
         means = [0.5 * (old + new) for old, new in zip(state.gradient, gradient)]
-        return DescentState(
-            _fallen(state, means, weights), weights, gradient, faded(state.kept, keep), jnp.ones((), bool)
-        )
+        fall, kept = _fallen(state, means, weights), faded(state.kept, keep)
+        return DescentState(fall, weights, gradient, kept, jnp.ones((), bool), asked(state.asked, gradient))
 
     def task_ended(self, state: DescentState, weights: Arrays) -> DescentState:
         weights = [w.astype(old.dtype) for w, old in zip(weights, state.last)]
         # The gradient after the last step is nobody's business any more: that step has the one before it alone.
         fall = _fallen(state, state.gradient, weights)
-        shares = of_mean_one([jnp.maximum(f, 0.0) for f in fall], [f != 0 for f in fall])
+        shares = of_mean_one([jnp.maximum(f, 0.0) for f in fall], state.asked)
         kept = [jnp.where(state.seen, old + gain, old) for old, gain in zip(state.kept, shares)]
         # Arrays of their own, so that the state can be donated.
         fall, last, gradient = ([jnp.zeros_like(w) for w in weights] for _ in range(3))
-        return DescentState(fall, last, gradient, kept, jnp.zeros((), bool))
+        return DescentState(fall, last, gradient, kept, jnp.zeros((), bool), none_asked(fall))
 
     def heights(self, inputs: BarrierInputs, state: DescentState) -> Arrays:
         return log_precision(state.kept, self.strength)
