@@ -1,6 +1,5 @@
 """Barriers that follow an importance: each rule against its formula, the budget, the release, and what they do to learning."""
 
-import itertools
 import os
 import subprocess
 import sys
@@ -242,51 +241,6 @@ def test_the_account_starts_where_the_ledger_does():
     # The first cell stays within its budget and moves as it is asked to: it was not locked.
     np.testing.assert_allclose([height[0] for _, height in found], [want[0] for want in wanted], rtol=1e-5)
     assert 0.01 < account.spent[0][0] < 0.05
-
-
-def test_the_lyapunov_function_of_all_cells_falls_as_the_loss_does():
-    """The first law of learning: what cells lose of their own Lyapunov functions is what the loss loses, for steps of any size."""
-    opt = limjax.learning_in_memory(
-        optax.sgd(0.4), limjax.ArrheniusCell(), limjax.ConsolidatingBarrier(14.0, limjax.LyapunovRule(3.0)), compare=()
-    )
-    hessian = jnp.array([[2.0, 0.7, 0.0], [0.7, 1.0, 0.3], [0.0, 0.3, 0.5]])
-    loss = jax.jit(jax.value_and_grad(lambda w: 0.5 * w @ hessian @ w))
-    params = jnp.array([1.0, -0.5, 2.0])
-    state, update, ways, losses = opt.init(params), jax.jit(opt.update), [], []
-    for _ in range(5):
-        value, gradient = loss(params)
-        updates, state = update(gradient, state, params)
-        ways.append((params, gradient))
-        losses.append(float(value))
-        params = optax.apply_updates(params, updates)
-    fall = np.asarray(get_memory(state).barrier.state.fall[0])
-    assert fall.sum() == pytest.approx(losses[0] - losses[-1], rel=1e-5)
-    by_hand = [-0.5 * (g + h) * (w - v) for (v, g), (w, h) in itertools.pairwise(ways)]
-    np.testing.assert_allclose(fall, sum(by_hand), rtol=1e-5)
-    last = -ways[-1][1] * (params - ways[-1][0])
-    shares = np.maximum(fall + last, 0)
-    state = limjax.consolidate(state, params)
-    _, state = update(jnp.zeros(3), state, params)
-    height = np.asarray(get_memory(state).barrier.height.value[0])
-    np.testing.assert_allclose(height, 14.0 + np.log1p(3.0 * shares / shares.mean()), rtol=1e-5)
-
-
-def test_under_gradient_tilt_a_cell_reads_its_lyapunov_function_off_its_heat():
-    cell = limjax.ArrheniusCell(lsb=2**-8)
-    barrier = limjax.ConsolidatingBarrier(14.0, limjax.LyapunovRule())
-    opt = limjax.gradient_tilt(cell, barrier, coupling=200.0, track=("heat",))
-    params = jnp.array([0.5, -1.0])
-    state, update = opt.init(params), jax.jit(opt.update)
-    for _ in range(30):
-        updates, state = update(params * jnp.array([1.0, 0.2]), state, params)
-        params = optax.apply_updates(params, updates)
-    updates, state = update(params * jnp.array([1.0, 0.2]), state, params)
-    heat = np.asarray(limjax.get_ledger(state).heat.total[0])
-    last = -np.asarray(params * jnp.array([1.0, 0.2]) * updates)
-    fall = np.asarray(get_memory(state).barrier.state.fall[0])
-    # Heat is counted with the tilt at the start of a step, the fall with the mean of both ends: they differ by half a step's change of the gradient.
-    np.testing.assert_allclose(heat / 200.0 - last, fall, rtol=0.05)
-    assert fall.min() > 1e-3
 
 
 def test_what_is_never_stepped_does_not_count_in_the_mean():

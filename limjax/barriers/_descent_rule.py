@@ -49,9 +49,16 @@ class LyapunovRule(AbstractRule):
 
     $$ ω_i = -\oint g_i \circ dw_i, \qquad \sum_i ω_i = L_{start} - L_{end}, $$
 
-    with the mean of the gradients before and after a step (Stratonovich, as heat is defined), which in a bowl is exact for steps of
-    any size. Under `gradient_tilt`, where the affinity is $-s\,\mathrm{lsb}\,g_i$, it is the cell's own heat over s: nothing but its own
-    dissipation has to be measured. A fall below 0 counts as 0.
+    with the mean of the gradients before and after a step (Stratonovich, as heat is defined), which for full gradients in a bowl is exact
+    for steps of any size; the last step of a task, after which no gradient is seen, has the one before it alone. A fall below 0 counts
+    as 0.
+
+    Gradients of batches, of variance σ², move the weight along their own noise: each step of SGD at rate η adds ½ησ² to ω on top of
+    what the loss falls by. In a long run that stands still this is nearly all of it, and the importance is then one of noise, as Fisher's is.
+
+    Under `gradient_tilt`, where the affinity is $-s\,\mathrm{lsb}\,g_i$, the heat of the cell's own hops over s is $ω_i + \tfrac12\sum h_i\,Δw_i^2$ with the
+    curvature h: heat counts the gradient at the start of a step. With mean hops and small rates that is ω, and nothing but a cell's own
+    dissipation has to be measured; with random hops, whose heat chases thermal noise without end, it is not.
 
     `PathIntegralRule` divides the same integral by the square of the net way, which makes it a curvature, as Fisher is; here it stays an
     energy. A weight that went far over gentle ground counts as much as one that went a little over steep ground, and there is no number to
