@@ -20,13 +20,14 @@ def _problem(**more):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("budget", [None, 0.02])
 @pytest.mark.parametrize(
     "rule", ["fisher:strength=3", "path-integral:strength=3,damping=0.01", "use:scale=50", "lyapunov:strength=3"]
 )
-def test_gradients_through_a_sequence_match_finite_differences(x64, rule):
-    """Of the smooth error and of heat and work, in every number of the rule, its release and its plastic barrier."""
+def test_gradients_through_a_sequence_match_finite_differences(x64, rule, budget):
+    """Of the smooth error and of heat and work, in every number of the rule, its budget and release, and its plastic barrier."""
     problem = _problem()
-    barrier = limjax.ConsolidatingBarrier(12.0, rule, release=0.05)
+    barrier = limjax.ConsolidatingBarrier(12.0, rule, budget, release=0.05)
     variables, data = Variables(problem.design(barrier)), problem.data("train")
     seed = jnp.asarray(3, jnp.uint32)
 
