@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from matplotlib.markers import MarkerStyle
 
 import limjax
 from limjax.consolidation import ContinualSettings, SequenceProblem, permuted_digits, split_digits
@@ -125,15 +126,26 @@ def test_tuning_brings_the_objective_down():
     )
 
 
-def test_the_figure_of_old_against_new_tasks():
+@pytest.mark.parametrize("strengths", [(1.0, 2.0), (1.0, 2.0, 3.0, 4.0)], ids=len)
+def test_the_figure_of_old_against_new_tasks(strengths):
     names = ("old_accuracy", "new_accuracy", "heat_kt_per_parameter")
 
     def row(budget, strength, *numbers):
         values = dict(zip(names, numbers))
         return {"budget": budget, "strength": strength} | values | {f"{name}_error": 0.01 for name in names}
 
-    grid = [row(b, s, 0.5 + b, 0.9 - b * s, 100 * s) for b in (0.02, 0.2) for s in (1.0, 2.0)]
+    grid = [row(b, s, 0.5 + b, 0.9 - b * s, 100 * s) for b in (0.005, 0.2) for s in strengths]
+    grid += [row(0.8, s, 0.5 + 0.2, 0.9 - 0.2 * s, 100 * s) for s in strengths]  # no barrier spends so much
     drawn = old_against_new({"plain": row(0, 0, 0.4, 0.95, 300), "grid": grid, "front": [row(0.1, 1.5, 0.7, 0.8, 120)]})
     words = [text.get_text() for text in drawn.axes[0].get_legend().get_texts()]
-    assert words == ["grid, strength 1", "grid, strength 2", "tuned by gradients", "no consolidation"]
-    assert [text.get_text() for text in drawn.axes[0].texts] == ["0.02 kT", "0.2 kT"]
+    assert words == [f"grid, strength {s:g}" for s in strengths] + ["tuned by gradients", "no consolidation"]
+    assert [text.get_text() for text in drawn.axes[0].texts] == ["0.005 kT", "0.2 kT"]
+    drawn_as = {c.get_label(): c for c in drawn.axes[0].collections if c.get_label() in words}
+    assert list(drawn_as) == words
+    for label, marker in {"grid, strength 1": "o", "tuned by gradients": "*", "no consolidation": "X"}.items():
+        shape = MarkerStyle(marker)
+        want = shape.get_path().transformed(shape.get_transform()).vertices
+        np.testing.assert_allclose(drawn_as[label].get_paths()[0].vertices, want)
+    # The front alone is large, and each set looks like no other.
+    assert [label for label, points in drawn_as.items() if points.get_sizes()[0] > 100] == ["tuned by gradients"]
+    assert len({points.get_paths()[0].vertices.tobytes() for points in drawn_as.values()}) == len(words)
