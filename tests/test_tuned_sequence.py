@@ -1,5 +1,7 @@
 """A sequence of tasks as something to tune a consolidation for: its gradients, its parts, and what tuning makes of it."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +11,8 @@ from matplotlib.markers import MarkerStyle
 import limjax
 from limjax.consolidation import ContinualSettings, SequenceProblem, permuted_digits, split_digits
 from limjax.plots.consolidation import old_against_new
-from limjax.tuning import Search, Variables, tuned_fields
+from limjax.tuning import Search, Variables, plain_validation_loss, tuned_fields
+from limjax.tuning._members import selection_seeds
 from limjax.tuning._result_files import tune_summary
 
 pytestmark = pytest.mark.optax
@@ -95,6 +98,36 @@ def test_pairs_of_digits_in_another_order():
     assert (split_digits("task", seed=4).own != split_digits("task").own).any()
 
 
+def test_plain_is_fine_tuning():
+    problem, barrier = _problem(), limjax.ConsolidatingBarrier(24.0, limjax.FisherRule(1e4))
+    design = dataclasses.replace(problem.design(barrier), log_rate=jnp.full(8, -0.5))
+    plain = problem.plain(design)
+    assert isinstance(plain.barrier, limjax.StaticBarrier) and float(plain.barrier.height) == SETTINGS.plastic
+    assert (plain.log_rate == -0.5).all() and plain.log_step_time == design.log_step_time
+
+
+@pytest.mark.slow
+def test_plain_training_is_fine_tuning_and_what_was_tuned_is_trained():
+    """A barrier that holds the weights does not change what plain training is; learning rate and step time of a design are trained with."""
+    settings = dataclasses.replace(SETTINGS, hops="mean")
+    problem = SequenceProblem(settings, [permuted_digits(tasks=2, seed=1)])
+    hard = problem.design(limjax.ConsolidatingBarrier(24.0, limjax.FisherRule(1e4)))
+    nothing = problem.design(limjax.ConsolidatingBarrier(SETTINGS.plastic, limjax.FisherRule(0.0)))
+    loss = plain_validation_loss(problem, hard, 1)
+    kept = [
+        float(problem.run(one, selection_seeds(1), part="validation", hops="mean").loss[0]) for one in (hard, nothing)
+    ]
+    assert loss == pytest.approx(kept[1], rel=1e-5) and abs(loss - kept[0]) > 1e-4
+    # A learning rate of e^-12 times the settings' moves nothing on its own: there is hardly a request left to be beyond the driver.
+    slow = dataclasses.replace(nothing, log_rate=nothing.log_rate - 12.0)
+    quick = dataclasses.replace(nothing, log_step_time=nothing.log_step_time - np.log(4.0))
+    results = [problem.trained(one, 0) for one in (nothing, nothing.barrier, slow, quick)]
+    assert results[0].accuracy == results[1].accuracy and results[0].undelivered > 0.05
+    assert results[2].undelivered == 0
+    # A quarter of the time is a quarter of the exchange: the driver delivers less.
+    assert results[3].undelivered > results[0].undelivered
+
+
 def test_what_is_no_problem():
     with pytest.raises(ValueError, match="same number of tasks, inputs and outputs"):
         SequenceProblem(SETTINGS, [permuted_digits(tasks=2)], [permuted_digits(tasks=3)])
@@ -104,6 +137,12 @@ def test_what_is_no_problem():
         _problem(old=1.5)
     with pytest.raises(ValueError, match="at least one TaskSequence"):
         SequenceProblem(SETTINGS, [])
+    with pytest.raises(ValueError, match="differentiated as a whole, got gradient='truncated'"):
+        limjax.tune(_problem(), search=Search(gradient="truncated"), weights=limjax.Weights(energy=1.0))
+    with pytest.raises(ValueError, match="The task is a problem itself: leave problem= out"):
+        limjax.tune(_problem(), problem=_problem(), weights=limjax.Weights(energy=1.0))
+    with pytest.raises(ValueError, match="trained needs a design with a ConsolidatingBarrier"):
+        _problem().trained(_problem().design(limjax.StaticBarrier(16.0)), 0)
     with pytest.raises(ValueError, match="differentiated as a whole, got window=3"):
         problem = _problem()
         design = problem.design(problem.starting(None))

@@ -60,9 +60,21 @@ def train_sequence(
     text = method if isinstance(method, str) else method.name
     method = method_of(method) if isinstance(method, str) else method
     sequence = get_sequence(settings.tasks, settings.scenario) if sequence is None else sequence
-    place, test, tasks = Place.of(sequence), Data.of(sequence.test), len(sequence.train)
+    return trained_on(Medium.of(settings, method), settings, method, seed, sequence, text, on_task)
+
+
+def trained_on(
+    medium: Medium,
+    settings: ContinualSettings,
+    method: AbstractMethod,
+    seed: int,
+    sequence: TaskSequence,
+    text: str,
+    on_task: Callable[[int, float], None] | None = None,
+) -> SequenceResult:
+    """`train_sequence` on a memory with a learning rate of its own."""
     begun = time.monotonic()
-    medium = Medium.of(settings, method)
+    place, test, tasks = Place.of(sequence), Data.of(sequence.test), len(sequence.train)
     learner = started(settings, method, medium, place, jnp.asarray(whole_number(seed, "seed", 0), jnp.int32))
     rows, sums, copied = [], np.zeros((tasks + 1, 2)), 0.0
     for k in range(tasks):
