@@ -59,12 +59,13 @@ GRID_NUMBERS = ("final_accuracy", "old_accuracy", "new_accuracy", "heat_kt_per_p
 
 
 def trained(settings: ContinualSettings, method: str, seed: int, work: pathlib.Path) -> SequenceResult:
-    """One training, or its file."""
+    """One training, or its file, if this version gave it."""
     name = re.sub(r"[^A-Za-z0-9.]+", "-", f"{settings.tasks}-{settings.scenario}-{method}-seed-{seed}")
     path = work / f"{name}.json"
-    if not path.exists():
+    method_format = method_of(method).format
+    if not path.exists() or read_json(path, "Remove it.").get("format", 1) != method_format:
         result = train_sequence(settings, method, seed)
-        write_json(path, result.to_json())
+        write_json(path, result.to_json() | {"format": method_format})
         print(f"{name}: {result.final_accuracy:.4f}, {result.seconds:.1f} s", flush=True)
     return SequenceResult.from_json(read_json(path, "Remove it."))
 

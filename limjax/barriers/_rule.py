@@ -89,7 +89,7 @@ def log_precision(importance: Arrays, strength: Float[Array, ""]) -> Arrays:
 
 
 def of_mean_one(values: Arrays, counted: Flags) -> Arrays:
-    """The values over their mean over all parameters that had a gradient, also those of other shards; zeros where all of them are.
+    """The values over their mean over all parameters that had a gradient, also those of other shards (see `over_shards`); zeros where all of them are.
 
     What is frozen, or never had a gradient, was not learnt and does not count. A cell that was asked to move and did not hop counts: the
     mean shall not depend on chance, or on how high the barriers stand.

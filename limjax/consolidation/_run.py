@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from limjax._files import read_as, read_part, write_json
+from limjax._files import read_as, read_json, read_part, write_json
 from limjax.consolidation._learn import Data, Learner, Medium, Place, accuracies, learnt, remembered, started
 from limjax.consolidation._methods import AbstractMethod, method_of
 from limjax.consolidation._result import SequenceResult, table
@@ -202,7 +202,8 @@ def compare_methods(
         The trainings so far. After Ctrl-C the one that runs ends its task and is dropped; nothing more is trained.
 
     Raises:
-        ValueError: for a wrong method or number, or a folder that was trained with other settings.
+        ValueError: for a wrong method or number, a folder that was trained with other settings, or a training of an earlier version whose
+            method gave other results.
     """
     for text in methods:
         method_of(text)
@@ -216,6 +217,8 @@ def compare_methods(
     _same_settings(settings, folder)
     jobs = [(text, seed, folder / f"{_slug(text)}-seed-{seed}.json") for text in methods for seed in range(seeds)]
     waiting = [job for job in jobs if not job[2].exists()]
+    for text, _, path in jobs:
+        _same_format(path, method_of(text).format)
     code, timed = ResultCode.completed, []
     sequence = get_sequence(settings.tasks, settings.scenario)
 
@@ -240,7 +243,7 @@ def compare_methods(
                 code = ResultCode.interrupted
                 break
             timed.append(result.seconds)
-            write_json(path, result.to_json())
+            write_json(path, result.to_json() | {"format": method_of(text).format})
         comparison = found(code)
         write_json(folder / CONTINUAL_FILE, comparison.to_json())
     return comparison
@@ -261,6 +264,16 @@ def _same_settings(settings: ContinualSettings, folder: pathlib.Path) -> None:
                 f"{folder} has {name} = {saved.get(name)!r}, but {value!r} was given: trainings of one comparison share everything but the "
                 "method and the seed. Give the same, or another --out; nothing was changed."
             )
+
+
+def _same_format(path: pathlib.Path, wanted: int) -> None:
+    """Refuses a finished training that this version would not repeat."""
+    found = read_json(path, _REMEDY).get("format", 1) if path.exists() else wanted
+    if found != wanted:
+        raise ValueError(
+            f"{path} is of another version of limjax, whose method of this name gave other results (format {found!r}, here {wanted}): remove that "
+            "file, and the training is done again, or give another --out; nothing was changed."
+        )
 
 
 def _slug(text: str) -> str:
