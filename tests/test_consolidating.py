@@ -294,6 +294,12 @@ for rule in (limjax.FisherRule(2.0), limjax.PathIntegralRule(2.0), limjax.Lyapun
     # Each shard knows the sharded array alone: its mean is over both. The other one is the same everywhere and counts once.
     shards = jax.jit(jax.shard_map(lambda w: kept(w, jnp.zeros(2))[0], mesh=mesh, in_specs=specs[0], out_specs=specs[0]))
     alone = jax.jit(kept)(w, jnp.zeros(2))[0]
+    # Without that check a shard does not know that it is one: its mean is its own.
+    blind = jax.shard_map(
+        lambda w: kept(w, jnp.zeros(2))[0], mesh=mesh, in_specs=specs[0], out_specs=specs[0], check_vma=False
+    )
+    halves = jnp.concatenate([jax.jit(kept)(part, jnp.zeros(2))[0] for part in (w[:20], w[20:])])
+    assert np.allclose(jax.jit(blind)(split), halves, rtol=1e-5)
     for got, of in ((jnp.concatenate(jax.jit(kept)(split, b)), want), (shards(split), alone)):
         print(np.allclose(got, of, rtol=1e-5), abs(float(np.asarray(of)[np.asarray(of) > 0].mean()) - 1) < 0.2)
 """
