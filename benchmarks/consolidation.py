@@ -52,16 +52,20 @@ SEQUENCES = {
 }
 TASKS = {one.tasks: get_sequence(one.tasks, one.scenario).train for one in SEQUENCES.values()}
 CHOICE = (100, 101)
+# What a rule divides an importance by is kept with each row. Rows that do not say are older: first it was all weights, then those that moved.
+MEAN_OVER = "weights that had a gradient"
+EARLIER, LATER = "all weights, also those without a gradient", "weights that moved"
 GRID_NUMBERS = ("final_accuracy", "old_accuracy", "new_accuracy", "heat_kt_per_parameter", "actuation_kt_per_parameter")
 
 
 def trained(settings: ContinualSettings, method: str, seed: int, work: pathlib.Path) -> SequenceResult:
-    """One training, or its file."""
+    """One training, or its file, if this version gave it."""
     name = re.sub(r"[^A-Za-z0-9.]+", "-", f"{settings.tasks}-{settings.scenario}-{method}-seed-{seed}")
     path = work / f"{name}.json"
-    if not path.exists():
+    method_format = method_of(method).format
+    if not path.exists() or read_json(path, "Remove it.").get("format", 1) != method_format:
         result = train_sequence(settings, method, seed)
-        write_json(path, result.to_json())
+        write_json(path, result.to_json() | {"format": method_format})
         print(f"{name}: {result.final_accuracy:.4f}, {result.seconds:.1f} s", flush=True)
     return SequenceResult.from_json(read_json(path, "Remove it."))
 
@@ -101,7 +105,32 @@ def row_of(settings: ContinualSettings, label: str, text: str, seeds: int, work:
     found = [trained(settings, text, seed, work) for seed in range(seeds)]
     (row,) = table(found, settings.copy_bits)
     by_memory = {m: found[0].copy_joules(settings.copy_bits, m) for m in NON_VOLATILE}
-    return {"label": label, **row, "copy_joules_by_memory": by_memory}
+    return {"label": label, **row, "copy_joules_by_memory": by_memory} | (
+        {"mean_over": MEAN_OVER} if has_mean(text) else {}
+    )
+
+
+def has_mean(method: str) -> bool:
+    """Whether a method's importances are over their mean."""
+    return method.startswith(("barrier:fisher", "barrier:path-integral", "barrier:lyapunov"))
+
+
+def means_of(found: dict) -> list[str]:
+    """Which rows were measured with which mean of the importance, in words."""
+    rows: dict[str, list[str]] = {}
+    for row in found["methods"]:
+        if has_mean(row["method"]):
+            mean = row.get("mean_over", LATER if row["label"] in found.get("added_on", {}) else EARLIER)
+            rows.setdefault(mean, []).append(row["label"])
+    if list(rows) in ([], [MEAN_OVER]):
+        return []
+    names = {mean: " and ".join(label.removeprefix("barrier, ") for label in labels) for mean, labels in rows.items()}
+    words = "; ".join(f"{labels}, over {mean}" for mean, labels in names.items())
+    return [
+        f"The mean that an importance is divided by, as these rows were measured: {words}. limjax now takes it over {MEAN_OVER}: there the same barriers "
+        "need the strength of the first kind divided by the share of weights that had one.",
+        "",
+    ]
 
 
 def added(content: dict, label: str, names: list[str], seeds: int, work: pathlib.Path) -> None:
@@ -198,6 +227,32 @@ def copies_page(content: dict) -> list[str]:
     return [*lines, ""]
 
 
+def one_currency_page(content: dict) -> list[str]:
+    """What each method takes beyond fine-tuning if its copies are written to learning-in-memory cells too."""
+    lines = [
+        "## In one currency",
+        "",
+        "If copies are written to learning-in-memory cells at full drive as well, everything is model heat and can be added: heat of updates beyond "
+        "fine-tuning's, work to move barriers, and copies, in kT per weight. Not in it: reading copies back in every step, which springs need, and the controller. "
+        "Below 0: less than fine-tuning.",
+        "",
+        "| sequence | method | final accuracy | heat beyond fine-tuning | barrier work | copies | sum |",
+        "|---|---|---:|---:|---:|---:|---:|",
+    ]
+    for name, found in content["sequences"].items():
+        rows = {row["label"]: row for row in found["methods"]}
+        for label, row in rows.items():
+            copied = found.get("copy_heat_kt_per_parameter", {}).get(label, 0.0 if not row["copy_joules"] else None)
+            if label in ("fine-tune", "joint") or copied is None:
+                continue
+            later = row["heat_kt_per_parameter"] - rows["fine-tune"]["heat_kt_per_parameter"]
+            work = row["actuation_kt_per_parameter"] if row["actuation_kt_per_parameter"] > 1e-9 else 0.0
+            lines.append(
+                f"| {name} | {label} | {row['final_accuracy']:.3f} | {later:+.0f} | {work:.2g} | {copied:.0f} | {later + work + copied:+.0f} |"
+            )
+    return [*lines, ""]
+
+
 def page(content: dict) -> str:
     """The tables as a page."""
     lines = [
@@ -234,7 +289,8 @@ def page(content: dict) -> str:
         lines.append("")
         if found.get("added_on"):
             lines += [f"Measured later, with the same settings and seeds: {', '.join(found['added_on'])}.", ""]
-    lines += copies_page(content)
+        lines += means_of(found)
+    lines += copies_page(content) + one_currency_page(content)
     cost = content["step"]
     first = next(iter(cost["ratio"]))
     lines += [

@@ -1,14 +1,18 @@
 """A sequence of tasks as something to tune a consolidation for: its gradients, its parts, and what tuning makes of it."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from matplotlib.markers import MarkerStyle
 
 import limjax
 from limjax.consolidation import ContinualSettings, SequenceProblem, permuted_digits, split_digits
 from limjax.plots.consolidation import old_against_new
-from limjax.tuning import Search, Variables, tuned_fields
+from limjax.tuning import Search, Variables, plain_validation_loss, tuned_fields
+from limjax.tuning._members import selection_seeds
 from limjax.tuning._result_files import tune_summary
 
 pytestmark = pytest.mark.optax
@@ -20,13 +24,14 @@ def _problem(**more):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("budget", [None, 0.02])
 @pytest.mark.parametrize(
     "rule", ["fisher:strength=3", "path-integral:strength=3,damping=0.01", "use:scale=50", "lyapunov:strength=3"]
 )
-def test_gradients_through_a_sequence_match_finite_differences(x64, rule):
-    """Of the smooth error and of heat and work, in every number of the rule, its release and its plastic barrier."""
+def test_gradients_through_a_sequence_match_finite_differences(x64, rule, budget):
+    """Of the smooth error and of heat and work, in every number of the rule, its budget and release, and its plastic barrier."""
     problem = _problem()
-    barrier = limjax.ConsolidatingBarrier(12.0, rule, release=0.05)
+    barrier = limjax.ConsolidatingBarrier(12.0, rule, budget, release=0.05)
     variables, data = Variables(problem.design(barrier)), problem.data("train")
     seed = jnp.asarray(3, jnp.uint32)
 
@@ -93,6 +98,36 @@ def test_pairs_of_digits_in_another_order():
     assert (split_digits("task", seed=4).own != split_digits("task").own).any()
 
 
+def test_plain_is_fine_tuning():
+    problem, barrier = _problem(), limjax.ConsolidatingBarrier(24.0, limjax.FisherRule(1e4))
+    design = dataclasses.replace(problem.design(barrier), log_rate=jnp.full(8, -0.5))
+    plain = problem.plain(design)
+    assert isinstance(plain.barrier, limjax.StaticBarrier) and float(plain.barrier.height) == SETTINGS.plastic
+    assert (plain.log_rate == -0.5).all() and plain.log_step_time == design.log_step_time
+
+
+@pytest.mark.slow
+def test_plain_training_is_fine_tuning_and_what_was_tuned_is_trained():
+    """A barrier that holds the weights does not change what plain training is; learning rate and step time of a design are trained with."""
+    settings = dataclasses.replace(SETTINGS, hops="mean")
+    problem = SequenceProblem(settings, [permuted_digits(tasks=2, seed=1)])
+    hard = problem.design(limjax.ConsolidatingBarrier(24.0, limjax.FisherRule(1e4)))
+    nothing = problem.design(limjax.ConsolidatingBarrier(SETTINGS.plastic, limjax.FisherRule(0.0)))
+    loss = plain_validation_loss(problem, hard, 1)
+    kept = [
+        float(problem.run(one, selection_seeds(1), part="validation", hops="mean").loss[0]) for one in (hard, nothing)
+    ]
+    assert loss == pytest.approx(kept[1], rel=1e-5) and abs(loss - kept[0]) > 1e-4
+    # A learning rate of e^-12 times the settings' moves nothing on its own: there is hardly a request left to be beyond the driver.
+    slow = dataclasses.replace(nothing, log_rate=nothing.log_rate - 12.0)
+    quick = dataclasses.replace(nothing, log_step_time=nothing.log_step_time - np.log(4.0))
+    results = [problem.trained(one, 0) for one in (nothing, nothing.barrier, slow, quick)]
+    assert results[0].accuracy == results[1].accuracy and results[0].undelivered > 0.05
+    assert results[2].undelivered == 0
+    # A quarter of the time is a quarter of the exchange: the driver delivers less.
+    assert results[3].undelivered > results[0].undelivered
+
+
 def test_what_is_no_problem():
     with pytest.raises(ValueError, match="same number of tasks, inputs and outputs"):
         SequenceProblem(SETTINGS, [permuted_digits(tasks=2)], [permuted_digits(tasks=3)])
@@ -102,6 +137,12 @@ def test_what_is_no_problem():
         _problem(old=1.5)
     with pytest.raises(ValueError, match="at least one TaskSequence"):
         SequenceProblem(SETTINGS, [])
+    with pytest.raises(ValueError, match="differentiated as a whole, got gradient='truncated'"):
+        limjax.tune(_problem(), search=Search(gradient="truncated"), weights=limjax.Weights(energy=1.0))
+    with pytest.raises(ValueError, match="The task is a problem itself: leave problem= out"):
+        limjax.tune(_problem(), problem=_problem(), weights=limjax.Weights(energy=1.0))
+    with pytest.raises(ValueError, match="trained needs a design with a ConsolidatingBarrier"):
+        _problem().trained(_problem().design(limjax.StaticBarrier(16.0)), 0)
     with pytest.raises(ValueError, match="differentiated as a whole, got window=3"):
         problem = _problem()
         design = problem.design(problem.starting(None))
@@ -124,15 +165,26 @@ def test_tuning_brings_the_objective_down():
     )
 
 
-def test_the_figure_of_old_against_new_tasks():
+@pytest.mark.parametrize("strengths", [(1.0, 2.0), (1.0, 2.0, 3.0, 4.0)], ids=len)
+def test_the_figure_of_old_against_new_tasks(strengths):
     names = ("old_accuracy", "new_accuracy", "heat_kt_per_parameter")
 
     def row(budget, strength, *numbers):
         values = dict(zip(names, numbers))
         return {"budget": budget, "strength": strength} | values | {f"{name}_error": 0.01 for name in names}
 
-    grid = [row(b, s, 0.5 + b, 0.9 - b * s, 100 * s) for b in (0.02, 0.2) for s in (1.0, 2.0)]
+    grid = [row(b, s, 0.5 + b, 0.9 - b * s, 100 * s) for b in (0.005, 0.2) for s in strengths]
+    grid += [row(0.8, s, 0.5 + 0.2, 0.9 - 0.2 * s, 100 * s) for s in strengths]  # no barrier spends so much
     drawn = old_against_new({"plain": row(0, 0, 0.4, 0.95, 300), "grid": grid, "front": [row(0.1, 1.5, 0.7, 0.8, 120)]})
     words = [text.get_text() for text in drawn.axes[0].get_legend().get_texts()]
-    assert words == ["grid, strength 1", "grid, strength 2", "tuned by gradients", "no consolidation"]
-    assert [text.get_text() for text in drawn.axes[0].texts] == ["0.02 kT", "0.2 kT"]
+    assert words == [f"grid, strength {s:g}" for s in strengths] + ["tuned by gradients", "no consolidation"]
+    assert [text.get_text() for text in drawn.axes[0].texts] == ["0.005 kT", "0.2 kT"]
+    drawn_as = {c.get_label(): c for c in drawn.axes[0].collections if c.get_label() in words}
+    assert list(drawn_as) == words
+    for label, marker in {"grid, strength 1": "o", "tuned by gradients": "*", "no consolidation": "X"}.items():
+        shape = MarkerStyle(marker)
+        want = shape.get_path().transformed(shape.get_transform()).vertices
+        np.testing.assert_allclose(drawn_as[label].get_paths()[0].vertices, want)
+    # The front alone is large, and each set looks like no other.
+    assert [label for label, points in drawn_as.items() if points.get_sizes()[0] > 100] == ["tuned by gradients"]
+    assert len({points.get_paths()[0].vertices.tobytes() for points in drawn_as.values()}) == len(words)

@@ -24,7 +24,7 @@ class Account(NamedTuple):
     Attributes:
         rule: state of the rule.
         spent: barrier work of each cell so far [kT].
-        height: its barrier after the last step [kT].
+        height: its barrier after the last step, -1 before the first [kT].
     """
 
     rule: Any
@@ -43,8 +43,8 @@ class ConsolidatingBarrier(AbstractBarrier):
         plastic: B0, of a cell that nothing consolidated. [kT]
         rule: what consolidates: `limjax.FisherRule`, `PathIntegralRule`, `LyapunovRule`, `UseRule` or `MetaplasticRule`, or its text
             such as "fisher:strength=100". The first three act when a task ends (`limjax.consolidate`), the others at every step.
-        budget: barrier work that one cell may spend over the whole run, from B0 on and less what the driver gets back, above 0; None
-            for no end but the cell's highest barrier. 1 kT is 4.14e-21 J at 300 K. [kT]
+        budget: barrier work that one cell may spend over the whole run, from its first barrier on (for that it is not charged) and less what
+            the driver gets back, above 0; None for no end but the cell's highest barrier. 1 kT is 4.14e-21 J at 300 K. [kT]
         release: time after which an importance has faded to 1/e, or None for never. A barrier falls by at most 1 kT in it. [s]
 
     Raises:
@@ -54,8 +54,8 @@ class ConsolidatingBarrier(AbstractBarrier):
     budget is one highest barrier for all. Where they fall and rise again every rise is paid anew, as in the ledger: then each cell keeps
     account, and one that has spent its budget is raised no more, however low it stands.
 
-    Cost: one logarithm per parameter and step, and the state of the rule: two numbers per parameter for Fisher, five for the path
-    integral, four for the Lyapunov function, one for use, none for metaplasticity.
+    Cost: one logarithm per parameter and step, and the state of the rule: two numbers per parameter for Fisher, five and a bit
+    for the path integral, four and a bit for the Lyapunov function, one for use, none for metaplasticity.
     With a budget and barriers that fall, two more and six steps of Newton's method.
 
     Example:
@@ -141,9 +141,7 @@ class ConsolidatingBarrier(AbstractBarrier):
         state = self.rule.init(params)
         if not self.keeps_account:
             return state
-        spent, height = zeros_of(params), zeros_of(params)
-        plastic = jax.tree.map(lambda h: h + self.plastic.astype(h.dtype), height)
-        return Account(state, spent, plastic)
+        return Account(state, zeros_of(params), jax.tree.map(lambda h: h - 1, zeros_of(params)))
 
     def highest(self, top: Float[Array, ""]) -> Float[Array, ""]:
         """The barrier at which the budget is spent: ΔF(B) = ΔF(B0) + budget, at most the cell's highest.
@@ -180,6 +178,8 @@ class ConsolidatingBarrier(AbstractBarrier):
             dtype = spent.dtype
             low, top = cell.min_barrier.astype(dtype), cell.max_barrier.astype(dtype)
             wanted = jnp.clip(self.plastic.astype(dtype) + consolidation, low, top)
+            # As in the ledger, a cell starts out at its first barrier, wherever its weight puts that.
+            before = jnp.where(before < 0, wanted, before)
             left = jnp.maximum(budget.astype(dtype) - spent, 0.0)
             height = jnp.minimum(wanted, _raised_by(left, before, jnp.maximum(before, top), 6))
             return height, spent + cell.actuation(before, height)

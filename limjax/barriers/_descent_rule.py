@@ -7,7 +7,18 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from limjax.barriers._base import BarrierInputs, Tuned, required_weights
-from limjax.barriers._rule import AbstractRule, Arrays, checked_strength, faded, log_precision, of_mean_one, zeros_of
+from limjax.barriers._rule import (
+    AbstractRule,
+    Arrays,
+    Flags,
+    asked,
+    checked_strength,
+    faded,
+    log_precision,
+    none_asked,
+    of_mean_one,
+    zeros_of,
+)
 
 
 class DescentState(NamedTuple):
@@ -19,6 +30,7 @@ class DescentState(NamedTuple):
         gradient: gradient of the last step [loss/weight].
         kept: importance.
         seen: whether a step was seen since the task began.
+        asked: which parameters had a gradient in any step of the task.
     """
 
     fall: Arrays
@@ -26,6 +38,7 @@ class DescentState(NamedTuple):
     gradient: Arrays
     kept: Arrays
     seen: Array
+    asked: Flags
 
 
 class LyapunovRule(AbstractRule):
@@ -36,9 +49,16 @@ class LyapunovRule(AbstractRule):
 
     $$ ω_i = -\oint g_i \circ dw_i, \qquad \sum_i ω_i = L_{start} - L_{end}, $$
 
-    with the mean of the gradients before and after a step (Stratonovich, as heat is defined), which in a bowl is exact for steps of
-    any size. Under `gradient_tilt`, where the affinity is $-s\,\mathrm{lsb}\,g_i$, it is the cell's own heat over s: nothing but its own
-    dissipation has to be measured. A fall below 0 counts as 0.
+    with the mean of the gradients before and after a step (Stratonovich, as heat is defined), which for full gradients in a bowl is exact
+    for steps of any size; the last step of a task, after which no gradient is seen, has the one before it alone. A fall below 0 counts
+    as 0.
+
+    Gradients of batches, of variance σ², move the weight along their own noise: each step of SGD at rate η adds ½ησ² to ω on top of
+    what the loss falls by. In a long run that stands still this is nearly all of it, and the importance is then one of noise, as Fisher's is.
+
+    Under `gradient_tilt`, where the affinity is $-s\,\mathrm{lsb}\,g_i$, the heat of the cell's own hops over s is $ω_i + \tfrac12\sum h_i\,Δw_i^2$ with the
+    curvature h: heat counts the gradient at the start of a step. With mean hops and small rates that is ω, and nothing but a cell's own
+    dissipation has to be measured; with random hops, whose heat chases thermal noise without end, it is not.
 
     `PathIntegralRule` divides the same integral by the square of the net way, which makes it a curvature, as Fisher is; here it stays an
     energy. A weight that went far over gentle ground counts as much as one that went a little over steep ground, and there is no number to
@@ -72,25 +92,24 @@ class LyapunovRule(AbstractRule):
 
     def init(self, params: PyTree) -> DescentState:
         fall, last, gradient, kept = (zeros_of(params) for _ in range(4))
-        return DescentState(fall, last, gradient, kept, jnp.zeros((), bool))
+        return DescentState(fall, last, gradient, kept, jnp.zeros((), bool), none_asked(fall))
 
     def follow(self, inputs: BarrierInputs, state: DescentState, keep: Float[Array, ""] | None) -> DescentState:
         weights = [w.astype(old.dtype) for w, old in zip(required_weights(inputs, self), state.last)]
         gradient = [g.astype(w.dtype) for g, w in zip(inputs.gradient, weights)]
         means = [0.5 * (old + new) for old, new in zip(state.gradient, gradient)]
-        return DescentState(
-            _fallen(state, means, weights), weights, gradient, faded(state.kept, keep), jnp.ones((), bool)
-        )
+        fall, kept = _fallen(state, means, weights), faded(state.kept, keep)
+        return DescentState(fall, weights, gradient, kept, jnp.ones((), bool), asked(state.asked, gradient))
 
     def task_ended(self, state: DescentState, weights: Arrays) -> DescentState:
         weights = [w.astype(old.dtype) for w, old in zip(weights, state.last)]
         # The gradient after the last step is nobody's business any more: that step has the one before it alone.
         fall = _fallen(state, state.gradient, weights)
-        shares = of_mean_one([jnp.maximum(f, 0.0) for f in fall], [f != 0 for f in fall])
+        shares = of_mean_one([jnp.maximum(f, 0.0) for f in fall], state.asked)
         kept = [jnp.where(state.seen, old + gain, old) for old, gain in zip(state.kept, shares)]
         # Arrays of their own, so that the state can be donated.
         fall, last, gradient = ([jnp.zeros_like(w) for w in weights] for _ in range(3))
-        return DescentState(fall, last, gradient, kept, jnp.zeros((), bool))
+        return DescentState(fall, last, gradient, kept, jnp.zeros((), bool), none_asked(fall))
 
     def heights(self, inputs: BarrierInputs, state: DescentState) -> Arrays:
         return log_precision(state.kept, self.strength)

@@ -17,6 +17,7 @@ from limjax.numerics.checks import checked_leaf
 from limjax.numerics.counters import over_shards
 
 Arrays = list[Float[Array, "..."]]
+Flags = list[Bool[Array, "..."]]
 
 
 class AbstractRule(eqx.Module):
@@ -87,16 +88,27 @@ def log_precision(importance: Arrays, strength: Float[Array, ""]) -> Arrays:
     return [jnp.log1p(strength.astype(x.dtype) * x) for x in importance]
 
 
-def of_mean_one(values: Arrays, is_stepped: list[Bool[Array, "..."]]) -> Arrays:
-    """The values over their mean over all parameters that were stepped, also those of other shards; zeros where all of them are.
+def of_mean_one(values: Arrays, counted: Flags) -> Arrays:
+    """The values over their mean over all parameters that had a gradient, also those of other shards (see `over_shards`); zeros where all of them are.
 
-    What is frozen, or never had a gradient, was not learnt and does not count.
+    What is frozen, or never had a gradient, was not learnt and does not count. A cell that was asked to move and did not hop counts: the
+    mean shall not depend on chance, or on how high the barriers stand.
     """
     dtype = jnp.result_type(float)
     total = sum((over_shards(jnp.sum(x).astype(dtype)) for x in values), jnp.zeros((), dtype))
-    count = sum((over_shards(jnp.sum(x.astype(dtype))) for x in is_stepped), jnp.zeros((), dtype))
+    count = sum((over_shards(jnp.sum(x.astype(dtype))) for x in counted), jnp.zeros((), dtype))
     scale = jnp.where(total > 0, count / jnp.where(total > 0, total, 1.0), 0.0)
     return [x * scale.astype(x.dtype) for x in values]
+
+
+def none_asked(values: Arrays) -> Flags:
+    """No parameter had a gradient yet."""
+    return [jnp.zeros_like(x, dtype=bool) for x in values]
+
+
+def asked(before: Flags, gradient: Arrays) -> Flags:
+    """Which parameters had a gradient, with this step."""
+    return [old | (g != 0) for old, g in zip(before, gradient)]
 
 
 def faded(kept: Arrays, keep: Float[Array, ""] | None) -> Arrays:

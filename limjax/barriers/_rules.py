@@ -8,7 +8,18 @@ from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from limjax.barriers._base import BarrierInputs, Tuned, required_drift, required_weights
 from limjax.barriers._descent_rule import LyapunovRule
-from limjax.barriers._rule import AbstractRule, Arrays, checked_strength, faded, log_precision, of_mean_one, zeros_of
+from limjax.barriers._rule import (
+    AbstractRule,
+    Arrays,
+    Flags,
+    asked,
+    checked_strength,
+    faded,
+    log_precision,
+    none_asked,
+    of_mean_one,
+    zeros_of,
+)
 from limjax.numerics.checks import checked_leaf
 
 
@@ -82,6 +93,7 @@ class PathState(NamedTuple):
         gradient: gradient of the last step [loss/weight].
         kept: importance.
         seen: whether a step was seen since the task began.
+        asked: which parameters had a gradient in any step of the task.
     """
 
     path: Arrays
@@ -90,13 +102,14 @@ class PathState(NamedTuple):
     gradient: Arrays
     kept: Arrays
     seen: Array
+    asked: Flags
 
 
 class PathIntegralRule(AbstractRule):
     r"""Synaptic intelligence: the share of each parameter in the fall of the loss, over the square of its net way.
 
     Each task adds $\max(ω, 0)/(Δ^2 + ξ)$ with $ω = -\sum g\,Δw$ along the way that the weight really took, over the mean of that over
-    all parameters, to Ω; $B - B_0 = \ln(1 + sΩ)$.
+    all parameters with a gradient, to Ω; $B - B_0 = \ln(1 + sΩ)$.
 
     Args:
         strength: s, at least 0.
@@ -129,7 +142,7 @@ class PathIntegralRule(AbstractRule):
 
     def init(self, params: PyTree) -> PathState:
         path, first, last, gradient, kept = (zeros_of(params) for _ in range(5))
-        return PathState(path, first, last, gradient, kept, jnp.zeros((), bool))
+        return PathState(path, first, last, gradient, kept, jnp.zeros((), bool), none_asked(path))
 
     def follow(self, inputs: BarrierInputs, state: PathState, keep: Float[Array, ""] | None) -> PathState:
         weights = [w.astype(old.dtype) for w, old in zip(required_weights(inputs, self), state.last)]
@@ -137,7 +150,8 @@ class PathIntegralRule(AbstractRule):
         gradient = [g.astype(w.dtype) for g, w in zip(inputs.gradient, weights)]
         # Before the first step of a task the last gradient is 0: nothing is added.
         path = _along(state, weights)
-        return PathState(path, first, weights, gradient, faded(state.kept, keep), jnp.ones((), bool))
+        kept, had = faded(state.kept, keep), asked(state.asked, gradient)
+        return PathState(path, first, weights, gradient, kept, jnp.ones((), bool), had)
 
     def task_ended(self, state: PathState, weights: Arrays) -> PathState:
         weights = [w.astype(old.dtype) for w, old in zip(weights, state.last)]
@@ -147,13 +161,11 @@ class PathIntegralRule(AbstractRule):
             jnp.maximum(p, 0.0) / (jnp.square(w - start) + xi)
             for p, w, start, xi in zip(path, weights, state.first, damping)
         ]
-        kept = [
-            jnp.where(state.seen, old + gain, old)
-            for old, gain in zip(state.kept, of_mean_one(shares, [p != 0 for p in path]))
-        ]
+        gains = of_mean_one(shares, state.asked)
+        kept = [jnp.where(state.seen, old + gain, old) for old, gain in zip(state.kept, gains)]
         # Arrays of their own, so that the state can be donated.
         path, first, last, gradient = ([jnp.zeros_like(p) for p in path] for _ in range(4))
-        return PathState(path, first, last, gradient, kept, jnp.zeros((), bool))
+        return PathState(path, first, last, gradient, kept, jnp.zeros((), bool), none_asked(path))
 
     def heights(self, inputs: BarrierInputs, state: PathState) -> Arrays:
         return log_precision(state.kept, self.strength)

@@ -33,10 +33,12 @@ class Copies(NamedTuple):
 class AbstractMethod(eqx.Module):
     """A way to learn tasks one after the other. Final subclasses say what differs from just going on.
 
-    `name` is how the command line, tables and JSON call it.
+    `name` is how the command line, tables and JSON call it; `format` goes up with every change after which it gives other results, so that
+    trainings of before are not put beside new ones.
     """
 
     name: ClassVar[str]
+    format: ClassVar[int] = 1
     cumulative: ClassVar[bool] = False
     needs_fisher: ClassVar[bool] = False
     copies: ClassVar[Copies] = Copies()
@@ -276,6 +278,8 @@ class BarrierConsolidation(AbstractMethod):
     """
 
     name: ClassVar[str] = "barrier"
+    # 1: importances over their mean over all weights, 2: over those that moved, 3: over those that had a gradient.
+    format: ClassVar[int] = 3
     rule: AbstractRule
     budget: Float[Array, ""] | None
     release: Float[Array, ""] | None

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from limjax._files import read_as, read_part, write_json
+from limjax._files import read_as, read_json, read_part, write_json
 from limjax.consolidation._learn import Data, Learner, Medium, Place, accuracies, learnt, remembered, started
 from limjax.consolidation._methods import AbstractMethod, method_of
 from limjax.consolidation._result import SequenceResult, table
@@ -60,9 +60,21 @@ def train_sequence(
     text = method if isinstance(method, str) else method.name
     method = method_of(method) if isinstance(method, str) else method
     sequence = get_sequence(settings.tasks, settings.scenario) if sequence is None else sequence
-    place, test, tasks = Place.of(sequence), Data.of(sequence.test), len(sequence.train)
+    return trained_on(Medium.of(settings, method), settings, method, seed, sequence, text, on_task)
+
+
+def trained_on(
+    medium: Medium,
+    settings: ContinualSettings,
+    method: AbstractMethod,
+    seed: int,
+    sequence: TaskSequence,
+    text: str,
+    on_task: Callable[[int, float], None] | None = None,
+) -> SequenceResult:
+    """`train_sequence` on a memory with a learning rate of its own."""
     begun = time.monotonic()
-    medium = Medium.of(settings, method)
+    place, test, tasks = Place.of(sequence), Data.of(sequence.test), len(sequence.train)
     learner = started(settings, method, medium, place, jnp.asarray(whole_number(seed, "seed", 0), jnp.int32))
     rows, sums, copied = [], np.zeros((tasks + 1, 2)), 0.0
     for k in range(tasks):
@@ -190,7 +202,8 @@ def compare_methods(
         The trainings so far. After Ctrl-C the one that runs ends its task and is dropped; nothing more is trained.
 
     Raises:
-        ValueError: for a wrong method or number, or a folder that was trained with other settings.
+        ValueError: for a wrong method or number, a folder that was trained with other settings, or a training of an earlier version whose
+            method gave other results.
     """
     for text in methods:
         method_of(text)
@@ -204,6 +217,8 @@ def compare_methods(
     _same_settings(settings, folder)
     jobs = [(text, seed, folder / f"{_slug(text)}-seed-{seed}.json") for text in methods for seed in range(seeds)]
     waiting = [job for job in jobs if not job[2].exists()]
+    for text, _, path in jobs:
+        _same_format(path, method_of(text).format)
     code, timed = ResultCode.completed, []
     sequence = get_sequence(settings.tasks, settings.scenario)
 
@@ -228,7 +243,7 @@ def compare_methods(
                 code = ResultCode.interrupted
                 break
             timed.append(result.seconds)
-            write_json(path, result.to_json())
+            write_json(path, result.to_json() | {"format": method_of(text).format})
         comparison = found(code)
         write_json(folder / CONTINUAL_FILE, comparison.to_json())
     return comparison
@@ -249,6 +264,16 @@ def _same_settings(settings: ContinualSettings, folder: pathlib.Path) -> None:
                 f"{folder} has {name} = {saved.get(name)!r}, but {value!r} was given: trainings of one comparison share everything but the "
                 "method and the seed. Give the same, or another --out; nothing was changed."
             )
+
+
+def _same_format(path: pathlib.Path, wanted: int) -> None:
+    """Refuses a finished training that this version would not repeat."""
+    found = read_json(path, _REMEDY).get("format", 1) if path.exists() else wanted
+    if found != wanted:
+        raise ValueError(
+            f"{path} is of another version of limjax, whose method of this name gave other results (format {found!r}, here {wanted}): remove that "
+            "file, and the training is done again, or give another --out; nothing was changed."
+        )
 
 
 def _slug(text: str) -> str:

@@ -4,7 +4,7 @@ import copy
 import dataclasses
 import itertools
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
 import jax
@@ -12,16 +12,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Integer
 
-from limjax.barriers import AbstractBarrier, ConsolidatingBarrier
+from limjax.barriers import AbstractBarrier, ConsolidatingBarrier, StaticBarrier
 from limjax.consolidation._learn import Data, Medium, Place, learnt, remembered, soft_errors, started
 from limjax.consolidation._methods import BarrierConsolidation
 from limjax.consolidation._result import SequenceResult
-from limjax.consolidation._run import train_sequence
+from limjax.consolidation._run import trained_on
 from limjax.consolidation._sequence import Examples, TaskSequence, get_sequence
 from limjax.consolidation._settings import ContinualSettings
 from limjax.memory import get_ledger
 from limjax.memory._hops import HopsName
 from limjax.numerics.checks import finite_number
+from limjax.physics._abstract_cell import AbstractCell
 from limjax.tuning import AbstractProblem, Design, Outcome
 from limjax.tuning._abstract_problem import Part, check_share
 
@@ -70,6 +71,8 @@ class SequenceProblem(AbstractProblem):
 
     Source: the derivation of the barrier is in docs/consolidation.md; this loss is the project's own.
     """
+
+    windows: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -152,8 +155,7 @@ class SequenceProblem(AbstractProblem):
         count = data.measured.size.shape[0]
         place, measured = jax.tree.map(lambda x: x[seed % count], (data.place, data.measured))
         settings = dataclasses.replace(self.settings, hops=hops)
-        cell = eqx.tree_at(lambda c: c.step_time, self.cell, jnp.exp(design.log_step_time))
-        medium = Medium(cell, design.barrier, design.log_rate, self.steps, differentiable=True)
+        medium = Medium(self._cell_of(design), design.barrier, design.log_rate, self.steps, differentiable=True)
         method = BarrierConsolidation()  # says only that nothing is added to the loss; the barrier is the design's
         learner = started(settings, method, medium, place, seed.astype(jnp.int32))
 
@@ -178,19 +180,36 @@ class SequenceProblem(AbstractProblem):
             seconds=self.steps * jnp.exp(design.log_step_time),
         )
 
-    def trained(self, barrier: ConsolidatingBarrier, seed: int) -> SequenceResult:
-        """One training with a barrier through the held-out sequence that the seed falls on, with exact hops, as `train_sequence` does it.
+    def plain(self, design: Design) -> Design:
+        """Fine-tuning: the settings' plastic barrier for all, with the learning rate and step time of the design."""
+        return Design(StaticBarrier(self.settings.plastic), design.log_step_time, design.log_rate)
+
+    def trained(self, design: Design | ConsolidatingBarrier, seed: int) -> SequenceResult:
+        """One training with a design through the held-out sequence that the seed falls on, with exact hops, as `train_sequence` does it.
 
         Args:
-            barrier: the barrier.
+            design: what was tuned (`TuneResult.design`), with its learning rate and step time, or only its barrier, with those of the settings.
             seed: whole number.
 
         Returns:
             Accuracies, heat and barrier work.
+
+        Raises:
+            ValueError: for a barrier that consolidates nothing.
         """
-        settings = dataclasses.replace(self.settings, plastic=float(barrier.plastic))
+        whole = design if isinstance(design, Design) else self.design(design)
+        barrier = whole.barrier
+        if not isinstance(barrier, ConsolidatingBarrier):
+            raise ValueError(f"trained needs a design with a ConsolidatingBarrier, got {barrier!r}.")
+        rate = whole.log_rate if whole is design else None
+        medium = Medium(self._cell_of(whole), barrier, rate, self.steps)
+        settings = dataclasses.replace(self.settings, hops="exact")
         method = BarrierConsolidation(barrier.rule, barrier.budget, barrier.release)
-        return train_sequence(settings, method, seed, sequence=self.held_out[seed % len(self.held_out)])
+        sequence = self.held_out[seed % len(self.held_out)]
+        return trained_on(medium, settings, method, seed, sequence, method.name)
+
+    def _cell_of(self, design: Design) -> AbstractCell:
+        return eqx.tree_at(lambda c: c.step_time, self.cell, jnp.exp(design.log_step_time))
 
 
 def _checked_old(old: float) -> float:

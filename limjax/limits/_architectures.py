@@ -140,10 +140,7 @@ def walls(
     raised_words = f"{raising:g} kT of barrier per parameter"
     if consolidation is not None and consolidation.barrier_kt is not None:
         raising = consolidation.barrier_kt
-        raised_words = (
-            f"{consolidation.assumptions}: {consolidation.barrier_method}, {consolidation.work_kt:.3g} kT of barrier and "
-            f"{consolidation.later_heat_kt:.3g} kT of later heat per weight"
-        )
+        raised_words = f"{consolidation.assumptions}: {consolidation.barrier_words}"
     stored = copied * store.si
     ledger_joules = workload.parameters * thermal_energy_joules(temperature)
     arithmetic = f"arithmetic at the peak of {chip.name}"

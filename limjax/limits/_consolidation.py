@@ -1,6 +1,7 @@
 """What consolidation took in a measured run of `limjax continual`: work and heat of barriers, and numbers that were copied."""
 
 import json
+import math
 import os
 import pathlib
 from dataclasses import dataclass
@@ -25,11 +26,13 @@ class MeasuredConsolidation:
         barrier_method: who raised barriers, or None if no method of the run did.
         barrier_accuracy: its final accuracy.
         work_kt: barrier work per weight [kT].
-        later_heat_kt: how much more heat per weight its updates took than fine-tuning's in the same run, 0 if less or not measured [kT].
+        later_heat_kt: how much more heat per weight its updates took than fine-tuning's in the same run, below 0 where they took less;
+            None where the run has no fine-tuning with a finite heat [kT].
         copy_method: who copied, or None.
         copy_accuracy: its final accuracy.
         copied_bits: bits written to long-term memory per weight.
         lim_copy_heat_kt: heat of writing these to learning-in-memory cells per weight, None for a run that does not say [kT].
+        result: how the run ended, "completed" or for example "interrupted"; None for a file that does not say.
     """
 
     tasks: str
@@ -42,18 +45,31 @@ class MeasuredConsolidation:
     copy_accuracy: float | None
     copied_bits: float | None
     lim_copy_heat_kt: float | None = None
+    result: str | None = None
 
     @property
     def barrier_kt(self) -> float | None:
-        """Barrier work and heat of later updates per weight, or None if no method raised barriers [kT]."""
-        if self.work_kt is None or self.later_heat_kt is None:
+        """Barrier work and, where it was measured and is above 0, heat of later updates per weight; None if no method raised barriers [kT]."""
+        if self.work_kt is None:
             return None
-        return self.work_kt + self.later_heat_kt
+        return self.work_kt + max(self.later_heat_kt or 0.0, 0.0)
 
     @property
     def assumptions(self) -> str:
         """Where it is from, in one line."""
-        return f"consolidation as measured on {self.tasks} ({self.scenario}-incremental)"
+        how = "" if self.result in (None, "completed") else f", a run that is {self.result}"
+        return f"consolidation as measured on {self.tasks} ({self.scenario}-incremental{how})"
+
+    @property
+    def barrier_words(self) -> str:
+        """What the barriers took per weight, and what is not in it."""
+        if self.later_heat_kt is None:
+            later = "later heat not measured, add --method fine-tune to the run"
+        elif self.later_heat_kt < 0:
+            later = f"{-self.later_heat_kt:.3g} kT less heat of updates than fine-tuning per weight, not taken off"
+        else:
+            later = f"{self.later_heat_kt:.3g} kT of later heat per weight"
+        return f"{self.barrier_method}, {self.work_kt:.3g} kT of barrier and {later}"
 
 
 def read_consolidation(path: str | os.PathLike[str]) -> MeasuredConsolidation:
@@ -76,7 +92,7 @@ def read_consolidation(path: str | os.PathLike[str]) -> MeasuredConsolidation:
         found = _of_run(content)
     except OSError as error:
         raise ValueError(f"{file} cannot be read: {error.strerror}. {remedy}") from None
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, ArithmeticError, RecursionError) as error:
         raise ValueError(f"{file} holds no trainings through a sequence ({error}). {remedy}") from None
     if found.barrier_method is None and found.copy_method is None:
         raise ValueError(
@@ -89,14 +105,12 @@ def _of_run(content: dict[str, Any]) -> MeasuredConsolidation:
     settings, rows = content["settings"], content["methods"]
     bits = finite_number(settings["copy_bits"], "copy_bits")
     for row in rows:
+        finite_number(row["final_accuracy"], "final_accuracy")
         row["copied_bits"] = bits * _copied(row["method"], content["trainings"])
     raised = _best([row for row in rows if row["actuation_kt_per_parameter"] > 1e-9])
     copied = _best([row for row in rows if row["copied_bits"] > 0])
     plain = next((row for row in rows if row["method"] == "fine-tune"), None)
-    later = None
-    if raised is not None:
-        heat = finite_number(raised["heat_kt_per_parameter"], "heat_kt_per_parameter")
-        later = 0.0 if plain is None else max(0.0, heat - plain["heat_kt_per_parameter"])
+    later = _heat(raised) - _heat(plain)
 
     def of(row, name):
         return None if row is None else finite_number(row[name], name)
@@ -107,17 +121,26 @@ def _of_run(content: dict[str, Any]) -> MeasuredConsolidation:
         barrier_method=None if raised is None else str(raised["method"]),
         barrier_accuracy=of(raised, "final_accuracy"),
         work_kt=of(raised, "actuation_kt_per_parameter"),
-        later_heat_kt=later,
+        later_heat_kt=later if math.isfinite(later) else None,
         copy_method=None if copied is None else str(copied["method"]),
         copy_accuracy=of(copied, "final_accuracy"),
         copied_bits=of(copied, "copied_bits"),
         lim_copy_heat_kt=None if copied is None else copied.get("copy_heat_kt_per_parameter"),
+        result=str(content["result"]) if "result" in content else None,
     )
+
+
+def _heat(row: dict[str, Any] | None) -> float:
+    """Update heat per weight, NaN where it was not measured [kT]."""
+    heat = None if row is None else row["heat_kt_per_parameter"]
+    return math.nan if heat is None else float(heat)
 
 
 def _copied(method: str, trainings: list[dict[str, Any]]) -> float:
     """Numbers that a method wrote to long-term memory per weight, a mean over its trainings."""
     mine = [one["written"] + one["examples"] / one["parameters"] for one in trainings if one["method"] == method]
+    if not mine:
+        raise ValueError(f"no training of its method {method!r} is in it")
     return sum(mine) / len(mine)
 
 

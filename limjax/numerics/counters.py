@@ -175,11 +175,13 @@ def _varying(x) -> frozenset:
 def over_shards(total: Float[Array, "..."]) -> Float[Array, "..."]:
     """The sum over the shards of a surrounding `shard_map` that hold different parts; elsewhere the number itself.
 
+    Under `shard_map(check_vma=False)` and `jax.pmap` arrays do not say over which axes they differ: there it is this shard's own sum.
+
     Args:
         total: this shard's own sum.
 
     Returns:
-        The sum over all of them, the same on each.
+        The sum over all of them, the same on each, or this shard's own.
     """
     axes = tuple(sorted(_varying(total)))
     return jax.lax.psum(total, axes) if axes else total

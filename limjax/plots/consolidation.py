@@ -1,6 +1,7 @@
 """Figures of continual learning: what is remembered, what it cost, and how high the barriers stand."""
 
 import itertools
+import math
 import os
 import pathlib
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from limjax.consolidation import Comparison, SequenceResult
 from limjax.plots._style import ACCENT, OTHER, OWN, figure
 
 FIGURES = ("accuracy_matrix.png", "heat_per_task.png", "barriers.png")
+_APART = 0.01  # in accuracy: nearer points have one label
 _COLOURS = (OWN, OTHER, ACCENT, "#6b705c", "#7b4b94", "#2f4858", "#b56576", "#355070")
 
 
@@ -137,10 +139,14 @@ def old_against_new(content: Mapping[str, Any]) -> Figure:
     every = [content["plain"], *content["grid"], *content["front"]]
     low, high = (f(row["heat_kt_per_parameter"] for row in every) for f in (min, max))
     strengths = sorted({row["strength"] for row in content["grid"]})
-    rows = {f"grid, strength {s:g}": [row for row in content["grid"] if row["strength"] == s] for s in strengths}
-    rows |= {"tuned by gradients": content["front"], "no consolidation": [content["plain"]]}
+    # Each set of points has its marker, however many strengths the grid has.
+    sets = [
+        (f"grid, strength {s:g}", marker, [row for row in content["grid"] if row["strength"] == s])
+        for s, marker in zip(strengths, itertools.cycle("osDv^P<>"))
+    ]
+    sets += [("tuned by gradients", "*", content["front"]), ("no consolidation", "X", [content["plain"]])]
     points = None
-    for marker, (label, some) in zip("osD*X", rows.items()):
+    for label, marker, some in sets:
         is_front = marker == "*"
         x, y, heat = ([row[name] for row in some] for name in ("new_accuracy", "old_accuracy", "heat_kt_per_parameter"))
         ax.plot(x, y, "-", color=ACCENT if is_front else "0.8", linewidth=1.5 if is_front else 0.8, zorder=1)
@@ -151,10 +157,12 @@ def old_against_new(content: Mapping[str, Any]) -> Figure:
             x, y, c=heat, marker=marker, vmin=low, vmax=high, s=size, label=label, zorder=3 if is_front else 2,
             edgecolors="black" if is_front else "none", linewidths=0.6,
         )  # fmt: skip
+    told: list[tuple[float, float]] = []
     for row in content["grid"]:
-        is_told = 0.01 < row["budget"] < 0.3  # beyond, no barrier reaches it
-        if row["strength"] == strengths[-1] and is_told:
-            place = (row["new_accuracy"], row["old_accuracy"])
+        place = (row["new_accuracy"], row["old_accuracy"])
+        # A budget that no barrier reaches does what the one before it does, and stands on its point.
+        if row["strength"] == strengths[-1] and not any(math.dist(place, other) < _APART for other in told):
+            told.append(place)
             ax.annotate(f"{row['budget']:g} kT", place, (5, -9), textcoords="offset points", fontsize=6.5, color="0.4")
     ax.set_xlabel("accuracy on new tasks, just learnt")
     ax.set_ylabel("accuracy on old tasks at the end")

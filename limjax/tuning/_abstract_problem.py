@@ -2,7 +2,7 @@
 
 import abc
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import equinox as eqx
 import jax
@@ -65,8 +65,11 @@ class AbstractProblem(abc.ABC):
         cell: the memory cell.
         steps: of one run.
         validation: share of the training data set aside to measure the loss while tuning.
+
+    `windows` says whether a derivative can be cut in windows, for `Search(gradient="truncated")`.
     """
 
+    windows: ClassVar[bool] = True
     parameters: int
 
     def __init__(self, cell: AbstractCell, steps: int, validation: float):
@@ -113,6 +116,17 @@ class AbstractProblem(abc.ABC):
             The design.
         """
         return Design(barrier, jnp.log(self.cell.step_time), jnp.zeros(rate_knots))
+
+    def plain(self, design: Design) -> Design:
+        """The design whose run without hop noise is the plain optimizer's.
+
+        Args:
+            design: the design that plain training is to be compared with.
+
+        Returns:
+            By default the design itself: without hop noise, and with a driver of no end, only its learning rate matters.
+        """
+        return design
 
     def per_parameter(self, ledger: Ledger, name: str) -> Float[Array, ""]:
         """A sum of the ledger over all parameters, per parameter."""

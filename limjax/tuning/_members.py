@@ -98,14 +98,14 @@ def plain_validation_loss(problem: AbstractProblem, design: Design, selection: i
 
     Args:
         problem: the task and its settings.
-        design: any design; without hop noise only its learning rate matters.
+        design: any design; the problem says what plain training is beside it (`AbstractProblem.plain`).
         selection: number of seeds.
 
     Returns:
         Mean over the seeds on which candidates are compared [loss units].
     """
     seeds = selection_seeds(selection)
-    return float(np.mean(problem.run(design, seeds, part="validation", hops="mean").loss))
+    return float(np.mean(problem.run(problem.plain(design), seeds, part="validation", hops="mean").loss))
 
 
 def selection_seeds(count: int) -> Integer[Array, "seeds"]:
@@ -118,7 +118,7 @@ def _plain_difference(problem: AbstractProblem, start: Design, selection: int) -
 
     What a seed sets aside may be easy or hard, which scatters losses by far more than a barrier changes them.
     """
-    usual = plain_validation_loss(problem, start, selection)
+    usual, start = plain_validation_loss(problem, start, selection), problem.plain(start)
 
     def difference(seeds: np.ndarray) -> float:
         outcome = problem.run(start, jnp.asarray(seeds, jnp.uint32), part="validation", hops="mean")

@@ -33,7 +33,7 @@ class Objective(eqx.Module):
 
     Args:
         weights: prices in loss units, the time's also under a limit; None takes 3e-3 per kT and nothing per second.
-        max_loss: reach this validation loss with the least energy; "plain" is `plain_validation_loss`.
+        max_loss: reach this validation loss with the least energy; "plain" is `plain_validation_loss`, of a sequence of tasks that of fine-tuning.
         max_energy_kt: reach the least validation loss within this energy per parameter [kT].
 
     Raises:

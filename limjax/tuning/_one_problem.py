@@ -28,7 +28,7 @@ class TuneResult(NamedTuple):
         history: one row per outer step.
         before: held-out evaluation of the design that tuning started from.
         after: held-out evaluation of the tuned design.
-        plain: held-out evaluation of the plain optimizer, without hop noise.
+        plain: held-out evaluation of the plain optimizer, without hop noise; of a sequence of tasks it is fine-tuning.
         shares: held-out evaluations with only the barrier or only the learning rate tuned, where both were.
         nearest: the limited quantity of the returned design on validation runs, where a limit was set; NaN if it was not run.
         problem: the problem, to evaluate more.
@@ -108,7 +108,10 @@ def tune(
     objective, search = said(Objective, objective, shorthand), said(Search, search, shorthand)
     check_names(tune, shorthand, Objective, Search)
     search = search.trading(bool(objective.time > 0))
-    problem = task if isinstance(task, AbstractProblem) else problem
+    if isinstance(task, AbstractProblem):
+        if problem not in (None, task):
+            raise ValueError("The task is a problem itself: leave problem= out, or give the other one as the task.")
+        problem = task
     if problem is None:
         assert not isinstance(task, AbstractProblem)
         problem = problem_of(task, cell, search, shorthand)
@@ -119,6 +122,10 @@ def tune(
     elif search.validation not in (Search.validation, problem.validation):
         raise ValueError(
             f"A problem has its own validation = {problem.validation}, got {search.validation}; leave that out."
+        )
+    if search.gradient == "truncated" and not problem.windows:
+        raise ValueError(
+            f"{type(problem).__name__} is differentiated as a whole, got gradient='truncated': use gradient='reverse'."
         )
     if start is not None and barrier is not None:
         raise ValueError(f"Start from a whole design (start=) or from a barrier, not both; got barrier={barrier!r}.")
@@ -155,7 +162,7 @@ def tuned(
         history = tuple(rows[0] for rows in found.history)
     wanted: dict[str, tuple[Design, Any]] = {
         "after": (design, "exact"),
-        "plain": (start, "mean"),
+        "plain": (problem.plain(start), "mean"),
         "before": (start, "exact"),
     }
     if search.tune_learning_rate:

@@ -129,5 +129,5 @@ def tune_rule(
         nearest=found.limited,
         before=evaluated(starts),
         after=evaluated(found.designs),
-        plain=evaluated(starts, "mean"),
+        plain=evaluated([problem.plain(start) for problem, start in zip(problems, starts)], "mean"),
     )

@@ -75,12 +75,43 @@ def test_what_was_not_measured_stays_as_assumed(run):
         read_consolidation(folder)
 
 
+@pytest.mark.parametrize(
+    ("plain", "result", "later", "kt", "words"),
+    [
+        (None, "completed", None, 0.25, "later heat not measured, add --method fine-tune"),
+        (float("nan"), "completed", None, 0.25, "later heat not measured, add --method fine-tune"),
+        (150.0, "completed", -20.0, 0.25, "20 kT less heat of updates than fine-tuning"),
+        (100.0, "interrupted", 30.0, 30.25, "a run that is interrupted): barrier:fisher, 0.25 kT of barrier and 30 kT"),
+    ],
+)
+def test_later_heat_is_said_to_be_what_it_is(run, plain, result, later, kt, words):
+    """Heat that was not measured is no zero, cooling pays nothing back, and half a run is called that."""
+    folder, content = run
+    content["methods"][0]["heat_kt_per_parameter"] = plain
+    if plain is None:
+        del content["methods"][0], content["trainings"][0]
+    content["result"] = result
+    (folder / "continual.json").write_text(json.dumps(content))
+    found = read_consolidation(folder)
+    assert (found.later_heat_kt, found.barrier_kt, found.result) == (later, kt, result)
+    assert words in walls(Workload(1e9, tokens=2e10, batch=1e6, bits=16), consolidation=found)[2].assumptions
+
+
+@pytest.mark.parametrize("change", [{"trainings": []}, {"trainings": [_training("fine-tune") | {"parameters": 0}]}])
+def test_a_damaged_run_is_named(run, change):
+    folder, content = run
+    content["methods"] = content["methods"][:1]
+    (folder / "continual.json").write_text(json.dumps(content | change))
+    with pytest.raises(ValueError, match=r"continual.json holds no trainings through a sequence"):
+        read_consolidation(folder)
+
+
 def test_what_is_no_run(tmp_path):
     with pytest.raises(
         ValueError, match=r"cannot be read: .* Give --consolidation-from the folder of `limjax continual`"
     ):
         read_consolidation(tmp_path)
-    for text in ("[]", "{", '{"settings": {}}'):
+    for text in ("[]", "{", '{"settings": {}}', "[" * 100_000):
         (tmp_path / "continual.json").write_text(text)
         with pytest.raises(ValueError, match="holds no trainings through a sequence"):
             read_consolidation(tmp_path)
