@@ -108,7 +108,7 @@ class ConsolidatingBarrier(AbstractBarrier):
         run: RunShape,
         /,
         plastic: float | None = None,
-        scale: float = 100.0,
+        scale: float = 30.0,
         budget: float | None = None,
         release: float | None = None,
     ) -> "ConsolidatingBarrier":
