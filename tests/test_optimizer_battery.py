@@ -58,7 +58,7 @@ def test_compiled_and_eager_agree(wrapped):
         )
 
 
-@pytest.mark.representatives(6)
+@pytest.mark.representatives(4)
 def test_update_keeps_the_signature_of_the_state(wrapped):
     opt = lim(wrapped["make"](), compare=())
     start = opt.init(make_params())

@@ -228,6 +228,7 @@ def test_equinox_model_learns():
     assert table.total.parameters == 3 * 8 + 8 + 8 + 1
 
 
+@pytest.mark.slow
 def test_flax_nnx_model_learns():
     class Net(nnx.Module):
         def __init__(self, rngs):

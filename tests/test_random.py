@@ -70,10 +70,17 @@ def test_words_are_independent():
     _assert_independent(first, second)
     _assert_independent(first[:-1], first[1:])
     _assert_independent(first[:-1024], first[1024:])
-    for other in (_words(step=1), _words(leaf=1), _words(seed=1), _words(step=-1), _words(leaf=1, step=1)):
-        _assert_independent(first, other[0])
-        _assert_independent(second, other[0])
-        _assert_independent(second, other[1])
+
+
+@pytest.mark.representatives(2)
+@pytest.mark.parametrize(
+    "other", [{"step": 1}, {"leaf": 1}, {"seed": 1}, {"step": -1}, {"leaf": 1, "step": 1}], ids=str
+)
+def test_words_of_other_steps_leaves_and_seeds_are_independent(other):
+    (first, second), other = _words(), _words(**other)
+    _assert_independent(first, other[0])
+    _assert_independent(second, other[0])
+    _assert_independent(second, other[1])
 
 
 def test_steps_of_one_element_are_uniform_and_serially_independent():

@@ -69,6 +69,7 @@ def test_a_config_with_a_wrong_key(capsys, copied, key, value):
     assert digest(copied) == before
 
 
+@pytest.mark.representatives(4)
 @pytest.mark.parametrize(
     "change",
     [

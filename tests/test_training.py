@@ -172,6 +172,7 @@ def test_wrong_settings_are_named(small, settings, said):
         limjax.train(small, **settings)
 
 
+@pytest.mark.slow
 def test_quadratic_needs_no_data():
     result = limjax.train(quadratic(cells=16), steps=20, hops="mean")
     assert result.summary["test_loss"] is not None or result.summary["train_loss"] > 0

@@ -207,6 +207,7 @@ def test_wrong_options_end_in_one_paragraph(capsys, tmp_path, words, said):
     assert not folder.exists() or not any(folder.iterdir())
 
 
+@pytest.mark.slow
 def test_equal_points_stand_on_the_front_once(problem):
     design = problem.design(START)
     point = ParetoPoint({"energy": 1.0, "time": 0.0}, "completed", design, 1.0, 0.1, 2.0, 0.1, 1.0, False)
