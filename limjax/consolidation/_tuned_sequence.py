@@ -168,17 +168,9 @@ class SequenceProblem(AbstractProblem):
 
         learner, new = jax.lax.scan(one_task, learner, jnp.arange(self.tasks, dtype=jnp.int32))
         kept = soft_errors(learner.params, measured, place.competing[-1])[:-1]
-        ledger = get_ledger(learner.state)
         share = data.old.astype(new.dtype)
-
-        return Outcome(
-            loss=share * jnp.mean(kept) + (1 - share) * jnp.mean(new),
-            heat_kt=self.per_parameter(ledger, "heat"),
-            actuation_kt=self.per_parameter(ledger, "actuation"),
-            path_levels=self.per_parameter(ledger, "path"),
-            saturated=self.per_parameter(ledger, "saturated") / self.steps,
-            seconds=self.steps * jnp.exp(design.log_step_time),
-        )
+        loss = share * jnp.mean(kept) + (1 - share) * jnp.mean(new)
+        return self.outcome_of(loss, get_ledger(learner.state), design)
 
     def plain(self, design: Design) -> Design:
         """Fine-tuning: the settings' plastic barrier for all, with the learning rate and step time of the design."""

@@ -128,11 +128,31 @@ class AbstractProblem(abc.ABC):
         """
         return design
 
-    def per_parameter(self, ledger: Ledger, name: str) -> Float[Array, ""]:
-        """A sum of the ledger over all parameters, per parameter."""
-        entry = ledger.entry(name)
-        assert entry is not None
-        return jnp.sum(entry.total) / self.parameters
+    def outcome_of(self, loss: Float[Array, ""], ledger: Ledger, design: Design) -> Outcome:
+        """The outcome of a run that ended.
+
+        Args:
+            loss: its loss [loss units].
+            ledger: what its cells took.
+            design: what it was a run of.
+
+        Returns:
+            The outcome.
+        """
+
+        def per_parameter(name):
+            entry = ledger.entry(name)
+            assert entry is not None
+            return jnp.sum(entry.total) / self.parameters
+
+        return Outcome(
+            loss=loss,
+            heat_kt=per_parameter("heat"),
+            actuation_kt=per_parameter("actuation"),
+            path_levels=per_parameter("path"),
+            saturated=per_parameter("saturated") / self.steps,
+            seconds=self.steps * jnp.exp(design.log_step_time),
+        )
 
     def run(
         self, design: Design, seeds: Integer[Array, "seeds"], *, part: Part = "test", hops: HopsName = "exact"

@@ -121,15 +121,7 @@ class Problem(AbstractProblem):
                 carry = checkpointed_loop(body, carry, rest)
                 loss = loss + self.task.loss(carry[0], measured)
             loss = loss / (count + (rest > 0))
-        ledger = get_ledger(carry[1])
-        return Outcome(
-            loss=loss,
-            heat_kt=self.per_parameter(ledger, "heat"),
-            actuation_kt=self.per_parameter(ledger, "actuation"),
-            path_levels=self.per_parameter(ledger, "path"),
-            saturated=self.per_parameter(ledger, "saturated") / self.steps,
-            seconds=self.steps * jnp.exp(design.log_step_time),
-        )
+        return self.outcome_of(loss, get_ledger(carry[1]), design)
 
     def data(self, part: Part) -> Any:
         """`(training data, data to measure the loss on)`; for validation no second: the seed sets a block of the first aside."""
