@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import runpy
+import subprocess
 import sys
 import warnings
 from unittest import mock
@@ -42,3 +43,12 @@ def run_file(path, folder, *arguments):
     with as_a_user(folder, [path, *arguments]) as out, mock.patch.object(sys, "path", [str(path.parent), *sys.path]):
         runpy.run_path(str(path), run_name="__main__")
     return out.getvalue()
+
+
+def said_on_devices(program, devices):
+    """What a program prints, word by word, in a process of its own that has so many host devices; and what it says on stderr."""
+    flags = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+    process = subprocess.run(
+        [sys.executable, "-c", program], env=os.environ | flags, capture_output=True, text=True, timeout=300
+    )
+    return process.stdout.split(), process.stderr

@@ -1,14 +1,11 @@
 """Barriers that follow an importance: each rule against its formula, the budget, the release, and what they do to learning."""
 
-import os
-import subprocess
-import sys
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from programs import said_on_devices
 
 import limjax
 from limjax.barriers import barrier_from_json, barrier_from_name, barrier_to_json
@@ -307,8 +304,5 @@ for rule in (limjax.FisherRule(2.0), limjax.PathIntegralRule(2.0), limjax.Lyapun
 
 @pytest.mark.slow
 def test_the_mean_is_over_all_shards():
-    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
-    process = subprocess.run(
-        [sys.executable, "-c", SHARDS], env=os.environ | flags, capture_output=True, text=True, timeout=300
-    )
-    assert process.stdout.split() == ["True"] * 12, process.stderr
+    said, errors = said_on_devices(SHARDS, 2)
+    assert said == ["True"] * 12, errors

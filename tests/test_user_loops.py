@@ -1,9 +1,5 @@
 """Loops that people write: frozen parts, ensembles, shards, injected numbers, rejected batches, donated buffers, odd parameters."""
 
-import os
-import subprocess
-import sys
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -11,6 +7,7 @@ import numpy as np
 import optax
 import pytest
 from exact_loops import CELL, OPEN, exact, ledger_of
+from programs import said_on_devices
 
 import limjax
 
@@ -223,11 +220,8 @@ for first, second in (("data", None), (None, "data")):
 
 @pytest.mark.slow
 def test_shards_draw_hops_of_their_own_and_replicas_the_same():
-    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
-    process = subprocess.run(
-        [sys.executable, "-c", SHARDS], env=os.environ | flags, capture_output=True, text=True, timeout=300
-    )
-    assert process.stdout.split() == ["True"] * 6, process.stderr
+    said, errors = said_on_devices(SHARDS, 2)
+    assert said == ["True"] * 6, errors
 
 
 # Numbers that change.
@@ -253,11 +247,8 @@ for barrier in (limjax.StaticBarrier(9.0), limjax.LyapunovBarrier(), limjax.Mome
 @pytest.mark.slow
 def test_meshes_with_explicit_axes():
     """What `jax.make_mesh` gives by default in newer JAX: split arrays cannot be made flat, and stay split."""
-    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
-    process = subprocess.run(
-        [sys.executable, "-c", EXPLICIT], env=os.environ | flags, capture_output=True, text=True, timeout=300
-    )
-    assert process.stdout.split() == ["True"] * 12, process.stderr
+    said, errors = said_on_devices(EXPLICIT, 2)
+    assert said == ["True"] * 12, errors
 
 
 def test_injected_numbers_take_effect_without_recompiling():
