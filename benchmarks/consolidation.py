@@ -2,8 +2,8 @@
 
 Every method with a strength gets eight strengths, six of a grid and two around the best of them, times two seeds (100 and 101) to choose from, by
 final accuracy; the table is over seeds 0, 1, ... Finished trainings are kept in `--work` and not done again. Also the cost of a consolidating step against the step of a
-per-parameter barrier. Writes `benchmarks/results/consolidation.json` and `docs/results/consolidation.md`. `--add LABEL` measures one method more for a
-kept result, `--copies` what copies take in learning-in-memory cells, `--step` the cost of a step, `--page` draws the page of what is kept.
+per-parameter barrier. Writes `benchmarks/results/consolidation.json` and `docs/results/consolidation.md`. `--add LABEL ...` measures methods
+for a kept result, new or again, and leaves its other rows alone, `--copies` what copies take in learning-in-memory cells, `--step` the cost of a step, `--page` draws the page of what is kept.
 """
 
 import argparse
@@ -133,14 +133,29 @@ def means_of(found: dict) -> list[str]:
     ]
 
 
-def added(content: dict, label: str, names: list[str], seeds: int, work: pathlib.Path) -> None:
-    """Measures one method more for kept sequences, on this machine."""
+def later_of(content: dict, found: dict) -> list[str]:
+    """Rows that were measured after the others, with the machine where it was another one."""
+    labels: dict[str, list[str]] = {}
+    for label, where in found["added_on"].items():
+        labels.setdefault("" if where == content["machine"] else f" on {json.dumps(where)}", []).append(label)
+    return ["; ".join(some) + where for where, some in labels.items()]
+
+
+def added(content: dict, labels: list[str], names: list[str], seeds: int, work: pathlib.Path) -> None:
+    """Measures methods for kept sequences on this machine: new rows come last, others keep their place."""
     for name in names:
         settings, found = SEQUENCES[name], content["sequences"][name]
-        found["grids"][label], text = chosen_of(settings, GRIDS[label], work)
-        others = [row for row in found["methods"] if row["label"] != label]
-        found["methods"] = [*others, row_of(settings, label, text, seeds, work)]
-        found.setdefault("added_on", {})[label] = machine()
+        kept = found["settings"], found["methods"][0]["seeds"]
+        if (settings.to_json(), seeds) != kept:
+            raise ValueError(
+                f"{name} is kept with other settings or seeds, {kept}: measure all of it again, without --add."
+            )
+        rows = {row["label"]: row for row in found["methods"]}
+        for label in labels:
+            found["grids"][label], text = chosen_of(settings, GRIDS[label], work)
+            rows[label] = row_of(settings, label, text, seeds, work)
+            found.setdefault("added_on", {})[label] = machine()
+        found["methods"] = list(rows.values())
 
 
 def copies(content: dict, work: pathlib.Path) -> None:
@@ -288,7 +303,7 @@ def page(content: dict) -> str:
             )
         lines.append("")
         if found.get("added_on"):
-            lines += [f"Measured later, with the same settings and seeds: {', '.join(found['added_on'])}.", ""]
+            lines += [f"Measured later, with the same settings and seeds: {'; '.join(later_of(content, found))}.", ""]
         lines += means_of(found)
     lines += copies_page(content) + one_currency_page(content)
     cost = content["step"]
@@ -316,7 +331,7 @@ def main() -> None:
     parser.add_argument("--work", type=pathlib.Path, default=pathlib.Path("runs/consolidation"))
     parser.add_argument("--sequences", nargs="*", default=list(SEQUENCES))
     parser.add_argument("--trainings-only", action="store_true")
-    parser.add_argument("--add", choices=list(GRIDS))
+    parser.add_argument("--add", nargs="+", metavar="LABEL", choices=list(GRIDS), help="; ".join(GRIDS))
     for one in ("copies", "step", "page"):
         parser.add_argument(f"--{one}", action="store_true")
     options = parser.parse_args()
