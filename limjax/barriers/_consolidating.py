@@ -11,7 +11,7 @@ from limjax.barriers._base import AbstractBarrier, BarrierInputs, RunShape, Scop
 from limjax.barriers._rule import AbstractRule, zeros_of
 from limjax.barriers._rules import UseRule, rule_of, rule_text
 from limjax.numerics._roots import monotone_root
-from limjax.numerics.checks import checked_leaf
+from limjax.numerics.checks import checked_leaf, compute_dtype
 from limjax.physics import actuation
 
 # A tenth in the logarithm of a budget is some kT of barrier.
@@ -156,6 +156,7 @@ class ConsolidatingBarrier(AbstractBarrier):
 
     def evaluate(self, inputs: BarrierInputs, state: Any) -> tuple[Any, Any]:
         keep = None if self.release is None else jnp.exp(-inputs.cell.step_time / self.release)
+        inputs = _known(inputs)
         if self.keeps_account:
             return self._on_account(inputs, state, keep)
         state = self.rule.follow(inputs, state, keep)
@@ -193,6 +194,19 @@ class ConsolidatingBarrier(AbstractBarrier):
         if self.keeps_account:
             return state._replace(rule=self.rule.task_ended(state.rule, weights))
         return self.rule.task_ended(state, weights)
+
+
+def _known(inputs: BarrierInputs) -> BarrierInputs:
+    """The inputs with 0 for gradients and requests that are no number, or whose squares are none: they teach nothing, and sums are for good."""
+
+    def known(arrays):
+        return [
+            jnp.where(jnp.isfinite(jnp.square(wide)), wide, 0.0)
+            for wide in (x.astype(compute_dtype(x.dtype)) for x in arrays)
+        ]
+
+    drift = None if inputs.drift is None else known(inputs.drift)
+    return inputs._replace(gradient=known(inputs.gradient), drift=drift)
 
 
 def _raised_by(work: Float[Array, "..."], low: Float[Array, "..."], top: Float[Array, "..."], iterations: int) -> Any:

@@ -6,7 +6,7 @@ from typing import ClassVar, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
-from limjax.barriers._base import BarrierInputs, Tuned, required_weights
+from limjax.barriers._base import BarrierInputs, Tuned
 from limjax.barriers._rule import (
     AbstractRule,
     Arrays,
@@ -16,7 +16,8 @@ from limjax.barriers._rule import (
     faded,
     log_precision,
     none_asked,
-    of_mean_one,
+    stood,
+    task_over,
     zeros_of,
 )
 
@@ -95,7 +96,7 @@ class LyapunovRule(AbstractRule):
         return DescentState(fall, last, gradient, kept, jnp.zeros((), bool), none_asked(fall))
 
     def follow(self, inputs: BarrierInputs, state: DescentState, keep: Float[Array, ""] | None) -> DescentState:
-        weights = [w.astype(old.dtype) for w, old in zip(required_weights(inputs, self), state.last)]
+        weights = stood(inputs, self, state.last)
         gradient = [g.astype(w.dtype) for g, w in zip(inputs.gradient, weights)]
         means = [0.5 * (old + new) for old, new in zip(state.gradient, gradient)]
         fall, kept = _fallen(state, means, weights), faded(state.kept, keep)
@@ -105,11 +106,7 @@ class LyapunovRule(AbstractRule):
         weights = [w.astype(old.dtype) for w, old in zip(weights, state.last)]
         # The gradient after the last step is nobody's business any more: that step has the one before it alone.
         fall = _fallen(state, state.gradient, weights)
-        shares = of_mean_one([jnp.maximum(f, 0.0) for f in fall], state.asked)
-        kept = [jnp.where(state.seen, old + gain, old) for old, gain in zip(state.kept, shares)]
-        # Arrays of their own, so that the state can be donated.
-        fall, last, gradient = ([jnp.zeros_like(w) for w in weights] for _ in range(3))
-        return DescentState(fall, last, gradient, kept, jnp.zeros((), bool), none_asked(fall))
+        return task_over(state, [jnp.maximum(f, 0.0) for f in fall], state.asked)
 
     def heights(self, inputs: BarrierInputs, state: DescentState) -> Arrays:
         return log_precision(state.kept, self.strength)

@@ -9,10 +9,11 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, PyTree
 
-from limjax.barriers._base import BarrierInputs, Tuned, running_state
+from limjax.barriers._base import BarrierInputs, Tuned, required_weights, running_state
 from limjax.numerics.checks import checked_leaf
 from limjax.numerics.counters import over_shards
 
@@ -99,6 +100,19 @@ def of_mean_one(values: Arrays, counted: Flags) -> Arrays:
     count = sum((over_shards(jnp.sum(x.astype(dtype))) for x in counted), jnp.zeros((), dtype))
     scale = jnp.where(total > 0, count / jnp.where(total > 0, total, 1.0), 0.0)
     return [x * scale.astype(x.dtype) for x in values]
+
+
+def task_over(state: Any, shares: Arrays, counted: Flags) -> Any:
+    """The state of a rule when a task is over: its importance `kept` with the task's shares over their mean, all its other sums begun anew."""
+    gains = of_mean_one(shares, counted)
+    # Arrays of their own, so that the state can be donated.
+    begun = jax.tree.map(jnp.zeros_like, state)
+    return begun._replace(kept=[old + gain for old, gain in zip(state.kept, gains)])
+
+
+def stood(inputs: BarrierInputs, rule: "AbstractRule", like: Arrays) -> Arrays:
+    """Where the weights stand, to be remembered: arrays of the state's own, so that it can be donated without them."""
+    return [jnp.array(w, old.dtype) for w, old in zip(required_weights(inputs, rule), like)]
 
 
 def none_asked(values: Arrays) -> Flags:

@@ -17,7 +17,8 @@ from limjax.barriers._rule import (
     faded,
     log_precision,
     none_asked,
-    of_mean_one,
+    stood,
+    task_over,
     zeros_of,
 )
 from limjax.numerics.checks import checked_leaf
@@ -76,8 +77,7 @@ class FisherRule(AbstractRule):
         return FisherState(squares, faded(state.kept, keep))
 
     def task_ended(self, state: FisherState, weights: Arrays) -> FisherState:
-        kept = [old + gain for old, gain in zip(state.kept, of_mean_one(state.squares, [s > 0 for s in state.squares]))]
-        return FisherState([jnp.zeros_like(s) for s in state.squares], kept)
+        return task_over(state, state.squares, [s > 0 for s in state.squares])
 
     def heights(self, inputs: BarrierInputs, state: FisherState) -> Arrays:
         return log_precision(state.kept, self.strength)
@@ -145,7 +145,7 @@ class PathIntegralRule(AbstractRule):
         return PathState(path, first, last, gradient, kept, jnp.zeros((), bool), none_asked(path))
 
     def follow(self, inputs: BarrierInputs, state: PathState, keep: Float[Array, ""] | None) -> PathState:
-        weights = [w.astype(old.dtype) for w, old in zip(required_weights(inputs, self), state.last)]
+        weights = stood(inputs, self, state.last)
         first = [jnp.where(state.seen, old, w) for old, w in zip(state.first, weights)]
         gradient = [g.astype(w.dtype) for g, w in zip(inputs.gradient, weights)]
         # Before the first step of a task the last gradient is 0: nothing is added.
@@ -161,11 +161,7 @@ class PathIntegralRule(AbstractRule):
             jnp.maximum(p, 0.0) / (jnp.square(w - start) + xi)
             for p, w, start, xi in zip(path, weights, state.first, damping)
         ]
-        gains = of_mean_one(shares, state.asked)
-        kept = [jnp.where(state.seen, old + gain, old) for old, gain in zip(state.kept, gains)]
-        # Arrays of their own, so that the state can be donated.
-        path, first, last, gradient = ([jnp.zeros_like(p) for p in path] for _ in range(4))
-        return PathState(path, first, last, gradient, kept, jnp.zeros((), bool), none_asked(path))
+        return task_over(state, shares, state.asked)
 
     def heights(self, inputs: BarrierInputs, state: PathState) -> Arrays:
         return log_precision(state.kept, self.strength)
