@@ -55,7 +55,7 @@ class LyapunovRule(AbstractRule):
     as 0.
 
     Gradients of batches, of variance σ², move the weight along their own noise: each step of SGD at rate η adds ½ησ² to ω on top of
-    what the loss falls by. In a long run that stands still this is nearly all of it, and the importance is then one of noise, as Fisher's is.
+    what the loss falls by, one of Adam about $\tfrac12η(1-β_1)σ$, hops nothing. In a long run that stands still this is nearly all of it, and the importance is then one of noise, as Fisher's is.
 
     Under `gradient_tilt`, where the affinity is $-s\,\mathrm{lsb}\,g_i$, the heat of the cell's own hops over s is $ω_i + \tfrac12\sum h_i\,Δw_i^2$ with the
     curvature h: heat counts the gradient at the start of a step. With mean hops and small rates that is ω, and nothing but a cell's own

@@ -111,6 +111,17 @@ class PathIntegralRule(AbstractRule):
     Each task adds $\max(ω, 0)/(Δ^2 + ξ)$ with $ω = -\sum g\,Δw$ along the way that the weight really took, over the mean of that over
     all parameters with a gradient, to Ω; $B - B_0 = \ln(1 + sΩ)$.
 
+    Not all of ω is descent. With gradients of batches, $g + ε$ with noise of variance σ², in a loss of curvature h,
+
+    $$ ω = (L_{start} - L_{end}) + \tfrac12\sum h\,Δw^2 - \sum ε\,Δw . $$
+
+    The noise moves the weight along itself: the last sum adds ησ² in each step of SGD at rate η, twice what it adds under `LyapunovRule`,
+    and $η(1-β_1)σ^2/\sqrt{v}$ in one of Adam, about $η(1-β_1)σ$ where noise is most of the gradient. Hops belong to the way that was taken.
+    Their mean is 0 and they add nothing to the last sum, but what gradients take back of them counts: ½h times their variance in each step.
+    In a long run that stands still all this is nearly all of ω. The authors of the method say that importances come out too large, and nothing
+    is taken out of them here: Benzing finds that this bias makes them follow the root of the Fisher information, and the method do as
+    well as it does.
+
     Args:
         strength: s, at least 0.
         damping: ξ, above 0: keeps the importance of a weight that hardly moved finite. [weight²]
@@ -122,7 +133,7 @@ class PathIntegralRule(AbstractRule):
         >>> PathIntegralRule(damping=1e-3).reads_weights
         True
 
-    Source: Zenke, Poole & Ganguli, ICML 2017, arXiv:1703.04200, equations 3 and 5.
+    Source: Zenke, Poole & Ganguli, ICML 2017, arXiv:1703.04200, equations 3 and 5; Benzing, AISTATS 2022, for its bias.
     """
 
     name: ClassVar[str] = "path-integral"
