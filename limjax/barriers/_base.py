@@ -10,9 +10,10 @@ import jax
 import jax.core
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from limjax.numerics.checks import compute_dtype, shown, varied_numbers
+from limjax.numerics.counters import over_shards, shards_of
 from limjax.physics._abstract_cell import AbstractCell
 
 Scope = Literal["global", "leaf", "parameter"]
@@ -307,7 +308,7 @@ def promised_fall(inputs: BarrierInputs, drift: list[Float[Array, "..."]]) -> Fl
     dtype, lsb = jnp.result_type(float), inputs.cell.lsb
     if lsb.ndim:
         drift, lsb = [d * lsb.astype(d.dtype) for d in drift], jnp.ones(())
-    products = [jnp.sum(g.astype(d.dtype) * d).astype(dtype) for g, d in zip(inputs.gradient, drift)]
+    products = [total_of(g.astype(d.dtype) * d, inputs.loss) for g, d in zip(inputs.gradient, drift)]
     return -lsb.astype(dtype) * sum(products, jnp.zeros((), dtype))
 
 
@@ -357,9 +358,34 @@ def checked_granularity(granularity: str) -> None:
         raise ValueError(f'granularity must be "parameter" or "leaf", got {granularity!r}.')
 
 
-def mean_square(x: Float[Array, "..."], granularity: str) -> Float[Array, "..."]:
-    """The squares of an array, or one number for all of it: their mean, 0 for an array without elements."""
-    return jnp.square(x) if granularity == "parameter" else jnp.sum(jnp.square(x)) / max(x.size, 1)
+def total_of(x: Float[Array, "..."], loss: Float[Array, ""] | None = None) -> Float[Array, ""]:
+    """The sum over an array, also over those parts of it that other shards of a `shard_map` hold.
+
+    Args:
+        x: the array, or this shard's part of it.
+        loss: of the model, which its parts share; members of an ensemble on several shards have one each, and sums of their own.
+
+    Returns:
+        The sum, in the dtype of totals.
+    """
+    return over_shards(jnp.sum(x).astype(jnp.result_type(float)), loss)
+
+
+def mean_of_known(
+    values: list[Float[Array, "..."]], known: list[Bool[Array, "..."]], loss: Float[Array, ""] | None = None
+) -> Float[Array, ""]:
+    """The sum of the values over the number of known ones, over all arrays and their shards (see `total_of`); 0 where none is known."""
+    dtype = jnp.result_type(float)
+    total = sum((total_of(x, loss) for x in values), jnp.zeros((), dtype))
+    count = sum((total_of(x, loss) for x in known), jnp.zeros((), dtype))
+    return total / jnp.maximum(count, 1)
+
+
+def mean_square(x: Float[Array, "..."], granularity: str, loss: Float[Array, ""] | None = None) -> Float[Array, "..."]:
+    """The squares of an array, or one number for all of it, its shards included (see `total_of`): their mean, 0 for an array without elements."""
+    if granularity == "parameter":
+        return jnp.square(x)
+    return over_shards(jnp.sum(jnp.square(x)), loss) / max(x.size * shards_of(x, loss), 1)
 
 
 def in_scope(

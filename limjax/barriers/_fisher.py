@@ -13,6 +13,7 @@ from limjax.barriers._base import (
     RunShape,
     Scope,
     Tuned,
+    mean_of_known,
     required_drift,
     running_mean,
     running_state,
@@ -33,7 +34,7 @@ class FisherBarrier(AbstractBarrier):
     Args:
         price: kT per unit of loss, above 0.
         decay: weight of the past in the second moment (and in the speed), 0 to 1.
-        damping: share of the mean second moment over all parameters with a gradient (of this memory, and of this shard under `shard_map`) that is added to each, at least 0.
+        damping: share of the mean second moment over all parameters with a gradient (of this memory, on all shards) that is added to each, at least 0.
         smooth_speed: whether |d| is the running root mean square instead of this step's request, which saves the
             actuation of a barrier that jumps with every batch and costs one more array per parameter.
 
@@ -97,13 +98,8 @@ class FisherBarrier(AbstractBarrier):
             for old, g in zip(state[0], inputs.gradient)
         ]
         # Over all parameters that have a gradient, whose curvatures are in one unit of loss.
-        count = sum((jnp.sum(m > 0) for m in moments), jnp.zeros((), jnp.int32))
-        count = jnp.maximum(count, 1).astype(self.damping.dtype)
-        least = (
-            self.damping
-            * sum((jnp.sum(m).astype(self.damping.dtype) for m in moments), jnp.zeros_like(self.damping))
-            / count
-        )
+        mean = mean_of_known(moments, [m > 0 for m in moments], inputs.loss)
+        least = self.damping * mean.astype(self.damping.dtype)
         if self.smooth_speed:
             speeds = [
                 running_mean(old, jnp.square(d.astype(old.dtype)), self.decay, inputs.step)

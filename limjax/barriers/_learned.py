@@ -239,7 +239,8 @@ class LearnedBarrier(AbstractBarrier):
         drift, loss = required_drift(inputs, self), required_loss(inputs, self)
 
         def follow(old, new):
-            return running_mean(old, mean_square(new.astype(old.dtype), self.granularity), self.decay, inputs.step)
+            square = mean_square(new.astype(old.dtype), self.granularity, inputs.loss)
+            return running_mean(old, square, self.decay, inputs.step)
 
         if self.law is None:
             law_state, corrected = None, None

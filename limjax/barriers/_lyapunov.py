@@ -14,9 +14,11 @@ from limjax.barriers._base import (
     promised_fall,
     required_loss,
     running_mean,
+    total_of,
 )
 from limjax.numerics._elementary import safe_log
 from limjax.numerics.checks import checked_leaf, compute_dtype
+from limjax.numerics.counters import shards_of
 
 SETTLING_STEPS = 10
 """Steps over which a start that was left out is measured: about the memory of Adam's momentum."""
@@ -132,8 +134,10 @@ class LyapunovBarrier(AbstractBarrier):
                 "there the barrier is the learning rate. Give it a start in kT, for example LyapunovBarrier(12.0)."
             )
         forever = jnp.ones((), loss.dtype)
-        size = sum(d.size for d in drift)
-        square = sum((jnp.sum(d * d).astype(loss.dtype) for d in drift), jnp.zeros_like(loss)) / max(size, 1)
+        size = sum(d.size * shards_of(d, inputs.loss) for d in drift)
+        square = sum((total_of(d * d, inputs.loss).astype(loss.dtype) for d in drift), jnp.zeros_like(loss)) / max(
+            size, 1
+        )
         settled = inputs.step >= SETTLING_STEPS
 
         def follow(old, new):

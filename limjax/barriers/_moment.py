@@ -21,9 +21,11 @@ from limjax.barriers._base import (
     required_loss,
     running_mean,
     running_state,
+    total_of,
 )
 from limjax.numerics._elementary import safe_log
 from limjax.numerics.checks import checked_leaf
+from limjax.numerics.counters import shards_of
 
 # Share of the steepest fall below which the alignment of requests and gradients is not followed.
 _LEAST_ALIGNMENT = 0.01
@@ -126,14 +128,16 @@ class MomentBarrier(AbstractBarrier):
 
     def evaluate(self, inputs: BarrierInputs, state: MomentState) -> tuple[Any, Any]:
         drift, loss = required_drift(inputs, self), required_loss(inputs, self)
-        sizes = [1 if self.granularity == "parameter" else d.size for d in drift]
+        sizes = [1 if self.granularity == "parameter" else d.size * shards_of(d, inputs.loss) for d in drift]
 
         def follow(old, new):
-            return running_mean(old, mean_square(new.astype(old.dtype), self.granularity), self.decay, inputs.step)
+            return running_mean(
+                old, mean_square(new.astype(old.dtype), self.granularity, inputs.loss), self.decay, inputs.step
+            )
 
         def total(values):
             """Sum over all parameters."""
-            sums = [size * jnp.sum(value).astype(mean.dtype) for size, value in zip(sizes, values)]
+            sums = [size * total_of(value, inputs.loss).astype(mean.dtype) for size, value in zip(sizes, values)]
             return sum(sums, jnp.zeros_like(mean))
 
         requests = [follow(old, d) for old, d in zip(state.requests, drift)]
@@ -150,7 +154,7 @@ class MomentBarrier(AbstractBarrier):
         # Requests that go uphill on average, as momentum at a turn, say nothing about relaxation: a small part of what they
         # would promise straight downhill keeps the exchange finite.
         lsb = inputs.cell.lsb.astype(mean.dtype)
-        lsb = jnp.sqrt(jnp.mean(jnp.square(lsb))) if lsb.ndim else lsb
+        lsb = jnp.sqrt(mean_square(lsb, "leaf", inputs.loss)) if lsb.ndim else lsb
         straight = lsb * jnp.sqrt(total(requests) * total(gradients))
         promise = jnp.maximum(fall, _LEAST_ALIGNMENT * straight)
         peak = jnp.maximum(state.peak, promise)

@@ -83,7 +83,7 @@ class RateMatchedBarrier(AbstractBarrier):
 
     def evaluate(self, inputs: BarrierInputs, state: list[Float[Array, "..."]]) -> tuple[Any, Any]:
         drift = required_drift(inputs, self)
-        squares = [mean_square(d, self.granularity) for d in drift]
+        squares = [mean_square(d, self.granularity, inputs.loss) for d in drift]
         means = [running_mean(old, new.astype(old.dtype), self.decay, inputs.step) for old, new in zip(state, squares)]
         barrier = [inputs.cell.barrier(0.5 * safe_log(mean) + jnp.log(self.ratio).astype(mean.dtype)) for mean in means]
         return in_scope(barrier, self.granularity), means

@@ -13,9 +13,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, PyTree
 
-from limjax.barriers._base import BarrierInputs, Tuned, required_weights, running_state
+from limjax.barriers._base import BarrierInputs, Tuned, mean_of_known, required_weights, running_state
 from limjax.numerics.checks import checked_leaf
-from limjax.numerics.counters import over_shards
 
 Arrays = list[Float[Array, "..."]]
 Flags = list[Bool[Array, "..."]]
@@ -90,15 +89,13 @@ def log_precision(importance: Arrays, strength: Float[Array, ""]) -> Arrays:
 
 
 def of_mean_one(values: Arrays, counted: Flags) -> Arrays:
-    """The values over their mean over all parameters that had a gradient, also those of other shards (see `over_shards`); zeros where all of them are.
+    """The values over their mean over all parameters that had a gradient, also those of other shards (see `total_of`); zeros where all of them are.
 
     What is frozen, or never had a gradient, was not learnt and does not count. A cell that was asked to move and did not hop counts: the
     mean shall not depend on chance, or on how high the barriers stand.
     """
-    dtype = jnp.result_type(float)
-    total = sum((over_shards(jnp.sum(x).astype(dtype)) for x in values), jnp.zeros((), dtype))
-    count = sum((over_shards(jnp.sum(x.astype(dtype))) for x in counted), jnp.zeros((), dtype))
-    scale = jnp.where(total > 0, count / jnp.where(total > 0, total, 1.0), 0.0)
+    mean = mean_of_known(values, counted)
+    scale = jnp.where(mean > 0, 1 / jnp.where(mean > 0, mean, 1.0), 0.0)
     return [x * scale.astype(x.dtype) for x in values]
 
 

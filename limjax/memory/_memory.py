@@ -37,7 +37,7 @@ from limjax.memory.comparisons._base import AbstractComparison, ChargedCompariso
 from limjax.memory.comparisons._names import Comparable, named_comparisons
 from limjax.memory.comparisons._noisy_event import ALIKE, NoisyEventWrite
 from limjax.numerics.checks import broadcasting, compute_dtype
-from limjax.numerics.counters import folded, key_words, member_key
+from limjax.numerics.counters import axes_of, folded, key_words, member_key
 from limjax.physics._abstract_cell import AbstractCell
 
 Compare = Sequence[Comparable] | Mapping[str, Comparable] | Callable[[AbstractCell], Any] | None
@@ -139,7 +139,7 @@ class Memory:
         leaves = jax.tree.leaves(params)
         if self._keeps:
             _check_kept(barrier, leaves)
-        layout = Blocks(leaves, not any(map(_is_split, leaves)), bool(self._varied))
+        layout = Blocks(leaves, not (any(map(_is_split, leaves)) or _differ_in_shards(leaves)), bool(self._varied))
         memory, memory_leaves = None, None
         if self._optimizer_memory is not None:
             assert self._optimizer is not None
@@ -313,6 +313,11 @@ def _is_split(leaf: Any) -> bool:
     """Whether an array's type says that it is split over devices: on a mesh with explicit axes, where it cannot be made flat."""
     spec = jax.typeof(leaf).sharding.spec if isinstance(leaf, jax.Array) else ()
     return any(axis is not None for axis in spec)
+
+
+def _differ_in_shards(leaves: Sequence[Any]) -> bool:
+    """Whether a surrounding `shard_map` parts some arrays and not others: in one piece the latter would count once for every shard."""
+    return len({axes_of(leaf) for leaf in leaves if isinstance(leaf, jax.Array)}) > 1
 
 
 def _or_zeros(leaf, info: LeafInfo):

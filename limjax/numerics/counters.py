@@ -146,7 +146,7 @@ def told_apart(key_words: UInt32[Array, "2"], like: Array) -> UInt32[Array, "2"]
     Returns:
         Key words.
     """
-    for axis in sorted(_varying(like) - _varying(key_words)):
+    for axis in sorted(axes_of(like) - axes_of(key_words)):
         key_words = folded(key_words, jax.lax.axis_index(axis))
     return member_key(key_words, [like])
 
@@ -164,7 +164,7 @@ def member_key(key_words: UInt32[Array, "2"], arrays: Sequence[Array]) -> UInt32
     return _member_key(key_words, jax.lax.stop_gradient(list(arrays)))
 
 
-def _varying(x) -> frozenset:
+def axes_of(x) -> frozenset:
     """Mesh axes of a surrounding `shard_map` over which a value differs."""
     kind = jax.typeof(x)
     # Older JAX keeps the set itself as `vma`.
@@ -172,19 +172,32 @@ def _varying(x) -> frozenset:
     return frozenset(varying or ())
 
 
-def over_shards(total: Float[Array, "..."]) -> Float[Array, "..."]:
+def over_shards(total: Float[Array, "..."], members: Array | None = None) -> Float[Array, "..."]:
     """The sum over the shards of a surrounding `shard_map` that hold different parts; elsewhere the number itself.
 
     Under `shard_map(check_vma=False)` and `jax.pmap` arrays do not say over which axes they differ: there it is this shard's own sum.
 
     Args:
         total: this shard's own sum.
+        members: a value that parts of one model share, such as its loss. Axes over which it differs have members of an ensemble, each of
+            which is summed over alone.
 
     Returns:
         The sum over all of them, the same on each, or this shard's own.
     """
-    axes = tuple(sorted(_varying(total)))
+    axes = _parts(total, members)
     return jax.lax.psum(total, axes) if axes else total
+
+
+def shards_of(x: Array, members: Array | None = None) -> int:
+    """How many shards hold different parts of an array, as `over_shards` counts them; 1 outside of `shard_map`."""
+    axes = _parts(x, members)
+    return jax.lax.psum(1, axes) if axes else 1
+
+
+def _parts(x: Array, members: Array | None) -> tuple:
+    """Mesh axes that part an array, and do not part members of an ensemble."""
+    return tuple(sorted(axes_of(x) - (frozenset() if members is None else axes_of(members))))
 
 
 def folded(key_words: UInt32[Array, "2"], number: Integer[Array, ""] | int) -> UInt32[Array, "2"]:
