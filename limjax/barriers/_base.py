@@ -358,11 +358,11 @@ def checked_granularity(granularity: str) -> None:
         raise ValueError(f'granularity must be "parameter" or "leaf", got {granularity!r}.')
 
 
-def total_of(x: Float[Array, "..."], loss: Float[Array, ""] | None = None) -> Float[Array, ""]:
+def total_of(x: Array, loss: Float[Array, ""] | None = None) -> Float[Array, ""]:
     """The sum over an array, also over those parts of it that other shards of a `shard_map` hold.
 
     Args:
-        x: the array, or this shard's part of it.
+        x: the array, or this shard's part of it; of booleans it is their number.
         loss: of the model, which its parts share; members of an ensemble on several shards have one each, and sums of their own.
 
     Returns:
