@@ -1,12 +1,13 @@
-"""What every rule of `ConsolidatingBarrier` must stand: gradients that are no number, and states that are given away."""
+"""What every barrier and every rule of `ConsolidatingBarrier` must stand: gradients that are no number, and states that are given away."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from barrier_runs import inputs
+from barrier_runs import CELL, heights, inputs
 
 import limjax
+from limjax.barriers import barrier_from_name, barrier_names
 from limjax.barriers._rules import RULES
 
 
@@ -50,3 +51,18 @@ def test_a_state_that_is_given_away_takes_nothing_with_it(barrier):
     for leaf in jax.tree.leaves(state):
         leaf.delete()
     assert not any(x.is_deleted() for x in (*weights, *gradient, *drift))
+
+
+@pytest.mark.parametrize("name", [*barrier_names(), "rate-matched:granularity=parameter", "moment:granularity=leaf"])
+def test_one_batch_that_is_no_number_is_not_for_good(name):
+    """After it barriers are numbers again, at once; without it they would stand within a kT or two."""
+    barrier = barrier_from_name(name, CELL, 10, 0.1)
+    batches = [jnp.array([0.5, 3.0]), jnp.array([jnp.nan, 2.0]), jnp.array([0.3, -1.0])]
+
+    def after(some):
+        items = [inputs(k, 1.0, [-g], [g])._replace(weights=[jnp.array([0.2, -0.4])]) for k, g in enumerate(some)]
+        return heights(barrier, items)[-1]
+
+    found = after(batches)
+    assert np.isfinite(found).all()
+    np.testing.assert_allclose(found, after([batches[0], jnp.zeros(2), batches[2]]), atol=2.0)

@@ -327,7 +327,7 @@ def running_mean(
 
     Args:
         old: mean so far.
-        new: value of this step.
+        new: value of this step; one that is no number leaves the mean as it is.
         decay: weight of the past, 0 (no memory) to 1.
         step: number of values taken before, 0 at the first.
 
@@ -339,6 +339,8 @@ def running_mean(
     weight = (1 - decay) / jnp.maximum(1 - decay ** (step + 1).astype(dtype), jnp.finfo(dtype).tiny)
     # decay = 1 would give 0/0: a mean that never forgets is the arithmetic mean.
     weight = jnp.where(decay >= 1, 1 / (step + 1).astype(dtype), weight)
+    # One value that is no number would stay in the mean for good.
+    new = jnp.where(jnp.isfinite(new), new, old)
     return old + weight * (new - old)
 
 
