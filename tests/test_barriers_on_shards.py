@@ -17,9 +17,9 @@ from limjax.memory._blocks import Blocks
 CELL = limjax.ArrheniusCell(max_affinity=8.0)
 mesh = jax.make_mesh((2,), ("model",), axis_types=(AxisType.Auto,))
 
-def trained(barrier, total):
+def trained(barrier, total, frozen=None):
     "Heights and heat of each parameter, and barrier work of each array, after two steps, the end of a task and one step."
-    opt = limjax.learning_in_memory(optax.sgd(0.1), CELL, barrier, compare=())
+    opt = limjax.learning_in_memory(optax.sgd(0.1), CELL, barrier, compare=(), frozen=frozen)
     def run(params):
         state = opt.init(params)
         for k in range(3):
@@ -52,14 +52,15 @@ others = {{
     "rate-of-parameters": limjax.RateMatchedBarrier(),
     "learned-of-leaves": limjax.LearnedBarrier.from_theory(granularity="leaf"),
 }}
-# An array that is split, and a small one that is the same everywhere and counts once.
-params = {{"b": jnp.array([3.0, 0.5, -1.0]), "w": jnp.linspace(0.1, 2.0, 40).at[7].set(0.0)}}
-specs = {{"b": P(), "w": P("model")}}
-alone, whole = {{"b": lambda x: x, "w": lambda x: x}}, {{"b": lambda x: x, "w": lambda x: jax.lax.psum(x, "model")}}
+# An array that is split, a small one that is the same everywhere and counts once, and one that is split and frozen.
+params = {{"b": jnp.array([3.0, 0.5, -1.0]), "f": jnp.ones(30), "w": jnp.linspace(0.1, 2.0, 40).at[7].set(0.0)}}
+specs = {{"b": P(), "f": P("model"), "w": P("model")}}
+alone = {{name: lambda x: x for name in params}}
+whole = alone | {{name: lambda x: jax.lax.psum(x, "model") for name in "fw"}}
 for name, barrier in SOME.items():
-    want = jax.jit(trained(barrier, alone))(params)
+    want = jax.jit(trained(barrier, alone, ["f"]))(params)
     # Work is a row of all arrays for barriers that are alike within them: split by its type, though not by its numbers.
-    run = jax.shard_map(trained(barrier, whole), mesh=mesh, in_specs=(specs,), out_specs=(specs, specs, {{"b": P("model"), "w": P()}}))
+    run = jax.shard_map(trained(barrier, whole, ["f"]), mesh=mesh, in_specs=(specs,), out_specs=(specs, specs, {{"b": P("model"), "f": P(), "w": P()}}))
     compared(name, jax.jit(run)(params), (*want[:2], want[2] | {{"b": want[2]["b"].repeat(2)}}))
 """
 

@@ -1,5 +1,6 @@
 """What every barrier and every rule of `ConsolidatingBarrier` must stand: gradients that are no number, and states that are given away."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,7 +27,7 @@ def _steps(barrier, gradients, request=3.0):
         weights = [w - 0.1 * jnp.where(jnp.isfinite(g) & (g < 1e10), g, 0.0) for w, g in zip(weights, [gradient])]
         if k + 1 == len(gradients):
             state = barrier.task_ended(state, weights)
-    return np.asarray(height[0]), state
+    return height[0], state
 
 
 def test_a_gradient_that_is_no_number_teaches_nothing(barrier):
@@ -38,6 +39,10 @@ def test_a_gradient_that_is_no_number_teaches_nothing(barrier):
     np.testing.assert_array_equal(found, want)
     assert np.isfinite(found).all() and (found > 14.0).any()
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
+    # Nor does it spoil what the rule's numbers are tuned by.
+    slopes = eqx.filter_grad(lambda one: jnp.sum(_steps(one, [around[0], wrong, around[1]])[0]))(barrier)
+    assert all(np.isfinite(slope) for slope in jax.tree.leaves(slopes))
+    assert max(abs(float(slope)) for slope in jax.tree.leaves(slopes.rule)) > 0
 
 
 def test_a_state_that_is_given_away_takes_nothing_with_it(barrier):

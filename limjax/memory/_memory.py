@@ -204,7 +204,7 @@ class Memory:
         cell, infos = state.cell, self._infos(state, params, updates)
         given, unflatten = flatten_updates(updates, infos)
         still = frozen_leaves(self._frozen, infos)
-        leaves = [_or_zeros(u, i) if not f else _or_zeros(None, i) for u, i, f in zip(given, infos, still)]
+        leaves = [_zeros(u, i) if f else _or_zeros(u, i) for u, i, f in zip(given, infos, still)]
         # A half-precision update is one array for whom it is handed to and for the ledger: fused apart, XLA rounds it twice.
         leaves = [jax.lax.optimization_barrier(u) if jnp.finfo(u.dtype).bits == 16 else u for u in leaves]
         still = tuple(f or u is None for u, f in zip(given, still))
@@ -217,7 +217,7 @@ class Memory:
             drift = [to_levels(u, cell) for u in leaves]
         # What is frozen learns nothing: no barrier sees its gradient.
         found = zip(flatten_updates(gradient, infos)[0], infos, still)
-        gradients = [_or_zeros(None if f else g, i) for g, i, f in found]
+        gradients = [_zeros(g, i) if f else _or_zeros(g, i) for g, i, f in found]
         inputs = BarrierInputs(state.ledger.steps, _loss(value), drift, gradients, cell, self._weights(params))
         memory, memory_heat = state.optimizer_memory, None
         if memory is not None:
@@ -321,7 +321,12 @@ def _differ_in_shards(leaves: Sequence[Any]) -> bool:
 
 
 def _or_zeros(leaf, info: LeafInfo):
-    return jnp.zeros(info.shape, info.dtype) if leaf is None else leaf
+    return _zeros(leaf, info) if leaf is None else leaf
+
+
+def _zeros(leaf, info: LeafInfo):
+    """Zeros for an array, split over devices and shards as it is."""
+    return jnp.zeros(info.shape, info.dtype) if leaf is None else jnp.zeros_like(leaf, info.dtype, info.shape)
 
 
 def _loss(value) -> Float[Array, ""] | None:
