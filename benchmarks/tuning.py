@@ -41,7 +41,7 @@ def prepared(steps: int, seeds: int, name: str, window: int | None = None):
 
     def value(point, data, numbers):
         outcome = jax.vmap(lambda s: problem.outcome(variables.to_design(point), s, data, "gaussian", window))(numbers)
-        return jnp.mean(outcome.loss) + 1e-3 * jnp.mean(outcome.energy_kt)
+        return jnp.mean(outcome.loss) + 1e-3 * jnp.mean(outcome.energy_kt_per_parameter)
 
     return value, (variables.start(), data, jnp.arange(seeds, dtype=jnp.uint32))
 

@@ -65,7 +65,11 @@ def survivors(screened: list[dict], plain: float, window: float, slack: float) -
     """Which hand-made barriers may still be the best at some loss."""
     kept = [e for e in screened if e["test_loss"] <= window * plain]
     beaten = [
-        any(o["test_loss"] < e["test_loss"] - slack * plain and o["energy_kt"] < e["energy_kt"] for o in kept)
+        any(
+            o["test_loss"] < e["test_loss"] - slack * plain
+            and o["energy_kt_per_parameter"] < e["energy_kt_per_parameter"]
+            for o in kept
+        )
         for e in kept
     ]
     return {(e["family"], e["setting"]) for e, b in zip(kept, beaten) if not b}
@@ -87,7 +91,10 @@ def measure(name: str, schedule: str, earlier: dict, kept_rows: dict | None, opt
     law["moment"] = {setting: law["moment"][setting] for setting in SCALES}
     law_results = evaluate_hand_made(problem, seeds, policies=law)
     for r in law_results:
-        print(f"  {r.family}, {r.setting}: {r.evaluation.energy_kt:.2f} kT at {r.evaluation.mean_loss:.4f}", flush=True)
+        print(
+            f"  {r.family}, {r.setting}: {r.evaluation.energy_kt_per_parameter:.2f} kT at {r.evaluation.mean_loss:.4f}",
+            flush=True,
+        )
     if kept_rows is not None:
         old, best, tried = kept_rows["hand_made"], kept_rows["best_hand_made"], kept_rows["tried"]
         assert (kept_rows["first"], kept_rows["held_out"]) == (options.first, count), "other seeds than before"
@@ -109,7 +116,7 @@ def measure(name: str, schedule: str, earlier: dict, kept_rows: dict | None, opt
         old = screened if complete else entries(evaluate_hand_made(problem, seeds, policies=few_policies))
         limit = plain.mean_loss + plain.loss_error
     good = [e for e in old if e["test_loss"] <= limit]
-    best = min(good, key=lambda e: e["energy_kt"], default=None)
+    best = min(good, key=lambda e: e["energy_kt_per_parameter"], default=None)
     print(f"  best of {tried} hand-made: {best}", flush=True)
     return record(problem, plain, law_results, old, best, tried, seeds, time.monotonic() - began)
 
@@ -128,8 +135,8 @@ def record(problem, plain, law_results, old, best, tried, seeds, seconds) -> dic
 
 def at_equal_loss(entry: dict, others: list[dict]) -> float | None:
     """How many times more the others cost at the loss of this entry."""
-    energy = energy_at_loss([(o["test_loss"], o["energy_kt"]) for o in others], entry["test_loss"])
-    return None if energy is None else energy / entry["energy_kt"]
+    energy = energy_at_loss([(o["test_loss"], o["energy_kt_per_parameter"]) for o in others], entry["test_loss"])
+    return None if energy is None else energy / entry["energy_kt_per_parameter"]
 
 
 def equal_text(entry: dict, others: list[dict]) -> str:
@@ -137,7 +144,7 @@ def equal_text(entry: dict, others: list[dict]) -> str:
     ratio = at_equal_loss(entry, others)
     lowest = min(others, key=lambda o: o["test_loss"])
     if ratio is None and entry["test_loss"] < lowest["test_loss"]:
-        return f"> {lowest['energy_kt'] / entry['energy_kt']:.2f}"
+        return f"> {lowest['energy_kt_per_parameter'] / entry['energy_kt_per_parameter']:.2f}"
     return number(ratio)
 
 
@@ -152,18 +159,23 @@ def summary_row(name: str, schedule: str, c: dict) -> str:
     front = [
         e
         for e in moments
-        if not any(o["test_loss"] < e["test_loss"] and o["energy_kt"] < e["energy_kt"] for o in moments)
+        if not any(
+            o["test_loss"] < e["test_loss"] and o["energy_kt_per_parameter"] < e["energy_kt_per_parameter"]
+            for o in moments
+        )
     ]
     gains = [g for e in front if (g := at_equal_loss(e, c["hand_made"])) is not None]
     untouched = next(e for e in moments if e["setting"] == "scale 1")
     middle = f"{np.exp(np.mean(np.log(gains))):.2f} ({min(gains):.2f} to {max(gains):.2f})" if gains else ""
     if not gains:  # beyond the hand-made ones: what the best of those costs
         middle = ", ".join(text for e in front if (text := equal_text(e, c["hand_made"])))
-    ratio = "" if best is None or law is None else f"{best['energy_kt'] / law['energy_kt']:.2f}"
+    ratio = (
+        "" if best is None or law is None else f"{best['energy_kt_per_parameter'] / law['energy_kt_per_parameter']:.2f}"
+    )
     excess = 100 * (untouched["test_loss"] / c["plain"]["test_loss"] - 1)
     return (
-        f"| {name} | {SCHEDULES[schedule]} | {'' if best is None else number(best['energy_kt'])} | "
-        f"{'' if law is None else number(law['energy_kt'])} | {ratio} | {middle} | {untouched['energy_kt']:.2f} at {excess:+.1f} % |"
+        f"| {name} | {SCHEDULES[schedule]} | {'' if best is None else number(best['energy_kt_per_parameter'])} | "
+        f"{'' if law is None else number(law['energy_kt_per_parameter'])} | {ratio} | {middle} | {untouched['energy_kt_per_parameter']:.2f} at {excess:+.1f} % |"
     )
 
 
@@ -208,11 +220,11 @@ def page(content: dict, tuned: dict) -> str:
         rows = [("best hand-made: ", best)] if best else []
         for kind, e in rows + [("", e) for e in c["law"]]:
             good = e["test_loss"] <= plain["test_loss"] + plain["test_loss_error"]
-            ratio = number(best["energy_kt"] / e["energy_kt"]) if best else ""
+            ratio = number(best["energy_kt_per_parameter"] / e["energy_kt_per_parameter"]) if best else ""
             equal = "1" if kind else equal_text(e, c["hand_made"])
             lines.append(
-                f"| {kind}{e['family']}, {e['setting']} | {e['test_loss']:.4f} ± {e['test_loss_error']:.4f} | {e['heat_kt']:.2f} | "
-                f"{e['actuation_kt']:.2f} | {'yes' if good else 'no'} | {ratio} | {equal} |"
+                f"| {kind}{e['family']}, {e['setting']} | {e['test_loss']:.4f} ± {e['test_loss_error']:.4f} | {e['heat_kt_per_parameter']:.2f} | "
+                f"{e['actuation_kt_per_parameter']:.2f} | {'yes' if good else 'no'} | {ratio} | {equal} |"
             )
     lines += against_tuned(content, tuned)
     return "\n".join(lines) + "\n"
@@ -238,7 +250,7 @@ def against_tuned(content: dict, tuned: dict) -> list[str]:
         for kind, t in (entry["tuned"] | entry["transferred"]).items():
             if "learning rate" not in kind:
                 lines.append(
-                    f"| {name} | {kind} | {t['test_loss']:.4f} ± {t['test_loss_error']:.4f} | {t['energy_kt']:.2f} | "
+                    f"| {name} | {kind} | {t['test_loss']:.4f} ± {t['test_loss_error']:.4f} | {t['energy_kt_per_parameter']:.2f} | "
                     f"{number(at_equal_loss(relative(t, entry['plain']), [relative(m, c['plain']) for m in moments]))} |"
                 )
     return lines

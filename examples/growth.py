@@ -22,10 +22,12 @@ def main():
     for run in result.measurements:
         print(
             f"{run['parameters']:,} parameters: loss {run['loss']:.3f} (without memory {run['plain_loss']:.3f}), "
-            f"{run['heat_kt']:.3g} kT of heat per parameter, law {run['law_kt']:.3g} kT"
+            f"{run['heat_kt_per_parameter']:.3g} kT of heat per parameter, law {run['law_kt_per_parameter']:.3g} kT"
         )
         for kind, numbers in run["kinds"].items():
-            print(f"  {kind}: {numbers['heat_kt']:.3g} kT, {numbers['effective_updates']:.3g} effective updates")
+            print(
+                f"  {kind}: {numbers['heat_kt_per_parameter']:.3g} kT, {numbers['effective_updates']:.3g} effective updates"
+            )
     limit = measured_limit(result.runs, 1e15)
     print(
         f"Two sizes, so for the arithmetic only: N^{fit_growth(result.runs).exponents['parameters']:.2f}, {limit.joules:.2g} J at 1e15."

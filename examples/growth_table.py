@@ -21,9 +21,9 @@ from limjax.plots.scaling import save_growth_figure
 ROOT = pathlib.Path(__file__).parents[1]
 LARGE = 1e15
 NAMED = {
-    "energy_kt": "heat and barrier work",
+    "energy_kt_per_parameter": "heat and barrier work",
     "effective_updates": "effective updates",
-    "law_kt": "the law, 2 ln(L0/LT) + 2 n_eff",
+    "law_kt_per_parameter": "the law, 2 ln(L0/LT) + 2 n_eff",
 }
 
 
@@ -48,11 +48,11 @@ def page(contents: Sequence[dict], runs: Sequence[MeasuredRun]) -> str:
             return np.array([run[name] for run in here])
 
         above = 100 * (column("loss") / column("plain_loss") - 1)
-        ratio = column("heat_kt").mean() / column("law_kt").mean()
+        ratio = column("heat_kt_per_parameter").mean() / column("law_kt_per_parameter").mean()
         lines.append(
             f"| {key[1]:,} | {key[0]:,} | {len(here)} | {here[0]['steps']:,} | {_mean(column('loss'), '.3f')} | {_mean(above, '.1f')} % | "
-            f"{_mean(column('heat_kt'), '.1f')} | {_mean(column('actuation_kt'), '.2f')} | {_mean(column('effective_updates'), '.2f')} | "
-            f"{_mean(column('law_kt'), '.1f')} | {ratio:.0f} |"
+            f"{_mean(column('heat_kt_per_parameter'), '.1f')} | {_mean(column('actuation_kt_per_parameter'), '.2f')} | {_mean(column('effective_updates'), '.2f')} | "
+            f"{_mean(column('law_kt_per_parameter'), '.1f')} | {ratio:.0f} |"
         )
     lines += [
         "",
@@ -62,7 +62,10 @@ def page(contents: Sequence[dict], runs: Sequence[MeasuredRun]) -> str:
     for size in sorted({run["parameters"] for run in first["runs"]}):
         here = [run["kinds"] for run in first["runs"] if run["parameters"] == size]
         cells = [
-            " / ".join(f"{np.mean([run[kind][name] for run in here]):.3g}" for name in ("heat_kt", "effective_updates"))
+            " / ".join(
+                f"{np.mean([run[kind][name] for run in here]):.3g}"
+                for name in ("heat_kt_per_parameter", "effective_updates")
+            )
             for kind in here[0]
         ]
         lines.append(f"| {size:,} | {' | '.join(cells)} |")

@@ -40,7 +40,9 @@ def main(steps: int, outer_steps: int) -> None:
     print(f"stair: loss {run.summary['train_loss']:.3g}, {run.summary['heat_kt_per_parameter']:.3g} kT per parameter")
     result = tune("quadratic", barrier=start, steps=steps, outer_steps=outer_steps, seeds=2, held_out=2, outer_rate=0.5)
     heights = ", ".join(f"{height:.1f}" for height in result.barrier.heights)
-    print(f"tuned: {heights} kT; loss {result.after.mean_loss:.3g}, {result.after.energy_kt:.3g} kT per parameter")
+    print(
+        f"tuned: {heights} kT; loss {result.after.mean_loss:.3g}, {result.after.energy_kt_per_parameter:.3g} kT per parameter"
+    )
 
 
 if __name__ == "__main__":

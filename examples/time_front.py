@@ -45,8 +45,8 @@ def measure(steps: int, held_out: int, points: int, start: float) -> dict:
         e = evaluate(problem, design, seeds)
         rows.append(
             {
-                "seconds": e.seconds, "heat_kt": float(e.heat_kt.mean()), "path_levels": float(e.path_levels.mean()),
-                "test_loss": e.mean_loss, "test_loss_error": e.loss_error,
+                "seconds": e.seconds, "heat_kt": float(e.heat_kt_per_parameter.mean()),
+                "path_levels": float(e.path_levels.mean()), "test_loss": e.mean_loss, "test_loss_error": e.loss_error,
                 "open_share": float(np.mean(start + fall + shift <= 0)),
             }
         )  # fmt: skip

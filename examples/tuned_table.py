@@ -111,9 +111,9 @@ def row(evaluation) -> dict[str, float]:
     return {
         "test_loss": evaluation.mean_loss,
         "test_loss_error": evaluation.loss_error,
-        "heat_kt": float(evaluation.heat_kt.mean()),
-        "actuation_kt": float(evaluation.actuation_kt.mean()),
-        "energy_kt": evaluation.energy_kt,
+        "heat_kt_per_parameter": float(evaluation.heat_kt_per_parameter.mean()),
+        "actuation_kt_per_parameter": float(evaluation.actuation_kt_per_parameter.mean()),
+        "energy_kt_per_parameter": evaluation.energy_kt_per_parameter,
     }
 
 
@@ -141,7 +141,10 @@ def hand_made_grid(problem: Problem, plain, limit: float, options) -> dict:
     grid_seconds = time.monotonic() - began
     if best is not None:
         e = best.evaluation
-        print(f"  best hand-made: {best.family}, {best.setting}: {e.energy_kt:.2f} kT at {e.mean_loss:.4f}", flush=True)
+        print(
+            f"  best hand-made: {best.family}, {best.setting}: {e.energy_kt_per_parameter:.2f} kT at {e.mean_loss:.4f}",
+            flush=True,
+        )
     return {
         "steps": problem.steps,
         "batch_size": problem.batch_size,
@@ -189,7 +192,7 @@ def measure(name: str, options, rules: dict, earlier: dict | None, save) -> None
         content["tuned"][kind] = {
             **row(e),
             "no_worse_than_plain": e.is_no_worse_than(plain),
-            "ratio": None if best is None else best["energy_kt"] / e.energy_kt,
+            "ratio": None if best is None else best["energy_kt_per_parameter"] / e.energy_kt_per_parameter,
             "result": str(result.result),
             "validation_loss": result.nearest,
             "validation_limit": limit,
@@ -199,7 +202,10 @@ def measure(name: str, options, rules: dict, earlier: dict | None, save) -> None
             "barrier": limjax.barriers.barrier_to_json(result.barrier),
             "log_rate": np.asarray(result.design.log_rate).tolist(),
         }
-        print(f"  {kind}: {e.energy_kt:.2f} kT at {e.mean_loss:.4f} ± {e.loss_error:.4f} ({result.result})", flush=True)
+        print(
+            f"  {kind}: {e.energy_kt_per_parameter:.2f} kT at {e.mean_loss:.4f} ± {e.loss_error:.4f} ({result.result})",
+            flush=True,
+        )
         save(content)
     for kind, rule in rules.items():
         # Unchanged but for the length of the run, which is the unit of its progress.
@@ -210,9 +216,11 @@ def measure(name: str, options, rules: dict, earlier: dict | None, save) -> None
         content["transferred"][kind] = {
             **row(e),
             "no_worse_than_plain": e.is_no_worse_than(plain),
-            "ratio": None if best is None else best["energy_kt"] / e.energy_kt,
+            "ratio": None if best is None else best["energy_kt_per_parameter"] / e.energy_kt_per_parameter,
         }
-        print(f"  {kind}, moved: {e.energy_kt:.2f} kT at {e.mean_loss:.4f} ± {e.loss_error:.4f}", flush=True)
+        print(
+            f"  {kind}, moved: {e.energy_kt_per_parameter:.2f} kT at {e.mean_loss:.4f} ± {e.loss_error:.4f}", flush=True
+        )
         save(content)
 
 
@@ -229,7 +237,7 @@ def tuned_rules(options, save) -> None:
             problems, start, max_loss=limits, tune_learning_rate=with_rate, outer_steps=options.outer_steps,
             outer_rate=0.07, seeds=options.seeds, held_out=min(8, options.held_out), selection=options.selection,
         )  # fmt: skip
-        reached = ", ".join(f"{e.energy_kt:.2f} kT at {e.mean_loss:.4f}" for e in result.after)
+        reached = ", ".join(f"{e.energy_kt_per_parameter:.2f} kT at {e.mean_loss:.4f}" for e in result.after)
         print(f"  {kind}: {reached} ({result.result})", flush=True)
         save(
             kind,
@@ -248,11 +256,11 @@ def tuned_rules(options, save) -> None:
 
 def at_equal_loss(task: dict, entry: dict) -> str:
     """How many times more the hand-made barriers cost at the loss of this entry, between the best of them; empty beyond them."""
-    points = np.array(sorted((h["test_loss"], h["energy_kt"]) for h in task["hand_made"]))
+    points = np.array(sorted((h["test_loss"], h["energy_kt_per_parameter"]) for h in task["hand_made"]))
     losses, energies = points[non_dominated(points)].T
     if not (losses.size and losses[0] <= entry["test_loss"] <= losses[-1]):
         return ""
-    return f"{np.exp(np.interp(entry['test_loss'], losses, np.log(energies))) / entry['energy_kt']:.2f}"
+    return f"{np.exp(np.interp(entry['test_loss'], losses, np.log(energies))) / entry['energy_kt_per_parameter']:.2f}"
 
 
 def page(content: dict) -> str:
@@ -285,26 +293,26 @@ def page(content: dict) -> str:
         if best is not None:
             lines.append(
                 f"| best hand-made: {best['family']}, {best['setting']} | {best['test_loss']:.4f} ± "
-                f"{best['test_loss_error']:.4f} | {best['heat_kt']:.2f} | {best['actuation_kt']:.2f} | yes | 1 | 1 |"
+                f"{best['test_loss_error']:.4f} | {best['heat_kt_per_parameter']:.2f} | {best['actuation_kt_per_parameter']:.2f} | yes | 1 | 1 |"
             )
         for rate, other in c.get("other_rates", {}).items():
             if other is not None:
                 lines.append(
                     f"| best hand-made at learning rate {rate}: {other['family']}, {other['setting']} | {other['test_loss']:.4f} "
-                    f"± {other['test_loss_error']:.4f} | {other['heat_kt']:.2f} | {other['actuation_kt']:.2f} | yes | "
-                    f"{best['energy_kt'] / other['energy_kt']:.2f} | {at_equal_loss(c, other)} |"
+                    f"± {other['test_loss_error']:.4f} | {other['heat_kt_per_parameter']:.2f} | {other['actuation_kt_per_parameter']:.2f} | yes | "
+                    f"{best['energy_kt_per_parameter'] / other['energy_kt_per_parameter']:.2f} | {at_equal_loss(c, other)} |"
                 )
         for kind, t in (c["tuned"] | c["transferred"]).items():
             ratio = "" if t["ratio"] is None else f"{t['ratio']:.2f}"
             lines.append(
-                f"| {kind} | {t['test_loss']:.4f} ± {t['test_loss_error']:.4f} | {t['heat_kt']:.2f} | "
-                f"{t['actuation_kt']:.2f} | {'yes' if t['no_worse_than_plain'] else 'no'} | {ratio} | {at_equal_loss(c, t)} |"
+                f"| {kind} | {t['test_loss']:.4f} ± {t['test_loss_error']:.4f} | {t['heat_kt_per_parameter']:.2f} | "
+                f"{t['actuation_kt_per_parameter']:.2f} | {'yes' if t['no_worse_than_plain'] else 'no'} | {ratio} | {at_equal_loss(c, t)} |"
             )
         for kind, t in c["tuned"].items():
             for share, e in t["shares"].items():
                 lines.append(
                     f"| {kind}: only the {share.replace('_', ' ')} | {e['test_loss']:.4f} ± {e['test_loss_error']:.4f} | "
-                    f"{e['heat_kt']:.2f} | {e['actuation_kt']:.2f} | | | {at_equal_loss(c, e)} |"
+                    f"{e['heat_kt_per_parameter']:.2f} | {e['actuation_kt_per_parameter']:.2f} | | | {at_equal_loss(c, e)} |"
                 )
     return "\n".join(lines) + "\n"
 

@@ -6,8 +6,10 @@ import math
 import os
 import pathlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
+
+from limjax.numerics._present_names import with_present_names
 
 try:
     import fcntl
@@ -165,9 +167,23 @@ def read_as(path: pathlib.Path, make: Callable[[dict[str, Any]], _Made], remedy:
     content = read_json(path, remedy)
     try:
         return make(content)
-    except (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError, RecursionError) as error:
         said = f"there is no {error}" if isinstance(error, KeyError) else reason(error)
         raise ValueError(f"{path} is damaged ({said.rstrip('.')}). {remedy}") from None
+
+
+def renew(path: pathlib.Path, names: Mapping[str, str]) -> None:
+    """Writes a JSON file of an earlier version again, under the names of now; any other stays as it is.
+
+    Args:
+        path: the file, which holds what it should; nothing is done where there is none.
+        names: the present name of each earlier one.
+    """
+    if path.is_file():
+        content = read_json(path, "")
+        present = with_present_names(content, names)
+        if present != content:
+            write_json(path, without_nan(present))
 
 
 def _kind(content: Any) -> str:

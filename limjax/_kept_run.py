@@ -15,6 +15,7 @@ from limjax._files import reason
 from limjax._summaries import check_record, read_summary, shortened
 from limjax.memory import LedgerHistory, Report
 from limjax.memory._history import COLUMNS, HostRow, Layers
+from limjax.numerics._present_names import per_parameter, with_present_names
 from limjax.training import HistoryRow, TrainResult
 
 SUMMARY, LEDGER, HISTORY, LAYERS = "summary.json", "ledger.npz", "history.csv", "layers.csv"
@@ -60,8 +61,7 @@ class KeptRun:
         try:
             report = _report(summary["report"]) if "report" in summary else None
             path = folder / HISTORY
-            rows = [[float(x) for x in row] for row in _rows(path)[1:]]
-            history = tuple(HistoryRow(int(row[0]), *row[1:]) for row in rows)
+            history = _history(_rows(path))
             path = folder / LAYERS
             layers = None if report is None or not path.exists() else _layers(_rows(path), report)
             path = folder / LEDGER
@@ -74,7 +74,7 @@ class KeptRun:
         return cls(os.fspath(folder), summary, history, report, layers, matrix)
 
     @property
-    def cost_kt(self) -> float:
+    def cost_kt_per_parameter(self) -> float:
         """Heat and barrier work per parameter [kT]."""
         return (self.summary["heat_kt"] + self.summary["actuation_kt"]) / max(self.summary["parameters"], 1)
 
@@ -92,6 +92,8 @@ _NEEDED = (
     "result",
     "attempt_rate",
 )
+_EARLIER = per_parameter("heat_kt", "actuation_kt", "static_heat_kt", "compared_kt")
+"""Columns of `history.csv` that earlier versions named as the whole network's energies."""
 _DAMAGE = (
     OSError, ValueError, TypeError, KeyError, IndexError, OverflowError, EOFError, NotImplementedError, csv.Error, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
@@ -118,6 +120,14 @@ def _report(content: dict[str, Any]) -> Report:
 def _rows(path: pathlib.Path) -> list[list[str]]:
     with open(path, newline="", encoding="utf-8") as file:
         return list(csv.reader(file))
+
+
+def _history(rows: list[list[str]]) -> tuple[HistoryRow, ...]:
+    header = with_present_names(dict.fromkeys(rows[0]), _EARLIER)
+    if tuple(header) != HistoryRow._fields:
+        raise ValueError("its columns are not those of a history")
+    numbers = [[float(x) for x in row] for row in rows[1:]]
+    return tuple(HistoryRow(int(row[0]), *row[1:]) for row in numbers)
 
 
 def _layers(rows: list[list[str]], report: Report) -> LedgerHistory:

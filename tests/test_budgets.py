@@ -18,7 +18,7 @@ def whole():
 
 
 def cost(row):
-    return row.heat_kt + row.actuation_kt
+    return row.heat_kt_per_parameter + row.actuation_kt_per_parameter
 
 
 def test_a_budget_ends_the_run_after_the_step_that_spends_it(whole, tmp_path):
@@ -30,7 +30,7 @@ def test_a_budget_ends_the_run_after_the_step_that_spends_it(whole, tmp_path):
     assert str(second.result) == "spent" and second.summary["steps"] == 21
     assert cost(second.history[-1]) >= budget > cost(second.history[-2])
     assert limjax.total(second.ledger, "heat") == pytest.approx(
-        whole.history[20].heat_kt * whole.summary["parameters"], rel=1e-6
+        whole.history[20].heat_kt_per_parameter * whole.summary["parameters"], rel=1e-6
     )
     # With the same budget there is nothing left; without one the run goes to its end.
     third = limjax.train("quadratic", stop_at_heat=budget, resume=True, **options)
@@ -44,7 +44,7 @@ def test_layers_are_recorded_at_the_rows_of_the_history(whole):
     layers = whole.layers
     assert layers.step.tolist() == [row.step for row in whole.history]
     per_parameter = layers.column("heat").sum(1) / whole.summary["parameters"]
-    np.testing.assert_allclose(per_parameter, [row.heat_kt for row in whole.history], rtol=1e-6)
+    np.testing.assert_allclose(per_parameter, [row.heat_kt_per_parameter for row in whole.history], rtol=1e-6)
 
 
 def test_a_loss_ends_the_run(whole):

@@ -172,7 +172,8 @@ def test_control_c_saves_and_reports_and_resume_goes_on(tmp_path):
 def test_history_is_in_the_order_of_the_run(finished):
     rows = (finished / "history.csv").read_text().splitlines()
     names = rows[0].split(",")
-    assert names[:2] == ["step", "loss"] and {"heat_kt", "actuation_kt", "static_heat_kt", "barrier_kt"} <= set(names)
+    energies = {f"{name}_kt_per_parameter" for name in ("heat", "actuation", "static_heat", "compared")}
+    assert names[:2] == ["step", "loss"] and energies | {"barrier_kt"} <= set(names)
     steps = [int(row.split(",")[0]) for row in rows[1:]]
     assert steps == sorted(set(steps)) and steps[-1] == 30
 

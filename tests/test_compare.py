@@ -32,31 +32,42 @@ def test_rows_are_runs_of_train_with_their_errors(folder):
     assert seen == [] and [row.barrier for row in found.rows] == ["plain training", *BARRIERS]
     ran = limjax.train("quadratic", barrier=BARRIERS[1], hops="mean", steps=20, seed=2, compare=()).summary
     row = found.rows[2]
-    np.testing.assert_allclose(row.heat_kt[2], ran["heat_kt_per_parameter"], rtol=1e-4)
+    np.testing.assert_allclose(row.heat_kt_per_parameter[2], ran["heat_kt_per_parameter"], rtol=1e-4)
     np.testing.assert_allclose(row.test_loss[2], ran["test_loss"], rtol=1e-4)
-    values = [row.heat_kt[i] for i in range(3)]
+    values = [row.heat_kt_per_parameter[i] for i in range(3)]
     mean = sum(values) / 3
     by_hand = (sum((x - mean) ** 2 for x in values) / 2 / 3) ** 0.5
-    assert row.mean("heat_kt") == pytest.approx((mean, by_hand))
+    assert row.mean("heat_kt_per_parameter") == pytest.approx((mean, by_hand))
     # Requests are rounded nowhere with the mean of the hops: what is reached is what plain training reaches.
     np.testing.assert_allclose(row.test_loss, found.plain.test_loss, rtol=1e-3)
-    assert np.isnan(found.plain.heat_kt).all() and np.isnan(found.lost(row)[0])
+    assert np.isnan(found.plain.heat_kt_per_parameter).all() and np.isnan(found.lost(row)[0])
     assert len(comparing.barriers(found).axes[0].get_legend().get_texts()) == 3
 
 
 def test_a_file_goes_on_with_more_barriers_and_keeps_what_it_has(folder):
     content = json.loads((folder / "compare.json").read_text(), parse_constant=pytest.fail)
-    content["rows"][1]["heat_kt"][0] = 123.0  # a number that no training gives: it is read, not made again
+    # A number that no training gives: it is read, not made again.
+    content["rows"][1]["heat_kt_per_parameter"][0] = 123.0
     (folder / "compare.json").write_text(json.dumps(content))
     found = compare("quadratic", ["static:height=12"], folder=folder, plain=False, **WORDS)
     assert [row.barrier for row in found.rows] == ["static:height=12"]
     kept = json.loads((folder / "compare.json").read_text())["rows"]
     assert {row["barrier"] for row in kept} == {"plain training", *BARRIERS, "static:height=12"}
-    assert next(row for row in kept if row["barrier"] == BARRIERS[0])["heat_kt"][0] == 123.0
+    assert next(row for row in kept if row["barrier"] == BARRIERS[0])["heat_kt_per_parameter"][0] == 123.0
     before = (folder / "compare.json").read_bytes()
     with pytest.raises(ValueError, match=r"is a comparison with steps = 20, but 30 was asked for"):
         compare("quadratic", BARRIERS, folder=folder, **WORDS | {"steps": 30})
     assert (folder / "compare.json").read_bytes() == before
+
+
+def test_a_file_of_an_earlier_version_is_read_the_same_and_written_again(folder, tmp_path):
+    compare("quadratic", BARRIERS, folder=tmp_path / "now", **WORDS)
+    now, earlier = tmp_path / "now" / "compare.json", tmp_path / "compare.json"
+    earlier.write_text(now.read_text().replace("_kt_per_parameter", "_kt"))
+    assert "mean_cost_kt" in json.loads(earlier.read_text())["rows"][0]
+    known = compare("quadratic", BARRIERS, folder=tmp_path, **WORDS, on_progress=lambda *_: pytest.fail("trained"))
+    assert json.dumps(known.to_json()) == json.dumps(json.loads(now.read_text()))
+    assert earlier.read_bytes() == now.read_bytes()
 
 
 def test_a_signal_ends_it_after_the_barrier_under_way(tmp_path):
@@ -67,7 +78,8 @@ def test_a_signal_ends_it_after_the_barrier_under_way(tmp_path):
     found = compare("quadratic", BARRIERS, folder=tmp_path, plain=False, **WORDS, on_progress=stop)
     assert str(found.result) == "interrupted" and [row.barrier for row in found.rows] == BARRIERS[:1]
     rest = compare("quadratic", BARRIERS, folder=tmp_path, plain=False, **WORDS)
-    assert str(rest.result) == "completed" and rest.rows[0].heat_kt.tolist() == found.rows[0].heat_kt.tolist()
+    heats = [result.rows[0].heat_kt_per_parameter.tolist() for result in (rest, found)]
+    assert str(rest.result) == "completed" and heats[0] == heats[1]
 
 
 def test_a_folder_that_cannot_be_made_is_said_before_any_work(folder):

@@ -131,6 +131,18 @@ def test_commands_name_the_key(capsys, folder, tmp_path):
     assert "heat_kt" in refused(capsys, "gap", copied)
 
 
+def test_a_history_of_an_earlier_version_is_read_the_same(capsys, folder, tmp_path):
+    copied = alone(folder, tmp_path / "run")
+    header, *rows = (copied / "history.csv").read_text().splitlines()
+    then = "step,loss,test_loss,test_accuracy,heat_kt,actuation_kt,static_heat_kt,compared_kt,barrier_kt,seconds"
+    (copied / "history.csv").write_text("\n".join([then, *rows]))
+    assert header != then and repr(KeptRun.read(copied).history) == repr(KeptRun.read(folder).history)
+    (copied / "history.csv").write_text(
+        "\n".join([then.replace("heat_kt,actuation_kt", "actuation_kt,heat_kt"), *rows])
+    )
+    assert "its columns are not those of a history" in refused(capsys, "report", copied)
+
+
 def test_rows_that_are_too_large_are_damage(capsys, folder, tmp_path):
     copied = alone(folder, tmp_path / "run")
     header, *rows = (copied / "history.csv").read_text().splitlines()

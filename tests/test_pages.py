@@ -89,7 +89,7 @@ def test_the_plot_has_the_history_and_its_layers(folder):
     views = json.loads(data[1], parse_constant=pytest.fail)
     kept = KeptRun.read(folder)
     series = {line["name"]: line for line in views["all layers"]["series"]}
-    np.testing.assert_allclose(series["heat"]["y"], [row.heat_kt for row in kept.history])
+    np.testing.assert_allclose(series["heat"]["y"], [row.heat_kt_per_parameter for row in kept.history])
     assert series["heat"]["x"] == [row.step for row in kept.history]
     layers = views["per layer"]["series"]
     sizes = [layer.parameters for layer in kept.report.layers]

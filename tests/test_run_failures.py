@@ -246,7 +246,7 @@ def test_whole_numbers_of_any_library():
     with pytest.raises(ValueError, match="bits"):
         limjax.ArrheniusCell(bits=True)
     points = [Setting(limjax.StaticBarrier(12.0))]
-    assert sweep("quadratic", points, seeds=np.int64(1), steps=np.int64(4)).heat_kt.shape == (1, 1)
+    assert sweep("quadratic", points, seeds=np.int64(1), steps=np.int64(4)).heat_kt_per_parameter.shape == (1, 1)
 
 
 def test_more_steps_than_the_counters_hold(capsys, tmp_path):

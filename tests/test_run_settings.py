@@ -197,7 +197,7 @@ def test_hops_of_ones_own():
     result = limjax.train("quadratic", **ALONE | dict(hops=Still()))
     assert result.summary["hops"] == "still" and result.summary["net_levels"] == 0.0 and result.summary["heat_kt"] > 0
     outcome = sweep("quadratic", [Setting(limjax.StaticBarrier(12.0))], seeds=1, hops=Still(), steps=4)
-    assert outcome.heat_kt[0, 0] > 0
+    assert outcome.heat_kt_per_parameter[0, 0] > 0
 
 
 def test_execute_notes_signals_and_prepare_takes_a_mesh(tmp_path, monkeypatch):
@@ -221,7 +221,8 @@ def test_execute_notes_signals_and_prepare_takes_a_mesh(tmp_path, monkeypatch):
 def test_a_problem_is_differentiable_in_its_cell():
     def heat(rate):
         problem = Problem(get_task("quadratic"), limjax.ArrheniusCell(attempt_rate=rate), steps=4, validation=0.0)
-        return problem.run(problem.design(limjax.StaticBarrier(10.0)), jnp.arange(1), hops="mean").heat_kt[0]
+        outcome = problem.run(problem.design(limjax.StaticBarrier(10.0)), jnp.arange(1), hops="mean")
+        return outcome.heat_kt_per_parameter[0]
 
     slope, rate = jax.grad(heat)(1e9), 1e9
     difference = (float(heat(1.02e9)) - float(heat(0.98e9))) / 0.04e9

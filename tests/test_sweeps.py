@@ -34,7 +34,7 @@ def test_runs_are_those_of_train():
             steps=40, seed=(3, 5)[j], compare={},
         ).summary  # fmt: skip
         np.testing.assert_allclose(result.test_loss[i, j], run["test_loss"], rtol=1e-4)
-        np.testing.assert_allclose(result.heat_kt[i, j], run["heat_kt_per_parameter"], rtol=1e-3)
+        np.testing.assert_allclose(result.heat_kt_per_parameter[i, j], run["heat_kt_per_parameter"], rtol=1e-3)
         np.testing.assert_allclose(result.test_accuracy[i, j], run["test_accuracy"], atol=0.006)
 
 
@@ -42,13 +42,13 @@ def test_runs_are_those_of_train():
 def test_a_task_without_data():
     result = sweep("quadratic", [Setting(limjax.StaticBarrier(12.0))], seeds=3, steps=20)
     assert np.isfinite(result.test_loss).all() and np.isnan(result.test_accuracy).all()
-    assert len(set(result.heat_kt[0])) == 3
+    assert len(set(result.heat_kt_per_parameter[0])) == 3
 
 
 def test_splines_of_different_lengths_follow_one_another():
     points = [Setting(limjax.SplineBarrier(np.full(n, 12.0), 20)) for n in (3, 5, 3)]
     result = sweep("quadratic", points, seeds=np.int64(2), hops="mean", steps=20)
-    np.testing.assert_allclose(result.heat_kt, result.heat_kt[0, 0], rtol=1e-4)
+    np.testing.assert_allclose(result.heat_kt_per_parameter, result.heat_kt_per_parameter[0, 0], rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["steps", "batch_size"])
@@ -64,7 +64,7 @@ def test_runs_are_spread_over_devices():
         "from limjax.sweeps import Setting, sweep\n"
         "points = [Setting(limjax.StaticBarrier(b)) for b in (10.0, 12.0)]\n"
         "result = sweep('quadratic', points, seeds=4, steps=30)\n"
-        "print(json.dumps([result.heat_kt.tolist(), result.test_loss.tolist()]))\n"
+        "print(json.dumps([result.heat_kt_per_parameter.tolist(), result.test_loss.tolist()]))\n"
     )
     found = []
     for devices in (1, 8):
@@ -79,7 +79,7 @@ def test_barriers_by_name_are_those_of_train():
     result = sweep("quadratic", [Setting("lyapunov:start=11"), Setting("scheduled")], seeds=[3], hops="mean", steps=20)
     for i, name in enumerate(("lyapunov:start=11", "scheduled")):
         run = limjax.train("quadratic", barrier=name, hops="mean", steps=20, seed=3, compare=()).summary
-        np.testing.assert_allclose(result.heat_kt[i, 0], run["heat_kt_per_parameter"], rtol=1e-4)
+        np.testing.assert_allclose(result.heat_kt_per_parameter[i, 0], run["heat_kt_per_parameter"], rtol=1e-4)
     with pytest.raises(ValueError, match="Unknown barrier 'lyapunof'"):
         sweep("quadratic", [Setting("lyapunof")])
 

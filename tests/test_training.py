@@ -273,6 +273,6 @@ def test_chunks_do_not_change_the_run(small):
     steps = [step for step, _ in seen]
     assert steps == [row.step for row in result.history] == [*range(2, 53, 2), 53]
     assert seen[-1][1] == 0.0 or np.isnan(seen[-1][1])
-    heat = [row.heat_kt for row in result.history]
+    heat = [row.heat_kt_per_parameter for row in result.history]
     assert all(b >= a for a, b in itertools.pairwise(heat))
     assert result.summary["heat_kt"] == pytest.approx(heat[-1] * result.summary["parameters"])

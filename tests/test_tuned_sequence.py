@@ -37,7 +37,7 @@ def test_gradients_through_a_sequence_match_finite_differences(x64, rule, budget
 
     def outcomes(point):
         outcome = problem.outcome(variables.to_design(point), seed, data, "gaussian", None)
-        return jnp.stack([outcome.loss, outcome.heat_kt, outcome.actuation_kt])
+        return jnp.stack([outcome.loss, outcome.heat_kt_per_parameter, outcome.actuation_kt_per_parameter])
 
     start = variables.start()
     value, slopes = jax.jit(outcomes), jax.jit(jax.jacrev(outcomes))(start)
@@ -157,7 +157,7 @@ def test_tuning_brings_the_objective_down():
     search = Search(outer_steps=4, seeds=2, held_out=3, selection=3, outer_rate=1.0)
     result = limjax.tune(problem, limjax.tuning.Objective(limjax.Weights(energy=0.1)), search, barrier=barrier)
     assert str(result.result) == "completed"
-    assert result.after.energy_kt < result.before.energy_kt
+    assert result.after.energy_kt_per_parameter < result.before.energy_kt_per_parameter
     trained = problem.trained(result.barrier, 0)
     assert trained.matrix.shape == (2, 2) and np.isfinite(trained.heat_kt).all()
     assert (

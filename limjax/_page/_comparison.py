@@ -130,7 +130,7 @@ def comparison_page(groups: Sequence[Group]) -> str:
 
 def _views(groups: Sequence[Group]) -> dict[str, Any]:
     columns = {
-        "heat": ("heat_kt", "heat [kT per parameter]", "kT per parameter"),
+        "heat": ("heat_kt_per_parameter", "heat [kT per parameter]", "kT per parameter"),
         "loss": ("loss", "training loss", ""),
         "barrier": ("barrier_kt", "mean barrier [kT]", "kT"),
     }

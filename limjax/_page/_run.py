@@ -84,7 +84,7 @@ def _when(run: KeptRun) -> str:
 
 
 def _half(run: KeptRun) -> str:
-    heat, steps = np.array([row.heat_kt for row in run.history]), [row.step for row in run.history]
+    heat, steps = np.array([row.heat_kt_per_parameter for row in run.history]), [row.step for row in run.history]
     if not heat[-1] > 0:
         return "<p>No heat was dissipated.</p>"
     gone = int(np.argmax(heat >= heat[-1] / 2))
@@ -99,10 +99,10 @@ def _views(run: KeptRun) -> dict[str, Any]:
 
     rows = run.history
     total = [
-        column([row.heat_kt for row in rows], "heat"),
-        column([row.actuation_kt for row in rows], "barrier work"),
-        column([row.compared_kt for row in rows], "cheapest other memory", dashed=True),
-        column([row.static_heat_kt for row in rows], "static barrier, ten years", dashed=True),
+        column([row.heat_kt_per_parameter for row in rows], "heat"),
+        column([row.actuation_kt_per_parameter for row in rows], "barrier work"),
+        column([row.compared_kt_per_parameter for row in rows], "cheapest other memory", dashed=True),
+        column([row.static_heat_kt_per_parameter for row in rows], "static barrier, ten years", dashed=True),
         column([LN2 * row.step for row in rows], "ln 2 per update", dashed=True),
     ]
     bound = run.summary.get("bowl_bound_kt_per_parameter")

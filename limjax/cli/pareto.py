@@ -19,6 +19,7 @@ from limjax.numerics._result_code import ResultCode
 from limjax.tasks import get_task
 from limjax.training import RunSettings
 from limjax.tuning import ParetoResult, Progress, Search, Tradeoff, pareto_front
+from limjax.tuning._pareto_points import NUMBERS
 from limjax.tuning._pareto_sweep import hand_made_on_front
 from limjax.tuning._result_files import PARETO, is_finished, pareto_summary, save_pareto
 from limjax.tuning._search import problem_of, starting_barrier
@@ -116,8 +117,8 @@ def _energies(text: str | None, points: int, mode: str) -> list[float]:
 
 def _line(done: int, count: int, point) -> str:
     return (
-        f"point {done}/{count}: loss {point.loss:.4f} ± {point.loss_error:.4f}, {point.energy_kt:.4g} kT/parameter, "
-        f"{point.seconds:.3g} s"
+        f"point {done}/{count}: loss {point.test_loss:.4f} ± {point.test_loss_error:.4f}, "
+        f"{point.energy_kt_per_parameter:.4g} kT/parameter, {point.seconds:.3g} s"
     )
 
 
@@ -126,14 +127,14 @@ def _table(result: ParetoResult) -> Table:
     table = Table(title="Front", title_justify="left")
     for name in ("loss", "± s.e.", "kT/parameter", "± s.e.", "seconds", "on the front"):
         table.add_column(name, justify="right")
-    rows = [(p.loss, p.loss_error, p.energy_kt, p.energy_error, p.seconds) for p in result.points]
+    rows = [tuple(getattr(p, name) for name in NUMBERS) for p in result.points]
     for i, (row, p) in enumerate(zip(rows, result.points)):
         if row not in rows[:i]:
             table.add_row(*map(shown, row), "yes" if p.is_front else "")
     for policy, is_front in zip(result.hand_made, hand_made_on_front(result)):
         e = policy.evaluation
         if is_front:
-            row = (e.mean_loss, e.loss_error, e.energy_kt, e.energy_error, e.seconds)
+            row = (e.mean_loss, e.loss_error, e.energy_kt_per_parameter, e.energy_kt_per_parameter_error, e.seconds)
             table.add_row(*map(shown, row), Text(f"{policy.family}, {policy.setting}"))
     return table
 

@@ -98,8 +98,9 @@ def _table(result: ScaleResult) -> Table:
         def mean(name: str, here=here) -> float:
             return float(np.mean([getattr(run, name) for run in here]))
 
-        columns = ("loss", "plain_loss", "heat_kt", "actuation_kt", "effective_updates", "law_kt")
-        ratio = mean("heat_kt") / mean("law_kt")
+        energies = ("heat_kt_per_parameter", "actuation_kt_per_parameter")
+        columns = ("loss", "plain_loss", *energies, "effective_updates", "law_kt_per_parameter")
+        ratio = mean("heat_kt_per_parameter") / mean("law_kt_per_parameter")
         table.add_row(f"{size:,}", str(len(here)), *(shown(mean(name)) for name in columns), shown(ratio))
     return table
 
@@ -112,9 +113,7 @@ def _said(content: dict) -> str:
             lines.append(f"{name}: no power law. {fit['reason']}")
             continue
         power, low, high = fit["exponents"]["parameters"]
-        line = (
-            f"{name} per parameter grows as N^{power:.3f} ({low:.3f} to {high:.3f} at {100 * fit['confidence']:.0f} %)"
-        )
+        line = f"{name.removesuffix('_per_parameter')} per parameter grows as N^{power:.3f} ({low:.3f} to {high:.3f} at {100 * fit['confidence']:.0f} %)"
         check = content["leave_largest_out"][name]
         if "reason" not in check:
             within = "within" if check["is_within"] else "outside"

@@ -138,8 +138,8 @@ def walls(
         copied = workload.parameters * consolidation.copied_bits
         copy_words = f"; {consolidation.assumptions}: {consolidation.copy_method}, {consolidation.copied_bits:.4g} bits copied per weight"
     raised_words = f"{raising:g} kT of barrier per parameter"
-    if consolidation is not None and consolidation.barrier_kt is not None:
-        raising = consolidation.barrier_kt
+    if consolidation is not None and consolidation.barrier_kt_per_parameter is not None:
+        raising = consolidation.barrier_kt_per_parameter
         raised_words = f"{consolidation.assumptions}: {consolidation.barrier_words}"
     stored = copied * store.si
     ledger_joules = workload.parameters * thermal_energy_joules(temperature)

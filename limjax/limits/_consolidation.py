@@ -25,13 +25,13 @@ class MeasuredConsolidation:
         scenario: "task", "domain" or "class".
         barrier_method: who raised barriers, or None if no method of the run did.
         barrier_accuracy: its final accuracy.
-        work_kt: barrier work per weight [kT].
-        later_heat_kt: how much more heat per weight its updates took than fine-tuning's in the same run, below 0 where they took less;
+        actuation_kt_per_parameter: barrier work per weight [kT].
+        later_heat_kt_per_parameter: how much more heat per weight its updates took than fine-tuning's in the same run, below 0 where they took less;
             None where the run has no fine-tuning with a finite heat [kT].
         copy_method: who copied, or None.
         copy_accuracy: its final accuracy.
         copied_bits: bits written to long-term memory per weight.
-        lim_copy_heat_kt: heat of writing these to learning-in-memory cells per weight, None for a run that does not say [kT].
+        copy_heat_kt_per_parameter: heat of writing these to learning-in-memory cells per weight, None for a run that does not say [kT].
         result: how the run ended, "completed" or for example "interrupted"; None for a file that does not say.
     """
 
@@ -39,20 +39,20 @@ class MeasuredConsolidation:
     scenario: str
     barrier_method: str | None
     barrier_accuracy: float | None
-    work_kt: float | None
-    later_heat_kt: float | None
+    actuation_kt_per_parameter: float | None
+    later_heat_kt_per_parameter: float | None
     copy_method: str | None
     copy_accuracy: float | None
     copied_bits: float | None
-    lim_copy_heat_kt: float | None = None
+    copy_heat_kt_per_parameter: float | None = None
     result: str | None = None
 
     @property
-    def barrier_kt(self) -> float | None:
+    def barrier_kt_per_parameter(self) -> float | None:
         """Barrier work and, where it was measured and is above 0, heat of later updates per weight; None if no method raised barriers [kT]."""
-        if self.work_kt is None:
+        if self.actuation_kt_per_parameter is None:
             return None
-        return self.work_kt + max(self.later_heat_kt or 0.0, 0.0)
+        return self.actuation_kt_per_parameter + max(self.later_heat_kt_per_parameter or 0.0, 0.0)
 
     @property
     def assumptions(self) -> str:
@@ -63,13 +63,13 @@ class MeasuredConsolidation:
     @property
     def barrier_words(self) -> str:
         """What the barriers took per weight, and what is not in it."""
-        if self.later_heat_kt is None:
+        if self.later_heat_kt_per_parameter is None:
             later = "later heat not measured, add --method fine-tune to the run"
-        elif self.later_heat_kt < 0:
-            later = f"{-self.later_heat_kt:.3g} kT less heat of updates than fine-tuning per weight, not taken off"
+        elif self.later_heat_kt_per_parameter < 0:
+            later = f"{-self.later_heat_kt_per_parameter:.3g} kT less heat of updates than fine-tuning per weight, not taken off"
         else:
-            later = f"{self.later_heat_kt:.3g} kT of later heat per weight"
-        return f"{self.barrier_method}, {self.work_kt:.3g} kT of barrier and {later}"
+            later = f"{self.later_heat_kt_per_parameter:.3g} kT of later heat per weight"
+        return f"{self.barrier_method}, {self.actuation_kt_per_parameter:.3g} kT of barrier and {later}"
 
 
 def read_consolidation(path: str | os.PathLike[str]) -> MeasuredConsolidation:
@@ -120,12 +120,12 @@ def _of_run(content: dict[str, Any]) -> MeasuredConsolidation:
         scenario=str(settings["scenario"]),
         barrier_method=None if raised is None else str(raised["method"]),
         barrier_accuracy=of(raised, "final_accuracy"),
-        work_kt=of(raised, "actuation_kt_per_parameter"),
-        later_heat_kt=later if math.isfinite(later) else None,
+        actuation_kt_per_parameter=of(raised, "actuation_kt_per_parameter"),
+        later_heat_kt_per_parameter=later if math.isfinite(later) else None,
         copy_method=None if copied is None else str(copied["method"]),
         copy_accuracy=of(copied, "final_accuracy"),
         copied_bits=of(copied, "copied_bits"),
-        lim_copy_heat_kt=None if copied is None else copied.get("copy_heat_kt_per_parameter"),
+        copy_heat_kt_per_parameter=None if copied is None else copied.get("copy_heat_kt_per_parameter"),
         result=str(content["result"]) if "result" in content else None,
     )
 

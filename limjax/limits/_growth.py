@@ -8,10 +8,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from limjax.numerics._present_names import per_parameter, with_present_names
 from limjax.numerics.checks import is_real, positive_number, whole_number
 
-QUANTITIES = ("energy_kt", "heat_kt", "effective_updates", "law_kt")
+QUANTITIES = ("energy_kt_per_parameter", "heat_kt_per_parameter", "effective_updates", "law_kt_per_parameter")
 """What is fitted, each per parameter."""
+EARLIER = per_parameter("heat_kt", "actuation_kt", "energy_kt", "law_kt", "convergence_kt")
+"""Names that earlier versions of `limjax scale` gave to these numbers."""
 _RESAMPLES = 2000
 _ROUNDING = 0.1  # in logarithms: a whole number of steps of a short run is not quite 20 tokens per parameter
 _AXES = ("parameters", "tokens_per_parameter", "batch_tokens", "lsb")
@@ -27,10 +30,10 @@ class MeasuredRun:
         batch_tokens: tokens per optimizer step.
         lsb: one level [weight/level].
         seed: of the run.
-        heat_kt: update heat [kT].
-        actuation_kt: barrier work [kT].
+        heat_kt_per_parameter: update heat [kT].
+        actuation_kt_per_parameter: barrier work [kT].
         effective_updates: gradients that had to be averaged.
-        law_kt: 2 ln(L0/LT) + 2 × effective updates [kT].
+        law_kt_per_parameter: 2 ln(L0/LT) + 2 × effective updates [kT].
         loss: test loss of the memory.
         plain_loss: test loss of the same run without a memory.
 
@@ -43,10 +46,10 @@ class MeasuredRun:
     batch_tokens: float
     lsb: float
     seed: int
-    heat_kt: float
-    actuation_kt: float
+    heat_kt_per_parameter: float
+    actuation_kt_per_parameter: float
     effective_updates: float
-    law_kt: float
+    law_kt_per_parameter: float
     loss: float
     plain_loss: float
 
@@ -54,12 +57,12 @@ class MeasuredRun:
         for name, value in vars(self).items():
             if name in ("parameters", "seed"):
                 whole_number(value, name, 0 if name == "seed" else 1)
-            elif name not in ("actuation_kt", "effective_updates") or value != 0:
+            elif name not in ("actuation_kt_per_parameter", "effective_updates") or value != 0:
                 object.__setattr__(self, name, positive_number(value, name))
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "MeasuredRun":
-        """A run as `limjax scale` wrote it, with whatever else it wrote.
+        """A run as `limjax scale` wrote it, of this version or an earlier one, with whatever else it wrote.
 
         Args:
             content: numbers by name.
@@ -70,7 +73,7 @@ class MeasuredRun:
         Raises:
             ValueError: if one is missing or wrong; the message names it.
         """
-        names = [field.name for field in fields(cls)]
+        content, names = with_present_names(content, EARLIER), [field.name for field in fields(cls)]
         missing = [name for name in names if name not in content]
         if missing:
             raise ValueError(f"A measured run lacks {', '.join(missing)}; `limjax scale` writes runs that hold them.")
@@ -78,9 +81,9 @@ class MeasuredRun:
         return cls(**{name: content[name] if name in whole else _as_float(content[name]) for name in names})
 
     @property
-    def energy_kt(self) -> float:
+    def energy_kt_per_parameter(self) -> float:
         """Heat and barrier work [kT]."""
-        return self.heat_kt + self.actuation_kt
+        return self.heat_kt_per_parameter + self.actuation_kt_per_parameter
 
     @property
     def tokens_per_parameter(self) -> float:
@@ -163,7 +166,9 @@ class GrowthFit:
         }
 
 
-def fit_growth(runs: Sequence[MeasuredRun], quantity: str = "energy_kt", confidence: float = 0.95) -> GrowthFit:
+def fit_growth(
+    runs: Sequence[MeasuredRun], quantity: str = "energy_kt_per_parameter", confidence: float = 0.95
+) -> GrowthFit:
     """Fits a power law of the number of parameters, and of what else varies, by least squares in logarithms.
 
     With three or four sizes the resampled sizes know little of how far a power law may bend: the band is that of the runs, not
@@ -171,7 +176,7 @@ def fit_growth(runs: Sequence[MeasuredRun], quantity: str = "energy_kt", confide
 
     Args:
         runs: measured runs of at least two sizes.
-        quantity: `energy_kt`, `heat_kt`, `effective_updates` or `law_kt`.
+        quantity: `energy_kt_per_parameter`, `heat_kt_per_parameter`, `effective_updates` or `law_kt_per_parameter`.
         confidence: of the bands, between 0 and 1.
 
     Returns:
@@ -183,9 +188,11 @@ def fit_growth(runs: Sequence[MeasuredRun], quantity: str = "energy_kt", confide
     Cost: 2,000 least-squares problems, a tenth of a second.
 
     Example:
-        >>> names = ("actuation_kt", "effective_updates", "law_kt", "loss", "plain_loss", "batch_tokens", "lsb")
-        >>> rest = dict.fromkeys(names, 0.001)
-        >>> runs = [MeasuredRun(n, tokens=20.0 * n, seed=0, heat_kt=n**0.5, **rest) for n in (10**4, 10**5, 10**6)]
+        >>> kt = ("actuation_kt_per_parameter", "law_kt_per_parameter")
+        >>> rest = dict.fromkeys((*kt, "effective_updates", "loss", "plain_loss", "batch_tokens", "lsb"), 0.001)
+        >>> def run(n):
+        ...     return MeasuredRun(n, tokens=20.0 * n, seed=0, heat_kt_per_parameter=n**0.5, **rest)
+        >>> runs = [run(n) for n in (10**4, 10**5, 10**6)]
         >>> fit = fit_growth(runs)
         >>> f"{fit.exponents['parameters']:.3f}, {fit.predict(1e8)[0]:.0f} kT"
         '0.500, 10000 kT'
@@ -272,7 +279,7 @@ class LeaveLargestOut:
         return {**asdict(self), "error": self.error, "is_within": self.is_within}
 
 
-def leave_largest_out(runs: Sequence[MeasuredRun], quantity: str = "energy_kt") -> LeaveLargestOut:
+def leave_largest_out(runs: Sequence[MeasuredRun], quantity: str = "energy_kt_per_parameter") -> LeaveLargestOut:
     """Predicts the largest size from the smaller ones.
 
     Args:

@@ -44,7 +44,7 @@ class Training:
         return Course.of(float(self.workload.bits), self.conditions.loss_ratio, self.conditions.contraction_factor)
 
     @property
-    def law_kt(self) -> float:
+    def law_kt_per_parameter(self) -> float:
         """The law's heat of one convergence [kT]: in float64 on the host, as the rounding of 4^32 in float32 would show."""
         log_ratio = math.log(self.conditions.ratio(self.workload.bits))
         if self.conditions.contraction_factor == 1.0:
@@ -247,7 +247,7 @@ class LawConvergence(AbstractLine):
         text += (
             f"allows it in {first * asked.duration / training.open_hops:.2g} s or more; memory alone, without control"
         )
-        return Charge(asked.parameters * training.law_kt, text)
+        return Charge(asked.parameters * training.law_kt_per_parameter, text)
 
 
 class BitsPerUpdate(AbstractLine):

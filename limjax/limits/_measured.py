@@ -109,14 +109,15 @@ def measured_limit(
     Raises:
         ValueError: as `fit_growth`, or for a batch size where all runs have one.
     """
-    fit, kt = fit_growth(runs, "energy_kt", confidence), thermal_energy_joules(temperature)
+    fit, kt = fit_growth(runs, "energy_kt_per_parameter", confidence), thermal_energy_joules(temperature)
     if batch_tokens is not None and "batch_tokens" not in fit.exponents:
         raise ValueError(
             f"batch_tokens={batch_tokens:g} cannot be predicted from runs of one batch size: leave it out."
         )
     others = {} if batch_tokens is None else {"batch_tokens": batch_tokens}
     middle, low, high = fit.predict(parameters, **others)
-    law = fit_growth(runs, "law_kt").predict(parameters, **others)[0] if all(run.law_kt > 0 for run in runs) else None
+    has_law = all(run.law_kt_per_parameter > 0 for run in runs)
+    law = fit_growth(runs, "law_kt_per_parameter").predict(parameters, **others)[0] if has_law else None
     return MeasuredLimit(
         parameters=parameters,
         joules=middle * parameters * kt,

@@ -193,7 +193,7 @@ def _headline(training: Training) -> Headline:
 
 
 def _law(training: Training) -> LawEnergies:
-    amounts, heat = training.workload.amounts, training.law_kt
+    amounts, heat = training.workload.amounts, training.law_kt_per_parameter
     flop, token, write = (KT_PER_UPDATE * update.count(amounts) * training.kt for update in UPDATES.values())
     return LawEnergies(
         loss_ratio=training.conditions.ratio(training.workload.bits),

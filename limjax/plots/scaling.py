@@ -35,10 +35,10 @@ def growth(runs: Sequence[MeasuredRun], largest: float = 1e16, temperature: floa
     fig, (ax,) = figure(8.6, 5.6)
     sizes = np.array([run.parameters for run in runs], float)
     _continued(ax, fit, largest, kt)
-    energies = sizes * kt * np.array([run.energy_kt for run in runs])
+    energies = sizes * kt * np.array([run.energy_kt_per_parameter for run in runs])
     ax.plot(sizes, energies, "o", color=OWN, markersize=4, label="measured: heat and barrier work")
-    if all(run.law_kt > 0 for run in runs):
-        law = fit_growth(runs, "law_kt")
+    if all(run.law_kt_per_parameter > 0 for run in runs):
+        law = fit_growth(runs, "law_kt_per_parameter")
         x = np.geomspace(sizes.min(), largest, 60)
         values = x * kt * np.array([law.predict(n)[0] for n in x])
         ax.plot(x, values, ":", color=FLOOR, label=r"law of the same runs: 2 ln(L0/LT) + 2 n$_\mathrm{eff}$")

@@ -41,19 +41,24 @@ def loss_and_heat(history: Sequence[HistoryRow], landauer_kt_per_parameter: floa
     left.set_xlabel("step")
     left.set_ylabel("loss")
     left.legend(frameon=False)
-    right.plot(step, [row.heat_kt for row in history], color=OWN, label="update heat")
+    right.plot(step, [row.heat_kt_per_parameter for row in history], color=OWN, label="update heat")
     # The work of a barrier that stands still is what rounding leaves of it, and would stretch the axis down to 1e-21.
-    work = [row.actuation_kt if row.actuation_kt > _NOTHING else math.nan for row in history]
+    work = [
+        row.actuation_kt_per_parameter if row.actuation_kt_per_parameter > _NOTHING else math.nan for row in history
+    ]
     right.plot(step, work, color=ACCENT, label="barrier work")
     right.plot(
-        step, [row.static_heat_kt for row in history], color=OTHER, label="same updates, static barrier (ten years)"
+        step,
+        [row.static_heat_kt_per_parameter for row in history],
+        color=OTHER,
+        label="same updates, static barrier (ten years)",
     )
-    compared = [row.compared_kt for row in history]
+    compared = [row.compared_kt_per_parameter for row in history]
     right.plot(step, compared, color=OTHER, linestyle="--", label="same updates, cheapest other memory")
     if landauer_kt_per_parameter is not None and step:
         line = [landauer_kt_per_parameter * x / step[-1] for x in step]
         right.plot(step, line, color=FLOOR, linestyle=":", label="ln 2 per update")
-    _log_if_positive(right, [row.heat_kt for row in history])
+    _log_if_positive(right, [row.heat_kt_per_parameter for row in history])
     right.set_xlabel("step")
     right.set_ylabel("cumulative cost per parameter [kT]")
     # Above the axes: the curves fill four decades, and no corner is sure to be free.

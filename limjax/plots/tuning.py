@@ -29,11 +29,11 @@ def front(result: ParetoResult) -> Figure:
     _hand_made_points(ax, result.hand_made, 3 * result.plain.mean_loss)
     points = result.points
     ax.errorbar(
-        [p.energy_kt for p in points], [p.loss for p in points],
-        xerr=[p.energy_error for p in points], yerr=[p.loss_error for p in points],
+        [p.energy_kt_per_parameter for p in points], [p.test_loss for p in points],
+        xerr=[p.energy_kt_per_parameter_error for p in points], yerr=[p.test_loss_error for p in points],
         fmt="o", color=OWN, markersize=5, capsize=2, label="tuned", zorder=4,
     )  # fmt: skip
-    best = sorted((p.energy_kt, p.loss) for p in points if p.is_front)
+    best = sorted((p.energy_kt_per_parameter, p.test_loss) for p in points if p.is_front)
     if best:
         ax.plot(*zip(*best), color=OWN, linewidth=1.2, zorder=3)
     _plain_line(ax, result.plain)
@@ -52,7 +52,8 @@ def time_front(result: ParetoResult) -> Figure:
     """
     fig, (ax,) = figure()
     points = result.points
-    drawn = ax.scatter([p.seconds for p in points], [p.energy_kt for p in points], c=[p.loss for p in points], zorder=3)
+    energies, losses = [p.energy_kt_per_parameter for p in points], [p.test_loss for p in points]
+    drawn = ax.scatter([p.seconds for p in points], energies, c=losses, zorder=3)
     fig.colorbar(drawn, ax=ax, label="test loss")
     ax.set_xscale("log")
     ax.set_yscale("log")
@@ -75,8 +76,8 @@ def loss_against_energy(result: TuneResult, hand_made: Sequence[HandMade]) -> Fi
     _hand_made_points(ax, hand_made, 3 * result.plain.mean_loss)
     for name, evaluation, color in (("start", result.before, FLOOR), ("tuned", result.after, OWN)):
         ax.errorbar(
-            [evaluation.energy_kt], [evaluation.mean_loss], yerr=[evaluation.loss_error], fmt="*", markersize=13,
-            color=color, capsize=2, label=name, zorder=4,
+            [evaluation.energy_kt_per_parameter], [evaluation.mean_loss], yerr=[evaluation.loss_error], fmt="*",
+            markersize=13, color=color, capsize=2, label=name, zorder=4,
         )  # fmt: skip
     _plain_line(ax, result.plain)
     _finish(ax)
@@ -96,8 +97,8 @@ def descent(history: Sequence[OuterRow]) -> Figure:
     steps = [row.step for row in history]
     left.plot(steps, [row.loss for row in history], color=OWN)
     left.set_ylabel("validation loss, mean over tuning seeds")
-    right.plot(steps, [row.heat_kt for row in history], color=OWN, label="update heat")
-    right.plot(steps, [row.actuation_kt for row in history], color=ACCENT, label="barrier work")
+    right.plot(steps, [row.heat_kt_per_parameter for row in history], color=OWN, label="update heat")
+    right.plot(steps, [row.actuation_kt_per_parameter for row in history], color=ACCENT, label="barrier work")
     right.set_ylabel("cost per parameter [kT]")
     right.set_yscale("log")
     right.legend(frameon=False)
@@ -156,7 +157,8 @@ def where_the_heat_goes(run: TrainResult) -> Figure:
     left.set_xlabel("cost per parameter [kT]")
     left.legend(frameon=False, fontsize="small")
     steps = np.array([0, *(row.step for row in run.history)])
-    for name, color, label in (("heat_kt", OWN, "update heat"), ("actuation_kt", ACCENT, "barrier work")):
+    columns = (("heat_kt_per_parameter", OWN, "update heat"), ("actuation_kt_per_parameter", ACCENT, "barrier work"))
+    for name, color, label in columns:
         total = np.array([0.0, *(getattr(row, name) for row in run.history)])
         right.step(steps[1:], np.diff(total) / np.diff(steps), where="pre", color=color, label=label)
     right.set_xlabel("step")
@@ -216,8 +218,8 @@ def _hand_made_points(ax, hand_made: Sequence[HandMade], worst: float) -> None:
         shown = [p.evaluation for p in hand_made if p.family == family and p.evaluation.mean_loss < worst]
         if shown:
             ax.plot(
-                [e.energy_kt for e in shown], [e.mean_loss for e in shown], mark, color=OTHER, alpha=0.55, markersize=5,
-                markerfacecolor="none", label=family,
+                [e.energy_kt_per_parameter for e in shown], [e.mean_loss for e in shown], mark, color=OTHER, alpha=0.55,
+                markersize=5, markerfacecolor="none", label=family,
             )  # fmt: skip
 
 

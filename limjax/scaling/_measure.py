@@ -7,10 +7,13 @@ import jax
 import numpy as np
 
 from limjax.memory._leaves import leaf_names
+from limjax.numerics._present_names import per_parameter
 from limjax.scaling._requests import Bins, RequestSums, Signal, effective_updates, request_sums
 from limjax.training import RunSettings, TrainResult
 
 _DIGITS = "0123456789"
+_PER_PARAMETER = per_parameter("heat_kt", "actuation_kt") | {"path_levels": "path_levels", "hops": "hops"}
+"""Means over the parameters, by the numbers of a layer that they are of."""
 
 
 def measurement(result: TrainResult, settings: RunSettings, batch_tokens: int) -> dict[str, Any]:
@@ -32,10 +35,7 @@ def measurement(result: TrainResult, settings: RunSettings, batch_tokens: int) -
     def mean(name: str) -> float:
         return sum(kind[name] * kind["parameters"] for kind in kinds.values()) / count
 
-    averaged = {
-        name: mean(name)
-        for name in ("heat_kt", "actuation_kt", "path_levels", "hops", "effective_updates", "unresolved")
-    }
+    averaged = {name: mean(name) for name in (*_PER_PARAMETER.values(), "effective_updates", "unresolved")}
     fall = math.log(summary["initial_loss"] / summary["train_loss"])
     return {
         "task": settings.task,
@@ -49,8 +49,8 @@ def measurement(result: TrainResult, settings: RunSettings, batch_tokens: int) -
         "hops_kind": settings.hops,
         "learning_rate": settings.learning_rate,
         **averaged,
-        "convergence_kt": 2 * fall,
-        "law_kt": 2 * fall + 2 * averaged["effective_updates"],
+        "convergence_kt_per_parameter": 2 * fall,
+        "law_kt_per_parameter": 2 * fall + 2 * averaged["effective_updates"],
         "initial_loss": summary["initial_loss"],
         "train_loss": summary["train_loss"],
         "loss": summary["test_loss"],
@@ -87,10 +87,7 @@ def _by_kind(result: TrainResult, sums: RequestSums, steps: int) -> dict[str, di
         updates = effective_updates(signal, losses, result.summary["initial_loss"])
         found[kind] = {
             "parameters": size,
-            **{
-                name: sum(getattr(layer, name) for layer in layers) / size
-                for name in ("heat_kt", "actuation_kt", "path_levels", "hops")
-            },
+            **{name: sum(getattr(layer, whole) for layer in layers) / size for whole, name in _PER_PARAMETER.items()},
             "effective_updates": updates.per_parameter,
             "unresolved": updates.unresolved,
             "signal": signal.share.tolist(),

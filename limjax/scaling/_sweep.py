@@ -5,11 +5,12 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from limjax import runs
-from limjax._files import read_as, read_json, read_part, write_json
+from limjax._files import read_as, read_part, renew, write_json
 from limjax._summaries import read_summary
 from limjax.limits import MeasuredRun, fit_growth, leave_largest_out
-from limjax.limits._growth import QUANTITIES
+from limjax.limits._growth import EARLIER, QUANTITIES
 from limjax.limits._measured import SCALING_FILE
+from limjax.numerics._present_names import with_present_names
 from limjax.numerics._result_code import ResultCode
 from limjax.parallel import interrupts_noted
 from limjax.scaling._measure import measurement
@@ -93,9 +94,13 @@ class _Job(NamedTuple):
             return None
         if self.plain:
             return found
-        measured = self.folder / MEASUREMENT
-        read_as(measured, lambda content: MeasuredRun.from_json({"plain_loss": 1.0} | content), _REMEDY)
-        return read_json(measured, _REMEDY)
+        return read_as(self.folder / MEASUREMENT, _numbers, _REMEDY)
+
+
+def _numbers(content: dict[str, Any]) -> dict[str, Any]:
+    """The content of `measurement.json`, if it has what a run has, under the names of now."""
+    MeasuredRun.from_json({"plain_loss": 1.0} | content)
+    return with_present_names(content, EARLIER)
 
 
 def measure_growth(settings: ScaleSettings, folder: pathlib.Path, progress: Progress | None = None) -> ScaleResult:
@@ -128,6 +133,8 @@ def measure_growth(settings: ScaleSettings, folder: pathlib.Path, progress: Prog
     with interrupts_noted() as interrupted:
         # What there is so far says what was asked for, also if the first training is stopped.
         write_json(path, _result(code, both, jobs).to_json() | {"result": "running"})
+        for job in jobs:
+            renew(job.folder / MEASUREMENT, EARLIER)
         for job in waiting:
             code = ResultCode.interrupted if interrupted() else _trained(job, progress)
             if code is not ResultCode.completed:
@@ -173,7 +180,7 @@ def _trained(job: _Job, progress: Progress) -> ResultCode:
     def told(row, _):
         nonlocal taken
         # Without a memory nothing is dissipated: what its ledger counts is another memory's.
-        heat = "" if job.plain else f", {row.heat_kt:.3g} kT/parameter"
+        heat = "" if job.plain else f", {row.heat_kt_per_parameter:.3g} kT/parameter"
         words = f"{job.words}: step {row.step}/{steps}, loss {row.loss:.4f}{heat}"
         progress.did(words, runs=max(0, row.step - taken) * unit, program=job.folder.name)
         taken = row.step

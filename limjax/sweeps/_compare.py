@@ -12,10 +12,11 @@ import numpy as np
 from jaxtyping import Float
 
 from limjax import parallel
-from limjax._files import local_path, read_json, reason, without_nan, write_json
+from limjax._files import local_path, read_json, reason, renew, without_nan, write_json
 from limjax.barriers._base import AbstractBarrier
 from limjax.barriers._specification import barrier_from_name
 from limjax.memory._hops import HopsName, hops_of
+from limjax.numerics._present_names import with_present_names
 from limjax.numerics._result_code import ResultCode
 from limjax.numerics.checks import WholeNumber, is_whole
 from limjax.physics._cell import ArrheniusCell
@@ -25,6 +26,11 @@ from limjax.training import RunKeys, RunSettings, plain_step
 
 COMPARE, PLAIN = "compare.json", "plain training"
 _REMEDY = "Put back the file as it was written, or choose a new folder; nothing was changed."
+_EARLIER = {
+    f"{before}{name}{behind}": f"{before}{name}_per_parameter{behind}"
+    for name in ("heat_kt", "actuation_kt", "cost_kt")
+    for before, behind in (("", ""), ("mean_", ""), ("", "_error"))
+}
 _SAME = ("task", "steps", "batch_size", "learning_rate", "lsb", "hops", "seeds")
 
 
@@ -36,20 +42,20 @@ class Compared:
         barrier: what it was called, or "plain training".
         test_loss: of each seed.
         test_accuracy: of each seed, NaN where the task has none.
-        heat_kt: update heat per parameter of each seed [kT], NaN for plain training.
-        actuation_kt: barrier work per parameter of each seed [kT], NaN for plain training.
+        heat_kt_per_parameter: update heat per parameter of each seed [kT], NaN for plain training.
+        actuation_kt_per_parameter: barrier work per parameter of each seed [kT], NaN for plain training.
     """
 
     barrier: str
     test_loss: Float[np.ndarray, "seeds"]
     test_accuracy: Float[np.ndarray, "seeds"]
-    heat_kt: Float[np.ndarray, "seeds"]
-    actuation_kt: Float[np.ndarray, "seeds"]
+    heat_kt_per_parameter: Float[np.ndarray, "seeds"]
+    actuation_kt_per_parameter: Float[np.ndarray, "seeds"]
 
     @property
-    def cost_kt(self) -> Float[np.ndarray, "seeds"]:
+    def cost_kt_per_parameter(self) -> Float[np.ndarray, "seeds"]:
         """Heat and barrier work together, per parameter [kT]."""
-        return self.heat_kt + self.actuation_kt
+        return self.heat_kt_per_parameter + self.actuation_kt_per_parameter
 
     def mean(self, name: str) -> tuple[float, float]:
         """Mean over the seeds of one of the attributes, and its standard error, NaN for a single seed."""
@@ -61,7 +67,7 @@ class Compared:
         """Every number and the means, as JSON can hold them."""
         names = SweepResult._fields
         content: dict[str, Any] = {"barrier": self.barrier, **{name: getattr(self, name).tolist() for name in names}}
-        for name in (*names, "cost_kt"):
+        for name in (*names, "cost_kt_per_parameter"):
             content[f"mean_{name}"], content[f"{name}_error"] = self.mean(name)
         return without_nan(content)
 
@@ -140,7 +146,7 @@ def compare(
 
     Example:
         >>> found = compare("quadratic", ["static:height=10", "static:height=14"], seeds=2, hops="mean", steps=50, plain=False)
-        >>> [row.barrier for row in found.rows], found.rows[0].mean("heat_kt")[0] < found.rows[1].mean("heat_kt")[0]
+        >>> [row.barrier for row in found.rows], found.rows[0].mean("heat_kt_per_parameter")[0] < found.rows[1].mean("heat_kt_per_parameter")[0]
         (['static:height=10', 'static:height=14'], True)
     """
     task = get_task(task) if isinstance(task, str) else task
@@ -205,14 +211,16 @@ def _kept(path: pathlib.Path, common: dict[str, Any]) -> dict[str, Compared]:
                 "new folder. Nothing was changed."
             )
     try:
-        return {
+        known = {
             row["barrier"]: Compared(
                 row["barrier"], *(_numbers(row[name], len(common["seeds"])) for name in SweepResult._fields)
             )
-            for row in content["rows"]
+            for row in with_present_names(content["rows"], _EARLIER)
         }
-    except (KeyError, TypeError, ValueError, OverflowError, AttributeError):
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError, RecursionError):
         raise ValueError(f"{path} is damaged: its rows are no comparison of barriers. {_REMEDY}") from None
+    renew(path, _EARLIER)
+    return known
 
 
 def _numbers(values: Any, count: int) -> Float[np.ndarray, "seeds"]:

@@ -59,14 +59,14 @@ class SweepResult(NamedTuple):
     Attributes:
         test_loss: loss on the test data, or of the parameters for a task without data.
         test_accuracy: share of the test data that is right; NaN where the task has none.
-        heat_kt: update heat per parameter [kT].
-        actuation_kt: barrier work per parameter [kT].
+        heat_kt_per_parameter: update heat per parameter [kT].
+        actuation_kt_per_parameter: barrier work per parameter [kT].
     """
 
     test_loss: Float[np.ndarray, "settings seeds"]
     test_accuracy: Float[np.ndarray, "settings seeds"]
-    heat_kt: Float[np.ndarray, "settings seeds"]
-    actuation_kt: Float[np.ndarray, "settings seeds"]
+    heat_kt_per_parameter: Float[np.ndarray, "settings seeds"]
+    actuation_kt_per_parameter: Float[np.ndarray, "settings seeds"]
 
 
 def sweep(
@@ -107,7 +107,7 @@ def sweep(
         >>> import limjax
         >>> points = [Setting(limjax.StaticBarrier(b)) for b in (10.0, 14.0)]
         >>> result = sweep("quadratic", points, seeds=2, hops="mean", steps=50)
-        >>> result.heat_kt.shape, bool((result.heat_kt[1] > result.heat_kt[0]).all())
+        >>> result.heat_kt_per_parameter.shape, bool((result.heat_kt_per_parameter[1] > result.heat_kt_per_parameter[0]).all())
         ((2, 2), True)
     """
     task = get_task(task) if isinstance(task, str) else task

@@ -45,10 +45,10 @@ class HistoryRow(NamedTuple):
         loss: mean training loss over the chunk.
         test_loss: loss on up to 256 test examples (NaN without test data).
         test_accuracy: accuracy on the same examples, 0 to 1 (NaN where the task has none).
-        heat_kt: cumulative update heat per parameter [kT].
-        actuation_kt: cumulative barrier work per parameter [kT].
-        static_heat_kt: the same requests under a static barrier at ten years' retention, per parameter [kT] (NaN if not compared).
-        compared_kt: the same requests on the other memory that was cheapest so far, per parameter [kT] (NaN without one).
+        heat_kt_per_parameter: cumulative update heat per parameter [kT].
+        actuation_kt_per_parameter: cumulative barrier work per parameter [kT].
+        static_heat_kt_per_parameter: the same requests under a static barrier at ten years' retention, per parameter [kT] (NaN if not compared).
+        compared_kt_per_parameter: the same requests on the other memory that was cheapest so far, per parameter [kT] (NaN without one).
         barrier_kt: mean barrier of the last step [kT].
         seconds: wall time since the start, over all resumptions [s].
     """
@@ -57,10 +57,10 @@ class HistoryRow(NamedTuple):
     loss: float
     test_loss: float
     test_accuracy: float
-    heat_kt: float
-    actuation_kt: float
-    static_heat_kt: float
-    compared_kt: float
+    heat_kt_per_parameter: float
+    actuation_kt_per_parameter: float
+    static_heat_kt_per_parameter: float
+    compared_kt_per_parameter: float
     barrier_kt: float
     seconds: float
 
@@ -109,10 +109,10 @@ def history_row(loop: Loop, carry, step: int, loss: float, seconds: float) -> tu
         loss=loss,
         test_loss=test_loss,
         test_accuracy=test_accuracy,
-        heat_kt=float(per_leaf["heat"].sum()) / count,
-        actuation_kt=float(per_leaf["actuation"].sum()) / count,
-        static_heat_kt=others.get(STATIC, math.nan),
-        compared_kt=min(others.values(), default=math.nan),
+        heat_kt_per_parameter=float(per_leaf["heat"].sum()) / count,
+        actuation_kt_per_parameter=float(per_leaf["actuation"].sum()) / count,
+        static_heat_kt_per_parameter=others.get(STATIC, math.nan),
+        compared_kt_per_parameter=min(others.values(), default=math.nan),
         barrier_kt=float(get_barrier(state)),
         seconds=seconds,
     )

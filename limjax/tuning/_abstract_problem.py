@@ -38,24 +38,24 @@ class Outcome(NamedTuple):
 
     Attributes:
         loss: loss on the part of the data asked for [loss units].
-        heat_kt: update heat per parameter [kT].
-        actuation_kt: barrier work per parameter [kT].
+        heat_kt_per_parameter: update heat per parameter [kT].
+        actuation_kt_per_parameter: barrier work per parameter [kT].
         path_levels: requested path per parameter [levels].
         saturated: share of parameter-steps whose tilt exceeded the barrier.
         seconds: physical duration of the run, steps times step time [s].
     """
 
     loss: Float[Array, "*seeds"]
-    heat_kt: Float[Array, "*seeds"]
-    actuation_kt: Float[Array, "*seeds"]
+    heat_kt_per_parameter: Float[Array, "*seeds"]
+    actuation_kt_per_parameter: Float[Array, "*seeds"]
     path_levels: Float[Array, "*seeds"]
     saturated: Float[Array, "*seeds"]
     seconds: Float[Array, "*seeds"]
 
     @property
-    def energy_kt(self) -> Float[Array, "*seeds"]:
+    def energy_kt_per_parameter(self) -> Float[Array, "*seeds"]:
         """Heat and barrier work per parameter [kT]."""
-        return self.heat_kt + self.actuation_kt
+        return self.heat_kt_per_parameter + self.actuation_kt_per_parameter
 
 
 class AbstractProblem(abc.ABC):
@@ -147,8 +147,8 @@ class AbstractProblem(abc.ABC):
 
         return Outcome(
             loss=loss,
-            heat_kt=per_parameter("heat"),
-            actuation_kt=per_parameter("actuation"),
+            heat_kt_per_parameter=per_parameter("heat"),
+            actuation_kt_per_parameter=per_parameter("actuation"),
             path_levels=per_parameter("path"),
             saturated=per_parameter("saturated") / self.steps,
             seconds=self.steps * jnp.exp(design.log_step_time),

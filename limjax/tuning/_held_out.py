@@ -32,15 +32,15 @@ class Evaluation(NamedTuple):
 
     Attributes:
         loss: test loss after training on all training data.
-        heat_kt: update heat per parameter [kT].
-        actuation_kt: barrier work per parameter [kT].
+        heat_kt_per_parameter: update heat per parameter [kT].
+        actuation_kt_per_parameter: barrier work per parameter [kT].
         path_levels: requested path per parameter [levels].
         seconds: physical duration of a run [s].
     """
 
     loss: Float[np.ndarray, "seeds"]
-    heat_kt: Float[np.ndarray, "seeds"]
-    actuation_kt: Float[np.ndarray, "seeds"]
+    heat_kt_per_parameter: Float[np.ndarray, "seeds"]
+    actuation_kt_per_parameter: Float[np.ndarray, "seeds"]
     path_levels: Float[np.ndarray, "seeds"]
     seconds: float
 
@@ -60,14 +60,14 @@ class Evaluation(NamedTuple):
         return mean_with_error(self.loss)[1]
 
     @property
-    def energy_kt(self) -> float:
+    def energy_kt_per_parameter(self) -> float:
         """Mean heat and barrier work per parameter [kT]."""
-        return mean_with_error(self.heat_kt + self.actuation_kt)[0]
+        return mean_with_error(self.heat_kt_per_parameter + self.actuation_kt_per_parameter)[0]
 
     @property
-    def energy_error(self) -> float:
+    def energy_kt_per_parameter_error(self) -> float:
         """Its standard error [kT]; NaN for one seed."""
-        return mean_with_error(self.heat_kt + self.actuation_kt)[1]
+        return mean_with_error(self.heat_kt_per_parameter + self.actuation_kt_per_parameter)[1]
 
     def is_no_worse_than(self, other: "Evaluation") -> bool:
         """Whether the mean test loss is at most the other's plus one standard error of the other."""
@@ -236,7 +236,7 @@ def best_hand_made(results: Sequence[HandMade], plain: Evaluation) -> HandMade |
         The best, or None if none is good enough.
     """
     good = [r for r in results if r.evaluation.is_no_worse_than(plain)]
-    return min(good, key=lambda r: r.evaluation.energy_kt, default=None)
+    return min(good, key=lambda r: r.evaluation.energy_kt_per_parameter, default=None)
 
 
 def energy_at_loss(results: Sequence[tuple[float, float]], loss: float) -> float | None:

@@ -89,7 +89,7 @@ class Member:
         """How a design does on validation runs of further seeds."""
         outcome = self.problem.run(design, selection_seeds(self.selection), part="validation", hops=self._hops)
         mean = Outcome(*(jnp.mean(x) for x in outcome))
-        limited = mean.loss if self.objective.limited == "loss" else mean.energy_kt
+        limited = mean.loss if self.objective.limited == "loss" else mean.energy_kt_per_parameter
         return Judgement(float(limited), float(self.objective.violation(mean)), float(self.objective.goal(mean)))
 
 

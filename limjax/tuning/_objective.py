@@ -88,16 +88,16 @@ class Objective(eqx.Module):
         """The weighted sum, or the logarithm of what a limit leaves free."""
         time = self.time * outcome.seconds
         if self.limited == "loss":
-            return _log(outcome.energy_kt) + time
+            return _log(outcome.energy_kt_per_parameter) + time
         if self.limited == "energy":
             return _log(outcome.loss) + time
-        return outcome.loss + self.energy * outcome.energy_kt + time
+        return outcome.loss + self.energy * outcome.energy_kt_per_parameter + time
 
     def violation(self, outcome: Outcome) -> Float[Array, ""]:
         """Logarithm of the limited quantity over its limit; zero without a limit."""
         if self.limited == "nothing":
             return jnp.zeros_like(outcome.loss)
-        return _log(outcome.loss if self.limited == "loss" else outcome.energy_kt) - jnp.log(self.limit)
+        return _log(outcome.loss if self.limited == "loss" else outcome.energy_kt_per_parameter) - jnp.log(self.limit)
 
     def next_multiplier(self, multiplier: float, outcome: Outcome) -> float:
         """The multiplier after a step that gave this outcome."""

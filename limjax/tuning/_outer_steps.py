@@ -34,8 +34,8 @@ class OuterRow(NamedTuple):
         step: outer step, from 0.
         objective: what is made small.
         loss: validation loss.
-        heat_kt: update heat per parameter [kT].
-        actuation_kt: barrier work per parameter [kT].
+        heat_kt_per_parameter: update heat per parameter [kT].
+        actuation_kt_per_parameter: barrier work per parameter [kT].
         time_seconds: physical duration of the run [s].
         gradient: largest component of the gradient, in scaled numbers.
         multiplier: price of the limit, 0 without one.
@@ -45,8 +45,8 @@ class OuterRow(NamedTuple):
     step: int
     objective: float
     loss: float
-    heat_kt: float
-    actuation_kt: float
+    heat_kt_per_parameter: float
+    actuation_kt_per_parameter: float
     time_seconds: float
     gradient: float
     multiplier: float
@@ -123,13 +123,14 @@ class _Descent:
             slopes.append(slope)
             rows.append(
                 OuterRow(
-                    k, value, float(mean.loss), float(mean.heat_kt), float(mean.actuation_kt), float(mean.seconds),
+                    k, value, float(mean.loss), float(mean.heat_kt_per_parameter), float(mean.actuation_kt_per_parameter), float(mean.seconds),
                     largest(slope), member.multiplier, time.monotonic() - self._began,
                 )
             )  # fmt: skip
         self.history.append(tuple(rows))
         words = f"outer step {k + 1}/{self._search.steps}: " + "; ".join(
-            f"loss {r.loss:.4f}, heat {r.heat_kt:.3g} + work {r.actuation_kt:.3g} kT/parameter" for r in rows
+            f"loss {r.loss:.4f}, heat {r.heat_kt_per_parameter:.3g} + work {r.actuation_kt_per_parameter:.3g} kT/parameter"
+            for r in rows
         )
         runs = sum(self._search.step_runs(m.objective.limited) for m in self._members)
         self._progress.did(words, runs, "outer step")

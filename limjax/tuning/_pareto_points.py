@@ -8,12 +8,16 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from limjax._files import read_json, reason, without_nan, write_json
+from limjax._files import read_json, reason, renew, without_nan, write_json
 from limjax.barriers._files import barrier_from_json, barrier_to_json
+from limjax.numerics._present_names import with_present_names
 from limjax.tuning._differentiable_run import Design
 from limjax.tuning._one_problem import TuneResult
 
 _NEW_SWEEP = "Put back the file as the sweep wrote it, or choose a new folder; nothing was changed."
+NUMBERS = ("test_loss", "test_loss_error", "energy_kt_per_parameter", "energy_kt_per_parameter_error", "seconds")
+"""What is measured of a point on held-out seeds."""
+_EARLIER: dict[str, str] = dict(zip(("loss", "loss_error", "energy_kt", "energy_error"), NUMBERS))
 _POINT_AGAIN = "Delete that file to tune its point again; nothing was changed."
 
 
@@ -24,10 +28,10 @@ class ParetoPoint(NamedTuple):
         setting: energy weight or energy limit, and time weight, that it was tuned for.
         result: how its tuning ended.
         design: the tuned design.
-        loss: mean test loss.
-        loss_error: its standard error.
-        energy_kt: mean heat and barrier work per parameter [kT].
-        energy_error: its standard error [kT].
+        test_loss: mean test loss.
+        test_loss_error: its standard error.
+        energy_kt_per_parameter: mean heat and barrier work per parameter [kT].
+        energy_kt_per_parameter_error: its standard error [kT].
         seconds: physical duration of the run [s].
         is_front: whether no other point of the sweep is at least as good in everything and better in something.
     """
@@ -35,10 +39,10 @@ class ParetoPoint(NamedTuple):
     setting: dict[str, float]
     result: str
     design: Design
-    loss: float
-    loss_error: float
-    energy_kt: float
-    energy_error: float
+    test_loss: float
+    test_loss_error: float
+    energy_kt_per_parameter: float
+    energy_kt_per_parameter_error: float
     seconds: float
     is_front: bool
 
@@ -47,8 +51,8 @@ class ParetoPoint(NamedTuple):
         """The point that tuning for a setting found."""
         after = found.after
         return cls(
-            setting, str(found.result), found.design, after.mean_loss, after.loss_error, after.energy_kt, after.energy_error,
-            after.seconds, False,
+            setting, str(found.result), found.design, after.mean_loss, after.loss_error, after.energy_kt_per_parameter,
+            after.energy_kt_per_parameter_error, after.seconds, False,
         )  # fmt: skip
 
 
@@ -91,21 +95,20 @@ class PointStore:
         """The point of this number, if it was finished."""
         if self._folder is None or not (path := self._folder / f"point-{index:03d}.json").exists():
             return None
-        content = read_json(path, _POINT_AGAIN)
         try:
+            content = with_present_names(read_json(path, _POINT_AGAIN), _EARLIER)
             design = Design(
                 barrier_from_json(content["barrier"], str(path)), np.float32(content["log_step_time"]) + jnp.zeros(()),
                 jnp.asarray(content["log_rate"], jnp.result_type(float)),
             )  # fmt: skip
-            numbers = {
-                name: math.nan if content[name] is None else float(content[name])
-                for name in ("loss", "loss_error", "energy_kt", "energy_error", "seconds")
-            }
-            return ParetoPoint(setting, str(content["result"]), design, **numbers, is_front=False)
+            numbers = {name: math.nan if content[name] is None else float(content[name]) for name in NUMBERS}
+            point = ParetoPoint(setting, str(content["result"]), design, **numbers, is_front=False)
         except KeyError as error:
             raise ValueError(f"{path} is damaged: it has no {error}. {_POINT_AGAIN}") from None
-        except (TypeError, OverflowError) as error:
+        except (TypeError, OverflowError, RecursionError) as error:
             raise ValueError(f"{path} is damaged ({reason(error)}). {_POINT_AGAIN}") from None
+        renew(path, _EARLIER)
+        return point
 
     def save(self, index: int, point: ParetoPoint) -> None:
         """Keeps a finished point."""

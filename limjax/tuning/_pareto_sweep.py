@@ -96,7 +96,7 @@ class ParetoResult(NamedTuple):
         result: how the sweep ended.
         points: all tuned points, in the order of the sweep.
         hypervolume: volume between the front and the reference point, in logarithms of the objectives; NaN without `plain`.
-        reference: the reference point of the hypervolume: loss, energy [kT] and, with three objectives, time [s].
+        reference: the reference point of the hypervolume: test loss, energy per parameter [kT] and, with three objectives, time [s].
         objectives: which ones were traded.
         hand_made: hand-made policies on the same seeds.
         plain: the plain optimizer on the same seeds.
@@ -312,19 +312,19 @@ def hand_made_on_front(result: ParetoResult) -> Bool[np.ndarray, "policies"]:
         A mask.
     """
     tuned_values = [[getattr(p, name) for name in result.objectives] for p in result.points]
-    names = {"loss": "mean_loss"}
+    names = {"test_loss": "mean_loss"}
     policies = [[getattr(h.evaluation, names.get(name, name)) for name in result.objectives] for h in result.hand_made]
     values = np.array([*tuned_values, *policies]).reshape(-1, len(result.objectives))
     return non_dominated(values)[len(tuned_values) :]
 
 
 def _front(code, points, with_time, policies, plain, problem) -> ParetoResult:
-    objectives = ("loss", "energy_kt", "seconds") if with_time else ("loss", "energy_kt")
+    objectives = ("test_loss", "energy_kt_per_parameter", *["seconds"] * with_time)
     values = np.array([[getattr(p, name) for name in objectives] for p in points]).reshape(-1, len(objectives))
     # Of points that are equal in everything the first stands on the front for all of them.
     front = non_dominated(values)
     front[np.setdiff1d(np.arange(len(values)), np.unique(values, axis=0, return_index=True)[1])] = False
-    reference = {"loss": 2 * plain.mean_loss, "energy_kt": plain.energy_kt}
+    reference = {"test_loss": 2 * plain.mean_loss, "energy_kt_per_parameter": plain.energy_kt_per_parameter}
     if with_time and points:
         reference["seconds"] = 2 * max(p.seconds for p in points)
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -13,7 +13,7 @@ from limjax.numerics._result_code import ResultCode
 from limjax.tuning._held_out import Evaluation, HandMade, best_hand_made, mean_with_error
 from limjax.tuning._one_problem import TuneResult
 from limjax.tuning._outer_steps import OuterRow
-from limjax.tuning._pareto_points import point_to_json
+from limjax.tuning._pareto_points import NUMBERS, point_to_json
 from limjax.tuning._pareto_sweep import ParetoResult
 
 TUNE, PARETO, BARRIER = "tune.json", "pareto.json", "barrier.json"
@@ -42,7 +42,7 @@ def tune_summary(result: TuneResult, hand_made: Sequence[HandMade] = ()) -> dict
         "plain_test_loss_error": result.plain.loss_error,
         "is_no_worse_than_plain": after.is_no_worse_than(result.plain) if is_judged else None,
         "best_hand_made": None if best is None else _hand_made(best),
-        "ratio": None if best is None else best.evaluation.energy_kt / after.energy_kt,
+        "ratio": None if best is None else best.evaluation.energy_kt_per_parameter / after.energy_kt_per_parameter,
         "hand_made_evaluations": len(hand_made) * int(after.loss.size),
         "shares": {name: _evaluation(e) for name, e in result.shares.items()},
         "learning_rate_factor": np.exp(np.asarray(result.design.log_rate, np.float64)).tolist(),
@@ -71,9 +71,9 @@ def verdict(result: TuneResult) -> str:
     losses = f"test loss {after.mean_loss:.4g} against {plain.mean_loss:.4g}"
     worse = f"The tuned design is WORSE than plain training without hop noise: {losses}."
     words = f"The tuned design is as good as plain training: {losses}." if after.is_no_worse_than(plain) else worse
-    if after.energy_kt >= before.energy_kt and after.mean_loss >= before.mean_loss:
+    if after.energy_kt_per_parameter >= before.energy_kt_per_parameter and after.mean_loss >= before.mean_loss:
         return f"{words} It is no better than the design that tuning started from, in loss and in energy."
-    return f"{words} It takes {after.energy_kt:.4g} kT per parameter; the start took {before.energy_kt:.4g}."
+    return f"{words} It takes {after.energy_kt_per_parameter:.4g} kT per parameter; the start took {before.energy_kt_per_parameter:.4g}."
 
 
 def save_tune(result: TuneResult, folder: str | os.PathLike[str], hand_made: Sequence[HandMade] = ()) -> dict[str, Any]:
@@ -138,17 +138,16 @@ def save_pareto(result: ParetoResult, folder: str | os.PathLike[str]) -> dict[st
     folder = pathlib.Path(folder)
     summary = pareto_summary(result)
     write_json(folder / PARETO, summary)
-    fields = ("loss", "loss_error", "energy_kt", "energy_error", "seconds", "is_front")
-    arrays = {name: np.array([getattr(point, name) for point in result.points]) for name in fields}
+    arrays = {name: np.array([getattr(point, name) for point in result.points]) for name in (*NUMBERS, "is_front")}
     np.savez_compressed(folder / "pareto.npz", allow_pickle=False, **arrays)
     return summary
 
 
 def _evaluation(e: Evaluation) -> dict[str, float]:
     return {
-        "heat_kt_per_parameter": mean_with_error(e.heat_kt)[0],
-        "actuation_kt_per_parameter": mean_with_error(e.actuation_kt)[0],
-        "energy_kt_per_parameter": e.energy_kt,
+        "heat_kt_per_parameter": mean_with_error(e.heat_kt_per_parameter)[0],
+        "actuation_kt_per_parameter": mean_with_error(e.actuation_kt_per_parameter)[0],
+        "energy_kt_per_parameter": e.energy_kt_per_parameter,
         "test_loss": e.mean_loss,
         "test_loss_error": e.loss_error,
     }

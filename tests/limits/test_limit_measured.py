@@ -23,8 +23,9 @@ def runs(power=0.2, scatter=0.0, sizes=SIZES, seeds=3, rng=None, **changes):
         for seed in range(seeds):
             heat = 5.0 * size**power * np.exp(scatter * rng.normal())
             numbers = dict(
-                parameters=size, tokens=20.0 * size, batch_tokens=512.0, lsb=2.0**-10, seed=seed, heat_kt=heat, actuation_kt=0.1 * heat,
-                effective_updates=3.0 * size**0.5, law_kt=2.0 + 6.0 * size**0.5, loss=2.0, plain_loss=1.99,
+                parameters=size, tokens=20.0 * size, batch_tokens=512.0, lsb=2.0**-10, seed=seed, loss=2.0, plain_loss=1.99,
+                heat_kt_per_parameter=heat, actuation_kt_per_parameter=0.1 * heat, effective_updates=3.0 * size**0.5,
+                law_kt_per_parameter=2.0 + 6.0 * size**0.5,
             )  # fmt: skip
             made.append(MeasuredRun(**(numbers | changes)))
     return made
@@ -41,11 +42,11 @@ def test_an_exact_power_law_is_found_with_a_band_of_no_width():
 
 def test_several_powers_are_told_apart_if_they_vary_apart():
     several = [
-        dataclasses.replace(run, lsb=lsb, heat_kt=run.heat_kt * (lsb / 2**-10) ** -0.7)
+        dataclasses.replace(run, lsb=lsb, heat_kt_per_parameter=run.heat_kt_per_parameter * (lsb / 2**-10) ** -0.7)
         for run in runs()
         for lsb in (2.0**-10, 2.0**-8)
     ]
-    fit = fit_growth(several, "heat_kt")
+    fit = fit_growth(several, "heat_kt_per_parameter")
     assert fit.exponents == pytest.approx({"parameters": 0.2, "lsb": -0.7})
     assert fit.predict(1e6, lsb=2.0**-12)[0] == pytest.approx(5 * 1e6**0.2 * 4**0.7)
     together = [dataclasses.replace(run, batch_tokens=float(run.parameters)) for run in runs()]
@@ -59,7 +60,9 @@ def test_bands_are_like_those_of_student_and_cover_as_often():
     for _ in range(60):
         made = runs(scatter=0.05, rng=rng)
         low, high = fit_growth(made, confidence=0.9).band()
-        student = fit_power_law([run.parameters for run in made], [run.energy_kt for run in made], confidence=0.9)
+        student = fit_power_law(
+            [run.parameters for run in made], [run.energy_kt_per_parameter for run in made], confidence=0.9
+        )
         covered += low <= 0.2 <= high
         widths.append((high - low) / (student.exponent_high - student.exponent_low))
     # At a true coverage of 75 %, fewer than 30 of 60 come once in 100,000.
@@ -78,10 +81,10 @@ def test_the_largest_size_is_foretold_by_the_others():
     right = leave_largest_out(runs())
     assert right.parameters == 300_000 and abs(right.error) < 1e-9
     bent = [
-        dataclasses.replace(run, heat_kt=2 * run.heat_kt) if run.parameters == 300_000 else run
+        dataclasses.replace(run, heat_kt_per_parameter=(1 + (run.parameters == 300_000)) * run.heat_kt_per_parameter)
         for run in runs(scatter=0.01)
     ]
-    wrong = leave_largest_out(bent, "heat_kt")
+    wrong = leave_largest_out(bent, "heat_kt_per_parameter")
     assert not wrong.is_within and wrong.error == pytest.approx(-0.5, abs=0.05)
     assert set(wrong.as_dict()) == {"parameters", "measured", "predicted", "low", "high", "error", "is_within"}
 
@@ -94,9 +97,10 @@ def test_a_larger_model_by_hand():
     assert limit.joules == pytest.approx(limit.kt_per_parameter * 1e15 * kt)
     assert limit.low_joules < limit.joules < limit.high_joules
     assert limit.exponent_low < limit.exponent < limit.exponent_high
-    assert limit.law_joules == pytest.approx(fit_growth(runs(), "law_kt").predict(1e15)[0] * 1e15 * kt)
+    assert limit.law_joules == pytest.approx(fit_growth(runs(), "law_kt_per_parameter").predict(1e15)[0] * 1e15 * kt)
     assert "times beyond" in limit.assumptions and max(map(len, limit.text(80).splitlines())) <= 80
-    assert measured_limit([dataclasses.replace(run, law_kt=run.law_kt) for run in runs()], 1e6).sizes == SIZES
+    again = [dataclasses.replace(run, law_kt_per_parameter=run.law_kt_per_parameter) for run in runs()]
+    assert measured_limit(again, 1e6).sizes == SIZES
 
 
 def test_what_cannot_be_fitted_is_said():
@@ -106,7 +110,7 @@ def test_what_cannot_be_fitted_is_said():
         (lambda: fit_growth(runs(), confidence=1.0), "confidence must be"),
         (lambda: fit_growth(runs(effective_updates=0.0), "effective_updates"), "must be positive in every run"),
         (lambda: leave_largest_out(runs(sizes=SIZES[:2])), "at least two sizes, got 1"),
-        (lambda: runs(heat_kt=-1.0), "heat_kt must be a positive number"),
+        (lambda: runs(heat_kt_per_parameter=-1.0), "heat_kt_per_parameter must be a positive number"),
         (lambda: MeasuredRun.from_json({"parameters": 3}), "lacks tokens"),
         (lambda: fit_growth(runs()).predict(-1.0), "parameters must be a positive number"),
     ):
@@ -123,6 +127,10 @@ def saved(folder, made):
 def test_files(tmp_path):
     made = runs()
     assert read_measured(saved(tmp_path, made)) == made == read_measured(tmp_path / SCALING_FILE)
+    now = (tmp_path / SCALING_FILE).read_text()
+    earlier = now.replace("_kt_per_parameter", "_kt")  # as versions wrote them that had these names for means
+    (tmp_path / SCALING_FILE).write_text(earlier)
+    assert '"law_kt"' in earlier != now and read_measured(tmp_path) == made
     for wrong in ("{", "[]", '{"runs": [1]}', '{"runs": [{}]}', '{"fits": 1}'):
         (tmp_path / SCALING_FILE).write_text(wrong)
         with pytest.raises(ValueError, match="holds no measured runs"):
@@ -187,12 +195,11 @@ def test_batch_sizes_of_several_folders(tmp_path):
     for batch in (512.0, 2048.0):
         folders.append(tmp_path / f"{batch:.0f}")
         folders[-1].mkdir()
+        fallen = {run: run.heat_kt_per_parameter * (512 / batch) ** 0.9 for run in runs()}
+        less = {"batch_tokens": batch, "actuation_kt_per_parameter": 0.0}
         saved(
             folders[-1],
-            [
-                dataclasses.replace(r, batch_tokens=batch, heat_kt=r.heat_kt * (512 / batch) ** 0.9, actuation_kt=0.0)
-                for r in runs()
-            ],
+            [dataclasses.replace(run, heat_kt_per_parameter=heat, **less) for run, heat in fallen.items()],
         )
     both = read_measured(*folders)
     limit = measured_limit(both, 1e6, batch_tokens=4096.0)

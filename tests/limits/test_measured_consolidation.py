@@ -50,8 +50,9 @@ def run(tmp_path):
 def test_the_best_of_each_kind_is_taken(run):
     found = read_consolidation(run[0])
     assert (found.barrier_method, found.copy_method) == ("barrier:fisher", "ewc:strength=1")
-    assert (found.work_kt, found.later_heat_kt, found.barrier_kt) == (0.25, 30.0, 30.25)
-    assert found.copied_bits == 64 and found.lim_copy_heat_kt is None
+    assert (found.actuation_kt_per_parameter, found.later_heat_kt_per_parameter) == (0.25, 30.0)
+    assert found.barrier_kt_per_parameter == 30.25
+    assert found.copied_bits == 64 and found.copy_heat_kt_per_parameter is None
     workload = Workload(1e9, tokens=2e10, batch=1e6, bits=16)
     assumed, measured = walls(workload), walls(workload, consolidation=found)
     assert measured[2].consolidation == pytest.approx(1e9 * 30.25 * thermal_energy_joules(300.0))
@@ -67,7 +68,7 @@ def test_what_was_not_measured_stays_as_assumed(run):
     content["methods"] = [row for row in content["methods"] if row["method"] in ("replay:examples=1", "fine-tune")]
     (folder / "continual.json").write_text(json.dumps(content))
     found, workload = read_consolidation(folder / "continual.json"), Workload(1e9, tokens=2e10, batch=1e6, bits=16)
-    assert found.barrier_kt is None and found.copied_bits == 20
+    assert found.barrier_kt_per_parameter is None and found.copied_bits == 20
     assert walls(workload, consolidation=found)[2] == walls(workload)[2]
     content["methods"] = content["methods"][:1]
     (folder / "continual.json").write_text(json.dumps(content))
@@ -93,7 +94,7 @@ def test_later_heat_is_said_to_be_what_it_is(run, plain, result, later, kt, word
     content["result"] = result
     (folder / "continual.json").write_text(json.dumps(content))
     found = read_consolidation(folder)
-    assert (found.later_heat_kt, found.barrier_kt, found.result) == (later, kt, result)
+    assert (found.later_heat_kt_per_parameter, found.barrier_kt_per_parameter, found.result) == (later, kt, result)
     assert words in walls(Workload(1e9, tokens=2e10, batch=1e6, bits=16), consolidation=found)[2].assumptions
 
 

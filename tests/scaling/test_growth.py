@@ -44,7 +44,7 @@ def test_every_training_has_the_files_of_a_run(measured):
         }
     summary = json.loads((folder / MEMORY / run_files.SUMMARY).read_text())
     assert numbers["steps"] == summary["steps"] == round(1.2 * 3624 / 512)
-    assert numbers["heat_kt"] == pytest.approx(summary["heat_kt"] / 3624)
+    assert numbers["heat_kt_per_parameter"] == pytest.approx(summary["heat_kt"] / 3624)
     assert numbers["hops"] == pytest.approx(summary["hops_mean"] / 3624)
     assert numbers["plain_loss"] == json.loads((folder / PLAIN / run_files.SUMMARY).read_text())["test_loss"]
     assert json.loads((folder / PLAIN / run_files.SETTINGS).read_text())["hops"] == "mean"
@@ -81,12 +81,12 @@ def test_kinds_of_layers_make_up_the_whole(measured):
     kinds = numbers["kinds"]
     assert list(kinds) == ["attention", "embedding", "mlp", "output"]
     assert sum(kind["parameters"] for kind in kinds.values()) == numbers["parameters"] == 3624
-    for name in ("heat_kt", "actuation_kt", "path_levels", "hops", "effective_updates"):
+    for name in ("heat_kt_per_parameter", "actuation_kt_per_parameter", "path_levels", "hops", "effective_updates"):
         total = sum(kind[name] * kind["parameters"] for kind in kinds.values())
         assert numbers[name] == pytest.approx(total / 3624)
     fall = np.log(numbers["initial_loss"] / numbers["train_loss"])
-    assert numbers["law_kt"] == pytest.approx(2 * fall + 2 * numbers["effective_updates"])
-    assert numbers["law_kt"] > numbers["convergence_kt"] == pytest.approx(2 * fall)
+    assert numbers["law_kt_per_parameter"] == pytest.approx(2 * fall + 2 * numbers["effective_updates"])
+    assert numbers["law_kt_per_parameter"] > numbers["convergence_kt_per_parameter"] == pytest.approx(2 * fall)
     assert numbers["bin_losses"][0] > numbers["bin_losses"][-1]
 
 
@@ -97,7 +97,7 @@ def test_the_file_holds_runs_fits_and_provenance(measured):
     assert content["result"] == "completed" and content["settings"] == json.loads(json.dumps(TINY.to_json()))
     assert len(content["text"]["sha256"]) == 64 and "versions" in content["machine"]
     assert read_measured(folder) == result.runs
-    assert "at least two sizes, got 1" in content["fits"]["energy_kt"]["reason"]
+    assert "at least two sizes, got 1" in content["fits"]["energy_kt_per_parameter"]["reason"]
 
 
 @pytest.mark.slow
@@ -125,6 +125,22 @@ def test_other_settings_are_refused_and_more_seeds_are_not(measured):
 def test_wrong_settings_are_refused(changes, words):
     with pytest.raises(ValueError, match=words):
         dataclasses.replace(TINY, **changes)
+
+
+def test_a_folder_of_an_earlier_version_goes_on(tmp_path):
+    """Trainings that are finished, with the names of then in `measurement.json`: nothing is trained."""
+    (run, *_), folder = read_measured(), tmp_path / MEMORY
+    numbers = dataclasses.asdict(run) | {"kinds": {"mlp": {"heat_kt_per_parameter": 2.0, "hops": 3.0}}}
+    for name in (MEMORY, PLAIN):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / run_files.SUMMARY).write_text('{"result": "completed", "test_loss": 2.5}')
+    (folder / "measurement.json").write_text(json.dumps(numbers).replace("_kt_per_parameter", "_kt"))
+    assert json.loads((folder / "measurement.json").read_text())["kinds"] == {"mlp": {"heat_kt": 2.0, "hops": 3.0}}
+    found = measure_growth(TINY, tmp_path, Progress(lambda words, left: pytest.fail(words)))
+    assert found.runs == [dataclasses.replace(run, plain_loss=2.5)] == read_measured(tmp_path)
+    for kept in (found.measurements[0], json.loads((tmp_path / "scaling.json").read_text())["runs"][0]):
+        assert kept == numbers | {"plain_loss": 2.5}
+    assert json.loads((folder / "measurement.json").read_text()) == numbers
 
 
 def test_a_training_of_one_step_is_refused():
@@ -163,7 +179,7 @@ def test_the_command_measures_fits_and_draws(tmp_path, capsys):
     said = capsys.readouterr()
     content = json.loads(said.out)
     assert end.value.code == 0 and len(content["runs"]) == 2
-    assert set(content["fits"]["energy_kt"]["exponents"]) == {"parameters"}
+    assert set(content["fits"]["energy_kt_per_parameter"]["exponents"]) == {"parameters"}
     assert "grows as N^" in said.err and (tmp_path / "growth" / "growth.png").is_file()
     with pytest.raises(SystemExit) as end:
         main(["limits", "--parameters", "1e15", "--from", str(tmp_path / "growth"), "--json"])

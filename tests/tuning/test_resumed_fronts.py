@@ -1,6 +1,8 @@
 """Fronts that go on: what is kept of them, and what is refused. Nothing is trained here."""
 
 import json
+import pathlib
+import shutil
 import threading
 
 import jax
@@ -17,7 +19,8 @@ from limjax.tuning._result_files import pareto_summary
 pytestmark = pytest.mark.optax
 SETTINGS = RunSettings.of(quadratic(), steps=4)
 DONE = MISSING._replace(
-    **{name: np.ones(2) for name in ("loss", "heat_kt", "actuation_kt", "path_levels")}, seconds=1.0
+    **dict.fromkeys(("loss", "heat_kt_per_parameter", "actuation_kt_per_parameter", "path_levels"), np.ones(2)),
+    seconds=1.0,
 )
 NEW = ("selection", "pairs", "tune_step_time", "resample", "gradient", "window", "search_hops", "search_seed")
 """Keys of `sweep.json` that earlier sweeps do not have, besides the device."""
@@ -99,6 +102,23 @@ def test_a_folder_does_not_go_on_under_another_search(front, tmp_path):
     front(gradient="truncated", window=2, folder=tmp_path / "windows")
     with pytest.raises(ValueError, match="it has window = 2, but None"):
         front(gradient="truncated", folder=tmp_path / "windows")
+
+
+def test_points_of_an_earlier_version_are_read_the_same_and_written_again(front, monkeypatch, tmp_path):
+    """One as the version before wrote it, and one of today under the names of then."""
+    first = front()
+    files = [tmp_path / "front" / f"point-00{i}.json" for i in range(2)]
+    now = files[1].read_text()
+    shutil.copy(pathlib.Path(__file__).parent / "earlier_front" / "point-000.json", files[0])
+    then = now.replace("energy_kt_per_parameter_error", "energy_error").replace("_kt_per_parameter", "_kt")
+    files[1].write_text(then.replace('"test_loss', '"loss'))
+    assert {"loss", "loss_error", "energy_kt", "energy_error"} <= set(json.loads(files[1].read_text()))
+    monkeypatch.setattr(_pareto_sweep, "tuned", lambda *arguments: pytest.fail("tuned again"))
+    kept = front().points
+    assert repr(kept[1]._replace(is_front=False)) == repr(first.points[1]._replace(is_front=False))
+    assert files[1].read_text() == now
+    assert (kept[0].test_loss, kept[0].energy_kt_per_parameter) == (20281842.0, 0.02593567967414856)
+    assert set(json.loads(files[0].read_text())) == set(json.loads(now))
 
 
 def test_earlier_fronts_with_time_tuned_the_step_time(front, tmp_path):

@@ -142,7 +142,8 @@ def test_outer_steps_are_the_same_with_and_without_a_search(searched):
 
 def test_a_result_without_plain_training_is_not_compared(problem):
     done = MISSING._replace(
-        **dict.fromkeys(("loss", "heat_kt", "actuation_kt", "path_levels"), np.ones(2)), seconds=1.0
+        **dict.fromkeys(("loss", "heat_kt_per_parameter", "actuation_kt_per_parameter", "path_levels"), np.ones(2)),
+        seconds=1.0,
     )
     for after, plain, said in ((done, done, True), (done, MISSING, None), (MISSING, done, None)):
         result = TuneResult(

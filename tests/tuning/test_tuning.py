@@ -47,10 +47,10 @@ def test_tuning_lowers_the_objective(problem):
     assert result.result is TuneCode.completed and len(result.history) == 25
 
     def objective(e):
-        return e.mean_loss + weights.energy * e.energy_kt
+        return e.mean_loss + weights.energy * e.energy_kt_per_parameter
 
     assert objective(result.after) < objective(result.before) - 0.01
-    assert result.after.energy_kt < 0.8 * result.before.energy_kt
+    assert result.after.energy_kt_per_parameter < 0.8 * result.before.energy_kt_per_parameter
     assert result.plain.loss.shape == (2,) and result.nearest is None
     # The result says how much came from which.
     assert set(result.shares) == {"barrier", "learning_rate"}
@@ -63,16 +63,16 @@ def test_other_gradients_also_descend(problem, gradient):
     settings = dict(weights=Weights(energy=0.05), gradient=gradient, outer_steps=8, pairs=2)
     result = tune(**FEW, problem=problem, **settings)
     assert result.result is TuneCode.completed
-    assert result.after.energy_kt < 0.9 * result.before.energy_kt
+    assert result.after.energy_kt_per_parameter < 0.9 * result.before.energy_kt_per_parameter
 
 
 @pytest.mark.slow
 def test_budgets_are_kept(problem):
     limit = 1.0
     result = tune(**FEW, problem=problem, max_energy_kt=limit, outer_steps=40)
-    assert result.before.energy_kt > 2 * limit
+    assert result.before.energy_kt_per_parameter > 2 * limit
     assert result.result is TuneCode.completed and result.nearest <= 1.005 * limit
-    assert result.after.energy_kt < 1.3 * limit
+    assert result.after.energy_kt_per_parameter < 1.3 * limit
 
 
 @pytest.mark.slow
@@ -88,7 +88,10 @@ def test_one_rule_for_several_problems(problem):
     )  # fmt: skip
     assert result.result is TuneCode.completed and seen == [2] * 8
     assert all(loss <= 1.005 * limit for loss, limit in zip(result.nearest, limits))
-    assert all(after.energy_kt < 0.7 * before.energy_kt for before, after in zip(result.before, result.after))
+    assert all(
+        after.energy_kt_per_parameter < 0.7 * before.energy_kt_per_parameter
+        for before, after in zip(result.before, result.after)
+    )
     first, second = (design.barrier.stretched(1) for design in result.designs)
     assert eqx.tree_equal(first, second)
     assert [float(d.barrier.steps) for d in result.designs] == [36, 18]
@@ -230,7 +233,8 @@ def test_objects_and_keywords_say_the_same():
         tune(settings, Objective(Weights(energy=0.1)), Search(**few)),
         tune("quadratic", weights=Weights(energy=0.1), steps=6, barrier="static:height=12", **few),
     ]
-    assert eqx.tree_equal(said[0].barrier, said[1].barrier) and said[0].after.energy_kt == said[1].after.energy_kt
+    assert eqx.tree_equal(said[0].barrier, said[1].barrier)
+    assert said[0].after.energy_kt_per_parameter == said[1].after.energy_kt_per_parameter
     for wrong, message in (
         (dict(objective=settings.cell()), "Cell and barrier are passed by name"),
         (dict(search=Search(**few), seeds=2), "Give seeds to Search"),
@@ -271,5 +275,5 @@ def test_a_verdict_says_when_nothing_is_gained(problem):
     assert "as good as plain" in verdict(result) and "no better than the design that tuning started from" in verdict(
         result
     )
-    result = result._replace(after=e._replace(loss=e.loss + 1.0, heat_kt=0.5 * e.heat_kt))
+    result = result._replace(after=e._replace(loss=e.loss + 1.0, heat_kt_per_parameter=0.5 * e.heat_kt_per_parameter))
     assert "WORSE than plain training" in verdict(result) and "kT per parameter; the start took" in verdict(result)

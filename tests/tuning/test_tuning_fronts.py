@@ -69,9 +69,9 @@ def test_pareto_front_is_monotonic_and_resumes(tmp_path):
     assert str(first.result) == "interrupted" and len(first.points) == 1
     whole = pareto_front(curve_task(), **settings, devices=jax.local_devices()[:1])
     assert str(whole.result) == "completed" and len(whole.points) == 2
-    assert whole.points[0].loss == first.points[0].loss
-    assert whole.points[0].energy_kt > whole.points[1].energy_kt
-    assert whole.hypervolume >= 0 and set(whole.reference) == {"loss", "energy_kt"}
+    assert whole.points[0].test_loss == first.points[0].test_loss
+    assert whole.points[0].energy_kt_per_parameter > whole.points[1].energy_kt_per_parameter
+    assert whole.hypervolume >= 0 and set(whole.reference) == {"test_loss", "energy_kt_per_parameter"}
     with pytest.raises(ValueError, match="holds another sweep"):
         pareto_front(curve_task(), **{**settings, "energy": [1e-3]})
 
@@ -213,7 +213,7 @@ def test_equal_points_stand_on_the_front_once(problem):
     point = ParetoPoint({"energy": 1.0, "time": 0.0}, "completed", design, 1.0, 0.1, 2.0, 0.1, 1.0, False)
     plain = evaluate(problem, START, held_out_seeds(2))
     policies = [HandMade("static", str(x), START, plain._replace(loss=plain.loss * 0 + x)) for x in (0.5, 5.0)]
-    points = [point, point, point._replace(loss=0.5, energy_kt=1e9)]
+    points = [point, point, point._replace(test_loss=0.5, energy_kt_per_parameter=1e9)]
     result = _front(TuneCode.completed, points, False, policies, plain, problem)
     assert [p.is_front for p in result.points] == [True, False, True]
     assert hand_made_on_front(result).tolist() == [True, False]
@@ -238,8 +238,9 @@ def test_an_earlier_sweep_goes_on_or_is_refused(tmp_path):
     (folder / "sweep.json").write_text(json.dumps(kept | {"program": now["program"]}))
     result = pareto_front(settings, **how)
     point = json.loads((EARLIER / "point-000.json").read_text())
-    assert fresh.result is result.result is TuneCode.completed and result.points[0].loss == point["loss"]
-    assert set(json.loads((folder / "point-001.json").read_text())) == set(point)
+    assert fresh.result is result.result is TuneCode.completed and result.points[0].test_loss == point["loss"]
+    renewed, made = (set(json.loads((folder / f"point-00{i}.json").read_text())) for i in range(2))
+    assert renewed == made != set(point)
     for changed, said in (
         ({"outer_steps": 2}, "outer_steps = 1, but 2"),
         ({"energy": [1e-3]}, "points = "),

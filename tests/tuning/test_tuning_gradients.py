@@ -39,7 +39,7 @@ def test_gradients_through_training_match_finite_differences(x64, name):
     @jax.jit
     def function(point):
         outcome = problem.outcome(variables.to_design(point), jnp.asarray(3), data, "gaussian", None)
-        return outcome.loss + 0.01 * outcome.energy_kt, outcome
+        return outcome.loss + 0.01 * outcome.energy_kt_per_parameter, outcome
 
     point = variables.start()
     # Away from the theory's start, where half of the rule's derivatives vanish.
@@ -73,7 +73,7 @@ def test_every_barrier_has_a_finite_gradient(problem, name):
     def slope(point):
         def value(point):
             outcome = problem.outcome(variables.to_design(point), jnp.asarray(0), data, "gaussian", None)
-            return outcome.loss + 1e-2 * outcome.energy_kt
+            return outcome.loss + 1e-2 * outcome.energy_kt_per_parameter
 
         return jax.grad(value)(point)
 
@@ -135,7 +135,7 @@ def test_truncation_cuts_the_weights_but_not_the_ledger(problem):
     def slopes(window):
         def value(point):
             outcome = problem.outcome(variables.to_design(point), jnp.asarray(0), data, "gaussian", window)
-            return outcome.loss, outcome.heat_kt
+            return outcome.loss, outcome.heat_kt_per_parameter
 
         loss, heat = jax.jit(jax.jacrev(value))(variables.start())
         return loss["knots"], heat["knots"]
@@ -155,8 +155,10 @@ def test_outcomes_are_those_of_training(problem):
     design = problem.design(limjax.LyapunovBarrier(11.0))
     evaluation = evaluate(problem, design, [3, 4], hops="gaussian")
     run = train_design(problem, design, 3, hops="gaussian")
-    assert evaluation.heat_kt[0] == pytest.approx(run.summary["heat_kt_per_parameter"], rel=1e-4)
-    assert evaluation.actuation_kt[0] == pytest.approx(run.summary["actuation_kt"] / problem.parameters, rel=1e-4)
+    assert evaluation.heat_kt_per_parameter[0] == pytest.approx(run.summary["heat_kt_per_parameter"], rel=1e-4)
+    assert evaluation.actuation_kt_per_parameter[0] == pytest.approx(
+        run.summary["actuation_kt"] / problem.parameters, rel=1e-4
+    )
     assert evaluation.loss[0] == pytest.approx(run.summary["test_loss"], rel=1e-3)
     assert evaluation.loss[0] != evaluation.loss[1]
 
@@ -170,8 +172,8 @@ def test_a_tuned_learning_rate_can_be_trained_with(problem):
     settings = dict(hops="gaussian", steps=problem.steps, batch_size=problem.batch_size, seed=3, cell=problem.cell)
     settings |= dict(learning_rate=problem.learning_rate, barrier=design.barrier, compare=())
     runs = [limjax.train(problem.task, **settings, learning_rate_factor=f) for f in (np.exp(knots).tolist(), None)]
-    assert runs[0].summary["heat_kt_per_parameter"] == pytest.approx(expected.heat_kt[0], rel=1e-4)
-    assert runs[1].summary["heat_kt_per_parameter"] != pytest.approx(expected.heat_kt[0], rel=0.05)
+    assert runs[0].summary["heat_kt_per_parameter"] == pytest.approx(expected.heat_kt_per_parameter[0], rel=1e-4)
+    assert runs[1].summary["heat_kt_per_parameter"] != pytest.approx(expected.heat_kt_per_parameter[0], rel=0.05)
     with pytest.raises(ValueError, match=r"at least two positive numbers, got \[1.0\]"):
         limjax.train(problem.task, **settings, learning_rate_factor=[1.0])
 
@@ -181,5 +183,5 @@ def test_learned_rule_starts_as_the_fisher_barrier(problem):
     price = 1e6
     a = evaluate(problem, limjax.LearnedBarrier.from_theory(price, 36), [0], hops="gaussian")
     b = evaluate(problem, limjax.FisherBarrier(price), [0], hops="gaussian")
-    np.testing.assert_allclose(a.heat_kt, b.heat_kt, rtol=1e-4)
-    np.testing.assert_allclose(a.actuation_kt, b.actuation_kt, rtol=1e-3)
+    np.testing.assert_allclose(a.heat_kt_per_parameter, b.heat_kt_per_parameter, rtol=1e-4)
+    np.testing.assert_allclose(a.actuation_kt_per_parameter, b.actuation_kt_per_parameter, rtol=1e-3)
