@@ -16,6 +16,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from limjax.limits import MeasuredRun, fit_growth, leave_largest_out, measured_limit, read_measured
+from limjax.limits._growth import EARLIER
+from limjax.numerics._present_names import with_present_names
 from limjax.plots.scaling import save_growth_figure
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -109,7 +111,8 @@ def _powers(runs: Sequence[MeasuredRun]) -> list[str]:
 
 
 def main(folders: Sequence[pathlib.Path], out: pathlib.Path) -> None:
-    contents = [json.loads((folder / "scaling.json").read_text(encoding="utf-8")) for folder in folders]
+    files = [json.loads((folder / "scaling.json").read_text(encoding="utf-8")) for folder in folders]
+    contents = [with_present_names(content, EARLIER) for content in files]
     runs = read_measured(*folders)
     text = page(contents, runs)
     results, catalogue = out / "docs/results", out / "limjax/limits/catalogue"
