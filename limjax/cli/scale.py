@@ -113,7 +113,9 @@ def _said(content: dict) -> str:
             lines.append(f"{name}: no power law. {fit['reason']}")
             continue
         power, low, high = fit["exponents"]["parameters"]
-        line = f"{name.removesuffix('_per_parameter')} per parameter grows as N^{power:.3f} ({low:.3f} to {high:.3f} at {100 * fit['confidence']:.0f} %)"
+        sure = f"{100 * fit['confidence']:.0f} %"
+        words = f"{name.removesuffix('_per_parameter')} per parameter"
+        line = f"{words} grows as N^{power:.3f} ({low:.3f} to {high:.3f} at {sure})"
         check = content["leave_largest_out"][name]
         if "reason" not in check:
             within = "within" if check["is_within"] else "outside"

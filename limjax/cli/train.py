@@ -330,7 +330,8 @@ class _Progress:
         accuracy = "" if row.test_accuracy != row.test_accuracy else f"  accuracy {row.test_accuracy:.4f}"
         left = "" if seconds_left != seconds_left else f"  {seconds_left:.0f} s left"
         rate = "" if speed != speed else f"  {speed:.0f} steps/s"
-        line = f"step {row.step}/{self._settings.steps}  loss {row.loss:.4f}{accuracy}  {row.heat_kt_per_parameter:.3g} kT/parameter{rate}{left}"
+        heat = f"{row.heat_kt_per_parameter:.3g} kT/parameter"
+        line = f"step {row.step}/{self._settings.steps}  loss {row.loss:.4f}{accuracy}  {heat}{rate}{left}"
         if self._live is not None:
             self._live.update(self._task, completed=row.step, description=line)
         else:

@@ -26,12 +26,13 @@ class MeasuredConsolidation:
         barrier_method: who raised barriers, or None if no method of the run did.
         barrier_accuracy: its final accuracy.
         actuation_kt_per_parameter: barrier work per weight [kT].
-        later_heat_kt_per_parameter: how much more heat per weight its updates took than fine-tuning's in the same run, below 0 where they took less;
-            None where the run has no fine-tuning with a finite heat [kT].
+        later_heat_kt_per_parameter: how much more heat per weight its updates took than fine-tuning's in the same run, below 0
+            where they took less; None where the run has no fine-tuning with a finite heat [kT].
         copy_method: who copied, or None.
         copy_accuracy: its final accuracy.
         copied_bits: bits written to long-term memory per weight.
-        copy_heat_kt_per_parameter: heat of writing these to learning-in-memory cells per weight, None for a run that does not say [kT].
+        copy_heat_kt_per_parameter: heat of writing these to learning-in-memory cells per weight, None for a run that does not
+            say [kT].
         result: how the run ended, "completed" or for example "interrupted"; None for a file that does not say.
     """
 
@@ -66,7 +67,8 @@ class MeasuredConsolidation:
         if self.later_heat_kt_per_parameter is None:
             later = "later heat not measured, add --method fine-tune to the run"
         elif self.later_heat_kt_per_parameter < 0:
-            later = f"{-self.later_heat_kt_per_parameter:.3g} kT less heat of updates than fine-tuning per weight, not taken off"
+            less = f"{-self.later_heat_kt_per_parameter:.3g} kT less heat of updates"
+            later = f"{less} than fine-tuning per weight, not taken off"
         else:
             later = f"{self.later_heat_kt_per_parameter:.3g} kT of later heat per weight"
         return f"{self.barrier_method}, {self.actuation_kt_per_parameter:.3g} kT of barrier and {later}"

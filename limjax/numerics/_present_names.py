@@ -12,7 +12,7 @@ def with_present_names(content: Any, names: Mapping[str, str]) -> Any:
         names: the present name of each earlier one.
 
     Returns:
-        The same with the keys of its objects renamed, at any depth. An object that has a present name already keeps both as they are.
+        The same with the keys of its objects renamed, at any depth. An object that has a present name already keeps both.
 
     Example:
         >>> with_present_names({"rows": [{"heat_kt": 3.0, "loss": 1.0}]}, per_parameter("heat_kt"))

@@ -146,7 +146,8 @@ def compare(
 
     Example:
         >>> found = compare("quadratic", ["static:height=10", "static:height=14"], seeds=2, hops="mean", steps=50, plain=False)
-        >>> [row.barrier for row in found.rows], found.rows[0].mean("heat_kt_per_parameter")[0] < found.rows[1].mean("heat_kt_per_parameter")[0]
+        >>> heats = [row.mean("heat_kt_per_parameter")[0] for row in found.rows]
+        >>> [row.barrier for row in found.rows], heats[0] < heats[1]
         (['static:height=10', 'static:height=14'], True)
     """
     task = get_task(task) if isinstance(task, str) else task

@@ -107,7 +107,8 @@ def sweep(
         >>> import limjax
         >>> points = [Setting(limjax.StaticBarrier(b)) for b in (10.0, 14.0)]
         >>> result = sweep("quadratic", points, seeds=2, hops="mean", steps=50)
-        >>> result.heat_kt_per_parameter.shape, bool((result.heat_kt_per_parameter[1] > result.heat_kt_per_parameter[0]).all())
+        >>> low, high = result.heat_kt_per_parameter
+        >>> result.heat_kt_per_parameter.shape, bool((high > low).all())
         ((2, 2), True)
     """
     task = get_task(task) if isinstance(task, str) else task

@@ -37,11 +37,8 @@ def compare_table(result: "CompareResult") -> Table:
         is_plain = row is result.plain
         reached = [_pair(row.mean("test_accuracy"), 4), "" if is_plain else _pair(result.lost(row), 2)]
         cells = reached if has_accuracy else [_pair(row.mean("test_loss"))]
-        table.add_row(
-            Text(row.barrier),
-            *cells,
-            *(_pair(row.mean(name)) for name in ("heat_kt_per_parameter", "actuation_kt_per_parameter")),
-        )
+        energies = (row.mean(name) for name in ("heat_kt_per_parameter", "actuation_kt_per_parameter"))
+        table.add_row(Text(row.barrier), *cells, *map(_pair, energies))
     return table
 
 

@@ -47,8 +47,10 @@ class HistoryRow(NamedTuple):
         test_accuracy: accuracy on the same examples, 0 to 1 (NaN where the task has none).
         heat_kt_per_parameter: cumulative update heat per parameter [kT].
         actuation_kt_per_parameter: cumulative barrier work per parameter [kT].
-        static_heat_kt_per_parameter: the same requests under a static barrier at ten years' retention, per parameter [kT] (NaN if not compared).
-        compared_kt_per_parameter: the same requests on the other memory that was cheapest so far, per parameter [kT] (NaN without one).
+        static_heat_kt_per_parameter: the same requests under a static barrier at ten years' retention, per parameter [kT] (NaN if
+            not compared).
+        compared_kt_per_parameter: the same requests on the other memory that was cheapest so far, per parameter [kT] (NaN
+            without one).
         barrier_kt: mean barrier of the last step [kT].
         seconds: wall time since the start, over all resumptions [s].
     """

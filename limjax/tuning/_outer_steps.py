@@ -123,8 +123,8 @@ class _Descent:
             slopes.append(slope)
             rows.append(
                 OuterRow(
-                    k, value, float(mean.loss), float(mean.heat_kt_per_parameter), float(mean.actuation_kt_per_parameter), float(mean.seconds),
-                    largest(slope), member.multiplier, time.monotonic() - self._began,
+                    k, value, float(mean.loss), float(mean.heat_kt_per_parameter), float(mean.actuation_kt_per_parameter),
+                    float(mean.seconds), largest(slope), member.multiplier, time.monotonic() - self._began,
                 )
             )  # fmt: skip
         self.history.append(tuple(rows))

@@ -73,7 +73,8 @@ def verdict(result: TuneResult) -> str:
     words = f"The tuned design is as good as plain training: {losses}." if after.is_no_worse_than(plain) else worse
     if after.energy_kt_per_parameter >= before.energy_kt_per_parameter and after.mean_loss >= before.mean_loss:
         return f"{words} It is no better than the design that tuning started from, in loss and in energy."
-    return f"{words} It takes {after.energy_kt_per_parameter:.4g} kT per parameter; the start took {before.energy_kt_per_parameter:.4g}."
+    now, then = after.energy_kt_per_parameter, before.energy_kt_per_parameter
+    return f"{words} It takes {now:.4g} kT per parameter; the start took {then:.4g}."
 
 
 def save_tune(result: TuneResult, folder: str | os.PathLike[str], hand_made: Sequence[HandMade] = ()) -> dict[str, Any]:
