@@ -299,7 +299,8 @@ def _earlier(tradeoff: Tradeoff) -> dict[str, Any]:
     """What sweeps were that do not say it: the defaults of then."""
     usual = _identity_of_search(tradeoff, Search(outer_steps=OUTER_STEPS_OF_A_POINT).trading(bool(tradeoff.time)))
     then = ("selection", "pairs", "tune_step_time", "resample", "gradient", "window", "search_hops", "search_seed")
-    return {"memory_device": None} | {name: usual[name] for name in then}
+    unknown = ("memory_device", "stop_at_heat", "stop_at_loss", "max_affinity")  # of a run, which had none of these
+    return dict.fromkeys(unknown) | {name: usual[name] for name in then}
 
 
 def hand_made_on_front(result: ParetoResult) -> Bool[np.ndarray, "policies"]:

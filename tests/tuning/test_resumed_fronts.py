@@ -23,7 +23,9 @@ DONE = MISSING._replace(
     seconds=1.0,
 )
 NEW = ("selection", "pairs", "tune_step_time", "resample", "gradient", "window", "search_hops", "search_seed")
-"""Keys of `sweep.json` that earlier sweeps do not have, besides the device."""
+"""Keys of the search in `sweep.json` that earlier sweeps do not have."""
+EARLIER = pathlib.Path(__file__).parent / "earlier_front"
+"""A folder as an earlier version wrote it."""
 
 
 def found(problem, start, *others):
@@ -89,7 +91,9 @@ def test_a_folder_does_not_go_on_under_another_search(front, tmp_path):
         "gradient": "forward", "hops": "mean", "selection": 4, "resample": False, "seed": 3, "pairs": 4,
         "tune_step_time": True,
     }  # fmt: skip
-    earlier = {name: value for name, value in kept.items() if name not in (*NEW, "memory_device")}
+    then = json.loads((EARLIER / "sweep.json").read_text())
+    earlier = {name: value for name, value in kept.items() if name in then}
+    assert set(earlier) == set(then)
     for content in (kept, earlier):
         path.write_text(json.dumps(content))
         for name, value in changes.items():
@@ -109,7 +113,7 @@ def test_points_of_an_earlier_version_are_read_the_same_and_written_again(front,
     first = front()
     files = [tmp_path / "front" / f"point-00{i}.json" for i in range(2)]
     now = files[1].read_text()
-    shutil.copy(pathlib.Path(__file__).parent / "earlier_front" / "point-000.json", files[0])
+    shutil.copy(EARLIER / "point-000.json", files[0])
     then = now.replace("energy_kt_per_parameter_error", "energy_error").replace("_kt_per_parameter", "_kt")
     files[1].write_text(then.replace('"test_loss', '"loss'))
     assert {"loss", "loss_error", "energy_kt", "energy_error"} <= set(json.loads(files[1].read_text()))
