@@ -2,6 +2,7 @@
 
 limjax bench --sizes 1e4,1e5,1e6,1e7,3e7 --out benchmarks/results/bench_cpu.json
 taskset -c 0 limjax bench --only steps,activities --sizes 200704,1048576 --out benchmarks/results/bench_cpu_one_core.json
+python benchmarks/language.py
 python benchmarks/accelerator.py       # where there is one
 python benchmarks/random_numbers.py
 python benchmarks/allocator.py
@@ -151,6 +152,22 @@ def allocator(content: dict) -> list[str]:
     return [note, "", *table(["parameters", "freed memory", *modes], cells)]
 
 
+def language(content: dict) -> list[str]:
+    rows = content["rows"]
+    batches = list(dict.fromkeys(r["batch_size"] for r in rows))
+    at = {(r["variant"], r["batch_size"]): r for r in rows}
+    note = (
+        f"Training step of {rows[0]['task']}, {rows[0]['parameters']:,} parameters, {content['context']} tokens an example, gradient "
+        "included, milliseconds and the ratio to the bare optimizer in the same rounds. Gradients grow with the batch, the memory "
+        "does not, so that its share falls as one over the batch:"
+    )
+    cells = [
+        [variant, *(f"{1e3 * at[variant, n]['seconds']:.0f} ({at[variant, n]['ratio']:.3f}x)" for n in batches)]
+        for variant in dict.fromkeys(r["variant"] for r in rows)
+    ]
+    return [note, "", *table(["variant", *(f"batch {n}" for n in batches)], cells)]
+
+
 def draw(bench: dict):
     fig, (ax,) = figure()
     for mode in dict.fromkeys(r["mode"] for r in bench["steps"]):
@@ -183,6 +200,8 @@ def main() -> None:
             lines += [f"![Time of a step against the number of parameters](../figures/{name})", ""]
     for content in read("allocator_*.json"):
         lines += [f"## Keeping freed memory: {named(content)}", "", *allocator(content)]
+    for content in read("language_*.json"):
+        lines += [f"## Training a language model: {named(content)}", "", *language(content)]
     for content in read("random_numbers_*.json"):
         rows = [[r["generator"], f"{r['nanoseconds_per_element']:.2f}", f"{r['ratio']:.2f}"] for r in content["rows"]]
         lines += [f"## Random numbers: {named(content)}", ""]

@@ -1,6 +1,8 @@
 """Training steps of the tasks: what the ledger adds to a step that also computes gradients."""
 
+import functools
 import statistics
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -13,9 +15,14 @@ from limjax.memory import learning_in_memory
 from limjax.physics._cell import ArrheniusCell
 from limjax.tasks import Task, get_task
 
+_ROUND_S = 0.3
+"""A round lasts about this long with the bare optimizer, if it is not told how many steps to take."""
+
+_MOST_STEPS = 200
+
 
 def compiled_run(task: Task, optimizer: optax.GradientTransformation, batch_size: int, steps: int):
-    """A compiled function that takes `steps` steps, and its arguments.
+    """A compiled function that takes steps of a training, and its arguments.
 
     Args:
         task: what is trained.
@@ -24,12 +31,12 @@ def compiled_run(task: Task, optimizer: optax.GradientTransformation, batch_size
         steps: steps of one call. Every variant sums the training loss, as a loop that shows progress does.
 
     Returns:
-        `(compiled, arguments)`.
+        `(compiled, arguments)`; the first of the arguments is the number of steps, and another takes no other program.
     """
     extended = optax.with_extra_args_support(optimizer)
     data = jax.tree.map(jnp.asarray, task.train)
 
-    def run(params, state, data, key):
+    def run(steps, params, state, data, key):
         def body(step, carry):
             params, state, total = carry
             index = jax.random.randint(jax.random.fold_in(key, step), (batch_size,), 0, task.train_size)
@@ -41,7 +48,7 @@ def compiled_run(task: Task, optimizer: optax.GradientTransformation, batch_size
         return jax.lax.fori_loop(0, steps, body, (params, state, jnp.zeros(())))
 
     params = task.init(jax.random.key(0))
-    arguments = (params, extended.init(params), data, jax.random.key(1))
+    arguments = (jnp.int32(steps), params, extended.init(params), data, jax.random.key(1))
     return jax.jit(run).lower(*arguments).compile(), arguments
 
 
@@ -69,34 +76,54 @@ def training_variants(task: Task) -> dict[str, optax.GradientTransformation]:
 
 
 def measure_training(
-    task: Task | str = "digits-mlp", rounds: int = 20, steps: int = 200, batch_size: int | None = None
+    task: Task | str = "digits-mlp",
+    rounds: int = 20,
+    steps: int | None = None,
+    batch_size: int | None = None,
+    variants: Sequence[str] | None = None,
 ) -> list[dict[str, Any]]:
     """Time of a training step of one task.
 
     Args:
         task: a `Task`, or the name of one.
         rounds: rounds of the timing.
-        steps: training steps per round.
+        steps: training steps per round; None takes as many as the bare optimizer takes in 0.3 s, at most 200.
         batch_size: examples per step; None takes the task's.
+        variants: names of `training_variants` beside the bare optimizer; None takes all.
 
     Returns:
-        Rows with `task`, `parameters`, `variant`, `seconds` per step (median) and `ratio` (to the bare optimizer).
+        Rows with `task`, `parameters`, `batch_size`, `variant`, `seconds` per step (median) and `ratio` (to the bare optimizer).
+
+    Raises:
+        ValueError: if there is no such variant.
     """
     task = get_task(task) if isinstance(task, str) else task
     batch_size = task.defaults.batch_size if batch_size is None else batch_size
-    calls, parameters = {}, 0
-    for variant, optimizer in training_variants(task).items():
-        run, arguments = compiled_run(task, optimizer, batch_size, steps)
-        parameters = sum(leaf.size for leaf in jax.tree.leaves(arguments[0]))
-        calls[variant] = lambda run=run, arguments=arguments: run(*arguments)
+    known = training_variants(task)
+    reference, *others = known
+    wanted = [reference, *(others if variants is None else variants)]
+    for name in wanted:
+        if name not in known:
+            raise ValueError(f"variants must be of {', '.join(others)}; got {name!r}.")
+    runs = {name: compiled_run(task, known[name], batch_size, 1) for name in wanted}
+    calls = {name: functools.partial(_steps_of, *run) for name, run in runs.items()}
+    if steps is None:
+        (seconds_of_one,) = interleaved({"": lambda: calls[reference](1)}, 1, warm_up=1)[""]
+        steps = max(1, min(_MOST_STEPS, round(_ROUND_S / seconds_of_one)))
+    calls = {name: functools.partial(call, steps) for name, call in calls.items()}
     seconds = interleaved(calls, rounds, warm_up=1)
     return [
         {
             "task": task.name,
-            "parameters": parameters,
+            "parameters": sum(leaf.size for leaf in jax.tree.leaves(runs[reference][1][1])),
+            "batch_size": batch_size,
             "variant": variant,
             "seconds": statistics.median(times) / steps,
-            "ratio": median_ratio(times, seconds["bare optimizer"]),
+            "ratio": median_ratio(times, seconds[reference]),
         }
         for variant, times in seconds.items()
     ]
+
+
+def _steps_of(compiled, arguments, steps: int):
+    return compiled(jnp.int32(steps), *arguments[1:])

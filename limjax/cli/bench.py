@@ -33,6 +33,7 @@ def bench(
     ] = "1e4,1e6",
     rounds: Annotated[int, typer.Option(help="Rounds of every timing; medians are shown.")] = 20,
     task: Annotated[str, typer.Option(help="Task whose training step is timed.")] = "digits-mlp",
+    batch_size: Annotated[int | None, typer.Option(help="Examples per step of --task; default the task's.")] = None,
     only: Annotated[
         str | None,
         typer.Option(help="Only these parts, with commas: steps, activities, samplers, training, memory, startup."),
@@ -48,6 +49,8 @@ def bench(
         raise ValueError(f"--only names parts of {', '.join(_PARTS)}, got {only!r}.")
     if rounds < 1:
         raise ValueError(f"--rounds must be at least 1, got {rounds}.")
+    if batch_size is not None and batch_size < 1:
+        raise ValueError(f"--batch-size must be at least 1, got {batch_size}.")
     if get_task(task).train is None:
         raise ValueError(f"--task must be a task with training data, got {task!r}; for example digits-mlp.")
     path = None if out is None else _checked_file(out)
@@ -56,12 +59,12 @@ def bench(
         "steps": lambda: measure_steps(counts, rounds),
         "activities": lambda: measure_activities(rounds=rounds),
         "samplers": lambda: measure_samplers(rounds=rounds),
-        "training": lambda: measure_training(task, rounds),
+        "training": lambda: measure_training(task, rounds, batch_size=batch_size),
         "memory": measure_memory,
         "startup": measure_startup,
     }
     show = {
-        "steps": _steps, "activities": _activities, "samplers": _samplers, "training": _training, "memory": _memory,
+        "steps": _steps, "activities": _activities, "samplers": _samplers, "training": training_table, "memory": _memory,
         "startup": _startup,
     }  # fmt: skip
     console.print(f"limjax bench on {content['device']}, jax {content['versions']['jax']} (Ctrl-C keeps what is done)")
@@ -151,8 +154,10 @@ def _samplers(rows: list[dict[str, Any]]) -> Table:
     return table
 
 
-def _training(rows: list[dict[str, Any]]) -> Table:
-    table = _table(f"Training step of {rows[0]['task']}", "variant", "µs", "ratio to the bare optimizer")
+def training_table(rows: list[dict[str, Any]]) -> Table:
+    first = rows[0]
+    title = f"Training step of {first['task']}, {first['parameters']:,} parameters, batches of {first['batch_size']}"
+    table = _table(title, "variant", "µs", "ratio to the bare optimizer")
     for r in rows:
         table.add_row(r["variant"], f"{1e6 * r['seconds']:.1f}", f"{r['ratio']:.2f}")
     return table
