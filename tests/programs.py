@@ -1,6 +1,7 @@
 """Programs of the docs and of `examples/` in this process: what is compiled for one is there for the next, and nothing is imported twice."""
 
 import contextlib
+import importlib
 import io
 import os
 import runpy
@@ -43,6 +44,12 @@ def run_file(path, folder, *arguments):
     with as_a_user(folder, [path, *arguments]) as out, mock.patch.object(sys, "path", [str(path.parent), *sys.path]):
         runpy.run_path(str(path), run_name="__main__")
     return out.getvalue()
+
+
+def module_of(path):
+    """A program as a module, which finds its neighbours."""
+    with mock.patch.object(sys, "path", [str(path.parent), *sys.path]):
+        return importlib.import_module(path.stem)
 
 
 def said_on_devices(program, devices):

@@ -5,13 +5,12 @@ import math
 import pathlib
 import re
 import shutil
-import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from programs import run_file
+from programs import module_of, run_file
 
 EXAMPLES = pathlib.Path(__file__).parents[1] / "examples"
 
@@ -67,12 +66,7 @@ def test_own_cell():
 
 def test_own_cell_is_a_cell():
     """Detailed balance, drift and the limit of no request, in float32; the ledger takes the rest from these."""
-    sys.path.insert(0, str(EXAMPLES))
-    try:
-        from own_cell import OhmicCell
-    finally:
-        sys.path.remove(str(EXAMPLES))
-    cell = OhmicCell()
+    cell = module_of(EXAMPLES / "own_cell.py").OhmicCell()
     drift = np.array([-300.0, -1.0, -1e-3, -1e-9, 0.0, 1e-6, 1e-2, 3.0, 40.0], np.float32)
     for barrier in (3.0, 12.0, 14.0):
         affinity, activity, up, down = (
@@ -93,29 +87,6 @@ def test_own_barrier():
     out = run("own_barrier.py", "--steps", 40, "--outer-steps", 3)
     assert re.search(r"stair: loss \S+, \S+ kT per parameter", out)
     assert len(re.search(r"tuned: (.*) kT; loss", out)[1].split(", ")) == 4
-
-
-@pytest.mark.slow
-def test_growth():
-    out = run("growth.py", "--tokens", 1)
-    rows = re.findall(r"([\d,]+) parameters: loss (\S+) \(without memory (\S+)\), (\S+) kT of heat", out)
-    assert [row[0] for row in rows] == ["3,624", "10,320"]
-    assert all(0 < float(number) < 100 for row in rows for number in row[1:])
-    assert out.count("attention: ") == 2 and "at 1e15" in out
-
-
-@pytest.mark.parametrize("ending", ["_kt_per_parameter", pytest.param("_kt", id="earlier", marks=pytest.mark.slow)])
-def test_the_page_of_measured_growth_is_made_of_the_numbers_kept(tmp_path, ending):
-    """Of files of this version, and of the one before, which had other names for means."""
-    root, folders = EXAMPLES.parent, []
-    for i, content in enumerate(json.loads((root / "benchmarks/results/growth.json").read_text())["sweeps"]):
-        folders.append(tmp_path / str(i))
-        folders[-1].mkdir()
-        (folders[-1] / "scaling.json").write_text(json.dumps(content).replace("_kt_per_parameter", ending))
-    run("growth_table.py", *folders, "--out", tmp_path)
-    for made in ("docs/results/growth.md", "limjax/limits/catalogue/growth.json"):
-        assert (tmp_path / made).read_text() == (root / made).read_text()
-    assert (tmp_path / "docs/results/growth.png").stat().st_size > 10_000
 
 
 @pytest.mark.slow
@@ -362,11 +333,7 @@ def test_benna_fusi(tmp_path):
 
 def test_the_rule_of_stellar_by_hand():
     """One example through the equations of its supplement: signs of errors with a threshold, active units, one pulse each."""
-    sys.path.insert(0, str(EXAMPLES))
-    try:
-        import stellar
-    finally:
-        sys.path.remove(str(EXAMPLES))
+    stellar = module_of(EXAMPLES / "stellar.py")
     task = stellar.network(0.2)
     params = jax.tree.map(lambda leaf: 4 * leaf, task.init(jax.random.key(0)))
     batch = jax.tree.map(lambda leaf: jnp.asarray(leaf[:1]), task.train)

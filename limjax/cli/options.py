@@ -13,6 +13,12 @@ Steps = Annotated[int | None, typer.Option(help="Training steps; default the tas
 BatchSize = Annotated[int | None, typer.Option(help="Examples per step; default the task's.")]
 LearningRate = Annotated[float | None, typer.Option(help="Peak learning rate; default the task's.")]
 Lsb = Annotated[float | None, typer.Option(help="One level, in weight units; default the task's.")]
+LsbOrBits = Annotated[
+    float | None, typer.Option(help="One level, in weight units; default the task's, coarser with few --bits.")
+]
+Bits = Annotated[
+    int | None, typer.Option(help="Bits of a cell: levels from -2^(bits-1) to 2^(bits-1) - 1; default no end.")
+]
 StepTime = Annotated[float, typer.Option(help="Duration of one step [s].")]
 OuterRate = Annotated[float, typer.Option(help="Rate of the outer optimizer [kT].")]
 Seeds = Annotated[int, typer.Option(help="Number of tuning seeds.")]

@@ -28,7 +28,8 @@ def scale(
     seeds: Annotated[int, typer.Option(help="Number of seeds of each size.")] = 3,
     barrier: Annotated[str | None, typer.Option(help="Barrier, with arguments; default moment.")] = None,
     hops: Annotated[str, typer.Option(help="mean, gaussian or exact.")] = "exact",
-    lsb: options.Lsb = None,
+    lsb: options.LsbOrBits = None,
+    bits: options.Bits = None,
     batch_size: options.BatchSize = None,
     learning_rate: options.LearningRate = None,
     out: Annotated[
@@ -46,6 +47,7 @@ def scale(
         barrier=barrier,
         hops=hops,
         lsb=lsb,
+        bits=bits,
         batch_size=batch_size,
         learning_rate=learning_rate,
     )

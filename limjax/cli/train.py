@@ -15,6 +15,7 @@ from rich.console import Console
 from limjax import runs
 from limjax._files import local_path, read_json, sole_use, write_json
 from limjax.cli.console import Lines
+from limjax.cli.options import Bits, LsbOrBits
 from limjax.parallel import any_process, devices_here, initialize, interrupts_noted
 from limjax.tasks import get_task, task_names
 from limjax.training import (
@@ -52,18 +53,14 @@ def train(
             help="Factors on the schedule over the run: the tune.json of a tuned learning rate, or 1.2,1.1,0.8."
         ),
     ] = None,
-    lsb: Annotated[
-        float | None, typer.Option(help="One level, in weight units; default the task's, coarser with few --bits.")
-    ] = None,
+    lsb: LsbOrBits = None,
     attempt_rate: Annotated[float | None, typer.Option(help="Attempt rate k0 [1/s]; default 1e9.")] = None,
     step_time: Annotated[float | None, typer.Option(help="Duration of one step [s]; default 1e-3.")] = None,
     temperature: Annotated[float | None, typer.Option(help="Temperature of the cells [K]; default 300.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of initialisation, batches and hops; default 0.")] = None,
     out: Annotated[str | None, typer.Option(help="Folder to write to; default the next free one under runs/.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out from its checkpoint.")] = False,
-    bits: Annotated[
-        int | None, typer.Option(help="Bits of a cell: levels from -2^(bits-1) to 2^(bits-1) - 1; default no end.")
-    ] = None,
+    bits: Bits = None,
     storage: Annotated[
         str | None, typer.Option(help="int8 or int16: keep weights as level numbers, with --bits and exact hops.")
     ] = None,

@@ -43,6 +43,7 @@ def measurement(result: TrainResult, settings: RunSettings, batch_tokens: int) -
         "tokens": batch_tokens * settings.steps,
         "batch_tokens": batch_tokens,
         "lsb": settings.lsb,
+        "bits": settings.bits,
         "seed": settings.seed,
         "steps": settings.steps,
         "barrier": summary["barrier"],

@@ -20,7 +20,8 @@ class ScaleSettings:
         tokens_per_parameter: bytes seen for each parameter.
         barrier: the barrier, perhaps with arguments; None takes the task's.
         hops: how cells move.
-        lsb: one level [weight/level]; None takes the task's.
+        lsb: one level [weight/level]; None takes the task's, coarser with few `bits`.
+        bits: bits of a cell, or None for no end.
         batch_size: windows per step; None takes the task's.
         learning_rate: peak learning rate, the same for all sizes; None takes the task's.
 
@@ -38,6 +39,7 @@ class ScaleSettings:
     barrier: str | None = None
     hops: str = "exact"
     lsb: float | None = None
+    bits: int | None = None
     batch_size: int | None = None
     learning_rate: float | None = None
 
@@ -50,6 +52,8 @@ class ScaleSettings:
             raise ValueError(f"sizes must be of different networks, but {found}: leave one of the equal ones out.")
         object.__setattr__(self, "sizes", tuple(sorted(float(size) for size in self.sizes)))
         object.__setattr__(self, "seeds", whole_number(self.seeds, "seeds"))
+        if self.bits is not None:
+            object.__setattr__(self, "bits", whole_number(self.bits, "bits"))
         for name in ("tokens_per_parameter", "lsb", "learning_rate"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, positive_number(getattr(self, name), name))
@@ -97,6 +101,7 @@ class ScaleSettings:
             batch_size=batch_size,
             learning_rate=self.learning_rate,
             lsb=self.lsb,
+            bits=None if plain else self.bits,
             barrier="static" if plain else self.barrier,
             hops="mean" if plain else self.hops,
             seed=seed,

@@ -120,6 +120,7 @@ def test_other_settings_are_refused_and_more_seeds_are_not(measured):
         ({"seeds": 0}, "seeds must be"),
         ({"tokens_per_parameter": -1.0}, "tokens_per_parameter must be"),
         ({"lsb": 0.0}, "lsb must be"),
+        ({"bits": 0}, "bits must be"),
     ],
 )
 def test_wrong_settings_are_refused(changes, words):
@@ -141,6 +142,15 @@ def test_a_folder_of_an_earlier_version_goes_on(tmp_path):
     for kept in (found.measurements[0], json.loads((tmp_path / "scaling.json").read_text())["runs"][0]):
         assert kept == numbers | {"plain_loss": 2.5}
     assert json.loads((folder / "measurement.json").read_text()) == numbers
+
+
+def test_few_bits_are_coarse_levels_of_the_memory_alone():
+    task, few = language(3e3), dataclasses.replace(TINY, bits=4)
+    memory, plain = (few.run_settings(task, 3e3, 0, plain) for plain in (False, True))
+    assert (memory.bits, memory.lsb) == (4, 0.125) and (plain.bits, plain.lsb) == (None, task.defaults.lsb)
+    assert dataclasses.replace(few, lsb=0.01).run_settings(task, 3e3, 0).lsb == 0.01
+    with pytest.raises(ValueError, match="measured with bits = None, but 4 was given"):
+        few.joined({name: value for name, value in TINY.to_json().items() if name != "bits"}, "it")
 
 
 def test_a_training_of_one_step_is_refused():

@@ -1,0 +1,73 @@
+"""Examples of growing language models and of few bits, with few steps."""
+
+import json
+import math
+import pathlib
+import re
+
+import numpy as np
+import pytest
+from programs import module_of, run_file
+
+EXAMPLES = pathlib.Path(__file__).parents[2] / "examples"
+
+pytestmark = pytest.mark.optax
+
+
+def run(name, *arguments):
+    return run_file(EXAMPLES / name, EXAMPLES.parent, *arguments)
+
+
+@pytest.mark.slow
+def test_growth():
+    out = run("growth.py", "--tokens", 1)
+    rows = re.findall(r"([\d,]+) parameters: loss (\S+) \(without memory (\S+)\), (\S+) kT of heat", out)
+    assert [row[0] for row in rows] == ["3,624", "10,320"]
+    assert all(0 < float(number) < 100 for row in rows for number in row[1:])
+    assert out.count("attention: ") == 2 and "at 1e15" in out
+
+
+@pytest.mark.parametrize("ending", ["_kt_per_parameter", pytest.param("_kt", id="earlier", marks=pytest.mark.slow)])
+def test_the_page_of_measured_growth_is_made_of_the_numbers_kept(tmp_path, ending):
+    """Of files of this version, and of the one before, which had other names for means."""
+    root, folders = EXAMPLES.parent, []
+    for i, content in enumerate(json.loads((root / "benchmarks/results/growth.json").read_text())["sweeps"]):
+        folders.append(tmp_path / str(i))
+        folders[-1].mkdir()
+        (folders[-1] / "scaling.json").write_text(json.dumps(content).replace("_kt_per_parameter", ending))
+    run("growth_table.py", *folders, "--out", tmp_path)
+    for made in ("docs/results/growth.md", "limjax/limits/catalogue/growth.json"):
+        assert (tmp_path / made).read_text() == (root / made).read_text()
+    assert (tmp_path / "docs/results/growth.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_precision_table_reads_the_least_cost_between_the_scales(tmp_path):
+    out, work = tmp_path / "out", tmp_path / "work"
+    few = ("--tasks", "language-10k", "--bits", 4, 8, "--scales", 0.1, 1, "--seeds", 2, "--steps", 6)
+    assert run("precision_table.py", *few, "--work", work, "--out", out).count("measured") == 3
+    page = (out / "docs/results/precision.md").read_text()
+    assert "measured" not in run("precision_table.py", *few, "--work", work, "--out", out)
+    assert (out / "docs/results/precision.md").read_text() == page
+    assert (out / "docs/results/precision.png").stat().st_size > 10_000
+    task = json.loads((out / "benchmarks/results/precision.json").read_text())["tasks"]["language-10k"]
+    assert [(row["bits"], row["lsb"], row["scale"]) for row in task["rows"]] == [
+        (bits, lsb, scale) for bits, lsb in ((4, 2**-3), (8, 2**-7)) for scale in (0.1, 1)
+    ]
+    quiet, cheap = (np.mean(task["rows"][i]["heat_kt_per_parameter"]) for i in (2, 3))
+    assert quiet > cheap
+
+
+def test_the_least_cost_at_an_excess():
+    cost_at = module_of(EXAMPLES / "precision_table.py").cost_at
+    # Two seeds: 4 % above at 1 kT, 1 % above at 100 kT, and a still dearer one that is worse.
+    rows = [
+        {"test_loss": [loss, 2 * loss], "heat_kt_per_parameter": [heat] * 2, "actuation_kt_per_parameter": [0.0] * 2}
+        for loss, heat in ((1.04, 1.0), (1.01, 100.0), (1.02, 1000.0))
+    ]
+    value, error = cost_at(rows, [1.0, 2.0], 0.025)
+    assert value == pytest.approx(10.0) and error == pytest.approx(0.0, abs=1e-9)
+    assert cost_at(rows, [1.0, 2.0], 0.05)[0] == 1.0
+    assert math.isnan(cost_at(rows, [1.0, 2.0], 0.005)[0])
+    (one,) = [dict(row, test_loss=[row["test_loss"][0]]) for row in rows[:1]]
+    assert math.isnan(cost_at([one], [1.0], 0.5)[1])
