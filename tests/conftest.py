@@ -6,9 +6,10 @@ import os
 import pathlib
 import platform
 
-# Before any import of jax: no pre-allocation on machines with a GPU, and eight host devices so that
-# sharding is tested everywhere.
+# Before any import of jax and numpy: no pre-allocation on machines with a GPU, and one thread of BLAS in each of the workers, which
+# have a core each; more wait in turns.
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import hypothesis
 import jax

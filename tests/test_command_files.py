@@ -169,6 +169,7 @@ def test_tune_keeps_what_it_could_save(capsys, tmp_path, monkeypatch):
     assert not (tmp_path / "out" / "tune.npz").exists()
 
 
+@pytest.mark.slow
 def test_an_interrupted_comparison_does_not_take_the_barrier_with_it(capsys, tmp_path, monkeypatch):
     def stopped(*_, **__):
         raise KeyboardInterrupt

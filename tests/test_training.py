@@ -87,17 +87,19 @@ def test_weights_end_on_the_ladder(small):
         np.testing.assert_array_equal(levels, np.round(levels))
 
 
-def test_resumed_run_is_the_run_that_was_never_stopped(small, tmp_path):
-    whole = limjax.train(small, steps=70, hops="exact", seed=3)
+@pytest.mark.parametrize("options", [ALONE, pytest.param({}, marks=pytest.mark.slow)], ids=["alone", "compared"])
+def test_resumed_run_is_the_run_that_was_never_stopped(small, tmp_path, options):
+    asked = dict(steps=70, hops="exact", seed=3, **options)
+    whole = limjax.train(small, **asked)
 
     def stop_after_30(row, _):
         if row.step >= 30:
             raise KeyboardInterrupt
 
     folder = str(tmp_path / "checkpoints")
-    first = limjax.train(small, steps=70, hops="exact", seed=3, checkpoints=folder, on_progress=stop_after_30)
+    first = limjax.train(small, checkpoints=folder, on_progress=stop_after_30, **asked)
     assert first.result is limjax.Result.interrupted and first.summary["steps"] == 30
-    second = limjax.train(small, steps=70, hops="exact", seed=3, checkpoints=folder, resume=True)
+    second = limjax.train(small, checkpoints=folder, resume=True, **asked)
     assert second.result is limjax.Result.completed
     assert_same(second.params, whole.params)
     assert_same(second.state, whole.state)

@@ -77,6 +77,7 @@ def test_an_array_of_cells_is_as_many_single_cells(cell, barrier):
         np.testing.assert_allclose(got, want, rtol=2e-5, atol=1e-6, err_msg=name)
 
 
+@pytest.mark.slow
 def test_sums_per_array_are_those_of_its_cells():
     """Comparisons, joules, levels and barrier of the array against six single cells."""
     cells = limjax.ArrheniusCell(attempt_rate=1e9 * SPREAD, temperature=jnp.array([300.0, 77.0]))

@@ -47,6 +47,7 @@ def deviations(law, trials):
     return np.array(off), np.array(held)
 
 
+@pytest.mark.slow
 def test_a_few_curves_are_recovered():
     off, _ = deviations("soft-bounds", 6)
     # 36 normal numbers, though not independent ones: none beyond 4.5 deviations, a false alarm in 4,000.

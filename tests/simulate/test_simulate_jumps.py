@@ -155,6 +155,7 @@ def test_infeasible_erasure_is_refused_and_is_infeasible(reference, x64):
     assert float(run.probability[1]) == pytest.approx(0.5 * math.exp(-2.0), rel=1e-9)
 
 
+@pytest.mark.slow
 def test_one_cell_by_every_route():
     (row,) = compare_cell((2.0,), (0.5,), jax.random.key(0), trajectories=4000, jump_trajectories=2000, time=2.0)
     assert row.ladder_heat == pytest.approx(row.ladder_drift * row.affinity)

@@ -44,6 +44,7 @@ def exact_run(barrier, seed):
 
 
 @pytest.mark.optax
+@pytest.mark.slow
 def test_the_law_itself_is_what_the_ledger_says():
     """A barrier that rises by ln(L0/L) from the law's start: heat within 1 % of the law at the loss it ends at, 3 standard errors."""
     start = CELL.barrier(jnp.log(RATE * START**2 / 2))
