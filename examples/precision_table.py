@@ -2,13 +2,15 @@
 
     python examples/precision_table.py
 
-A cell of b bits has 2^b levels over the same range of weights, so that fewer bits are coarser levels. Each number of bits is trained with
-barriers of several scales (`moment:scale=...`; a smaller scale is quieter and dearer) and exact hops, beside the same training without
-a memory. Writes `benchmarks/results/precision.json`, `docs/results/precision.md` and `docs/results/precision.png`. Every number of bits
-is kept as soon as it is measured, and the same command goes on.
+A cell of b bits has 2^b levels over a range of weights: few bits are coarse levels, or a range that weights run against. Each number of bits
+is trained with several ranges and with barriers of several scales (`moment:scale=...`; a smaller scale is quieter and dearer), exact hops, beside
+the same training without a memory. Writes `benchmarks/results/precision.json`, `docs/results/precision.md` and `docs/results/precision.png`.
+Every pair of bits and range is kept in `--work` as soon as it is measured, and the same command goes on; tasks that are not asked for
+stay as they are.
 """
 
 import argparse
+import itertools
 import json
 import pathlib
 from collections.abc import Callable
@@ -25,18 +27,19 @@ from limjax.tasks import Task, get_task
 from limjax.versions import machine
 
 ROOT = pathlib.Path(__file__).parents[1]
+RESULT = "benchmarks/results/precision.json"
 TARGETS = (0.01, 0.02, 0.03, 0.05, 0.08)
 COLOURS = ("#c44536", "#e09f3e", "#8ab17d", "#1f6f8b", "#264653", "#9b5de5")
 
 
-def measured(task: Task, bits: int, scales: list[float], seeds: int, steps: int) -> list[dict]:
+def measured(task: Task, bits: int, largest: float, scales: list[float], seeds: int, steps: int) -> list[dict]:
     """One row for each scale: every seed's loss and cost per parameter."""
-    cell = limjax.ArrheniusCell(lsb=task.defaults.lsb_for(bits), bits=bits)
+    cell = limjax.ArrheniusCell(lsb=2 * largest / 2.0**bits, bits=bits)
     points = [Setting(f"moment:scale={scale:g}", cell) for scale in scales]
     losses, _, heats, works = sweep(task, points, seeds=seeds, steps=steps, at_once=8)
     return [
         {
-            "bits": bits, "lsb": float(cell.lsb), "scale": scale, "test_loss": loss.tolist(),
+            "bits": bits, "range": largest, "lsb": float(cell.lsb), "scale": scale, "test_loss": loss.tolist(),
             "heat_kt_per_parameter": heat.tolist(), "actuation_kt_per_parameter": work.tolist(),
         }
         for scale, loss, heat, work in zip(scales, losses, heats, works)
@@ -60,9 +63,9 @@ def cost(row: dict) -> np.ndarray:
 
 
 def cost_at(rows: list[dict], plain: list[float], target: float) -> tuple[float, float]:
-    """Least cost at an excess, between the scales on a logarithmic axis, with its jackknife error; NaN where no scale is that quiet.
+    """Least cost at an excess, between the measured ones on a logarithmic axis, with its jackknife error; NaN where none is that quiet.
 
-    What a dearer scale has lost more than a cheaper one is noise or waste: it counts as no better than the cheaper.
+    What has lost more than something cheaper is noise or waste: it counts as no better than the cheaper.
     """
     seeds = len(plain)
 
@@ -93,33 +96,37 @@ def pair(values: np.ndarray, form: str) -> str:
 def of_task(name: str, content: dict) -> list[str]:
     """The two tables of a task."""
     rows, plain = content["rows"], content["plain_test_loss"]
-    bits, scales = (list(dict.fromkeys(row[key] for row in rows)) for key in ("bits", "scale"))
-    at = {(row["bits"], row["scale"]): row for row in rows}
+    scales = list(dict.fromkeys(row["scale"] for row in rows))
+    cells = list(dict.fromkeys((row["bits"], row["range"]) for row in rows))
+    at = {(row["bits"], row["range"], row["scale"]): row for row in rows}
     lines = [
         f"## {name}: {content['parameters']:,} parameters, {content['steps']:,} steps",
         "",
-        f"{len(plain)} seeds; without a memory the test loss is {pair(np.array(plain), '.3f')}. Loss above that of the same seed "
-        "[%], and below it heat and barrier work [kT per parameter], with standard errors:",
+        f"{len(plain)} seeds; without a memory the test loss is {pair(np.array(plain), '.3f')}. Loss above that of the same seed, and below "
+        "it heat and barrier work per parameter, with standard errors:",
         "",
-        "| bits | level | " + " | ".join(f"scale {scale:g}" for scale in scales) + " |",
-        "|---:|---:|" + "---:|" * len(scales),
+        "| bits | range | level | " + " | ".join(f"scale {scale:g}" for scale in scales) + " |",
+        "|---:|---:|---:|" + "---:|" * len(scales),
     ]
-    for b in bits:
-        here = [at[b, scale] for scale in scales]
-        cells = [f"{pair(100 * above(row, plain), '.1f')} %<br>{pair(cost(row), '.3g')} kT" for row in here]
-        lines.append(f"| {b} | {here[0]['lsb']:.3g} | {' | '.join(cells)} |")
+    for bits, largest in cells:
+        here = [at[bits, largest, scale] for scale in scales]
+        told = [f"{pair(100 * above(row, plain), '.1f')} %<br>{pair(cost(row), '.3g')} kT" for row in here]
+        lines.append(f"| {bits} | ±{largest:g} | {here[0]['lsb']:.3g} | {' | '.join(told)} |")
     lines += [
         "",
-        "Least heat and work [kT per parameter] at a given loss above bare Adam's, read between the scales; a dash where no scale that "
-        "was tried is that quiet:",
+        "Least heat and work [kT per parameter] at a given loss above bare Adam's, of all ranges and read between the scales; a dash where "
+        "nothing that was tried is that quiet:",
         "",
         "| bits | " + " | ".join(f"{100 * target:g} %" for target in TARGETS) + " |",
         "|---:|" + "---:|" * len(TARGETS),
     ]
-    for b in bits:
-        found = [cost_at([at[b, scale] for scale in scales], plain, target) for target in TARGETS]
-        cells = ["–" if value != value else f"{value:.3g} ± {error:.1g}" for value, error in found]
-        lines.append(f"| {b} | {' | '.join(cells)} |")
+    for bits in dict.fromkeys(bits for bits, _ in cells):
+        found = [cost_at([row for row in rows if row["bits"] == bits], plain, target) for target in TARGETS]
+        told = [
+            "–" if value != value else f"{value:.3g} ± {'–' if error != error else format(error, '.1g')}"
+            for value, error in found
+        ]
+        lines.append(f"| {bits} | {' | '.join(told)} |")
     return [*lines, ""]
 
 
@@ -129,13 +136,14 @@ def draw(tasks: dict[str, dict]):
     for ax, (name, content) in zip(axes, tasks.items()):
         rows, plain = content["rows"], content["plain_test_loss"]
         for colour, bits in zip(COLOURS, dict.fromkeys(row["bits"] for row in rows)):
-            some = [row for row in rows if row["bits"] == bits]
-            x = np.array([cost(row) for row in some])
+            some = sorted((row for row in rows if row["bits"] == bits), key=lambda row: cost(row).mean())
+            x = np.array([cost(row).mean() for row in some])
             y = np.array([100 * above(row, plain) for row in some])
             error = y.std(axis=1, ddof=1) / np.sqrt(y.shape[1]) if y.shape[1] > 1 else None
-            ax.errorbar(
-                x.mean(axis=1), y.mean(axis=1), yerr=error, marker="o", markersize=4, color=colour, label=f"{bits} bits"
-            )
+            ax.errorbar(x, y.mean(axis=1), yerr=error, fmt="o", markersize=3, elinewidth=0.7, color=colour, alpha=0.35)
+            best = np.minimum.accumulate(y.mean(axis=1))
+            front = y.mean(axis=1) == best
+            ax.plot(x[front], best[front], marker="o", markersize=4, color=colour, label=f"{bits} bits")
         ax.axhline(0, color=OTHER, linewidth=0.8, linestyle=":")
         ax.set_xscale("log")
         plain_numbers(ax.xaxis)
@@ -151,7 +159,7 @@ def write(content: dict, out: pathlib.Path) -> None:
     lines = [
         "# Precision: how many bits are cheapest",
         "",
-        "Language models in cells of few bits, all with the same range of weights; `moment` barriers of several scales, exact hops. "
+        "Language models in cells of few bits and several ranges of weights; `moment` barriers of several scales, exact hops. "
         "What follows from it is on [the page of growth](../scale.md#how-many-bits).",
         "",
         *(line for name, one in content["tasks"].items() for line in of_task(name, one)),
@@ -162,7 +170,7 @@ def write(content: dict, out: pathlib.Path) -> None:
     ]
     (out / "docs/results/precision.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     draw(content["tasks"]).savefig(out / "docs/results/precision.png")
-    (out / "benchmarks/results/precision.json").write_text(json.dumps(content) + "\n", encoding="utf-8")
+    (out / RESULT).write_text(json.dumps(content) + "\n", encoding="utf-8")
 
 
 def kept(path: pathlib.Path, asked: dict, make: Callable[[], list]) -> list:
@@ -182,9 +190,9 @@ def of_name(name: str, options: argparse.Namespace) -> dict:
     asked = {"steps": steps, "seeds": options.seeds, "scales": options.scales}
     plain = partial(without_memory, task, options.seeds, steps)
     rows = []
-    for bits in options.bits:
-        make = partial(measured, task, bits, options.scales, options.seeds, steps)
-        rows += kept(options.work / f"{name}-{bits}-bits.json", asked, make)
+    for bits, largest in itertools.product(options.bits, options.ranges):
+        make = partial(measured, task, bits, largest, options.scales, options.seeds, steps)
+        rows += kept(options.work / f"{name}-{bits}-bits-{largest:g}.json", asked, make)
     return {
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(jax.eval_shape(task.init, jax.random.key(0)))),
         "steps": steps,
@@ -196,13 +204,20 @@ def of_name(name: str, options: argparse.Namespace) -> dict:
 def main(options: argparse.Namespace) -> None:
     for folder in (options.out / "docs/results", options.out / "benchmarks/results", options.work):
         folder.mkdir(parents=True, exist_ok=True)
-    write({"tasks": {name: of_name(name, options) for name in options.tasks}, "machine": machine()}, options.out)
+    path = options.out / RESULT
+    before = json.loads(path.read_text())["tasks"] if path.exists() else {}
+    write(
+        {"tasks": before | {name: of_name(name, options) for name in options.tasks}, "machine": machine()}, options.out
+    )
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", nargs="+", default=["language-10k", "language-30k"])
     parser.add_argument("--bits", type=int, nargs="+", default=[4, 6, 8, 12])
+    parser.add_argument(
+        "--ranges", type=float, nargs="+", default=[0.5, 1.0, 2.0], help="largest weight that a cell can hold"
+    )
     parser.add_argument("--scales", type=float, nargs="+", default=[0.01, 0.03, 0.1, 0.3, 1.0])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, help="default the task's, 20 bytes per parameter")

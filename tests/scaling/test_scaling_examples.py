@@ -44,7 +44,7 @@ def test_the_page_of_measured_growth_is_made_of_the_numbers_kept(tmp_path, endin
 @pytest.mark.slow
 def test_precision_table_reads_the_least_cost_between_the_scales(tmp_path):
     out, work = tmp_path / "out", tmp_path / "work"
-    few = ("--tasks", "language-10k", "--bits", 4, 8, "--scales", 0.1, 1, "--seeds", 2, "--steps", 6)
+    few = ("--tasks", "language-10k", "--bits", 4, 8, "--ranges", 1, "--scales", 0.1, 1, "--seeds", 2, "--steps", 6)
     assert run("precision_table.py", *few, "--work", work, "--out", out).count("measured") == 3
     page = (out / "docs/results/precision.md").read_text()
     assert "measured" not in run("precision_table.py", *few, "--work", work, "--out", out)
