@@ -82,18 +82,19 @@ def _folder(out: str | None) -> tuple[pathlib.Path, bool]:
 def _table(result: ScaleResult) -> Table:
     """Means over the seeds of every size."""
     table = Table(title="Per parameter, means over seeds", title_justify="left")
-    for name in (
-        "parameters",
+    names = (
+        "size",
         "seeds",
         "loss",
-        "plain",
-        "heat kT",
-        "work kT",
+        "loss\nplain",
+        "heat\nkT",
+        "work\nkT",
         "effective\nupdates",
-        "law kT",
+        "law\nkT",
         "heat\n/ law",
-    ):
-        table.add_column(name, justify="right")
+    )
+    for name in names:
+        table.add_column(name, justify="right", no_wrap=True)
     for size in sorted({run.parameters for run in result.runs}):
         here = [run for run in result.runs if run.parameters == size]
 
