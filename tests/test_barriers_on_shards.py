@@ -67,7 +67,7 @@ for name, barrier in SOME.items():
 MEMBERS = f"""{RUN}
 params = {{"w": jnp.concatenate([jnp.linspace(0.1, 2.0, 20), jnp.linspace(-0.3, 0.1, 20)])}}
 specs, alone = {{"w": P("model")}}, {{"w": lambda x: x}}
-for name in ("rate-matched", "fisher"):
+for name in ("rate-matched", "fisher", "lyapunov"):
     run = trained(barrier_from_name(name, CELL, 10, 0.1), alone)
     one = jax.jit(run)
     halves = [one({{"w": part}}) for part in params["w"].reshape(2, 20)]
@@ -95,4 +95,31 @@ def test_a_barrier_is_the_same_on_one_shard_and_on_two(some, names):
 def test_members_of_an_ensemble_on_several_devices_have_barriers_of_their_own():
     """What tells members from parts of one model is that each has its own loss."""
     said, errors = said_on_devices(MEMBERS, 2)
-    assert said == ["rate-matched", "True", "fisher", "True"], errors
+    assert said == ["rate-matched", "True", "fisher", "True", "lyapunov", "True"], errors
+
+
+WRONG = """
+import functools, jax, jax.numpy as jnp, optax, limjax
+from jax.sharding import AxisType, PartitionSpec as P
+
+mesh = jax.make_mesh((2,), ("member",), axis_types=(AxisType.Auto,))
+opt = limjax.learning_in_memory(optax.sgd(0.1), limjax.ArrheniusCell(), limjax.LyapunovBarrier(12.0), compare=())
+
+@jax.jit
+@functools.partial(jax.shard_map, mesh=mesh, in_specs=(P("member"),) * 2, out_specs=P("member"))
+def step(x, loss):
+    _, state = opt.update({"w": x}, opt.init({"w": x}), {"w": x}, value=loss[0])
+    return limjax.get_barrier(state)[None]
+
+x = jnp.ones(4)
+print(step(x, jnp.array([1.0, 2.0])).tolist() == [12.0, 12.0])
+try:
+    jax.block_until_ready(step(x, jnp.array([1.0, -2.0])))
+except Exception as error:
+    print("which has to be above its floor" in str(error))
+"""
+
+
+def test_a_loss_below_its_floor_on_one_device_of_two_is_said():
+    said, errors = said_on_devices(WRONG, 2)
+    assert said == ["True", "True"], errors

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from limjax.numerics.checks import compute_dtype, shown, varied_numbers
+from limjax.numerics.checks import compute_dtype, shown, stopped_if, varied_numbers
 from limjax.numerics.counters import over_shards, shards_of
 from limjax.physics._abstract_cell import AbstractCell
 
@@ -285,7 +285,7 @@ def checked_loss(
         "barrier that reads requests instead of the loss, such as RateMatchedBarrier."
     )
     if isinstance(is_wrong, jax.core.Tracer):
-        return eqx.error_if(loss, is_wrong, message)
+        return stopped_if(loss, is_wrong, message)
     if bool(is_wrong):
         raise ValueError(f"{message} Got {float(judged):g} with floor={float(floor):g}.")
     return loss

@@ -14,7 +14,7 @@ from limjax.memory._leaves import Frozen, frozen_leaves, leaf_infos
 from limjax.memory._ledger import one_member
 from limjax.memory._state import LearningInMemoryState, get_memories
 from limjax.memory._step import wide
-from limjax.numerics.checks import broadcasting, checked_leaf, is_known
+from limjax.numerics.checks import broadcasting, checked_leaf, is_known, stopped_if
 from limjax.numerics.poisson import normal_quantile
 from limjax.physics._abstract_cell import AbstractCell
 from limjax.physics._hops import exact_hops
@@ -87,7 +87,7 @@ def _stepped(memory: LearningInMemoryState) -> Any:
         if int(steps) == 0:
             raise ValueError(said)
         return memory.barrier.height
-    return eqx.error_if(memory.barrier.height, steps == 0, said)
+    return stopped_if(memory.barrier.height, steps == 0, said)
 
 
 def own_leaves(memory: LearningInMemoryState, index: dict[Any, int], memories: int) -> list[int]:

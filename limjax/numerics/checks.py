@@ -11,7 +11,9 @@ import jax
 import jax.core
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float, PyTree
+
+from limjax.numerics.counters import axes_of, over_shards
 
 
 def compute_dtype(dtype) -> jnp.dtype:
@@ -30,6 +32,26 @@ def as_leaf(value) -> Float[Array, "..."]:
         return value.astype(compute_dtype(value.dtype))
     with np.errstate(over="ignore"):  # what overflows is refused by the caller, in words
         return jnp.asarray(value, dtype=jnp.result_type(float))
+
+
+def stopped_if(values: PyTree, is_wrong: Bool[Array, "..."], message: str) -> Any:
+    """Values, or the end of the program with a message where something traced is wrong: `equinox.error_if`, also under `shard_map`.
+
+    Args:
+        values: what goes on.
+        is_wrong: what is wrong; one is enough.
+        message: what the error says.
+
+    Returns:
+        The values.
+    """
+    leaves, treedef = jax.tree.flatten(values)
+    if not any(map(axes_of, [is_wrong, *leaves])):
+        return eqx.error_if(values, is_wrong, message)
+    # Equinox gives both branches the type of what is the same on all devices: ask for all of them, and of a number that is.
+    anywhere = over_shards(jnp.any(is_wrong).astype(jnp.float32)) > 0
+    nothing = eqx.error_if(jnp.zeros(()), anywhere, message)
+    return treedef.unflatten([leaf + nothing.astype(leaf.dtype) for leaf in leaves])
 
 
 def checked_leaf(
@@ -80,7 +102,7 @@ def checked_leaf(
     if single and leaf.ndim:
         raise ValueError(f"{name} must be one number for all cells, got an array of shape {leaf.shape}. {remedy}")
     if isinstance(leaf, jax.core.Tracer):
-        return eqx.error_if(leaf, is_wrong(leaf, jnp), message("a traced value outside that"))
+        return stopped_if(leaf, is_wrong(leaf, jnp), message("a traced value outside that"))
     # Checked in float64 as the user wrote it: float32 would already have turned 1e-50 into 0 and 1e40 into inf.
     wide = np.asarray(value, dtype=np.float64)
     wrong = is_wrong(wide, np)
