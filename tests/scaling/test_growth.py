@@ -10,14 +10,14 @@ from limjax import runs as run_files
 from limjax.cli import main
 from limjax.limits import read_measured
 from limjax.numerics._result_code import ResultCode
-from limjax.scaling import ScaleSettings, measure_growth
+from limjax.scaling import ScaleSettings, halved, measure_growth
 from limjax.tasks import language
 from limjax.training import execute, prepare
 from limjax.tuning import Progress
 
 pytestmark = pytest.mark.optax
 
-TINY = ScaleSettings(sizes=(3e3,), seeds=1, tokens_per_parameter=1.2, barrier="moment:scale=0.1")
+TINY = ScaleSettings(sizes=(3e3,), seeds=1, tokens_per_parameter=2.4, barrier="moment:scale=0.1")
 MEMORY, PLAIN = "language-3k-seed-0", "language-3k-seed-0-plain"
 
 
@@ -43,7 +43,7 @@ def test_every_training_has_the_files_of_a_run(measured):
             run_files.CHECKPOINTS,
         }
     summary = json.loads((folder / MEMORY / run_files.SUMMARY).read_text())
-    assert numbers["steps"] == summary["steps"] == round(1.2 * 3624 / 512)
+    assert numbers["steps"] == summary["steps"] == round(2.4 * 3624 / 512)
     assert numbers["heat_kt_per_parameter"] == pytest.approx(summary["heat_kt"] / 3624)
     assert numbers["hops"] == pytest.approx(summary["hops_mean"] / 3624)
     assert numbers["plain_loss"] == json.loads((folder / PLAIN / run_files.SUMMARY).read_text())["test_loss"]
@@ -55,7 +55,7 @@ def test_every_training_has_the_files_of_a_run(measured):
 
 @pytest.mark.slow
 def test_what_was_stopped_goes_on_and_is_the_run_of_train(tmp_path):
-    """The same heat and loss to the last bit, with the optimizer watched and the training stopped in its middle."""
+    """The same heat and loss to the last bit, with the optimizer watched and the training stopped in its middle, for the same gradients."""
 
     def stop(words, left):
         if "step 4/" in words:
@@ -68,7 +68,7 @@ def test_what_was_stopped_goes_on_and_is_the_run_of_train(tmp_path):
     assert second.result is ResultCode.completed and len(second.measurements) == 1
     assert said and not any(words.startswith("language-3k, seed 0: step 1/") for words in said)
     task = language(3e3)
-    run = prepare(TINY.run_settings(task, 3e3, 0), task, compare=(), granularity="leaf")
+    run = prepare(TINY.run_settings(task, 3e3, 0), task, compare=(), granularity="leaf", gradient=halved(task.loss))
     alone = execute(run).summary
     summary = json.loads((tmp_path / MEMORY / run_files.SUMMARY).read_text())
     for name in ("heat_kt", "actuation_kt", "test_loss", "path_levels", "hops_mean"):
@@ -103,7 +103,7 @@ def test_the_file_holds_runs_fits_and_provenance(measured):
 @pytest.mark.slow
 def test_other_settings_are_refused_and_more_seeds_are_not(measured):
     folder = measured[0]
-    with pytest.raises(ValueError, match=r"measured with tokens_per_parameter = 1.2, but 3.0 was given"):
+    with pytest.raises(ValueError, match=r"measured with tokens_per_parameter = 2.4, but 3.0 was given"):
         measure_growth(dataclasses.replace(TINY, tokens_per_parameter=3.0), folder)
     more = dataclasses.replace(TINY, sizes=(1e4,), seeds=2).joined(TINY.to_json() | {"seeds": 3}, "it")
     assert more.sizes == (3e3, 1e4) and more.seeds == 3
