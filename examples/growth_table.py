@@ -1,10 +1,10 @@
 """What `limjax scale` measured, as a page, and the runs that come with limjax.
 
-    limjax scale --sizes 3e3,1e4,3e4,1e5 --seeds 3 --barrier moment:scale=0.03 --out runs/growth
-    limjax scale --sizes 3e3,1e4,3e4 --seeds 3 --barrier moment:scale=0.03 --batch-size 32 --out runs/growth-32
+    limjax scale --sizes 3e3,1e4,3e4,1e5,3e5 --seeds 3 --barrier moment:scale=0.03 --out runs/growth
+    limjax scale --sizes 3e3,1e4,3e4,1e5 --seeds 3 --barrier moment:scale=0.03 --batch-size 32 --out runs/growth-32
     python examples/growth_table.py runs/growth runs/growth-32
 
-Writes `docs/results/growth.md` with its figure, `benchmarks/results/growth.json` and `limjax/limits/catalogue/growth.json`.
+The first folder is what comes with limjax and is continued; others, of another batch size, stand beside it. Writes `docs/results/growth.md` with its figure, `benchmarks/results/growth.json` and `limjax/limits/catalogue/growth.json`.
 """
 
 import argparse
@@ -29,8 +29,8 @@ NAMED = {
 }
 
 
-def page(contents: Sequence[dict], runs: Sequence[MeasuredRun]) -> str:
-    """The docs page, from the runs alone."""
+def page(contents: Sequence[dict], sweeps: Sequence[Sequence[MeasuredRun]]) -> str:
+    """The docs page, from the runs of each folder alone."""
     first, numbers = contents[0], [run for content in contents for run in content["runs"]]
     machine, settings = first["machine"], first["settings"]
     lines = [
@@ -71,13 +71,10 @@ def page(contents: Sequence[dict], runs: Sequence[MeasuredRun]) -> str:
             for kind in here[0]
         ]
         lines.append(f"| {size:,} | {' | '.join(cells)} |")
-    lines += ["", *_powers(runs), ""]
-    limit = measured_limit(runs, LARGE)
+    for runs in sweeps:
+        lines += ["", f"At {runs[0].batch_tokens:,.0f} tokens a step:", "", *_powers(runs), "", _continued(runs)]
     lines += [
-        f"Continued to {LARGE:.0e} parameters: **{limit.joules:.2g} J** ({limit.low_joules:.2g} to {limit.high_joules:.2g} J)"
-        + ("" if limit.law_joules is None else f", the law by its own power {limit.law_joules:.2g} J")
-        + f". {limit.assumptions[0].upper()}{limit.assumptions[1:]}. Sizes of {max(limit.sizes) / min(limit.sizes):.0f} to 1 are no evidence that a power law holds over "
-        f"{limit.extrapolation:.0e} to 1: a larger model measured outside the band would refute it.",
+        *([] if len(sweeps) == 1 else ["", _between(sweeps)]),
         "",
         "![Energy of a training against its size](growth.png)",
         "",
@@ -85,6 +82,27 @@ def page(contents: Sequence[dict], runs: Sequence[MeasuredRun]) -> str:
         f"{', '.join(f'{name} {number}' for name, number in machine['versions'].items())}; text of {first['text']['bytes']:,} bytes, SHA-256 {first['text']['sha256'][:16]}.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _continued(runs: Sequence[MeasuredRun]) -> str:
+    limit = measured_limit(runs, LARGE)
+    law = "" if limit.law_joules is None else f", the law by its own power {limit.law_joules:.2g} J"
+    return (
+        f"Continued to {LARGE:.0e} parameters: **{limit.joules:.2g} J** ({limit.low_joules:.2g} to {limit.high_joules:.2g} J){law}. "
+        f"{limit.assumptions[0].upper()}{limit.assumptions[1:]}. Sizes of {max(limit.sizes) / min(limit.sizes):.0f} to 1 are no evidence that "
+        f"a power law holds over {limit.extrapolation:.0e} to 1: a larger model measured outside the band would refute it."
+    )
+
+
+def _between(sweeps: Sequence[Sequence[MeasuredRun]]) -> str:
+    """Powers of the batch, size by size: there is not one for all."""
+    told = []
+    for size in sorted({run.parameters for run in sweeps[1]}):
+        here = [[run for run in runs if run.parameters == size] for runs in sweeps[:2]]
+        energy = [np.mean([run.energy_kt_per_parameter for run in some]) for some in here]
+        tokens = [some[0].batch_tokens for some in here]
+        told.append(f"{np.log(energy[1] / energy[0]) / np.log(tokens[1] / tokens[0]):.2f} at {size:,}")
+    return f"Heat and barrier work go with the tokens of a step to the power of {', '.join(told)} parameters."
 
 
 def _mean(values: np.ndarray, form: str) -> str:
@@ -113,19 +131,17 @@ def _powers(runs: Sequence[MeasuredRun]) -> list[str]:
 def main(folders: Sequence[pathlib.Path], out: pathlib.Path) -> None:
     files = [json.loads((folder / "scaling.json").read_text(encoding="utf-8")) for folder in folders]
     contents = [with_present_names(content, EARLIER) for content in files]
-    runs = read_measured(*folders)
-    text = page(contents, runs)
+    sweeps = [read_measured(folder) for folder in folders]
+    text = page(contents, sweeps)
     results, catalogue = out / "docs/results", out / "limjax/limits/catalogue"
     for folder in (results, out / "benchmarks/results", catalogue):
         folder.mkdir(parents=True, exist_ok=True)
     (results / "growth.md").write_text(text, encoding="utf-8")
-    save_growth_figure(runs, results)
+    save_growth_figure(sweeps[0], results)
     whole = {"sweeps": contents, "runs": [run for content in contents for run in content["runs"]]}
     (out / "benchmarks/results/growth.json").write_text(json.dumps(whole) + "\n", encoding="utf-8")
-    provenance = {name: contents[0][name] for name in ("text", "machine")} | {
-        "settings": [content["settings"] for content in contents]
-    }
-    shipped = {"provenance": provenance, "runs": [dataclasses.asdict(run) for run in runs]}
+    provenance = {name: contents[0][name] for name in ("text", "machine", "settings")}
+    shipped = {"provenance": provenance, "runs": [dataclasses.asdict(run) for run in sweeps[0]]}
     (catalogue / "growth.json").write_text(json.dumps(shipped, indent=1) + "\n", encoding="utf-8")
     print(text)
 

@@ -60,7 +60,7 @@ def growth(runs: Sequence[MeasuredRun], largest: float = 1e16, temperature: floa
     power, (low, high) = fit.exponents["parameters"], fit.band()
     ax.set_title(
         f"Energy of training against model size\nkT per parameter as N^{power:.2f} ({low:.2f} to {high:.2f}) over "
-        f"{len(fit.sizes)} sizes, {fit.centre['tokens_per_parameter']:.3g} tokens per parameter",
+        f"{len(fit.sizes)} sizes, {fit.centre['tokens_per_parameter']:.3g} tokens per parameter, {fit.centre['batch_tokens']:,.0f} a step",
         fontsize=10,
         loc="left",
     )
