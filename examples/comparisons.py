@@ -99,12 +99,12 @@ class Pair:
         (trained, state), variances = self.run(params, data_key, hop_key)
         rival, rival_cost = self.rival(params, data_key, jax.random.fold_in(hop_key, 1), variances)
         table = limjax.report(limjax.get_ledger(state), trained, self.cell)
-        n, cost = table.total.parameters, table.total.cost_kt
+        n, cost = table.total.parameters, table.total.energy_kt
         test = jax.tree.map(jnp.asarray, self.task.test)
         assert self.task.accuracy is not None
         return {
             "seed": seed,
-            "cost_kt_per_parameter": cost / n,
+            "energy_kt_per_parameter": cost / n,
             "ratios": {name: other / cost for name, other in table.comparisons.items()},
             "test_loss": float(self.task.loss(trained, test)),
             "test_accuracy": float(self.task.accuracy(trained, test)),
@@ -129,7 +129,7 @@ def page(rows: list[dict], made_by: str) -> str:
     ]
     for row in rows:
         ratios = [_spread([one["ratios"][name] for one in row["seeds"]]) for name in NAMES]
-        cost = _spread([one["cost_kt_per_parameter"] for one in row["seeds"]])
+        cost = _spread([one["energy_kt_per_parameter"] for one in row["seeds"]])
         loss = _spread([one["test_loss"] for one in row["seeds"]])
         lines.append(f"| 2^-{row['bits']} | {cost} | {' | '.join(ratios)} | {loss} |")
     lines += ["", *[f"- **{name}**: {comparison_words(name)}." for name in NAMES], ""]

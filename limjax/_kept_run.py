@@ -74,7 +74,7 @@ class KeptRun:
         return cls(os.fspath(folder), summary, history, report, layers, matrix)
 
     @property
-    def cost_kt_per_parameter(self) -> float:
+    def energy_kt_per_parameter(self) -> float:
         """Heat and barrier work per parameter [kT]."""
         return (self.summary["heat_kt"] + self.summary["actuation_kt"]) / max(self.summary["parameters"], 1)
 

@@ -179,12 +179,12 @@ def _cells(row: LayerReport, compared: bool) -> list[str]:
 def _others(report: Report | None) -> str:
     if report is None or not report.comparisons:
         return ""
-    n, own = max(report.total.parameters, 1), max(report.total.cost_kt, 1e-300)
+    n, own = max(report.total.parameters, 1), max(report.total.energy_kt, 1e-300)
     rows = [
         [name, short(cost / n), f"{short(cost / own)}x", comparison_words(name) or "of your own"]
         for name, cost in report.comparisons.items()
     ]
-    rows.append(["this run", short(report.total.cost_kt / n), "1x", "heat and barrier work"])
+    rows.append(["this run", short(report.total.energy_kt / n), "1x", "heat and barrier work"])
     return "<h2>The same updates on other memories</h2>\n" + table(
         ["memory", "kT per parameter", "times this run", "what it is"], rows, last_is_total=True, words=True
     )

@@ -53,10 +53,10 @@ class LayerReport:
     @property
     def ratio(self) -> float | None:
         """Cost of the cheapest comparison over the cost of this run."""
-        return None if self.compared_kt is None else self.compared_kt / max(self.cost_kt, 1e-300)
+        return None if self.compared_kt is None else self.compared_kt / max(self.energy_kt, 1e-300)
 
     @property
-    def cost_kt(self) -> float:
+    def energy_kt(self) -> float:
         """Heat and barrier work of this run [kT]."""
         return self.heat_kt + self.actuation_kt
 

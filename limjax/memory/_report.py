@@ -80,7 +80,7 @@ class Report:
     def above_bowl_bound(self) -> float | None:
         """Heat and barrier work per parameter over `bowl_bound_kt_per_parameter`."""
         bound = self.bowl_bound_kt_per_parameter
-        return None if bound is None else self.total.cost_kt / max(self.total.parameters, 1) / bound
+        return None if bound is None else self.total.energy_kt / max(self.total.parameters, 1) / bound
 
     def to_dict(self) -> dict[str, Any]:
         """All numbers under the names of the attributes, ready for JSON."""
@@ -183,7 +183,7 @@ class Report:
             for justify in ("left", "right", "right", "left"):
                 others.add_column(justify=justify, overflow="fold", no_wrap=justify == "right")
             for name, cost in self.comparisons.items():
-                ratio = cost / max(self.total.cost_kt, 1e-300)
+                ratio = cost / max(self.total.energy_kt, 1e-300)
                 cells = f"  {name}", f"{short(cost / n)} kT", f"{short(ratio)}x", comparison_words(name) or ""
                 others.add_row(*map(Text, cells), style="bold" if name == self.compared_with else "")
             yield others

@@ -36,7 +36,7 @@ def barriers(result: CompareResult) -> Figure:
     fig, (ax,) = figure(6.4, 4.2)
     colours, markers = (OWN, OTHER, ACCENT, FLOOR), "osD^vP*"
     for i, row in enumerate(rows):
-        (x, dx), (y, dy) = row.mean("cost_kt_per_parameter"), row.mean(name)
+        (x, dx), (y, dy) = row.mean("energy_kt_per_parameter"), row.mean(name)
         colour, marker = colours[i % len(colours)], markers[i % len(markers)]
         known = dx == dx  # of a single seed there is no error
         ax.errorbar(
@@ -54,7 +54,7 @@ def barriers(result: CompareResult) -> Figure:
         ax.axhline(level, color=FLOOR, linestyle="--", linewidth=1, label="plain training")
         if error == error:
             ax.axhspan(level - error, level + error, color=FLOOR, alpha=0.15, linewidth=0)
-    costs = [row.mean("cost_kt_per_parameter")[0] for row in rows]
+    costs = [row.mean("energy_kt_per_parameter")[0] for row in rows]
     if min(costs) > 0:
         ax.set_xscale("log")
         if max(costs) < _FEW_DECADES * min(costs):

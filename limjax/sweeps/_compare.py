@@ -27,8 +27,8 @@ from limjax.training import RunKeys, RunSettings, plain_step
 COMPARE, PLAIN = "compare.json", "plain training"
 _REMEDY = "Put back the file as it was written, or choose a new folder; nothing was changed."
 _EARLIER = {
-    f"{before}{name}{behind}": f"{before}{name}_per_parameter{behind}"
-    for name in ("heat_kt", "actuation_kt", "cost_kt")
+    f"{before}{name}{behind}": f"{before}{now}_per_parameter{behind}"
+    for name, now in (("heat_kt", "heat_kt"), ("actuation_kt", "actuation_kt"), ("cost_kt", "energy_kt"))
     for before, behind in (("", ""), ("mean_", ""), ("", "_error"))
 }
 _SAME = ("task", "steps", "batch_size", "learning_rate", "lsb", "hops", "seeds")
@@ -53,7 +53,7 @@ class Compared:
     actuation_kt_per_parameter: Float[np.ndarray, "seeds"]
 
     @property
-    def cost_kt_per_parameter(self) -> Float[np.ndarray, "seeds"]:
+    def energy_kt_per_parameter(self) -> Float[np.ndarray, "seeds"]:
         """Heat and barrier work together, per parameter [kT]."""
         return self.heat_kt_per_parameter + self.actuation_kt_per_parameter
 
@@ -67,7 +67,7 @@ class Compared:
         """Every number and the means, as JSON can hold them."""
         names = SweepResult._fields
         content: dict[str, Any] = {"barrier": self.barrier, **{name: getattr(self, name).tolist() for name in names}}
-        for name in (*names, "cost_kt_per_parameter"):
+        for name in (*names, "energy_kt_per_parameter"):
             content[f"mean_{name}"], content[f"{name}_error"] = self.mean(name)
         return without_nan(content)
 
