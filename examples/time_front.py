@@ -45,12 +45,12 @@ def measure(steps: int, held_out: int, points: int, start: float) -> dict:
         e = evaluate(problem, design, seeds)
         rows.append(
             {
-                "seconds": e.seconds, "heat_kt": float(e.heat_kt_per_parameter.mean()),
+                "seconds": e.seconds, "heat_kt_per_parameter": float(e.heat_kt_per_parameter.mean()),
                 "path_levels": float(e.path_levels.mean()), "test_loss": e.mean_loss, "test_loss_error": e.loss_error,
                 "open_share": float(np.mean(start + fall + shift <= 0)),
             }
         )  # fmt: skip
-        print(f"{e.seconds:.3g} s: {rows[-1]['heat_kt']:.4g} kT, loss {e.mean_loss:.4f}", flush=True)
+        print(f"{e.seconds:.3g} s: {rows[-1]['heat_kt_per_parameter']:.4g} kT, loss {e.mean_loss:.4f}", flush=True)
     return {
         "task": "digits-mlp", "steps": steps, "held_out": held_out, "attempt_rate": 1e9,
         "plain": {"test_loss": plain.mean_loss, "test_loss_error": plain.loss_error}, "rows": rows,
@@ -67,8 +67,8 @@ def slopes(rows: list[dict]) -> list[dict]:
         out.append(
             {
                 "seconds": float(np.sqrt(slow["seconds"] * fast["seconds"])),
-                "power": float(np.log(slow["heat_kt"] / fast["heat_kt"]) / span),
-                "wall": float((fast["heat_kt"] - slow["heat_kt"]) / span / (2 * path)),
+                "power": float(np.log(slow["heat_kt_per_parameter"] / fast["heat_kt_per_parameter"]) / span),
+                "wall": float((fast["heat_kt_per_parameter"] - slow["heat_kt_per_parameter"]) / span / (2 * path)),
                 "open_share": min(slow["open_share"], fast["open_share"]),
             }
         )
@@ -78,15 +78,15 @@ def slopes(rows: list[dict]) -> list[dict]:
 def draw(content: dict):
     fig, (ax,) = figure()
     rows = content["rows"]
-    time, heat = np.array([r["seconds"] for r in rows]), np.array([r["heat_kt"] for r in rows])
+    time, heat = np.array([r["seconds"] for r in rows]), np.array([r["heat_kt_per_parameter"] for r in rows])
     ax.loglog(time, heat, "o-", color=OWN, markersize=4, label="digits-mlp, at plain training's loss")
     steep = min(slopes(rows), key=lambda s: s["power"])
     anchor = np.exp(np.interp(-np.log(steep["seconds"]), -np.log(time), np.log(heat)))
     near = (time > steep["seconds"] / 30) & (time < steep["seconds"] * 30)
     ax.loglog(time[near], anchor * steep["seconds"] / time[near], "--", color=OTHER, label="1/time")
     last = rows[-1]
-    wall = last["heat_kt"] - 2 * last["path_levels"] * np.log(time / last["seconds"])
-    keep = wall > 0.15 * last["heat_kt"]
+    wall = last["heat_kt_per_parameter"] - 2 * last["path_levels"] * np.log(time / last["seconds"])
+    keep = wall > 0.15 * last["heat_kt_per_parameter"]
     ax.loglog(time[keep], wall[keep], ":", color=FLOOR, label="2 kT per level and factor e of speed")
     ax.set_ylim(0.5 * heat.min(), 2 * heat.max())
     ax.set_xlabel("physical time of the run [s], at 10⁹ attempts per second")
@@ -111,7 +111,7 @@ def page(content: dict) -> str:
     ]
     for r in content["rows"]:
         lines.append(
-            f"| {r['seconds']:.2e} | {r['heat_kt']:.4g} | {r['test_loss']:.4f} ± {r['test_loss_error']:.4f} | "
+            f"| {r['seconds']:.2e} | {r['heat_kt_per_parameter']:.4g} | {r['test_loss']:.4f} ± {r['test_loss_error']:.4f} | "
             f"{r['open_share']:.0%} |"
         )
     lines += [

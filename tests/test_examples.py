@@ -180,7 +180,7 @@ def test_tuned_table_writes_its_page_and_adds_to_it(tmp_path):
 def test_time_front_shows_both_laws(tmp_path):
     run("time_front.py", "--steps", 20, "--held-out", 1, "--points", 9, "--out", tmp_path)
     content = json.loads((tmp_path / "benchmarks/results/time_front.json").read_text())
-    heat = [row["heat_kt"] for row in content["rows"]]
+    heat = [row["heat_kt_per_parameter"] for row in content["rows"]]
     time = [row["seconds"] for row in content["rows"]]
     # At the fast end each factor e of speed costs 2 kT per level of path, at the slow end nothing.
     wall = (heat[-1] - heat[-2]) / math.log(time[-2] / time[-1]) / (2 * content["rows"][-1]["path_levels"])
