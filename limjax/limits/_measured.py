@@ -61,8 +61,8 @@ class MeasuredLimit:
         return (
             f"power law N^{self.exponent:.3f} ({self.exponent_low:.3f} to {self.exponent_high:.3f} at {100 * self.confidence:.0f} %) of heat and "
             f"barrier work per parameter over {min(self.sizes):,} to {max(self.sizes):,} parameters, {self.extrapolation:.1e} times beyond them "
-            f"if it is continued; {self.tokens_per_parameter:.3g} tokens per parameter, {self.batch_tokens:,.0f} tokens per step{batch}; lsb, network "
-            "and barrier as measured"
+            f"if it is continued; {self.tokens_per_parameter:.3g} tokens per parameter, {self.batch_tokens:,.0f} tokens per step{batch}, on which it "
+            "depends; lsb, network and barrier as measured"
         )
 
     def as_dict(self) -> dict[str, Any]:
