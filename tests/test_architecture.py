@@ -6,6 +6,7 @@ import inspect
 import pathlib
 import pkgutil
 import re
+import statistics
 import subprocess
 import sys
 
@@ -174,3 +175,26 @@ def test_the_page_about_the_house_names_what_is_there():
     named = [name for name in re.findall(r"`([\w./]+)`", text) if name.endswith((".py", "/"))]
     assert len(named) > 12
     assert [name for name in named if not ((root / name).exists() or list(PACKAGE.rglob(name)))] == []
+
+
+def test_modules_are_short_and_no_function_takes_more_than_a_dozen_arguments():
+    files = {path: path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py")}
+    lengths = {path: text.count("\n") for path, text in files.items()}
+    assert statistics.median(lengths.values()) <= 150
+    assert [str(path) for path, length in lengths.items() if length > 450] == []
+    long = []
+    for path, text in files.items():
+        if path.parent.name == "cli":  # there an argument is an option of the command line
+            continue
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+                every = node.args
+                count = len(every.posonlyargs + every.args + every.kwonlyargs) - _is_method(every)
+                # `train` takes the fields of RunSettings as keywords, as the public interface promises.
+                if count > 12 and getattr(node, "name", "") != "train":
+                    long.append(f"{path}:{node.lineno} takes {count}")
+    assert long == []
+
+
+def _is_method(arguments: ast.arguments) -> bool:
+    return bool(arguments.args) and arguments.args[0].arg in ("self", "cls")

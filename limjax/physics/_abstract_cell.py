@@ -16,8 +16,8 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float
 
 from limjax.numerics._roots import monotone_root
-from limjax.numerics.checks import checked_leaf, shown, varied_numbers
-from limjax.physics import actuation
+from limjax.numerics.checks import shown, varied_numbers
+from limjax.physics import _one_way, actuation
 from limjax.physics._device_numbers import as_floating
 from limjax.physics._pulses import Delivery, Place
 from limjax.physics._response import RateBounds, Response
@@ -374,13 +374,7 @@ class AbstractCell(eqx.Module):
             >>> f"{limjax.ArrheniusCell().retention_barrier(10 * 365.25 * 86400, 1e-4):.2f}"
             '49.50'
         """
-        time = checked_leaf(
-            time, "time", low=0.0, open_low=True, remedy="Retention is in seconds; ten years are 3.16e8."
-        )
-        failure = _probability(failure)
-        cells = checked_leaf(cells, "cells", low=0.0, open_low=True, remedy="It is how many cells must survive.")
-        log_rate = jnp.log(self.attempt_rate) + jnp.log(time) + jnp.log(cells)
-        return log_rate - jnp.log(-jnp.log1p(-failure))
+        return _one_way.barrier_that_holds(self.attempt_rate, time, failure, cells)
 
     def retention_time(
         self, barrier: ArrayLike, failure: ArrayLike = 1e-4, cells: ArrayLike = 1.0
@@ -398,10 +392,7 @@ class AbstractCell(eqx.Module):
         Raises:
             ValueError: if an argument is out of its range.
         """
-        barrier = checked_leaf(barrier, "barrier", low=0.0, remedy="Barriers are in kT.")
-        failure = _probability(failure)
-        cells = checked_leaf(cells, "cells", low=0.0, open_low=True, remedy="It is how many cells must survive.")
-        return jnp.exp(barrier + jnp.log(-jnp.log1p(-failure)) - jnp.log(self.attempt_rate) - jnp.log(cells))
+        return _one_way.time_that_is_held(self.attempt_rate, barrier, failure, cells)
 
     def diffusion_per_step(self, dtype=None) -> Float[Array, "*s"]:
         """D τ of the cosine landscape behind the ladder, from Kramers' k0 = D π B at B = 10 kT.
@@ -457,15 +448,3 @@ class AbstractCell(eqx.Module):
 def _operands(drift: ArrayLike, barrier: ArrayLike) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
     drift = as_floating(drift)
     return drift, jnp.asarray(barrier, drift.dtype)
-
-
-def _probability(failure) -> Float[Array, "..."]:
-    # The upper end is open as well: certain failure needs no barrier at all.
-    return checked_leaf(
-        failure,
-        "failure",
-        low=0.0,
-        open_low=True,
-        high=1 - 1e-7,
-        remedy="It is a probability above 0 and below 1, for example 1e-4.",
-    )
