@@ -176,7 +176,7 @@ class LearnedBarrier(AbstractBarrier):
         granularity: Literal["parameter", "leaf"] = "parameter",
         key: Array | None = None,
     ) -> "LearnedBarrier":
-        """The rule that is the Fisher-matched barrier, before any learning.
+        """The rule that is the Fisher-matched barrier without damping, before any learning.
 
         Args:
             price: what one unit of loss is worth [kT].

@@ -179,9 +179,9 @@ def test_a_tuned_learning_rate_can_be_trained_with(problem):
 
 
 @pytest.mark.slow
-def test_learned_rule_starts_as_the_fisher_barrier(problem):
+def test_learned_rule_starts_as_the_fisher_barrier_without_damping(problem):
     price = 1e6
     a = evaluate(problem, limjax.LearnedBarrier.from_theory(price, 36), [0], hops="gaussian")
-    b = evaluate(problem, limjax.FisherBarrier(price), [0], hops="gaussian")
+    b = evaluate(problem, limjax.FisherBarrier(price, damping=0.0), [0], hops="gaussian")
     np.testing.assert_allclose(a.heat_kt_per_parameter, b.heat_kt_per_parameter, rtol=1e-4)
     np.testing.assert_allclose(a.actuation_kt_per_parameter, b.actuation_kt_per_parameter, rtol=1e-3)
