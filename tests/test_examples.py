@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from programs import module_of, run_file
+from programs import module_of, run_file, said_on_devices
 
 EXAMPLES = pathlib.Path(__file__).parents[1] / "examples"
 
@@ -265,9 +265,11 @@ def test_curvatures_agree_with_their_moments(tmp_path):
 
 @pytest.mark.slow
 def test_several_devices():
-    out = run("several_devices.py", "--steps", 5)
-    assert "one large array lies as PartitionSpec('model',)" in out.replace("P('model',)", "PartitionSpec('model',)")
-    assert "Heat ledger after 5 steps" in out
+    program = f"import runpy, sys; sys.argv[1:] = ['--steps', '5']; runpy.run_path({str(EXAMPLES / 'several_devices.py')!r}, run_name='__main__')"
+    words, errors = said_on_devices(program, 8)
+    said = " ".join(words).replace("P('model',)", "PartitionSpec('model',)")
+    assert "one large array lies as PartitionSpec('model',)" in said, errors
+    assert "Heat ledger after 5 steps" in said
 
 
 @pytest.mark.slow
