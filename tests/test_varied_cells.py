@@ -54,7 +54,8 @@ BARRIERS = {
     "static": limjax.StaticBarrier(10.0 * SPREAD),
     "lyapunov": limjax.LyapunovBarrier(10.0 * SPREAD),
     "rate-matched": limjax.RateMatchedBarrier(2.0 * SPREAD),
-    "fisher": limjax.FisherBarrier(1e7 * SPREAD),
+    # Without damping, which is a share of the mean over all cells: one alone has another.
+    "fisher": limjax.FisherBarrier(1e7 * SPREAD, damping=0.0),
     "fowler-nordheim": limjax.FowlerNordheimBarrier(10.0, 1e-3 * SPREAD),
     "scheduled": limjax.ScheduledBarrier(optax.linear_schedule(8.0, 12.0, STEPS), offset=SPREAD),
     "one for all": limjax.StaticBarrier(10.0),
