@@ -158,11 +158,17 @@ def language(content: dict) -> list[str]:
     at = {(r["variant"], r["batch_size"]): r for r in rows}
     note = (
         f"Training step of {rows[0]['task']}, {rows[0]['parameters']:,} parameters, {content['context']} tokens an example, gradient "
-        "included, milliseconds and the ratio to the bare optimizer in the same rounds. Gradients grow with the batch, the memory "
-        "does not, so that its share falls as one over the batch:"
+        f"included: milliseconds, and the ratio to the bare optimizer in the same rounds, median of {rows[0]['processes']} processes (least to "
+        "largest). Gradients take longer with a larger batch, the memory does not:"
     )
     cells = [
-        [variant, *(f"{1e3 * at[variant, n]['seconds']:.0f} ({at[variant, n]['ratio']:.3f}x)" for n in batches)]
+        [
+            variant,
+            *(
+                f"{1e3 * at[variant, n]['seconds']:.0f}, {at[variant, n]['ratio']:.2f} ({at[variant, n]['low']:.2f} to {at[variant, n]['high']:.2f})"
+                for n in batches
+            ),
+        ]
         for variant in dict.fromkeys(r["variant"] for r in rows)
     ]
     return [note, "", *table(["variant", *(f"batch {n}" for n in batches)], cells)]
