@@ -333,6 +333,7 @@ def test_benna_fusi(tmp_path):
     assert lost < heat < 1.1 * lost and (tmp_path / "chain.png").exists()
 
 
+@pytest.mark.slow
 def test_the_rule_of_stellar_by_hand():
     """One example through the equations of its supplement: signs of errors with a threshold, active units, one pulse each."""
     stellar = module_of(EXAMPLES / "stellar.py")

@@ -79,6 +79,7 @@ def test_wrong_settings_are_named(make, said):
 # The optimizer's own memory.
 
 
+@pytest.mark.slow
 def test_optimizer_memory_is_charged():
     """Momentum and second moment of Adam, from their own differences in float64."""
     memory_cell, height = limjax.ArrheniusCell(lsb=2**-14), 15.0

@@ -46,6 +46,7 @@ def healthy():
     )
 
 
+@pytest.mark.slow
 def test_numbers_equal_the_ledger(healthy):
     ledger, params, start = healthy
     table = limjax.report(ledger, params, CELL)

@@ -218,6 +218,7 @@ def test_execute_notes_signals_and_prepare_takes_a_mesh(tmp_path, monkeypatch):
     assert execute(run).summary["mesh"] == {"data": 1, "model": 1} and run.settings.mesh == "data=1,model=1"
 
 
+@pytest.mark.slow
 def test_a_problem_is_differentiable_in_its_cell():
     def heat(rate):
         problem = Problem(get_task("quadratic"), limjax.ArrheniusCell(attempt_rate=rate), steps=4, validation=0.0)

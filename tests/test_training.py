@@ -266,6 +266,7 @@ def test_interruption_without_checkpoints_and_before_the_first_chunk(small):
     assert result.summary["steps"] == len(result.history) * 2 == 2
 
 
+@pytest.mark.slow
 def test_chunks_do_not_change_the_run(small):
     """Progress is asked for 50 times a run, whatever its length; the last chunk may be shorter."""
     seen = []

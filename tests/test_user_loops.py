@@ -82,6 +82,7 @@ def test_frozen_layers_keep_their_barrier_shut(frozen):
         limjax.learning_in_memory(optax.sgd(0.1), CELL, OPEN, frozen=["y"]).update(TREE, state, TREE)
 
 
+@pytest.mark.slow
 def test_layers_that_wander_or_never_arrive_are_reported():
     params = {"still": jnp.zeros(100), "gain": jnp.zeros(100)}
     labels = {"still": "stop", "gain": "go"}
@@ -164,6 +165,7 @@ def test_members_share_a_frozen_array_and_no_hop():
         assert correlation(moves["b"][0], moves["b"][1]) < 0.03
 
 
+@pytest.mark.slow
 def test_ledgers_of_an_ensemble_are_read_one_by_one():
     opt = exact(optax.sgd(0.1))
     params = {"w": jnp.zeros((3, 4)), "b": jnp.zeros((3, 2))}

@@ -23,6 +23,7 @@ GOOD = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_plain_run_is_a_loop_without_a_memory():
     task = get_task("diabetes-regression")
     prepared = prepare(RunSettings.of(task, steps=7, batch_size=16, seed=3), task)

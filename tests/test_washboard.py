@@ -113,6 +113,7 @@ def test_drift_against_bessel_function_of_imaginary_order(x64):
     np.testing.assert_allclose(drift(barrier, affinity), exact, rtol=1e-8)
 
 
+@pytest.mark.slow
 def test_against_finite_volumes(x64):
     cases = [(3.0, 1.0), (8.0, 6.0), (8.0, 25.0)]
     barrier, affinity = jnp.asarray(cases).T

@@ -97,6 +97,7 @@ def trained(cell, barrier=None, steps=4, hops="mean", key=None, params=None, upd
     return params, state
 
 
+@pytest.mark.slow
 @pytest.mark.optax
 def test_linear_symmetric_and_noiseless_it_is_the_cell_of_the_paper():
     barrier = limjax.StaticBarrier(14.0)

@@ -90,6 +90,7 @@ def test_retention_becomes_a_barrier():
     )
 
 
+@pytest.mark.slow
 def test_a_fitted_device_is_written_and_read(tmp_path):
     data = measured("soft-bounds", np.random.default_rng(3))
     way = np.array(data["direction"]) == "up"

@@ -40,6 +40,7 @@ def test_names_and_settings():
             Shape.of(wrong)
 
 
+@pytest.mark.slow
 def test_a_prediction_sees_what_was_before_it_and_nothing_after():
     params = init_language(jax.random.key(0), SMALL)
     text = jax.random.randint(jax.random.key(1), (1, 16), 0, 256)

@@ -105,6 +105,7 @@ def test_transport_of_the_washboard_is_its_quadrature(x64, barrier, affinity):
         assert abs(float(found.drift)) < 1e-10
 
 
+@pytest.mark.slow
 def test_probability_is_kept_positive_and_boltzmann_is_stationary(x64):
     """Euler keeps positivity at any step; equilibrium does not move with either scheme."""
     sharp = jnp.zeros(200).at[30].set(1.0)
