@@ -196,6 +196,8 @@ def main() -> None:
     ]
     for path in sorted(RESULTS.glob("bench_*.json")):
         bench = json.loads(path.read_text())
+        if "versions" not in bench:  # two versions side by side, which is no table of this page
+            continue
         lines += ["", f"## {named(bench)}", ""]
         for part in (steps, largest, activities, samplers, training, memory, startup):
             if part.__name__ in bench:
