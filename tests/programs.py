@@ -4,6 +4,7 @@ import contextlib
 import importlib
 import io
 import os
+import pathlib
 import runpy
 import subprocess
 import sys
@@ -11,6 +12,8 @@ import warnings
 from unittest import mock
 
 import jax
+
+EXAMPLES = pathlib.Path(__file__).parents[1] / "examples"
 
 
 @contextlib.contextmanager
@@ -44,6 +47,11 @@ def run_file(path, folder, *arguments):
     with as_a_user(folder, [path, *arguments]) as out, mock.patch.object(sys, "path", [str(path.parent), *sys.path]):
         runpy.run_path(str(path), run_name="__main__")
     return out.getvalue()
+
+
+def run_example(name, *arguments):
+    """What a program of `examples/` prints, from the root."""
+    return run_file(EXAMPLES / name, EXAMPLES.parent, *arguments)
 
 
 def module_of(path):

@@ -10,16 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from programs import module_of, run_file, said_on_devices
-
-EXAMPLES = pathlib.Path(__file__).parents[1] / "examples"
-
+from programs import EXAMPLES, module_of, said_on_devices
+from programs import run_example as run
 
 pytestmark = pytest.mark.optax
-
-
-def run(name, *arguments):
-    return run_file(EXAMPLES / name, EXAMPLES.parent, *arguments)
 
 
 @pytest.mark.slow

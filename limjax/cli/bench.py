@@ -64,7 +64,7 @@ def bench(
         "startup": measure_startup,
     }
     show = {
-        "steps": _steps, "activities": _activities, "samplers": _samplers, "training": training_table, "memory": _memory,
+        "steps": _steps, "activities": _activities, "samplers": _samplers, "training": _training, "memory": _memory,
         "startup": _startup,
     }  # fmt: skip
     console.print(f"limjax bench on {content['device']}, jax {content['versions']['jax']} (Ctrl-C keeps what is done)")
@@ -154,7 +154,7 @@ def _samplers(rows: list[dict[str, Any]]) -> Table:
     return table
 
 
-def training_table(rows: list[dict[str, Any]]) -> Table:
+def _training(rows: list[dict[str, Any]]) -> Table:
     first = rows[0]
     title = f"Training step of {first['task']}, {first['parameters']:,} parameters, batches of {first['batch_size']}"
     table = _table(title, "variant", "µs", "ratio to the bare optimizer")

@@ -2,20 +2,14 @@
 
 import json
 import math
-import pathlib
 import re
 
 import numpy as np
 import pytest
-from programs import module_of, run_file
-
-EXAMPLES = pathlib.Path(__file__).parents[2] / "examples"
+from programs import EXAMPLES, module_of
+from programs import run_example as run
 
 pytestmark = pytest.mark.optax
-
-
-def run(name, *arguments):
-    return run_file(EXAMPLES / name, EXAMPLES.parent, *arguments)
 
 
 @pytest.mark.slow
