@@ -199,6 +199,7 @@ def main() -> None:
         if "versions" not in bench:  # two versions side by side, which is no table of this page
             continue
         lines += ["", f"## {named(bench)}", ""]
+        lines += [bench["note"], ""] if "note" in bench else []
         for part in (steps, largest, activities, samplers, training, memory, startup):
             if part.__name__ in bench:
                 lines += part(bench)

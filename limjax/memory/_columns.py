@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax.numpy as jnp
+from jaxtyping import Array
 
 from limjax.memory._field import Field
 from limjax.physics._abstract_cell import VALID_FROM_BARRIER, AbstractCell
@@ -78,6 +79,8 @@ class Column(NamedTuple):
         tracked: whether it can be kept per parameter.
         counts: whether it counts: in whole numbers, where it is kept per parameter.
         kept: whether a ledger of some set-up has it.
+        scale: what its sums are multiplied by, one number, or None. A column that is another times a number is then summed with it:
+            a GPU wrote the numbers of both to memory.
     """
 
     name: str
@@ -86,10 +89,21 @@ class Column(NamedTuple):
     tracked: Callable[[Setup], bool] = _never
     counts: bool = False
     kept: Callable[[Setup], bool] = _always
+    scale: Callable[[StepOutcome], Array | None] | None = None
 
 
 def _heat(step: StepOutcome) -> Field:
     return step.drifts.map(operator.mul, step.affinities)
+
+
+def _one_temperature(step: StepOutcome) -> Array | None:
+    return None if step.cell.temperature.ndim else step.cell.temperature
+
+
+def _heat_kelvin(step: StepOutcome) -> Field:
+    if _one_temperature(step) is not None:
+        return _heat(step)
+    return _heat(step).map(lambda heat: heat * step.cell.temperature.astype(heat.dtype))
 
 
 def _realised_heat(step: StepOutcome) -> Field:
@@ -120,8 +134,9 @@ COLUMNS = (
     ),
     Column(
         "heat_kelvin",
-        lambda step: _heat(step).map(lambda heat: heat * step.cell.temperature.astype(heat.dtype)),
+        _heat_kelvin,
         "update heat times the temperature of its step, so that k_B times it is joules [kT K]",
+        scale=_one_temperature,
     ),
     Column(
         "barrier_clipped", lambda step: step.clipped, "parameter-steps whose barrier was clipped to the cell's range"

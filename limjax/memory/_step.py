@@ -228,6 +228,10 @@ def _charged(ledger: Ledger, outcome: StepOutcome, charges, layout: Blocks, stil
     entries = charges | {column.name: column.of(outcome) for column in COLUMNS if column.name in wanted}
     kept = {name: value.blocks(layout) for name, value in entries.items() if name in ledger.blocks}
     sums = leaf_sums({name: value for name, value in entries.items() if name not in ledger.blocks}, layout)
+    for column in COLUMNS:
+        scale = None if column.scale is None or column.name not in sums else column.scale(outcome)
+        if scale is not None:
+            sums[column.name] *= scale.astype(sums[column.name].dtype)
     if any(still):
         moving = jnp.asarray([not f for f in still])
         sums = {name: jnp.where(moving, value, 0.0) for name, value in sums.items()}

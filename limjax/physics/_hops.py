@@ -1,7 +1,7 @@
 """Random hops of one step from random words: exact Poisson counts or their Gaussian limit.
 
 `exact_hops` and `gaussian_hops` work element by element, so that they fuse with the update around them; `exact_step` chooses
-between the branches of the Poisson inverse on a CPU.
+between the branches of the Poisson inverse.
 """
 
 import functools
@@ -17,6 +17,8 @@ from limjax.physics._abstract_cell import AbstractCell
 
 CHOOSE_FROM = 1024
 """Elements of an array from which a CPU chooses between the branches of the Poisson inverse."""
+CHOOSE_FROM_ON_ACCELERATORS = 2**22
+"""The same elsewhere, where the host may have to wait for the choice, some 20 µs."""
 
 
 def exact_hops(
@@ -84,9 +86,9 @@ def exact_step(
 ) -> Float[Array, "..."]:
     """The hops of one step of one array: `exact_hops` of `step_words` at the cell's rates, and its derivative.
 
-    On a CPU, where the sampler is as dear as its operations are many, only the branch of the inverse is computed that the rates
-    of the array need, where bounds of them show that it is the same for all, and not for arrays below `CHOOSE_FROM` elements; GPUs
-    wait for memory and compute both.
+    The sampler is as dear as its operations are many: only the branch of the inverse is computed that the rates of the array need,
+    where bounds of them show that it is the same for all, for arrays from `CHOOSE_FROM` elements on a CPU and from
+    `CHOOSE_FROM_ON_ACCELERATORS` elsewhere. As a kernel of its own a branch also writes none of its rates and words to memory.
 
     Args:
         leaf: number of the array in the parameter tree.
@@ -118,8 +120,11 @@ def _drawn(leaf, key, step, cell, drift, barrier):
         return exact_hops(*step_words(key, leaf, step, drift.shape), rates.up, rates.down)
 
     # What a choice saves on a small array is less than the launch of a step, and the branches take half of its compilation.
-    chosen = _by_rates(leaf, any_rates) if drift.size >= CHOOSE_FROM else any_rates
-    return jax.lax.platform_dependent(key, step, cell, drift, barrier, cpu=chosen, default=any_rates)
+    chosen = _by_rates(leaf, any_rates)
+    on_cpu, elsewhere = (
+        chosen if drift.size >= least else any_rates for least in (CHOOSE_FROM, CHOOSE_FROM_ON_ACCELERATORS)
+    )
+    return jax.lax.platform_dependent(key, step, cell, drift, barrier, cpu=on_cpu, default=elsewhere)
 
 
 def _by_rates(leaf, any_rates):
