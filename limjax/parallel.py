@@ -108,6 +108,7 @@ def place(tree: PyTree, shardings: PyTree) -> PyTree:
 
     def put(x, sharding):
         host = np.asarray(x)
+        # Every process fills the shards of its own devices and sends nothing.
         return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
 
     if isinstance(shardings, NamedSharding):
@@ -182,11 +183,13 @@ def value_and_grad(
                 for leaf, axis in zip(leaves, axes)
             ])  # fmt: skip
             own = jax.tree.map(lambda x: x.reshape(pieces // count, size // pieces, *x.shape[1:]), batch)
+            # No vmap: its batch would be of another size on another mesh, and its kernels might sum in another order.
             losses, gradients = jax.lax.map(lambda piece: jax.value_and_grad(loss)(whole, piece), own)
             mean = _summed(losses, mesh, None) / pieces
             sums = [_summed(g, mesh, axis) / pieces for g, axis in zip(jax.tree.leaves(gradients), axes)]
             return mean, treedef.unflatten(sums)
 
+        # Gathered results are the same on all devices, which the check of varying axes cannot tell.
         mapped = jax.shard_map(
             local, mesh=mesh, in_specs=(specs, split), out_specs=(PartitionSpec(), specs), check_vma=False
         )
@@ -337,9 +340,9 @@ def interrupts_noted() -> Iterator[Callable[[], bool]]:
             raise KeyboardInterrupt
 
     usual = {}
-    if threading.current_thread() is threading.main_thread():
+    if threading.current_thread() is threading.main_thread():  # Python lets no other one set handlers
         for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-            number = getattr(signal, name, None)
+            number = getattr(signal, name, None)  # Windows has no SIGHUP
             if number is not None and signal.getsignal(number) in (signal.default_int_handler, signal.SIG_DFL):
                 usual[number] = signal.signal(number, note)
     _outer = (lambda: count > 0) if usual else None
@@ -437,7 +440,7 @@ def _all_summed(x: Array, axis: str, count: int) -> Array:
 
 def _tree_sum(x: Array) -> Array:
     # Runs of the odd factor first, then pairs: what one of 2, 4, 8, ... devices sums is then a subtree of the whole.
-    pairs = x.shape[0] & -x.shape[0]
+    pairs = x.shape[0] & -x.shape[0]  # the largest power of two that divides it
     runs = x.reshape(pairs, x.shape[0] // pairs, *x.shape[1:])
     total = runs[:, 0]
     for i in range(1, runs.shape[1]):

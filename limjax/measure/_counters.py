@@ -148,6 +148,7 @@ class ZeusCounters(AbstractCounters):
         if not counting:
             raise RuntimeError("none of them counts its energy")
         named = {f"GPU {i} ({gpus.get_name(i)})": i for i in counting}
+        # zeus counts in millijoules.
         return {name: lambda i=i: gpus.get_total_energy_consumption(i) / 1e3 for name, i in named.items()}, _GPU
 
     @staticmethod

@@ -35,6 +35,7 @@ class RecordedCounters(AbstractCounters):
         readings: Sequence[Reading],
         kind: str = "measured",
         method: str = "a recorded trace",
+        # RAPL's, as `_counters` has it.
         fineness: Fineness = Fineness(1e-3, 6.1e-5),  # noqa: B008  # a tuple
     ):
         if not readings or any(set(reading.joules) != set(readings[0].joules) for reading in readings):

@@ -26,6 +26,7 @@ class RunMeter:
     def idle(self) -> None:
         """Looks at the machine while nothing is computed."""
         with self.window("idle"):
+            # A power that is assumed has no idle part: nothing would be learnt by waiting.
             if self._counters.reason is None and self._counters.kind == "measured":
                 self._counters.wait(self._idle_seconds)
 
@@ -52,6 +53,7 @@ class RunMeter:
             return {"kind": kind, "method": method, "joules": None, "reason": reason, "steps": steps}
         content = training.as_dict() | {"reason": None, "steps": steps}
         if idle is not None and idle.watts is not None and idle.kind == "measured":
+            # The error of the idle power grows with the training's length; errors are added as in `total_uncertainty`.
             share = training.seconds / idle.seconds
             for name, joules in idle.joules.items():
                 content["counters"][name]["idle_watts"] = joules / idle.seconds

@@ -88,6 +88,7 @@ def energy_between(first: Reading, last: Reading, counters: AbstractCounters) ->
     uncertainty = {}
     for name, value in joules.items():
         fine = counters.fineness[name]
+        # Each reading is up to one period of the counter old: the difference is off by what one period takes at most.
         power = value / seconds if seconds > 0 else 0.0
         uncertainty[name] = power * fine.seconds + fine.joules
     return Energy(seconds, joules, uncertainty, counters.kind, counters.method)
@@ -141,6 +142,7 @@ def energy_window(
     try:
         yield window
     finally:
+        # Also where the body has raised: its exception goes on, and what it took is known.
         if found.reason is None:
             try:
                 window.energy = energy_between(first, settled_reading(found), found)
@@ -151,5 +153,6 @@ def energy_window(
 def settled_reading(counters: AbstractCounters) -> Reading:
     """What counters say when nothing of JAX is under way any more."""
     jax.effects_barrier()
+    # JAX returns before the device has computed: without this the work would fall into the next window.
     jax.block_until_ready([array for array in jax.live_arrays() if not array.is_deleted()])
     return counters.read()

@@ -16,6 +16,7 @@ def hermite_curve(knots: Float[Array, "*rows knots"], progress: Float[Array, "*p
     """
     count = knots.shape[-1]
     position = jnp.clip(progress.astype(knots.dtype), 0, 1) * (count - 1)
+    # No segment begins at the last knot: there t is 1 in the one before.
     index = jnp.clip(jnp.floor(position).astype(jnp.int32), 0, count - 2)
     t = position - index.astype(knots.dtype)
     # The two ghost knots continue the first and last segment in a straight line.

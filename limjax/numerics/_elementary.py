@@ -75,6 +75,9 @@ def normal_log(x: Float[Array, "..."]) -> Float[Array, "..."]:
     """
     if x.dtype != jnp.float32:
         return jnp.log(x)
+    # 0x3F3504F3 is the root of 1/2: the shift gives the exponent that leaves a mantissa from there to the root of 2.
+    # So f is 0 at x = 1, and a logarithm near 0 keeps its digits; with a mantissa from 1 to 2 it would be, just below
+    # x = 1, the difference of two numbers of the size of ln 2.
     bits = jax.lax.bitcast_convert_type(x, jnp.int32)
     exponent = (bits - jnp.int32(0x3F3504F3)) >> jnp.int32(23)
     f = jax.lax.bitcast_convert_type(bits - (exponent << jnp.int32(23)), jnp.float32) - 1
@@ -83,6 +86,7 @@ def normal_log(x: Float[Array, "..."]) -> Float[Array, "..."]:
 
 @normal_log.defjvp
 def _normal_log_jvp(primals, tangents):
+    # Through bits there is no derivative; this one holds to every order, as 1/x is differentiated as usual.
     return normal_log(*primals), tangents[0] / primals[0]
 
 
@@ -96,10 +100,14 @@ def asinh(x: Float[Array, "..."]) -> Float[Array, "..."]:
     """
     magnitude = jnp.where(x < 0, -x, x)
     is_large = magnitude > LARGE[x.dtype.name]
+    # Each branch is given numbers that it is finite for: an infinity in the one that is not taken, times the 0 that
+    # `where` hands back to it, would make the derivative NaN.
     bounded = jnp.where(is_large, 1.0, magnitude)
     square = bounded * bounded
+    # x + sqrt(1 + x²) - 1 without the difference of two numbers near 1.
     small = jnp.log1p(bounded + square / (1 + jnp.sqrt(1 + square)))
     positive = jnp.where(is_large, math.log(2) + jnp.log(jnp.where(is_large, magnitude, 1.0)), small)
+    # The choice of a sign and not a product with it: sign(0) = 0 would take the slope of 1 at x = 0 away.
     return jnp.where(x < 0, -positive, positive)
 
 
@@ -112,6 +120,7 @@ def asinh_exp(y: Float[Array, "..."]) -> Float[Array, "..."]:
         '1000.6932'
     """
     is_large = y > 9.0
+    # The inner `where` keeps e^(-2y) of very negative y, which overflows, out of the derivative.
     # ln 2x + 1/(4x²): the next term is below the dtype from e^9 on.
     far = y + math.log(2) + 0.25 * jnp.exp(-2 * jnp.where(is_large, y, 9.0))
     return jnp.where(is_large, far, asinh(jnp.exp(jnp.minimum(y, 9.0))))

@@ -44,6 +44,7 @@ def element(
         >>> float(element(3, "barrier", low=0.0))
         3.0
     """
+    # Entries of arrays are not looked at: a tracer has no number yet, and looking would wait for the device.
     if isinstance(value, jax.Array) or (isinstance(value, np.ndarray) and value.ndim):
         return jnp.asarray(value)
     number = finite_number(value, name, remedy)
@@ -91,6 +92,7 @@ def finite(function: Callable[_Given, _Result]) -> Callable[_Given, _Result]:
                 raise
             raise ValueError(f"{error} That was {function.__name__} at {said(args, kwargs)}.") from None
         leaves = jax.tree.leaves(result)
+        # Under `jax.jit` operations on plain numbers are traced too: a result may be a tracer though no argument was.
         if any(isinstance(leaf, jax.core.Tracer) or np.ndim(leaf) for leaf in leaves):
             return result
         if not all(math.isfinite(leaf) for leaf in leaves if np.issubdtype(np.asarray(leaf).dtype, np.number)):

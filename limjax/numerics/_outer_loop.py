@@ -10,6 +10,7 @@ from jaxtyping import PyTree
 
 from limjax.numerics._result_code import ResultCode
 
+# In all, not in a row. After five halvings steps are a 32nd of those of the schedule: their length is not what fails.
 _TOLERATED_FAILURES = 5
 
 
@@ -84,12 +85,14 @@ def outer_loop(
                 if failures > _TOLERATED_FAILURES or not has_begun:
                     return ResultCode.diverged
                 damping *= 0.5
+                # A new state: momentum and line search of the old one lead to the point that failed.
                 point, state = good, whole.init(good)
                 continue
             good, has_begun = point, True
             if accept(point, found):
                 return ResultCode.converged
             if k < steps - 1:  # where the last move would lead is not evaluated any more
+                # An array, so that neither the schedule nor a failure compiles `moved` again.
                 factor = damping * (1.0 if schedule is None else float(schedule(k)))
                 point, state = moved(point, state, (found.value, found.slope), jnp.asarray(factor))
     except KeyboardInterrupt:

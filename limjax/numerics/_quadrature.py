@@ -29,4 +29,5 @@ def gauss_hermite(points: int) -> tuple[Float[np.ndarray, "points"], Float[np.nd
         '3.000000'
     """
     nodes, weights = np.polynomial.hermite_e.hermegauss(points)
+    # NumPy's weights are for exp(-x²/2) and sum to the root of 2 pi: for a mean they have to sum to 1.
     return nodes, weights / weights.sum()

@@ -17,6 +17,7 @@ class ResultCode(enum.StrEnum):
     help: str
 
     def __new__(cls, word: str, help: str) -> "ResultCode":
+        # StrEnum's own `__new__` would take the second text for the name of an encoding.
         member = str.__new__(cls, word)
         member._value_, member.help = word, help
         return member

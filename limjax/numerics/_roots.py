@@ -39,25 +39,30 @@ def monotone_root(
         >>> f"{jnp.exp(root):.6f}"
         '1.414214'
     """
+    # Ends of the shape and dtype of u from the start: a loop may not change those of its carry.
     low = jnp.full_like(guess, low) if jnp.ndim(low) == 0 else jnp.asarray(low, guess.dtype)
     high = jnp.full_like(guess, high) if jnp.ndim(high) == 0 else jnp.asarray(high, guess.dtype)
 
     def solve(function, start):
         def step(_, carry):
             u, lower, upper, _ = carry
+            # Each element depends on its own u alone, so that a tangent of ones gives all the slopes in one pass.
             value, slope = jax.jvp(function, (u,), (jnp.ones_like(u),))
             lower = jnp.where(value < 0, u, lower)
             upper = jnp.where(value > 0, u, upper)
             newton = u - value / slope
+            # A step of a slope of 0, NaN or the wrong sign is outside or fails both comparisons: half the bracket.
             # The ends count as inside: at convergence the step rounds to the end the root has just become.
             is_inside = (newton >= lower) & (newton <= upper)
             return jnp.where(is_inside, newton, 0.5 * (lower + upper)), lower, upper, value
 
         first = jnp.clip(start, low, high)
         root, _, _, last = jax.lax.fori_loop(0, iterations, step, (first, low, high, first))
+        # No comparison holds of NaN: halving would end at a finite number that is no root.
         return jnp.where(jnp.isnan(last), jnp.nan, root)
 
     def tangent_solve(linear, right):
+        # The Jacobian is diagonal, and its product with ones is the diagonal.
         return right / linear(jnp.ones_like(right))
 
     return jax.lax.custom_root(residual, guess, solve, tangent_solve)

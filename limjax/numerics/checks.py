@@ -51,6 +51,7 @@ def stopped_if(values: PyTree, is_wrong: Bool[Array, "..."], message: str) -> An
     # Equinox gives both branches the type of what is the same on all devices: ask for all of them, and of a number that is.
     anywhere = over_shards(jnp.any(is_wrong).astype(jnp.float32)) > 0
     nothing = eqx.error_if(jnp.zeros(()), anywhere, message)
+    # Added to every leaf, as a check whose result nobody uses would be dropped.
     return treedef.unflatten([leaf + nothing.astype(leaf.dtype) for leaf in leaves])
 
 
@@ -91,6 +92,7 @@ def checked_leaf(
         return f"{name} must be a finite number{bounds}, got {elided(got)}. {remedy}"
 
     def is_wrong(x, np):
+        # No comparison holds of NaN, hence the first term.
         return ~np.isfinite(x) | (x <= low if open_low else x < low) | (x > high)
 
     if not is_real(value):
@@ -110,6 +112,8 @@ def checked_leaf(
         raise ValueError(message(repr(value) if wide.ndim == 0 else f"an array that holds {wide[wrong][0]}"))
     narrow = np.asarray(leaf)
     # Numbers below the smallest normal one are 0 to XLA: where 0 itself is refused, so are they.
+    # A bound that is no float32 itself, such as 0.1, may be crossed by rounding alone, which is no error: hence the
+    # comparison with what the user wrote.
     is_lost = open_low and low == 0 and (np.abs(narrow) < np.finfo(narrow.dtype).tiny).any()
     if is_lost or (is_wrong(narrow, np).any() and not np.isclose(narrow, wide, rtol=1e-5, atol=0.0).all()):
         raise ValueError(f"{name} = {value!r} is outside what {leaf.dtype} can hold. {remedy}")
@@ -245,6 +249,7 @@ def read(*arguments: Argument) -> list[Float[Array, "..."]]:
                     open_low=argument.open_low,
                 )
             )
+    # NumPy's promotion: users may have set JAX to refuse mixed dtypes.
     dtype = jnp.dtype(np.result_type(*(leaf.dtype for leaf in leaves)))
     return [leaf.astype(dtype) for leaf in leaves]
 
@@ -344,6 +349,7 @@ def shown(module: Any) -> str:
 def _number_text(value: Any) -> str:
     if not isinstance(value, jax.Array | np.ndarray) or isinstance(value, jax.core.Tracer) or value.size > 8:
         return eqx.tree_pformat(value)
+    # An array that was donated is deleted, and one that lies on other hosts cannot be read here.
     is_here = isinstance(value, np.ndarray) or (not value.is_deleted() and value.is_fully_addressable)
     if not is_here or not jnp.issubdtype(value.dtype, jnp.number):
         return eqx.tree_pformat(value)

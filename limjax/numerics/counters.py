@@ -56,6 +56,7 @@ def threefry_words(
         distance = _ROTATIONS[i % 8]
         x0 = x0 + x1
         x1 = ((x1 << jnp.uint32(distance)) | (x1 >> jnp.uint32(32 - distance))) ^ x0
+        # The paper's key schedule: after every four rounds two key words in turn and the number of the turn.
         if i % 4 == 3:
             turn = i // 4 + 1
             x0 = x0 + schedule[turn % 3]
@@ -88,7 +89,9 @@ def key_words(key: Array) -> UInt32[Array, "2"]:
             raise ValueError(f"key must be a single JAX random key, got an array of shape {key.shape}. {remedy}")
         if str(jax.random.key_impl(key)) == "threefry2x32":
             return jax.random.key_data(key)
+        # The data of other implementations are of another length: four words for `rbg`.
         return jax.random.bits(key, (2,), jnp.uint32)
+    # Legacy keys have two words, those of `rbg` four.
     if key.dtype != jnp.uint32 or key.shape not in ((2,), (4,)):
         raise ValueError(f"key must be a JAX random key, got {key!r}. {remedy}")
     if key.shape == (2,):
@@ -146,6 +149,7 @@ def told_apart(key_words: UInt32[Array, "2"], like: Array) -> UInt32[Array, "2"]
     Returns:
         Key words.
     """
+    # In one order on every host: folding does not commute, and the order of a set of names differs between processes.
     for axis in sorted(axes_of(like) - axes_of(key_words)):
         key_words = folded(key_words, jax.lax.axis_index(axis))
     return member_key(key_words, [like])
@@ -161,6 +165,7 @@ def member_key(key_words: UInt32[Array, "2"], arrays: Sequence[Array]) -> UInt32
     Returns:
         Key words.
     """
+    # A custom_vmap has no reverse mode, and a key no derivative.
     return _member_key(key_words, jax.lax.stop_gradient(list(arrays)))
 
 
@@ -192,6 +197,7 @@ def over_shards(total: Float[Array, "..."], members: Array | None = None) -> Flo
 def shards_of(x: Array, members: Array | None = None) -> int:
     """How many shards hold different parts of an array, as `over_shards` counts them; 1 outside of `shard_map`."""
     axes = _parts(x, members)
+    # The psum of Python's 1 is known while tracing: an int that shapes and divisions may use.
     return jax.lax.psum(1, axes) if axes else 1
 
 
@@ -206,6 +212,7 @@ def folded(key_words: UInt32[Array, "2"], number: Integer[Array, ""] | int) -> U
     return jnp.stack(threefry_words(key_words, counter, jnp.uint32(_MEMBER), rounds=20))
 
 
+# The identity, but for its batching rule, which is told over which of the arrays `vmap` maps.
 @jax.custom_batching.custom_vmap
 def _member_key(key_words, arrays):
     del arrays
@@ -224,6 +231,8 @@ def _member_key_rule(axis_size, is_mapped, key_words, arrays):
 
 
 def _linear_index(shape: tuple[int, ...]) -> UInt32[Array, "..."]:
+    # From the index along each axis, not a flat range that is reshaped: every device computes its own part, however
+    # the array is split, and the compiler has nothing to store or to send.
     index = jnp.zeros(shape, jnp.uint32)
     stride = 1
     for axis in reversed(range(len(shape))):

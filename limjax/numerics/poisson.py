@@ -28,6 +28,7 @@ RARE_TERMS = 8
 # Width of the dither of the normal variate, see _dither: it adds 3e-7 to the variance of 1.
 _DITHER = 2.0**-9
 # x = 1 - 2p: quantile = x P(w)/Q(w), w = -ln(4p(1-p)) up to 22; absolute error 6e-8, 5e-8 beyond |z| = 3.
+# The least p is 2^-33, and its w is 31 ln 2 = 21.5.
 _QUANTILE_NUMERATOR = (
     1.253314091,
     0.4476699054,
@@ -87,11 +88,14 @@ def normal_quantile(word: UInt32[Array, "..."], dtype: Any = np.float32) -> Floa
         >>> f"{normal_quantile(jnp.uint32(0)):.3f} {normal_quantile(jnp.uint32(2**32 - 1)):.3f}"
         '6.338 -6.338'
     """
+    # x = 1 - 2p from a signed integer: near p = 1/2 it keeps the digits that the difference of floats would lose, and a
+    # word and its complement give the same number with opposite signs.
     signed = jax.lax.bitcast_convert_type(word ^ jnp.uint32(0x7FFFFFFF), jnp.int32)
     x = (signed.astype(dtype) + 0.5) * 2.0**-31
     # The distance to the nearer end of the words: 31 bits, so the conversion may be the cheaper signed one.
     folded = jnp.where(signed < 0, ~signed, signed) ^ jnp.int32(0x7FFFFFFF)
     tail = (folded.astype(dtype) + 0.5) * 2.0**-32
+    # The same for p and 1 - p: one rational function serves both tails, and x has the sign.
     w = -normal_log(4 * tail * (1 - tail))
     return x * (polynomial(_QUANTILE_NUMERATOR, w) / polynomial(_QUANTILE_DENOMINATOR, w))
 
@@ -129,6 +133,7 @@ def poisson_inverse_cdf(
     Source: Giles, doi 10.1145/2699466.
     """
     uniform = unit_uniform(high, low, rate.dtype)
+    # Both branches are computed: each is given a rate that it holds for, so that the other one stays finite too.
     few = few_counts(uniform, jnp.clip(rate, 0.0, FEW))
     many = many_counts(high, jnp.maximum(rate, FEW))
     return jnp.where(rate < FEW, few, many)
@@ -140,6 +145,8 @@ def unit_uniform(high: UInt32[Array, "..."], low: UInt32[Array, "..."], dtype: A
     Two uniforms of the same words, one with them exchanged, are tied only where one of them is below about 2^-32: there the other
     decides its trailing digits, so that events of probability p and q have joint probability p q up to an absolute error 2^-32.
     """
+    # The half keeps it from 0, where every count would be reached. In float32 the largest words round up to 1, and an
+    # event of probability 1, asked for as u < 1, would now and then not happen: hence the minimum.
     uniform = (high.astype(dtype) + (low.astype(dtype) + 0.5) * 2.0**-32) * 2.0**-32
     return jnp.minimum(uniform, 1 - float(jnp.finfo(dtype).epsneg))
 
@@ -160,6 +167,7 @@ def few_counts(uniform, rate, terms=TERMS):
         survivals.append(survival + term[n])
         survival = survival + (term[n] + term[n - 1])
         survivals.append(survival)
+    # e^rate is the sum of the same terms: no exponential, and no threshold comes out above it by rounding.
     scaled = uniform * (1 + survival)
     count = (scaled < survivals[0]).astype(jnp.int32)
     for survival in survivals[1:]:
@@ -176,6 +184,7 @@ def many_counts(word, rate):
     shift = polynomial(_SHIFT[2], s)
     shift = polynomial(_SHIFT[1], s) + inverse * shift
     shift = polynomial(_SHIFT[0], s) + inverse * shift
+    # Added before the floor, a large rate would leave a float32 no digits for the fraction that the floor decides on.
     whole = jnp.floor(rate)
     beyond = ((rate - whole) + (shift + z * z * polynomial(_SQUARE, s))) + root * z
     return jnp.maximum(whole + jnp.floor(beyond), 0.0)

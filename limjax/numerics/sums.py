@@ -36,7 +36,10 @@ class CompensatedSum(NamedTuple):
     def add(self, value: PyTree) -> "CompensatedSum":
         """The sums with `value`, of the same structure, added; the order of the operations is the algorithm."""
         if self.residual is None:
+            # A compiled loop carries the sums, so that their dtype may not change.
             return CompensatedSum(jax.tree.map(lambda old, x: old + x.astype(old.dtype), self.total, value), None)
+        # What the last addition lost goes in first; `new - old` is what arrived, and the rest is kept. XLA leaves the
+        # order of floating-point additions alone, as JAX sets no fast-math flag: else the residual would become 0.
         corrected = jax.tree.map(jnp.add, value, self.residual)
         total = jax.tree.map(jnp.add, self.total, corrected)
         residual = jax.tree.map(lambda new, increment, old: increment - (new - old), total, corrected, self.total)
@@ -47,4 +50,5 @@ class CompensatedSum(NamedTuple):
         total = jax.tree.map(lambda x: np.asarray(whole(x), np.float64), self.total)
         if self.residual is None:
             return total
+        # Widened before they are added: in float32 the sum would round the residual away again.
         return jax.tree.map(lambda x, r: np.asarray(x + np.asarray(whole(r), np.float64)), total, self.residual)

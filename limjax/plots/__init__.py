@@ -19,6 +19,7 @@ _MODULES = (
 
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
+        # On first use: `import limjax` loads no matplotlib.
         return importlib.import_module(f"limjax.plots.{name}")
     raise AttributeError(f"limjax.plots has no {name!r}; it has {', '.join(_MODULES)}.")
 

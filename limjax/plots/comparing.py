@@ -47,6 +47,7 @@ def barriers(result: CompareResult) -> Figure:
             fmt=marker,
             color=colour,
             capsize=3,
+            # matplotlib takes what stands between two dollar signs for mathematics.
             label=row.barrier.replace("$", r"\$"),
         )
     if result.plain is not None:

@@ -86,6 +86,7 @@ def barrier_histogram(comparison: Comparison) -> Figure:
         counts = np.concatenate([result.barriers[1] for result in results])
         if len(results[0].barriers[0]) == 1:  # one barrier for all says nothing here
             continue
+        # Edges are the lower ones of bins of half a kT: counted at the middle, none falls beside its bin by rounding.
         bins = np.arange(edges.min(), edges.max() + 1, 0.5).tolist()
         ax.hist(edges + 0.25, bins=bins, weights=counts / counts.sum(), histtype="step", color=colour, label=name)
     ax.axvline(comparison.settings.plastic, color="0.5", linewidth=0.8)

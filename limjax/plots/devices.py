@@ -25,6 +25,7 @@ def fit_figure(fit: PulseFit) -> Figure:
         ax.plot(
             reading[mine], 1e6 * pulses.conductance[mine], mark, color=OTHER, mfc=fill, ms=3.5, mew=0.7, label=label
         )
+    # NaN differs from every number: the first reading begins a series.
     starts = np.flatnonzero(np.diff(pulses.series, prepend=np.nan) != 0)
     for i, (start, stop) in enumerate(zip(starts, [*starts[1:], len(reading)])):
         ax.plot(

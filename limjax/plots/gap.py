@@ -88,6 +88,7 @@ def _panel(ax: Axes, gap: Gap, rows: Sequence[tuple[str, str]]) -> None:
 
 def _point(ax: Axes, line: Line, place: int) -> None:
     marker, colour, filled = _STYLES[line.kind]
+    # A lower end of 0 has no place on a logarithmic axis: the interval is then drawn six decades down.
     if line.low is not None and line.high is not None:
         ax.plot([max(line.low, line.joules / 1e6), line.high], [place, place], color="0.45", linewidth=1.4, zorder=1)
     face = colour if filled else "white"

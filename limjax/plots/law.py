@@ -45,6 +45,7 @@ def energy_speed_figure(content: Mapping[str, Any]) -> Figure:
     )  # fmt: skip
     near.text(35, 33, "law\n" r"$\frac{(uT)^2}{uT-\frac{1}{2}\ln(L_0/L_T)}$", color=OWN, fontsize=12, va="center")
     thin = curves["direct"]
+    # Interpolated in logarithms: the line is straight between its points on these axes.
     beside = float(np.exp(np.interp(np.log(7.0), np.log(thin["contraction"]), np.log(thin["heat_kt"]))))
     near.annotate(
         "optimum found directly, also where\nthe cells close before the end", (7.0, beside), (8.2, 1.75 * beside), color="0.25", fontsize=9,

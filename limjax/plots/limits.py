@@ -53,6 +53,7 @@ def limit_curves(
     if scan.band is not None:
         label, low, high = scan.band
         ax.fill_between(scan.x, low, high, color=ACCENT, alpha=0.45, linewidth=0)
+        # The middle on a logarithmic axis.
         ends.append((float(np.sqrt(low[-1] * high[-1])), label, "#9a6410"))
     ax.set_yscale("log")
     if log_x:
@@ -117,6 +118,7 @@ def _sides(runs: Sequence[Record]) -> list[tuple[int, int]]:
 def _label_ends(ax: Axes, ends: list[tuple[float, str, str]]) -> None:
     """Labels right of the axes, moved apart so that none overlaps, with a thin leader to its curve."""
     low, high = np.log10(ax.get_ylim())
+    # Fixed from here: were the limits still automatic, every place below could move.
     ax.set_ylim(*ax.get_ylim())
     ends = sorted(ends)
     wanted = np.array([(np.log10(value) - low) / (high - low) for value, _, _ in ends])

@@ -79,6 +79,7 @@ def _continued(ax: Any, fit: Any, largest: float, kt: float) -> None:
 
 def _beside(ax: Any, fit: Any, x: np.ndarray, kt: float) -> None:
     """What else is known of trainings of these sizes."""
+    # 6 FLOP per parameter and token, and tokens in proportion to the parameters.
     flops = 6 * x * x * fit.centre["tokens_per_parameter"]
     ax.plot(x, flops * 8 * LN2 * kt, color=ACCENT, linewidth=1, label="Landauer: 8 bits × ln 2 a FLOP, same tokens")
     catalogue = load_catalogue()

@@ -65,6 +65,7 @@ def _curve(protocol):
     share = np.linspace(0, 1, 801)
     inside = np.asarray(jax.vmap(protocol)(jnp.asarray(share, protocol.knots.dtype)))
     ends = [np.asarray(x)[None] for x in (protocol.initial, protocol.final)]
+    # Each fixed end at two times, outside and at the end of the protocol: its jumps are vertical lines.
     values = np.concatenate([ends[0], ends[0], inside, ends[1], ends[1]])
     times = np.concatenate([[-0.05, 0.0], share, [1.0, 1.05]]) * duration
     return times, values.reshape(times.size, -1)

@@ -176,6 +176,7 @@ def heat_over_time(history: LedgerHistory, *, per_parameter: bool = True) -> Fig
         )
     names, sizes = history.layers.names, np.array(history.layers.parameters)
     heat = history.column("heat") / (np.maximum(sizes, 1) if per_parameter else 1)
+    # The first row has no row before it: its rate is the mean since the ledger began.
     rate = np.diff(heat, axis=0, prepend=0.0) / np.diff(step, prepend=0)[:, None]
     unit = "kT per parameter" if per_parameter else "kT"
     fig, (left, right) = figure(10.0, 3.8, columns=2)

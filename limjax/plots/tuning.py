@@ -26,6 +26,7 @@ def front(result: ParetoResult) -> Figure:
         The figure.
     """
     fig, (ax,) = figure(7.6, 4.6)
+    # Policies of more than thrice the plain loss would press the others together.
     _hand_made_points(ax, result.hand_made, 3 * result.plain.mean_loss)
     points = result.points
     ax.errorbar(
@@ -156,6 +157,7 @@ def where_the_heat_goes(run: TrainResult) -> Figure:
     left.invert_yaxis()
     left.set_xlabel("cost per parameter [kT]")
     left.legend(frameon=False, fontsize="small")
+    # Rows are cumulative: a difference belongs to the steps before its row, hence `pre`.
     steps = np.array([0, *(row.step for row in run.history)])
     columns = (("heat_kt_per_parameter", OWN, "update heat"), ("actuation_kt_per_parameter", ACCENT, "barrier work"))
     for name, color, label in columns:
@@ -183,6 +185,7 @@ def save_tune_figures(result: TuneResult, hand_made: Sequence[HandMade], folder:
     if not result.after.is_missing:  # after Ctrl-C nothing more is run
         figures["front"] = loss_against_energy(result, hand_made)
         if isinstance(result.problem, Problem):  # a sequence of tasks is no single run
+            # A seed that tuning has not seen.
             run = train_design(result.problem, result.design, int(held_out_seeds(1)[0]))
             figures |= {"barrier": barrier_against_theory(run), "heat": where_the_heat_goes(run)}
     if result.history:

@@ -36,6 +36,7 @@ def measurement(result: TrainResult, settings: RunSettings, batch_tokens: int) -
         return sum(kind[name] * kind["parameters"] for kind in kinds.values()) / count
 
     averaged = {name: mean(name) for name in (*_PER_PARAMETER.values(), "effective_updates", "unresolved")}
+    # The law of a bowl, 2 ln(L0/LT) and 2 kT for every gradient that is averaged (docs/law.md).
     fall = math.log(summary["initial_loss"] / summary["train_loss"])
     return {
         "task": settings.task,
@@ -76,6 +77,7 @@ def _by_kind(result: TrainResult, sums: RequestSums, steps: int) -> dict[str, di
     """Means per parameter of every kind of layer."""
     bins = Bins.of(steps)
     leaves = jax.tree_util.tree_flatten_with_path(result.params)[0]
+    # In the order of the leaves, which is that of the columns of the sums.
     names = [kind_of(name) for name in leaf_names([path for path, _ in leaves])]
     sizes = np.array([leaf.size for _, leaf in leaves])
     losses = np.asarray(sums.losses, np.float64) / bins.steps

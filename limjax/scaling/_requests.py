@@ -174,8 +174,11 @@ def _sums(
 
     def of_leaf(g, d, *moments):
         g, d, before, now = (x.astype(jnp.float32) for x in (g, d, *moments))
+        # Before the first step there is no moment: the mean of the array stands in, to which one element adds little.
         v = jnp.where(steps > 0, before, jnp.mean(now))
+        # The small number is for an array without any gradient, whose requests are then 0.
         v = (steps * v + _PRIOR * jnp.mean(v)) / ((steps + _PRIOR) * begun) + 1e-30
+        # The halves have the gradients g + d and g - d; a difference of squares would lose digits of a small product.
         return jnp.sum((g - d) * (g + d) / v), jnp.sum(g * g / v)
 
     pairs = [of_leaf(*leaves) for leaves in zip(*map(jax.tree.leaves, (gradient, half_difference, *moments)))]
@@ -274,6 +277,7 @@ def effective_updates(signal: Signal, losses: Float[np.ndarray, "bins"], initial
     Returns:
         The number, and how much of it is only a lower bound. A falling number is possible where the loss rose.
     """
+    # One bin is noisy: m² is averaged over neighbours before it is divided by, fewer of them at the ends.
     around = [slice(max(0, i - _BESIDE), i + _BESIDE + 1) for i in range(len(losses))]
     share = np.array([signal.share[near].mean() for near in around])
     least = np.array([np.sqrt(np.mean(signal.error[near] ** 2) / len(signal.error[near])) for near in around])
@@ -281,5 +285,6 @@ def effective_updates(signal: Signal, losses: Float[np.ndarray, "bins"], initial
     resolved = np.minimum(np.maximum(share, least), 1.0)
     ratio = 1 / resolved - 1
     falls = -np.diff(np.log(np.concatenate([[initial_loss], losses])))
+    # Trapezoids in ln L between the bins; the fall from the initial loss to the first bin is at the ratio of that bin.
     between = 0.5 * (ratio[1:] + ratio[:-1])
     return EffectiveUpdates(float(ratio[0] * falls[0] + between @ falls[1:]), float(np.mean(share < least)))

@@ -50,6 +50,7 @@ class ScaleSettings:
         if len(set(shapes)) < len(shapes):
             found = ", ".join(f"{size:g} is {shape.parameters:,}" for size, shape in zip(self.sizes, shapes))
             raise ValueError(f"sizes must be of different networks, but {found}: leave one of the equal ones out.")
+        # Sorted and of one type: the order in which sizes were given makes no other measurement.
         object.__setattr__(self, "sizes", tuple(sorted(float(size) for size in self.sizes)))
         object.__setattr__(self, "seeds", whole_number(self.seeds, "seeds"))
         if self.bits is not None:
@@ -101,6 +102,7 @@ class ScaleSettings:
             batch_size=batch_size,
             learning_rate=self.learning_rate,
             lsb=self.lsb,
+            # The twin is the optimizer alone: a cell of few bits would stop its weights at the end of a range.
             bits=None if plain else self.bits,
             barrier="static" if plain else self.barrier,
             hops="mean" if plain else self.hops,
@@ -126,6 +128,7 @@ class ScaleSettings:
             ValueError: if another setting differs, or what is there is damaged.
         """
         for name, value in self.to_json().items():
+            # A setting that an earlier version did not have is None there, as one that is not given is now.
             if name not in ("sizes", "seeds") and before.get(name) != value:
                 raise ValueError(
                     f"{where} was measured with {name} = {before.get(name)!r}, but {value!r} was given. Sizes and seeds can be added to it; "

@@ -99,6 +99,7 @@ class _Job(NamedTuple):
 
 def _numbers(content: dict[str, Any]) -> dict[str, Any]:
     """The content of `measurement.json`, if it has what a run has, under the names of now."""
+    # The twin's loss is not in this file: a number in its place, for the check alone.
     MeasuredRun.from_json({"plain_loss": 1.0} | content)
     return with_present_names(content, EARLIER)
 
@@ -126,6 +127,7 @@ def measure_growth(settings: ScaleSettings, folder: pathlib.Path, progress: Prog
         both = settings.joined(read_part(path, "settings", _REMEDY), str(folder))
     progress = Progress() if progress is None else progress
     jobs = _jobs(both, folder)
+    # What was measured before is read, but only what is asked for now is trained.
     asked = {job.folder for job in _jobs(settings, folder)}
     waiting = [job for job in jobs if job.folder in asked and job.finished() is None]
     progress.plan(sum(job.settings.steps * _work(job) for job in waiting), len(waiting))
@@ -133,6 +135,7 @@ def measure_growth(settings: ScaleSettings, folder: pathlib.Path, progress: Prog
     with interrupts_noted() as interrupted:
         # What there is so far says what was asked for, also if the first training is stopped.
         write_json(path, _result(code, both, jobs).to_json() | {"result": "running"})
+        # After `_result` has read the finished ones: a damaged file is refused before any other is written again.
         for job in jobs:
             renew(job.folder / MEASUREMENT, EARLIER)
         for job in waiting:
@@ -149,6 +152,7 @@ def _jobs(settings: ScaleSettings, folder: pathlib.Path) -> list[_Job]:
     for size in settings.sizes:
         task = settings.task(size)
         for seed in range(settings.seeds):
+            # In pairs, which `_result` relies on.
             for plain in (False, True):
                 name = f"{task.name}-seed-{seed}" + ("-plain" if plain else "")
                 run = settings.run_settings(task, size, seed, plain)
@@ -174,6 +178,7 @@ def _trained(job: _Job, progress: Progress) -> ResultCode:
         gradient=None if job.plain else halved(job.task.loss),
     )
     job.folder.mkdir(parents=True, exist_ok=True)
+    # Before the training, so that the folder of one that is stopped says what it is.
     write_json(job.folder / runs.SETTINGS, run.settings.to_json())
     taken, unit = 0, _work(job)
 
@@ -186,6 +191,7 @@ def _trained(job: _Job, progress: Progress) -> ResultCode:
         taken = row.step
 
     progress.did(f"{job.words}: compiling")
+    # Without a checkpoint it begins: a training that is new and one that was stopped are the same call.
     result = execute(run, str(job.folder / runs.CHECKPOINTS), resume=True, on_progress=told)
     if result.result is ResultCode.completed:
         _written(job, result)
@@ -193,10 +199,12 @@ def _trained(job: _Job, progress: Progress) -> ResultCode:
 
 
 def _written(job: _Job, result: TrainResult) -> None:
+    # Before the summary, which `finished` looks for first: a run that was killed between the two is taken up again.
     if not job.plain:
         write_json(job.folder / MEASUREMENT, measurement(result, job.settings, job.batch_tokens))
     lost = runs.save_parts(result, job.folder, figures=False).lost
     if lost:
+        # With a number, as only then an OSError has its words as `strerror`, which messages show.
         raise OSError(0, f"{'; '.join(lost)} in {job.folder}")
 
 

@@ -47,6 +47,7 @@ def _text() -> UInt8[np.ndarray, "characters"]:
 
 def _windows(tokens, length):
     count = (len(tokens) - 1) // length
+    # With the character after each, the first input of the next: none is a target twice.
     return {"text": np.stack([tokens[i * length : i * length + length + 1] for i in range(count)])}
 
 

@@ -142,6 +142,7 @@ def apply_language(
         return (x.astype(dtype) @ weight.astype(dtype)).astype(jnp.float32) * (gain / times)
 
     embedding = params["embedding"]["weight"]
+    # The residual stream starts with a variance of 1, whatever that of the stored embedding.
     x = embedding[text] / _EMBEDDING_STD
     for i in range(1, shape.depth + 1):
         block = params[f"attention{i}"]
@@ -160,6 +161,7 @@ def _attention(queries_keys_values: Array, shape: Shape, dtype) -> Array:
     q, k, v = (part.reshape(n, length, shape.width // shape.head, shape.head) for part in parts)
     q, k = _rotated(q).astype(dtype), _rotated(k).astype(dtype)
     # Over the width of a head, not its root: queries and keys are aligned after training (muP).
+    # The factor makes a head of 8, the smallest, the usual attention.
     scores = jnp.einsum("nqhd,nkhd->nhqk", q, k).astype(jnp.float32) * (math.sqrt(8) / shape.head)
     allowed = jnp.broadcast_to(jnp.tril(jnp.ones((length, length), bool)), scores.shape)
     weights = jax.nn.softmax(jnp.where(allowed, scores, -1e9), axis=-1).astype(dtype)
@@ -170,6 +172,7 @@ def _attention(queries_keys_values: Array, shape: Shape, dtype) -> Array:
 def _rotated(x: Float[Array, "n t heads d"]) -> Float[Array, "n t heads d"]:
     """Pairs of channels turned by angles in proportion to the position (Su et al. 2021, arXiv:2104.09864)."""
     length, half = x.shape[1], x.shape[3] // 2
+    # In NumPy: constants of the program, of angles of up to hundreds of radians that are float64 until here.
     angles = np.arange(length)[:, None] * _TURNS ** (-np.arange(half) / half)
     cos, sin = (
         jnp.broadcast_to(jnp.asarray(f(angles), x.dtype)[None, :, None, :], (*x.shape[:3], half))
@@ -186,6 +189,7 @@ def _normed(x: Float[Array, "n t w"], scale: Float[Array, "w"]) -> Float[Array, 
 
 def _windows(text: UInt8[np.ndarray, "bytes"], context: int) -> UInt8[np.ndarray, "windows length"]:
     """Windows that begin at whole multiples of the context, with the byte after each; a view that copies nothing."""
+    # The last target of a window is the first input of the next: no byte is a target twice.
     return np.lib.stride_tricks.sliding_window_view(text, context + 1)[::context]
 
 
@@ -227,6 +231,7 @@ def language(
     text = python_source()
     batch_size = 8 if parameters < 1e7 else 64
     test = _windows(text.test, shape.context)
+    # Spread over the whole part: in it one file stands after the other.
     chosen = np.linspace(0, len(test) - 1, min(_TEST_WINDOWS, len(test))).astype(int)
 
     def logits(params: PyTree, batch: PyTree) -> tuple[Array, Array]:

@@ -25,6 +25,7 @@ def mnist_cnn() -> Task:
         ) from None
     try:
         # No retries: each would print a warning before the one message below.
+        # This parser needs no pandas.
         images, labels = fetch_openml(
             "mnist_784", version=1, return_X_y=True, as_frame=False, parser="liac-arff", n_retries=0
         )

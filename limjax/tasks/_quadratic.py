@@ -34,6 +34,7 @@ def quadratic(cells: int = 4096, start_levels: float = 100.0, lsb: float = 2**-1
         defaults=TaskDefaults(
             steps=steps,
             batch_size=1,
+            # The gradient is rate w / lsb²: each step contracts by 4 / steps, so that uT = 4 (docs/law.md).
             learning_rate=4.0 / (rate * steps) * lsb**2,
             lsb=lsb,
             schedule="constant",

@@ -69,6 +69,7 @@ class TaskDefaults:
             [0.125, 0.0078125, 0.0009765625]
         """
         whole_number(bits, "bits", 1)
+        # 2^bits levels span the weights from minus the largest to the largest.
         return self.lsb if self.largest_weight is None else max(self.lsb, 2 * self.largest_weight / 2.0**bits)
 
     def make_schedule(
@@ -91,6 +92,7 @@ class TaskDefaults:
             return base
 
         def schedule(step):
+            # The last step stands at the last knot, and the only step of a run of one at the first.
             progress = jnp.asarray(step).astype(log_factor.dtype) / max(steps - 1, 1)
             return base(step) * jnp.exp(hermite_curve(log_factor, progress))
 

@@ -15,6 +15,7 @@ from jaxtyping import UInt8
 
 from limjax._files import write_whole
 
+# Of a fixed length, so that the text begins at a place that is known before anything is read.
 _HEADER = 1024
 _LEFT_OUT = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__", "encodings"}
 """Folders that not every installation has, that are not the library's own, or whose files repeat one another: tables of codecs."""
@@ -56,6 +57,8 @@ def python_source() -> Text:
         ValueError: if this Python ships less than a megabyte of source.
     """
     folder = pathlib.Path(sysconfig.get_path("stdlib"))
+    # Sorted, as folders are walked in the order of the file system. Names and sizes stand for the contents, which would
+    # take reading hundreds of files at every start.
     files = sorted(_source_files(folder))
     listed = json.dumps([platform.python_version(), [(name, size) for name, size in files]])
     key = hashlib.sha256(listed.encode()).hexdigest()[:16]
@@ -109,6 +112,7 @@ def write_cached(text: Text, path: pathlib.Path) -> None:
     header = json.dumps({"train": text.train.size, "files": text.files, "sha256": text.sha256}).encode()
 
     def write(file):
+        # JSON does not mind the blanks after it.
         file.write(header.ljust(_HEADER))
         file.write(text.train.data)
         file.write(text.test.data)
@@ -121,6 +125,7 @@ def _kept(text: Text, path: pathlib.Path) -> Text:
         write_cached(text, path)
     except (OSError, RuntimeError):  # a home without a place to write, or no home
         return text
+    # Mapped, so that the assembled text can leave the memory; as it is where the file cannot be read again.
     return read_cached(path) or text
 
 
@@ -144,6 +149,7 @@ def _assembled(folder: pathlib.Path, names: list[str]) -> Text:
         same = hashlib.sha256(content).digest()
         if content and same not in seen:
             seen.add(same)
+            # The hash's first bytes decide the order and its last one the part: one does not follow from the other.
             parts[place(name)[-1] % _TEST_SHARE == 0].append(content)
     train, test = (np.frombuffer(b"".join(part), np.uint8) for part in parts)
     if train.size < _LEAST_BYTES or not test.size:
