@@ -29,10 +29,11 @@ def descent(values, accept=lambda point, found: False, steps=None, **how):
     return code, points
 
 
-def test_failures_go_back_to_the_last_good_point_with_half_the_rate():
-    code, points = descent([1.0, math.nan, 1.0, 1.0])
-    # Steps of 1 from the first; back; at the third half of 1/4.
-    assert code is ResultCode.completed and points == [8.0, 7.0, 8.0, 8.0 - 0.5 * 0.25]
+@pytest.mark.parametrize(("how", "third"), [({}, 0.25), ({"schedule": None}, 1.0)], ids=["schedule", "none"])
+def test_failures_go_back_to_the_last_good_point_with_half_the_rate(how, third):
+    code, points = descent([1.0, math.nan, 1.0, 1.0], **how)
+    # Steps of 1 from the first; back; half of what the third would be.
+    assert code is ResultCode.completed and points == [8.0, 7.0, 8.0, 8.0 - 0.5 * third]
 
 
 def test_without_a_schedule_steps_are_the_optimizer_s_own():

@@ -46,8 +46,8 @@ def outer_loop(
         start: the first point, a tree of arrays.
         steps: at most so many evaluations and moves.
         optimizer: hands out steps, with their sign.
-        schedule: a factor on them by the number of the step, halved after every failure; None for an optimizer that sets the
-            length of its steps itself.
+        schedule: a factor on them by the number of the step; None for an optimizer that sets the length of its steps itself.
+            Either way steps are halved after every failure.
         value_fn: the function without noise, for a line search.
 
     Returns:
@@ -70,7 +70,7 @@ def outer_loop(
     def moved(point, state, found, factor):
         more = {} if value_fn is None else {"value": found[0], "grad": found[1], "value_fn": value_fn}
         updates, state = whole.update(found[1], state, point, **more)
-        updates = jax.tree.map(lambda u: u if schedule is None else factor.astype(u.dtype) * u, updates)
+        updates = jax.tree.map(lambda u: factor.astype(u.dtype) * u, updates)
         return optax.apply_updates(point, updates), state
 
     point = good = start

@@ -136,7 +136,7 @@ class _Descent:
         self._key = jax.random.key(0) if key is None else key
         self._tolerance, self._searches_lines = tolerance, searches_lines
         self._value_and_slope = eqx.filter_jit(jax.value_and_grad(self.value))
-        self._best, self._lowest, self._unchanged = protocol.knots, math.inf, 0
+        self._best, self._lowest, self._unchanged, self._has_failed = protocol.knots, math.inf, 0, False
         self._tail: list[tuple[float, Array]] = []
         self._history: list[OptimiseRow] = []
         self._evaluations, self._began = 0, time.monotonic()
@@ -153,8 +153,10 @@ class _Descent:
         """Cost and slope, which a line search has computed already."""
         value, slope = jnp.asarray(math.inf), jnp.zeros_like(knots)
         if self._searches_lines:
-            value, slope = jnp.asarray(optax.tree.get(state, "value")), jnp.asarray(optax.tree.get(state, "grad"))
             self._evaluations += int(jnp.asarray(optax.tree.get(state, "num_linesearch_steps")))
+            # It knows them at the end of its whole step, which after a failure the loop shortens.
+            if not self._has_failed:
+                value, slope = jnp.asarray(optax.tree.get(state, "value")), jnp.asarray(optax.tree.get(state, "grad"))
         if not math.isfinite(float(value)):
             key = jax.random.fold_in(self._key, k) if self.is_noisy else None
             value, slope = self._value_and_slope(knots, key)
@@ -164,7 +166,9 @@ class _Descent:
         self._history.append(row)
         if self.on_progress is not None:
             self.on_progress(row, (self._steps - k - 1) * row.seconds / (k + 1))
-        return Evaluated(value, slope, math.isfinite(row.cost) and math.isfinite(row.gradient))
+        found = Evaluated(value, slope, math.isfinite(row.cost) and math.isfinite(row.gradient))
+        self._has_failed |= not found.is_finite
+        return found
 
     def accept(self, knots, found):
         """Keeps the best and the last tenth; whether there is nothing more to gain."""

@@ -10,6 +10,7 @@ import optax
 import pytest
 
 from limjax.cli import main
+from limjax.numerics._outer_loop import Evaluated
 from limjax.simulate import (
     Grid,
     LinearProtocol,
@@ -114,6 +115,30 @@ def test_outcomes_of_a_descent():
     for wrong in ({"steps": 0}, {"rate": -1.0}, {"seeds": 0}, {"tolerance": math.nan}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             optimise_protocol(trap_work, drag, **wrong)
+
+
+def distance_below_an_edge(protocol, key=None):
+    return jnp.where(jnp.any(protocol.knots > 2.2), jnp.nan, jnp.sum(jnp.square(protocol.knots - 2)))
+
+
+@pytest.mark.slow
+def test_steps_are_shorter_after_a_failure():
+    # k' - 2 = -0.6 (k - 2) leads from 0 beyond 2.2, and half that step, k' - 2 = 0.2 (k - 2), nowhere else than to 2.
+    own = optimise_protocol(distance_below_an_edge, LinearProtocol(0.0, 1.0, 1.0), steps=4, optimizer=optax.sgd(0.8))
+    assert own.result is OptimiseCode.completed and own.cost == pytest.approx(5 * 0.2**2, rel=1e-5)
+
+
+@pytest.mark.slow
+def test_a_shortened_line_search_is_evaluated_where_it_ends(monkeypatch):
+    tried = []
+
+    def failing_once(value, slope, is_finite):
+        tried.append(value)
+        return Evaluated(value, slope, is_finite and len(tried) != 2)
+
+    monkeypatch.setattr("limjax.simulate._optimise.Evaluated", failing_once)
+    found = optimise_protocol(distance_below_an_edge, LinearProtocol(0.0, 1.0, 1.0), steps=5)
+    assert found.cost == pytest.approx(np.sum((np.asarray(found.protocol.knots) - 2.0) ** 2), rel=1e-5) != 0
 
 
 @pytest.mark.slow
