@@ -10,7 +10,7 @@ from matplotlib.markers import MarkerStyle
 
 import limjax
 from limjax.consolidation import ContinualSettings, SequenceProblem, permuted_digits, split_digits
-from limjax.plots.consolidation import old_against_new
+from limjax.plots.consolidation import old_against_new, trade_off
 from limjax.tuning import Search, Variables, plain_validation_loss, tuned_fields
 from limjax.tuning._members import selection_seeds
 from limjax.tuning._result_files import tune_summary
@@ -188,3 +188,11 @@ def test_the_figure_of_old_against_new_tasks(strengths):
     # The front alone is large, and each set looks like no other.
     assert [label for label, points in drawn_as.items() if points.get_sizes()[0] > 100] == ["tuned by gradients"]
     assert len({points.get_paths()[0].vertices.tobytes() for points in drawn_as.values()}) == len(words)
+
+
+def test_every_kind_of_method_is_drawn():
+    names = ("new_accuracy", "old_accuracy", "heat_kt_per_parameter")
+    kinds = {f"kind {k}": {"method": dict(zip(names, (0.9, 0.1 * k, 1.0 + k)))} for k in range(10)}
+    (panel, _) = trade_off({"sequence": kinds}).axes
+    assert [text.get_text() for text in panel.get_legend().get_texts()] == list(kinds)
+    assert [points.get_offsets()[0, 1] for points in panel.collections] == pytest.approx([0.1 * k for k in range(10)])

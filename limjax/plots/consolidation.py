@@ -111,7 +111,7 @@ def trade_off(grids: Mapping[str, Mapping[str, Mapping[str, Mapping[str, float]]
         rows = [row for methods in kinds.values() for row in methods.values()]
         low, high = (f(row["heat_kt_per_parameter"] for row in rows) for f in (min, max))
         points = None
-        for marker, (kind, methods) in zip("osD^vP*X", kinds.items()):
+        for marker, (kind, methods) in zip(itertools.cycle("osD^vP*X"), kinds.items()):
             x, y, heat = (
                 [row[name] for row in methods.values()]
                 for name in ("new_accuracy", "old_accuracy", "heat_kt_per_parameter")

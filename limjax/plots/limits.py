@@ -107,7 +107,7 @@ def _sides(runs: Sequence[Record]) -> list[tuple[int, int]]:
 
         def room(offset: tuple[int, int], spot: np.ndarray = spot) -> float:
             at = spot + np.array(offset)
-            return min(np.hypot(*(at - other)) for other in taken if other is not spot)
+            return min((np.hypot(*(at - other)) for other in taken if other is not spot), default=np.inf)
 
         best = next((offset for offset in candidates if room(offset) > 9), max(candidates, key=room))
         chosen.append(best)

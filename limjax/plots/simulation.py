@@ -8,9 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-from limjax.plots._style import ACCENT, FLOOR, OTHER, OWN, figure
+from limjax.plots._style import ACCENT, FLOOR, OTHER, OWN, figure, plain_numbers
 from limjax.simulate import SYSTEMS, CellComparison, SystemRun
 
 _CONTROLS = {
@@ -173,9 +172,7 @@ def comparison_figure(rows: Sequence[CellComparison]) -> Figure:
     left.set_yscale("log")
     for ax in (left, right):
         ax.set_xscale("log")
-        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        ax.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-        ax.xaxis.set_minor_formatter(NullFormatter())
+        plain_numbers(ax.xaxis)
     left.set_ylabel("drift [levels per level²/D]")
     right.set_ylabel("drift over the ledger's closed form")
     right.set_ylim(0.4, 1.4)

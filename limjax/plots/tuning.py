@@ -1,5 +1,6 @@
 """Figures of tuning: the front, the tuned barrier against the theory, where the heat goes."""
 
+import itertools
 import math
 import os
 import pathlib
@@ -7,9 +8,8 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
 
-from limjax.plots._style import ACCENT, FLOOR, OTHER, OWN, figure
+from limjax.plots._style import ACCENT, FLOOR, OTHER, OWN, figure, plain_numbers
 from limjax.training import TrainResult
 from limjax.tuning import HandMade, OuterRow, ParetoResult, Problem, TuneResult, held_out_seeds, train_design
 
@@ -149,8 +149,10 @@ def where_the_heat_goes(run: TrainResult) -> Figure:
     fig, (left, right) = figure(10.0, 3.8, columns=2)
     layers = run.report.layers
     place = np.arange(len(layers))
-    heat = np.array([layer.heat_kt / layer.parameters for layer in layers])
-    work = np.array([layer.actuation_kt / layer.parameters for layer in layers])
+    heat, work = (
+        np.array([getattr(layer, name) / max(layer.parameters, 1) for layer in layers])
+        for name in ("heat_kt", "actuation_kt")
+    )
     left.barh(place, heat, color=OWN, label="update heat")
     left.barh(place, work, left=heat, color=ACCENT, label="barrier work")
     left.set_yticks(place, [layer.name for layer in layers], fontsize="small")
@@ -217,7 +219,7 @@ def _save(figures: dict[str, Figure], folder) -> list[str]:
 
 def _hand_made_points(ax, hand_made: Sequence[HandMade], worst: float) -> None:
     families = list(dict.fromkeys(policy.family for policy in hand_made))
-    for mark, family in zip(_FAMILY_MARKS, families):
+    for mark, family in zip(itertools.cycle(_FAMILY_MARKS), families):
         shown = [p.evaluation for p in hand_made if p.family == family and p.evaluation.mean_loss < worst]
         if shown:
             ax.plot(
@@ -235,9 +237,7 @@ def _plain_line(ax, plain) -> None:
 def _finish(ax) -> None:
     ax.set_xscale("log")
     ax.set_yscale("log")
-    ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    ax.yaxis.set_major_formatter("{x:g}")
-    ax.yaxis.set_minor_formatter(NullFormatter())
+    plain_numbers(ax.yaxis)
     ax.set_xlabel("heat and barrier work per parameter [kT]")
     ax.set_ylabel("test loss")
     ax.legend(frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(1.0, 1.0))

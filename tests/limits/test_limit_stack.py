@@ -30,7 +30,7 @@ from limjax.limits._lines import AbstractLine, Training, lines_of
 from limjax.limits._tables import joules_text
 from limjax.limits.approaches import APPROACHES, ConstantExchange, LossFollowing, RateMatched
 from limjax.limits.figures import figure_data
-from limjax.limits.scans import scan_bits, scan_contraction, scan_parameters, scan_time
+from limjax.limits.scans import Scan, scan_bits, scan_contraction, scan_parameters, scan_time
 from limjax.physics.units import LN2, thermal_energy_joules
 
 KT = thermal_energy_joules(300.0)
@@ -397,3 +397,12 @@ def test_labels_at_the_ends_of_curves_stay_apart():
     places = sorted(a.get_position()[1] for a in fig.axes[0].texts if a.get_position()[0] == 1.03)
     assert len(places) == 11 and min(np.diff(places)) > 0.035
     assert not re.search("nan", fig.axes[0].get_title())
+
+
+def test_one_training_run_has_its_number_above_it():
+    from limjax.plots.limits import limit_curves
+
+    run = load_catalogue().of("run")[0]
+    drawn = limit_curves(Scan("parameters", np.array([1e8, 1e12]), (), None, (run,), ""), "title")
+    (number,) = (text for text in drawn.axes[0].texts if text.get_text() == "1")
+    assert number.xyann == (0, 8)

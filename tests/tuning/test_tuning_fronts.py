@@ -4,19 +4,24 @@ import json
 import math
 import pathlib
 import shutil
+from types import SimpleNamespace
 
 import equinox as eqx
 import jax
+import matplotlib.figure
 import numpy as np
 import pytest
 from curve import BARRIERS, START, curve_task
+from unchecked import unchecked_types
 
 import limjax
 from limjax.barriers import barrier_from_json, barrier_to_json, load_barrier, save_barrier
 from limjax.cli import main
+from limjax.plots.tuning import _hand_made_points, where_the_heat_goes
 from limjax.tasks import quadratic
 from limjax.training import RunSettings
 from limjax.tuning import (
+    Evaluation,
     HandMade,
     ParetoPoint,
     TuneCode,
@@ -217,6 +222,21 @@ def test_equal_points_stand_on_the_front_once(problem):
     result = _front(TuneCode.completed, points, False, policies, plain, problem)
     assert [p.is_front for p in result.points] == [True, False, True]
     assert hand_made_on_front(result).tolist() == [True, False]
+
+
+def test_every_family_and_every_layer_is_drawn():
+    figure = matplotlib.figure.Figure()
+    families = [f"family {k}" for k in range(12)]
+    one = Evaluation(*(np.ones(1) for _ in range(4)), seconds=1.0)
+    ax = figure.subplots()
+    _hand_made_points(ax, [HandMade(family, "", START, one) for family in families], 3.0)
+    assert [line.get_label() for line in ax.lines] == families
+
+    layers = [SimpleNamespace(name=f"{n} numbers", heat_kt=6.0 * n, actuation_kt=3.0 * n, parameters=n) for n in (0, 2)]
+    row = SimpleNamespace(step=4, heat_kt_per_parameter=6.0, actuation_kt_per_parameter=3.0)
+    with unchecked_types():
+        left = where_the_heat_goes(SimpleNamespace(report=SimpleNamespace(layers=layers), history=[row])).axes[0]
+    assert [[bar.get_width() for bar in bars] for bars in left.containers] == [[0, 6], [0, 3]]
 
 
 EARLIER = pathlib.Path(__file__).with_name("earlier_front")
