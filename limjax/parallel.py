@@ -41,8 +41,8 @@ def make_mesh(shape: str | dict[str, int] | None = None) -> Mesh:
         The mesh, with axes `data` and `model`.
 
     Raises:
-        ValueError: for an unknown axis, a size that is not a positive whole number, or sizes that do not multiply to the
-            number of devices.
+        ValueError: for an axis that is unknown or named twice, a size that is not a positive whole number, or sizes that do
+            not multiply to the number of devices.
 
     Example:
         >>> make_mesh("data=1").shape["model"]
@@ -50,9 +50,8 @@ def make_mesh(shape: str | dict[str, int] | None = None) -> Mesh:
     """
     devices = devices_here()
     if shape is None:
-        sizes = {"data": len(devices)}
-    else:
-        sizes = _parsed(shape) if isinstance(shape, str) else dict(shape)
+        shape = {"data": len(devices)}
+    sizes = _parsed(shape) if isinstance(shape, str) else dict(shape)
     for name, size in sizes.items():
         if name not in AXES:
             raise ValueError(f'A mesh has the axes "data" and "model", got {name!r}; write for example data=4,model=2.')
@@ -279,8 +278,6 @@ def initialize(
             "A coordinator needs the number of processes and the number of this one: --coordinator host:port "
             "--processes 2 --process 0."
         )
-    if os.environ.get("JAX_PLATFORMS", "cpu") == "cpu":
-        jax.config.update("jax_cpu_collectives_implementation", "gloo")
     try:
         jax.distributed.initialize(coordinator, processes, process)
     except (ValueError, RuntimeError) as error:
@@ -321,8 +318,7 @@ def interrupts_noted() -> Iterator[Callable[[], bool]]:
 
     A process that left a computation in the middle would leave the others of its run waiting for it for ever, and one that left
     a save in the middle would lose it. The third signal is raised as KeyboardInterrupt, for a computation that does not end.
-    Handlers that somebody else set, and signals that are ignored (`nohup`), are left alone. Inside another `interrupts_noted`
-    this is that one.
+    Handlers of somebody else, and ignored signals (`nohup`), are left alone. Inside another `interrupts_noted` this is that one.
 
     Yields:
         A function that says whether there was one.
@@ -339,17 +335,22 @@ def interrupts_noted() -> Iterator[Callable[[], bool]]:
         if count > 2:
             raise KeyboardInterrupt
 
+    def was_noted():
+        return count > 0
+
     usual = {}
     if threading.current_thread() is threading.main_thread():  # Python lets no other one set handlers
         for name in ("SIGINT", "SIGTERM", "SIGHUP"):
             number = getattr(signal, name, None)  # Windows has no SIGHUP
             if number is not None and signal.getsignal(number) in (signal.default_int_handler, signal.SIG_DFL):
                 usual[number] = signal.signal(number, note)
-    _outer = (lambda: count > 0) if usual else None
+    if usual:  # one that notes nothing, in another thread, is nobody's outer one
+        _outer = was_noted
     try:
-        yield lambda: count > 0
+        yield was_noted
     finally:
-        _outer = None
+        if usual:
+            _outer = None
         for number, handler in usual.items():
             signal.signal(number, handler)
 
@@ -393,14 +394,13 @@ def spread(tree: PyTree) -> PyTree:
 
 
 def _parsed(text: str) -> dict[str, int]:
-    sizes = {}
-    for part in text.split(","):
-        name, _, number = part.partition("=")
-        try:
-            sizes[name.strip()] = int(number)
-        except ValueError:
-            raise ValueError(f"A mesh is written as data=4,model=2, got {text!r}.") from None
-    return sizes
+    try:
+        pairs = [(name.strip(), int(size)) for name, _, size in (part.partition("=") for part in text.split(","))]
+    except ValueError:
+        raise ValueError(f"A mesh is written as data=4,model=2, got {text!r}.") from None
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError(f"A mesh names each of its axes once, as in data=4,model=2, got {text!r}.")
+    return dict(pairs)
 
 
 def _split_axis(shape: tuple[int, ...], mesh: Mesh | AbstractMesh) -> int | None:

@@ -162,7 +162,9 @@ def test_key_words_of_every_kind_of_key():
     np.testing.assert_array_equal(jitted, [0, 5])
 
 
-@pytest.mark.parametrize("wrong", [0, 17, None, "seed", np.arange(2), jnp.arange(3), np.uint32(3)])
+@pytest.mark.parametrize(
+    "wrong", [0, 17, None, "seed", np.arange(2), jnp.arange(3), np.uint32(3), np.zeros(4, np.uint32)]
+)
 def test_what_is_not_a_key_is_refused(wrong):
     key_words_unchecked = getattr(key_words, "__wrapped__", key_words)
     with pytest.raises(ValueError, match=r"key must be .*jax\.random\.key\(0\)"):
@@ -172,6 +174,12 @@ def test_what_is_not_a_key_is_refused(wrong):
 def test_an_array_of_keys_is_refused():
     with pytest.raises(ValueError, match=r"single JAX random key, got an array of shape \(4,\)"):
         key_words(jax.random.split(jax.random.key(0), 4))
+
+
+@pytest.mark.parametrize("shape", [(1, 2**32), (2**32, 1), (1, 2**16, 1, 2**16)], ids=str)
+def test_the_largest_arrays_have_words(shape):
+    for words in jax.eval_shape(lambda: step_words(jnp.zeros(2, jnp.uint32), 0, jnp.int32(0), shape)):
+        assert words.shape == shape
 
 
 def test_arrays_beyond_the_counter_are_refused():

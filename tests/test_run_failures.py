@@ -220,6 +220,27 @@ def test_signals_are_noted_and_handlers_put_back(request):
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == usual
 
 
+def test_a_thread_that_leaves_takes_no_signal_from_the_main_one(request):
+    request.addfinalizer(functools.partial(signal.signal, signal.SIGINT, signal.getsignal(signal.SIGINT)))
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    entered, leave = threading.Event(), threading.Event()
+
+    def other():
+        with interrupts_noted():
+            entered.set()
+            leave.wait(10)
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    entered.wait(10)
+    with interrupts_noted() as outer:
+        leave.set()
+        thread.join()
+        with interrupts_noted() as inner:
+            signal.raise_signal(signal.SIGINT)
+            assert outer() and inner()
+
+
 def test_a_run_that_fails_before_its_first_step_leaves_no_folder(capsys, tmp_path, monkeypatch):
     def fails(*_, **__):
         raise ValueError("not today")

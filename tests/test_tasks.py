@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from unchecked import unchecked_types
 
 from limjax.tasks import (
     Task,
@@ -312,6 +313,8 @@ def test_mnist_online_is_scaled_and_split(monkeypatch):
         ({"train": np.ones((0, 3))}, "train data of task 'line' are empty"),
         ({"train": np.array([1.0, np.nan])}, "hold NaN or infinity; remove or fill"),
         ({"train": np.array([np.inf, -np.inf])}, "hold NaN or infinity; remove or fill"),
+        ({"train": jnp.array([1, np.nan], jnp.bfloat16)}, "hold NaN or infinity; remove or fill"),
+        ({"train": np.array([1, 1j * np.inf])}, "hold NaN or infinity; remove or fill"),
         ({"test": {"x": np.ones(3)}}, "must have the same structure"),
         ({"train": None, "test": np.ones(3)}, "must have the same structure"),
     ],
@@ -337,6 +340,11 @@ def test_wrong_defaults_are_refused(changes, message):
         unchecked(TaskDefaults(), changes)
 
 
+def test_cells_of_many_bits_keep_the_lsb_of_the_task():
+    defaults = TaskDefaults(lsb=2**-10, largest_weight=3.0)
+    assert [defaults.lsb_for(bits) for bits in (12, 13, 2000, 10**30)] == [6 / 4096, *[2**-10] * 3]
+
+
 def test_wrong_batch_sizes_are_refused():
     with pytest.raises(
         ValueError, match="batch_size 33 is larger than the 32 training examples of line; use 32 or fewer"
@@ -354,12 +362,14 @@ def test_wrong_batch_sizes_are_refused():
         lambda: digits_mlp(depth=0),
         lambda: char_transformer(width=10, heads=4),
         lambda: char_transformer(context=0),
+        lambda: char_transformer(layers=2.0),
         lambda: quadratic(rate=0.0),
         lambda: quadratic(cells=-1),
+        lambda: quadratic(cells=2.5),
     ],
 )
 def test_wrong_sizes_are_refused(make):
-    with pytest.raises(ValueError, match="got"):
+    with unchecked_types(), pytest.raises(ValueError, match="got"):
         make()
 
 

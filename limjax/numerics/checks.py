@@ -266,7 +266,7 @@ def broadcast(*arrays: Float[Array, "..."]) -> list[Float[Array, "..."]]:
 
 def worst(is_wrong, *arrays) -> list[float]:
     """The entries of each array where `is_wrong` first holds, for a message."""
-    index = int(np.argmax(np.broadcast_to(np.asarray(is_wrong), np.shape(is_wrong)).ravel()))
+    index = int(np.argmax(np.asarray(is_wrong)))
     shape = np.shape(is_wrong)
     return [float(np.broadcast_to(np.asarray(array), shape).ravel()[index]) for array in arrays]
 

@@ -7,6 +7,7 @@ Source: Salmon, Moraes, Dror & Shaw, Parallel random numbers: as easy as 1, 2, 3
 Threefry-2x32; 13 rounds are their fastest setting that passes every BigCrush test, 20 their default.
 """
 
+import contextlib
 import math
 from collections.abc import Sequence
 
@@ -91,12 +92,13 @@ def key_words(key: Array) -> UInt32[Array, "2"]:
             return jax.random.key_data(key)
         # The data of other implementations are of another length: four words for `rbg`.
         return jax.random.bits(key, (2,), jnp.uint32)
-    # Legacy keys have two words, those of `rbg` four.
-    if key.dtype != jnp.uint32 or key.shape not in ((2,), (4,)):
-        raise ValueError(f"key must be a JAX random key, got {key!r}. {remedy}")
-    if key.shape == (2,):
+    # Legacy keys have two words, those of `rbg` four, which JAX reads only where that is the default implementation.
+    if key.dtype == jnp.uint32 and key.shape == (2,):
         return jnp.asarray(key)
-    return jax.random.bits(jnp.asarray(key), (2,), jnp.uint32)
+    if key.dtype == jnp.uint32 and key.shape == (4,):
+        with contextlib.suppress(TypeError):
+            return jax.random.bits(jnp.asarray(key), (2,), jnp.uint32)
+    raise ValueError(f"key must be a JAX random key, got {key!r}. {remedy}")
 
 
 def step_words(
@@ -171,10 +173,7 @@ def member_key(key_words: UInt32[Array, "2"], arrays: Sequence[Array]) -> UInt32
 
 def axes_of(x) -> frozenset:
     """Mesh axes of a surrounding `shard_map` over which a value differs."""
-    kind = jax.typeof(x)
-    # Older JAX keeps the set itself as `vma`.
-    varying = getattr(getattr(kind, "manual_axis_type", None), "varying", None) or getattr(kind, "vma", None)
-    return frozenset(varying or ())
+    return jax.typeof(x).manual_axis_type.varying
 
 
 def over_shards(total: Float[Array, "..."], members: Array | None = None) -> Float[Array, "..."]:
@@ -237,6 +236,7 @@ def _linear_index(shape: tuple[int, ...]) -> UInt32[Array, "..."]:
     stride = 1
     for axis in reversed(range(len(shape))):
         along = jax.lax.broadcasted_iota(jnp.uint32, shape, axis)
-        index = index + (along if stride == 1 else along * jnp.uint32(stride))
+        # A stride of 2^32 is that of an axis of size 1, whose index is 0, or of an array without elements.
+        index = index + (along if stride == 1 else along * jnp.uint32(stride % 2**32))
         stride *= shape[axis]
     return index

@@ -42,7 +42,7 @@ class Bins(NamedTuple):
     """How the steps of a run are counted.
 
     Attributes:
-        steps: steps in a bin.
+        steps: steps in a bin, at least 2.
         bins: number of bins.
     """
 
@@ -239,8 +239,8 @@ class Signal(NamedTuple):
             np.asarray(of, np.float64)[:, leaves] for of in (sums.products, sums.scatter, sums.squares)
         )
         n, whole = bins.steps, squares.sum(axis=1)
-        # The variance of a sum over n steps; of a single step nothing is known.
-        variance = np.maximum(scatter - products**2 / n, 0.0) * n / (n - 1) if n > 1 else np.full_like(products, np.inf)
+        # The variance of a sum over n steps.
+        variance = np.maximum(scatter - products**2 / n, 0.0) * n / (n - 1)
         return cls(products.sum(axis=1) / whole, np.sqrt(variance).sum(axis=1) / whole)
 
 

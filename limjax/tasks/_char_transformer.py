@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
+from limjax.numerics.checks import whole_number
 from limjax.tasks import _networks as networks
 from limjax.tasks._task import Task, TaskDefaults
 
@@ -90,25 +91,20 @@ def apply_transformer(
     allowed = jnp.tril(jnp.ones((length, length), bool))
     for i in range(layers):
         block = params[f"attention{i + 1}"]
-        h = apply_part(block, "in", _rms_norm(x, block["scale"]))
+        h = apply_part(block, "in", networks.rms_norm(x, block["scale"]))
         q, k, v = (part.reshape(n, length, heads, width // heads) for part in jnp.split(h, 3, axis=-1))
         scores = jnp.einsum("nqhd,nkhd->nhqk", q, k) / math.sqrt(width // heads)
         scores = jnp.where(jnp.broadcast_to(allowed, scores.shape), scores, -1e9)
         mixed = jnp.einsum("nhqk,nkhd->nqhd", jax.nn.softmax(scores, axis=-1), v)
         x = x + apply_part(block, "out", mixed.reshape(n, length, width))
         block = params[f"mlp{i + 1}"]
-        x = x + apply_part(block, "out", jax.nn.gelu(apply_part(block, "in", _rms_norm(x, block["scale"]))))
-    return networks.apply_dense(params["output"], _rms_norm(x, params["output"]["scale"]))
+        x = x + apply_part(block, "out", jax.nn.gelu(apply_part(block, "in", networks.rms_norm(x, block["scale"]))))
+    return networks.apply_dense(params["output"], networks.rms_norm(x, params["output"]["scale"]))
 
 
 def apply_part(block: dict[str, Array], part: str, x: Float[Array, "... a"]) -> Float[Array, "... b"]:
     """One of the dense layers of a transformer block."""
     return networks.apply_dense({"weight": block[f"{part}_weight"], "bias": block[f"{part}_bias"]}, x)
-
-
-def _rms_norm(x, scale):
-    size = jnp.sqrt(jnp.mean(x * x, axis=-1, keepdims=True) + 1e-6)
-    return x / size * jnp.broadcast_to(scale, x.shape)
 
 
 def char_transformer(width: int = 64, layers: int = 2, heads: int = 4, context: int = 64) -> Task:
@@ -128,11 +124,10 @@ def char_transformer(width: int = 64, layers: int = 2, heads: int = 4, context: 
     Raises:
         ValueError: if the sizes do not fit, or this Python ships no source text.
     """
-    if min(width, layers, heads, context) < 1 or width % heads:
-        raise ValueError(
-            f"width must be a positive multiple of heads, got width={width!r}, layers={layers!r}, heads={heads!r}, "
-            f"context={context!r}."
-        )
+    for name, value in (("width", width), ("layers", layers), ("heads", heads), ("context", context)):
+        whole_number(value, name)
+    if width % heads:
+        raise ValueError(f"width must be a multiple of heads, got width={width!r} and heads={heads!r}.")
     tokens = _text()
     boundary = len(tokens) * 9 // 10
 

@@ -146,12 +146,12 @@ def apply_language(
     x = embedding[text] / _EMBEDDING_STD
     for i in range(1, shape.depth + 1):
         block = params[f"attention{i}"]
-        mixed = _attention(product(_normed(x, block["scale"]), block["in"]), shape, dtype)
+        mixed = _attention(product(networks.rms_norm(x, block["scale"]), block["in"]), shape, dtype)
         x = x + product(mixed, block["out"], branch)
         block = params[f"mlp{i}"]
-        x = x + product(jax.nn.gelu(product(_normed(x, block["scale"]), block["in"])), block["out"], branch)
+        x = x + product(jax.nn.gelu(product(networks.rms_norm(x, block["scale"]), block["in"])), block["out"], branch)
     last = params["output"]
-    return product(_normed(x, last["scale"]), (embedding if shape.tied else last["weight"]).T)
+    return product(networks.rms_norm(x, last["scale"]), (embedding if shape.tied else last["weight"]).T)
 
 
 def _attention(queries_keys_values: Array, shape: Shape, dtype) -> Array:
@@ -180,11 +180,6 @@ def _rotated(x: Float[Array, "n t heads d"]) -> Float[Array, "n t heads d"]:
     )
     a, b = x[..., :half], x[..., half:]
     return jnp.concatenate([a * cos - b * sin, a * sin + b * cos], axis=-1)
-
-
-def _normed(x: Float[Array, "n t w"], scale: Float[Array, "w"]) -> Float[Array, "n t w"]:
-    size = jnp.sqrt(jnp.mean(x * x, axis=-1, keepdims=True) + 1e-6)
-    return x / size * jnp.broadcast_to(scale, x.shape)
 
 
 def _windows(text: UInt8[np.ndarray, "bytes"], context: int) -> UInt8[np.ndarray, "windows length"]:

@@ -19,6 +19,12 @@ def apply_dense(params: dict[str, Float[Array, "..."]], x: Float[Array, "... inp
     return y + jnp.broadcast_to(params["bias"], y.shape)
 
 
+def rms_norm(x: Float[Array, "... w"], scale: Float[Array, "w"]) -> Float[Array, "... w"]:
+    """x over its root mean square along the last axis, times a scale for each channel."""
+    size = jnp.sqrt(jnp.mean(x * x, axis=-1, keepdims=True) + 1e-6)
+    return x / size * jnp.broadcast_to(scale, x.shape)
+
+
 def cross_entropy(logits: Float[Array, "... classes"], labels: Int[Array, "..."]) -> Float[Array, ""]:
     """Mean negative log likelihood of the labels [nats]."""
     one_hot = jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)

@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from limjax.numerics.checks import positive_number
+from limjax.numerics.checks import positive_number, whole_number
 from limjax.tasks._task import Task, TaskDefaults
 
 
@@ -22,9 +22,10 @@ def quadratic(cells: int = 4096, start_levels: float = 100.0, lsb: float = 2**-1
         The task; it has no data.
 
     Raises:
-        ValueError: if a number is not positive.
+        ValueError: if a number is not positive, or `cells` is not a whole one.
     """
-    for name, value in (("cells", cells), ("start_levels", start_levels), ("lsb", lsb), ("rate", rate)):
+    whole_number(cells, "cells")
+    for name, value in (("start_levels", start_levels), ("lsb", lsb), ("rate", rate)):
         positive_number(value, name)
     steps = 2000
     return Task(

@@ -1,6 +1,7 @@
 """What a task is: a network, its loss and its data."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any, Literal, get_args
 
@@ -68,9 +69,9 @@ class TaskDefaults:
             >>> [TaskDefaults(largest_weight=1.0).lsb_for(bits) for bits in (4, 8, 16)]
             [0.125, 0.0078125, 0.0009765625]
         """
-        whole_number(bits, "bits", 1)
-        # 2^bits levels span the weights from minus the largest to the largest.
-        return self.lsb if self.largest_weight is None else max(self.lsb, 2 * self.largest_weight / 2.0**bits)
+        bits = whole_number(bits, "bits", 1)
+        # 2^bits levels span the weights from minus the largest to the largest. The bound on bits is the cell's to say.
+        return self.lsb if self.largest_weight is None else max(self.lsb, math.ldexp(2 * self.largest_weight, -bits))
 
     def make_schedule(
         self, learning_rate: ArrayLike, steps: int, log_factor: Float[Array, "knots"] | None = None
@@ -236,5 +237,5 @@ def _check_data(name: str, field: str, data: PyTree | None) -> None:
         raise ValueError(f"The {field} data of task {name!r} are empty.")
     for leaf in leaves:
         leaf = np.asarray(leaf)
-        if leaf.dtype.kind == "f" and not np.isfinite(leaf).all():
+        if jnp.issubdtype(leaf.dtype, jnp.inexact) and not np.isfinite(leaf).all():
             raise ValueError(f"The {field} data of task {name!r} hold NaN or infinity; remove or fill those examples.")

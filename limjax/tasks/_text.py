@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from limjax._files import write_whole
+from limjax.numerics.checks import is_whole
 
 # Of a fixed length, so that the text begins at a place that is known before anything is read.
 _HEADER = 1024
@@ -93,6 +94,9 @@ def read_cached(path: pathlib.Path) -> Text | None:
         content = np.memmap(path, np.uint8, mode="r", offset=_HEADER)
         train, files, digest = (header[name] for name in ("train", "files", "sha256"))
     except (OSError, ValueError, KeyError, TypeError):
+        return None
+    # The checksum is of the bytes, and says nothing of where they are parted.
+    if not (is_whole(train) and is_whole(files) and 0 < train < content.size):
         return None
     text = Text(content[:train], content[train:], files, digest)
     return text if _digest(text.train, text.test) == digest else None

@@ -143,6 +143,7 @@ def test_one_device_mesh_and_no_mesh_train_alike():
         ("data=3", "needs 3 devices, but 1"),
         ("row=2", 'axes "data" and "model", got \'row\''),
         ("data", "written as data=4,model=2, got 'data'"),
+        ("data=1,data = 1", "each of its axes once, as in data=4,model=2, got 'data=1,data = 1'"),
         ({"data": 0}, "whole number of at least 1, got 0"),
     ],
 )
@@ -210,6 +211,7 @@ def test_command_with_mesh_and_storage(tmp_path):
     [
         (["--storage", "int8"], "needs a cell with a lowest and highest level"),
         (["--storage", "int8", "--bits", "8", "--hops", "mean"], "(--hops exact); got hops='mean'"),
+        (["--bits", "2000"], "--bits must be a whole number from 1 to 24 (what float32 counts exactly), got 2000"),
         (["--microbatches", "4"], 'microbatches needs a mesh: pass mesh="data=1" (--mesh data=1)'),
         (["--processes", "2"], "belong to --distributed or --coordinator"),
         (["--learning-rate-factor", "1,-2"], "at least two positive numbers, got [1.0, -2.0]"),

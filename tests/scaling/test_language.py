@@ -1,5 +1,7 @@
 """Language models of any size: counts, causality, positions, one step of one size at all widths; the text and its cache."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -135,6 +137,11 @@ def test_a_cached_text_comes_back_mapped_and_a_damaged_one_does_not(tmp_path):
     for wrong in (good[:-1], good[:500], b"[" + good[1:], good[:-1] + b"\xff", b""):
         path.write_bytes(wrong)
         assert read_cached(path) is None
+    # The checksum does not tell where the parts meet.
+    header = json.loads(good[:1024])
+    for changed in ({"train": 1.5}, {"train": "7"}, {"train": -7}, {"train": 0}, {"train": 107}, {"files": None}):
+        path.write_bytes(json.dumps(header | changed).encode().ljust(1024) + good[1024:])
+        assert read_cached(path) is None, changed
 
 
 def test_where_the_cache_is_and_what_happens_without_one(tmp_path, monkeypatch):

@@ -105,8 +105,6 @@ def test_errors_of_arrays_that_share_their_batches_are_added():
     assert one.share == pytest.approx(0.2) and one.error == pytest.approx(2 * np.std([1, 1, 3, 3], ddof=1) / 40)
     assert both.share == pytest.approx(0.2)
     assert both.error == pytest.approx(2 * (np.std([1, 1, 3, 3], ddof=1) + np.std([0, 0, 4, 4], ddof=1)) / 80)
-    single = Signal.of(sums, Bins(1, 1))
-    assert np.isinf(single.error).all()
 
 
 def test_requests_are_handed_on_as_they_are():
