@@ -38,6 +38,7 @@ def local_path(path: str | os.PathLike[str], option: str) -> pathlib.Path:
         'one'
     """
     text = os.fspath(path)
+    # At least two letters, so that a drive of Windows, C:/, is no scheme.
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):/", text)
     if scheme:
         raise ValueError(
@@ -70,10 +71,12 @@ def write_whole(path: pathlib.Path, write: Callable[[Any], Any], mode: str = "wb
     Raises:
         OSError: if it cannot be written; the file that was there before is as it was.
     """
+    # In the same folder, because a rename is atomic only within a file system; by process, so that no two share one.
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with contextlib.suppress(OSError):
         temporary.unlink()
     try:
+        # Mode x never opens what lies there already: a link in the place of the temporary file is not written through.
         is_text = "b" not in mode
         with open(
             temporary, mode.replace("w", "x"), encoding="utf-8" if is_text else None, newline="" if is_text else None
@@ -188,11 +191,13 @@ def renew(path: pathlib.Path, names: Mapping[str, str]) -> None:
 
 def _kind(content: Any) -> str:
     kinds = {list: "a list", str: "a string", bool: "a truth value", int: "a number", float: "a number"}
+    # Of JSON's kinds only null is left: an object never comes here.
     return kinds.get(type(content), "null")
 
 
 def _is_at(handle: int, path: pathlib.Path) -> bool:
     try:
+        # A handle outlives the name of its folder: a lock on one that was removed would hold nothing.
         return os.path.samestat(os.fstat(handle), os.stat(path))
     except OSError:
         return False
@@ -211,8 +216,10 @@ def sole_use(folder: pathlib.Path) -> Iterator[None]:
     handle = None
     if fcntl is not None:
         try:
+            # The lock is on the folder itself and goes with the process: no lock file can be left behind.
             handle = os.open(folder, os.O_RDONLY)
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # First, as it is an OSError too: this one says that the lock is held, the others that there are no locks here.
         except BlockingIOError:
             os.close(handle)  # pyright: ignore[reportArgumentType]  # it is open if locking failed
             raise ValueError(

@@ -49,8 +49,10 @@ def of_function(function: Callable[..., Any], *arguments: PyTree) -> str:
     except Exception:  # what is wrong with it is said where it is used
         return UNKNOWN
     hashed = hashlib.blake2b(digest_size=12)
+    # Addresses and the names of nested functions differ between processes and spellings, not between programs.
     text = re.sub(r"0x[0-9a-f]+|(?<=name=)[^\s\]]+", "", str(program))
     _add(hashed, re.sub(r"<function [^>]*>|<[^<>]* object at >", "", text))
+    # The text gives the shape of an array, not its numbers: these are added one by one.
     for constant in _constants(program):
         _add_array(hashed, constant)
     return hashed.hexdigest()
@@ -81,6 +83,7 @@ def of_key(*keys: Array) -> str:
     Returns:
         The fingerprint.
     """
+    # The same words of a key give other numbers under another generator, or the same one in its other mode.
     partitionable = jax.config.jax_threefry_partitionable  # pyright: ignore[reportAttributeAccessIssue]
     return of_arrays([str(jax.random.key_impl(keys[0])), partitionable, [jax.random.key_data(key) for key in keys]])
 
@@ -93,6 +96,7 @@ def combined(*parts: str) -> str:
 
 
 def _add(hashed: Any, text: str) -> None:
+    # With its length first, no two sequences of texts run together to the same bytes.
     hashed.update(f"{len(text)}:{text}".encode())
 
 
@@ -101,9 +105,11 @@ def _add_array(hashed: Any, leaf: Any) -> None:
         leaf = jax.random.key_data(leaf)
     array = np.asarray(leaf)
     _add(hashed, f"{array.dtype.name}{array.shape}")
+    # The bytes of an array of objects are addresses.
     if array.dtype.hasobject:
         _add(hashed, repr(leaf))
     else:
+        # Flattened first: NumPy gives an array without axes no view of another size.
         hashed.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
 
 

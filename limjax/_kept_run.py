@@ -57,16 +57,19 @@ class KeptRun:
         if not (folder / SUMMARY).is_file():
             raise ValueError(f"{folder} holds no {SUMMARY}, so it is no finished run. {_REMEDY}")
         summary = read_summary(folder / SUMMARY, _REMEDY, _NEEDED)
+        # `path` goes along with what is read, so that the error names the file that is damaged.
         path = folder / SUMMARY
         try:
             report = _report(summary["report"]) if "report" in summary else None
             path = folder / HISTORY
             history = _history(_rows(path))
             path = folder / LAYERS
+            # The names and sizes of the layers stand in the report alone: without it the columns cannot be told.
             layers = None if report is None or not path.exists() else _layers(_rows(path), report)
             path = folder / LEDGER
             matrix = None
             if path.exists():
+                # A pickle would run the code of whoever wrote the folder.
                 with np.load(path, allow_pickle=False) as arrays:
                     matrix = largest_matrix(dict(arrays))
         except _DAMAGE as error:
@@ -112,6 +115,7 @@ def _report(content: dict[str, Any]) -> Report:
     for record in (report, report.total, *report.layers):
         check_record(record)
     for name, cost in report.comparisons.items():
+        # To Python True is an int, and would count as 1 kT.
         if isinstance(cost, bool) or not isinstance(cost, int | float):
             raise ValueError(f"the comparison {name!r} is {cost!r}")
     return report

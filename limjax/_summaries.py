@@ -47,14 +47,17 @@ def shortened(value: Any) -> str:
 
 def _is_number(value: Any) -> bool:
     """Whether it is a number, perhaps infinite or none at all as after a diverged step, but one that a float can hold."""
+    # JSON has whole numbers of any length, and beyond 2^1024 `float` raises.
     return isinstance(value, float) or (isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**1000)
 
 
 def _is_amount(value: Any) -> bool:
+    # Written so that NaN passes, which a run that diverged may have.
     return _is_number(value) and not value < 0
 
 
 def _is_count(value: Any) -> bool:
+    # What NumPy's int64 holds.
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
 
 
@@ -140,6 +143,7 @@ def check_record(record: Any) -> None:
     for field in dataclasses.fields(record):
         value, hint = getattr(record, field.name), hints[field.name]
         kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+        # Tuples, mappings and other records are checked by whoever knows what is in them.
         if not set(kinds) <= set(_OF_TYPE):
             continue
         if not any(_OF_TYPE[kind](value) for kind in kinds):

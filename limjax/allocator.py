@@ -29,5 +29,7 @@ def keep_freed_memory() -> bool:
     except (OSError, AttributeError):
         return False
     # One arena: large pieces that other threads free would otherwise still be returned.
+    # No piece has a mapping of its own, which `free` would return at once, and the top of the heap is never trimmed.
     settings = ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, -1), (_ARENA_MAX, 1))
+    # A list, so that the others are set where one fails.
     return all([mallopt(name, value) == 1 for name, value in settings])

@@ -44,6 +44,7 @@ class Checkpoints:
 
         self.folder = local_path(folder, "The folder of the checkpoints").absolute()
         self._ocp = ocp
+        # Not in the background, so that a save that fails raises here and the run can say so.
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=False)
         handlers = {"arrays": ocp.StandardCheckpointHandler(), "notes": ocp.JsonCheckpointHandler()}
         try:
@@ -70,6 +71,7 @@ class Checkpoints:
         needed = sum(getattr(leaf, "nbytes", 8) for leaf in jax.tree.leaves(tree))
         try:
             free = shutil.disk_usage(self.folder).free
+        # Where the room is not known, the save itself will tell.
         except OSError:
             return
         if free < needed:
@@ -92,6 +94,7 @@ class Checkpoints:
         if step in self._manager.all_steps():
             return
         args = self._ocp.args
+        # A flat dict by path: what is stored knows nothing of the classes of a state, which change between versions.
         by_path = _by_path(tree)
         notes = {**notes, "checksums": {path: checksum(leaf) for path, leaf in by_path.items()}}
         notes["checksum"] = _checksum_of_notes(notes)
@@ -102,10 +105,12 @@ class Checkpoints:
                 self._manager.wait_until_finished()
         except Exception as error:  # orbax and tensorstore raise many kinds
             cause = _cause(error)
+            # What was begun takes the room that is missing.
             for left in self.folder.glob(f"{step}.orbax-checkpoint-tmp*"):
                 shutil.rmtree(left, ignore_errors=True)
         else:
             return
+        # Behind the except clause, whose traceback would keep the failed tasks alive.
         _drop_failed_tasks()
         raise OSError(f"The checkpoint of step {step} in {self.folder} could not be written: {cause}.")
 
@@ -129,6 +134,7 @@ class Checkpoints:
             notes, cause = None, f"{type(error).__name__}: {reason(error)[:160]}"
         else:
             cause = "" if isinstance(notes, dict) else "notes/metadata holds no object with keys"
+        # Checkpoints of earlier versions have no checksum.
         if isinstance(notes, dict) and "checksum" in notes and notes["checksum"] != _checksum_of_notes(notes):
             cause = "notes/metadata was altered: its checksum differs"
         if cause or not isinstance(notes, dict):
@@ -199,6 +205,7 @@ class Checkpoints:
         if cause is not None:
             _drop_failed_tasks()
             raise self.unreadable(step, cause)
+        # In the order of `like`, whose structure they are put into.
         leaves = [jax.numpy.asarray(arrays[names[path]]) for path in expected]
         return jax.tree.structure(like).unflatten(leaves)
 
@@ -272,8 +279,10 @@ def checksum(x: Any) -> int:
     array = np.ascontiguousarray(np.asarray(x)).reshape(-1)
     words = array.view({1: np.uint8, 2: np.uint16}.get(array.dtype.itemsize, np.uint32))
     total = 0
+    # In pieces of a million words, as the products take another array of that size.
     for begin in range(0, words.size, _CHUNK):
         part = words[begin : begin + _CHUNK].astype(np.uint32)
+        # An odd factor is invertible modulo 2^32, so that a change of any one word changes the sum.
         place = np.arange(begin, begin + part.size, dtype=np.uint32) * np.uint32(2) + np.uint32(1)
         total += int(np.sum(part * place, dtype=np.uint32))
     return total % 2**32
@@ -283,7 +292,9 @@ def checksum(x: Any) -> int:
 def _checksum_on_devices(x: Array) -> Array:
     x = x.astype(jnp.uint8) if x.dtype == jnp.bool_ else x
     unsigned = {1: jnp.uint8, 2: jnp.uint16}.get(x.dtype.itemsize, jnp.uint32)
+    # Of 64 bits this makes two words along a last axis, the low one first, as the host sees them.
     words = jax.lax.bitcast_convert_type(x, unsigned).astype(jnp.uint32)
+    # The place in the whole array: each device sums its own part, and the order of parts does not matter modulo 2^32.
     place = jnp.zeros(words.shape, jnp.uint32)
     for axis in range(words.ndim):
         behind = jnp.uint32(math.prod(words.shape[axis + 1 :]) % 2**32)

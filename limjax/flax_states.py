@@ -32,6 +32,7 @@ def register(*classes: type) -> None:
         return
     for cls in classes:
         functions = (_ledger_to_state, _ledger_from_state) if cls is Ledger else (_to_state, _from_state)
+        # `register_all` runs at every ledger that is written or read: a class that is known already is no error.
         flax.register_serialization_state(cls, *functions, override=True)
 
 
@@ -82,10 +83,12 @@ class _OnImport(importlib.abc.MetaPathFinder):
     def find_spec(self, fullname: str, path: Any, target: Any = None):
         if fullname != _MODULE:
             return None
+        # First, or the search below would come back here.
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(fullname)
         if spec is None or spec.loader is None:
             return spec
+        # There is nothing to register with until the module has run, so its loader is wrapped.
         usual = spec.loader.exec_module
 
         def exec_module(module):
@@ -101,4 +104,5 @@ def register_when_imported() -> None:
     if _MODULE in sys.modules:
         register_all()
     elif not any(isinstance(finder, _OnImport) for finder in sys.meta_path):
+        # In front: the first finder that knows a module ends the search.
         sys.meta_path.insert(0, _OnImport())

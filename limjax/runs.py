@@ -82,6 +82,7 @@ def try_writing(folder: pathlib.Path) -> None:
         OSError: if it cannot be written to.
     """
     path = folder / f".limjax-probe-{os.getpid()}"
+    # Not empty: a disk without a free block can still make a name.
     write_whole(path, lambda file: file.write(bytes(4096)))
     path.unlink()
 
@@ -98,6 +99,7 @@ def held(folder: pathlib.Path, *, is_new: bool = True) -> Iterator[None]:
         ValueError: if another process has it, or wrote to it before it was locked.
     """
     with sole_use(folder):
+        # Only now is it locked: until here another process could write to a folder that was there.
         if is_new:
             check_free(folder)
         try:
@@ -123,6 +125,7 @@ def check_figures_folder(wanted: str) -> pathlib.Path:
     problem = f"The figures cannot be written to {folder}"
     if os.path.lexists(folder) and not folder.is_dir():
         raise ValueError(f"{problem}: it is no folder. Choose another --figures.")
+    # The innermost comes first, so that each is empty when its turn to be removed comes.
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -147,6 +150,7 @@ def check_free(folder: pathlib.Path) -> None:
     try:
         if not os.path.lexists(folder) or (folder.is_dir() and not any(folder.iterdir())):
             return
+        # The settings are the first that `limjax train` writes: they tell a run, also one that has only begun.
         kind = "another run" if (folder / SETTINGS).exists() else "other files" if folder.is_dir() else "a file"
     except OSError as error:
         raise _cannot_be_made(folder, error) from None
@@ -292,6 +296,7 @@ def save_parts(result: TrainResult, folder: pathlib.Path, *, figures: bool = Tru
     def save(path: pathlib.Path) -> None:
         picture = pictures[path.stem]()
         write_whole(path, lambda file: picture.savefig(file, format="png"))
+        # Behind the file: the page has the pictures that could be written, and no others.
         inline[path.stem] = svg(picture, path.stem), CAPTIONS[path.stem]
 
     with warnings.catch_warnings():
@@ -377,7 +382,9 @@ def _pictures(run: KeptRun) -> dict[str, Callable[[], Any]]:
 
     summary, pictures = run.summary, {}
     if run.history:
+        # The barrier of today's memory, ten years (docs/physics.md), as a line to compare with.
         retention = ArrheniusCell(attempt_rate=_mean(summary["attempt_rate"])).retention_barrier(10 * YEAR_S)
+        # ln 2 for each parameter and step: Landauer's line, for scale.
         pictures["loss_and_heat"] = lambda: plots.loss_and_heat(run.history, LN2 * summary["steps"])
         pictures["barrier"] = lambda: plots.barrier_height(run.history, float(retention))
         if summary.get("initial_loss") is not None and summary["initial_loss"] > 0:
@@ -407,6 +414,7 @@ def svg(figure: Any, name: str) -> str:
     """
     import matplotlib
 
+    # Ids in an SVG are hashes: with a salt of its own no two figures of a page share one.
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}), io.StringIO() as file:
         figure.savefig(file, format="svg", metadata={"Date": None})
         markup = file.getvalue()

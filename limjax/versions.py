@@ -31,6 +31,7 @@ def machine() -> dict[str, Any]:
     return {
         "device": device_name(),
         "devices": jax.device_count(),
+        # Those that this process may use: under taskset or in a cpuset fewer than the machine has.
         "cpu_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "versions": versions(),
     }

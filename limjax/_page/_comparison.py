@@ -93,6 +93,7 @@ def _said(setting: str, value: Any) -> str:
 
 def _mean(values: Any) -> tuple[float | None, float | None]:
     found = list(values)
+    # A mean over those that have the number would be one of other runs than the line says.
     if not found or any(x is None or not math.isfinite(x) for x in found):
         return None, None
     error = float(np.std(found, ddof=1) / math.sqrt(len(found))) if len(found) > 1 else None

@@ -87,6 +87,7 @@ def _half(run: KeptRun) -> str:
     heat, steps = np.array([row.heat_kt_per_parameter for row in run.history]), [row.step for row in run.history]
     if not heat[-1] > 0:
         return "<p>No heat was dissipated.</p>"
+    # The largest of truth values, and of equal ones the first: the first row with half of it.
     gone = int(np.argmax(heat >= heat[-1] / 2))
     return f"<p>Half of the heat was gone by step {steps[gone]:,} of {steps[-1]:,}.</p>"
 
@@ -125,6 +126,7 @@ def _views(run: KeptRun) -> dict[str, Any]:
 def _layer_views(layers: LedgerHistory, unit: str) -> dict[str, Any]:
     steps = layers.step
     heat = layers.column("heat") / np.maximum(np.array(layers.layers.parameters), 1)
+    # Against 0 at the start: where the first row comes late, its rate is the mean up to there.
     rate = np.diff(heat, axis=0, prepend=0.0) / np.diff(steps, prepend=0)[:, None]
     return {
         word: {
@@ -179,6 +181,7 @@ def _cells(row: LayerReport, compared: bool) -> list[str]:
 def _others(report: Report | None) -> str:
     if report is None or not report.comparisons:
         return ""
+    # Of a run that dissipated nothing the ratio is huge, and not a division by zero.
     n, own = max(report.total.parameters, 1), max(report.total.energy_kt, 1e-300)
     rows = [
         [name, short(cost / n), f"{short(cost / own)}x", comparison_words(name) or "of your own"]

@@ -112,6 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         # Typer itself ends wrong options with a usage message and exit code 2, and everything else with SystemExit.
         words = sys.argv[1:] if arguments is None else arguments
+        # Importing one command is enough for it; `--help` and a wrong word need all of them.
         asked = words[0] if words and words[0] in _COMMANDS else None
         build_app(asked)(arguments)
     except SystemExit as end:
@@ -126,6 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         where = "" if error.filename is None else f": {error.filename}"
         _say(f"{error.strerror or error}{where}. Nothing that was written before is lost.")
         code = 1
+    # In either of them JAX ends without a device, from wherever it was asked first; others keep their traceback.
     except (AssertionError, RuntimeError):
         problem = _no_device()
         if problem is None:
@@ -162,6 +164,7 @@ class _Output:
         try:
             action()
         except OSError as error:
+            # The first one is the cause; those after it only follow.
             self._problem = self._problem or error.strerror
             # What is still in the stream's buffer must go somewhere, or Python complains when it ends.
             nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -178,6 +181,7 @@ def _own_process() -> _Output:
     os.environ["MPLBACKEND"] = "agg"
     # A checkpoint that cannot be written is said in one line; asyncio would add the traceback of each of its arrays.
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    # They come as Ctrl-C does, with what it saves; a signal that is ignored, as under nohup, stays ignored.
     for name in ("SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) == signal.SIG_DFL:

@@ -80,6 +80,7 @@ def bench(
         problem = attempted(lambda: write_text(path, json_text.dumps(content, indent=1) + "\n"), str(out))
         if problem is None:
             console.print(f"Wrote {out}", soft_wrap=True)
+    # What no file holds is printed: a measurement is not lost to a full disk.
     if json or problem is not None:
         print(json_text.dumps(content, indent=1))
     if problem is not None:

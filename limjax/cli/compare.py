@@ -57,6 +57,7 @@ def compare(
             task, names, seeds=seeds, folder=folder, hops=hops, steps=steps, batch_size=batch_size,  # pyright: ignore
             learning_rate=learning_rate, lsb=lsb, plain=plain, on_progress=progress,
         )  # fmt: skip
+        # Stopped before its first barrier is trained, a comparison has no file.
         files = [COMPARE] * (folder / COMPARE).exists()
         if figures and any(row is not result.plain for row in result.rows):
             files += drawn(lambda: _draw(result, folder))

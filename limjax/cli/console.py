@@ -84,6 +84,7 @@ def saved(save: Callable[[], Any], folder: pathlib.Path, files: list[str]) -> st
     problem = attempted(save, ", ".join(files))
     if problem is not None:
         for name in files:
+            # Text is written in one piece; NumPy writes in place, and its half would pass for a file.
             if name.endswith(".npz"):
                 with contextlib.suppress(OSError):
                     (folder / name).unlink()

@@ -35,6 +35,7 @@ def gap(
     from limjax.training._seeds import apart_from_seed
 
     place = None if out is None else _new_picture(out)
+    # A path that is given twice is one run: it would be a second seed of itself.
     summaries = {_name(path, runs): _summary(path) for path in dict.fromkeys(runs)}
     records = load_catalogue(*(catalogue or []))
     devices = [get_device(name) for name in (*device_names(), *(device or ()))]

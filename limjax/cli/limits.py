@@ -47,6 +47,7 @@ def limits(
     figures: Annotated[str | None, typer.Option(help="Folder to write the figures to.")] = None,
 ) -> None:
     """Print the stack of energy limits of a training under several conventions, with their assumptions."""
+    # Before any other name is bound: these are the arguments.
     options = locals() | {"scaling": "kaplan" if scaling is None else scaling}
     if json + csv + latex > 1:
         raise ValueError("--json, --csv and --latex are three ways to print the same: give one of them.")

@@ -83,6 +83,7 @@ def pareto(
             progress=Progress(lines.with_time),
         )
         summary, files, problem = pareto_summary(result), [], None
+        # A sweep that was interrupted does not take the place of a front that was completed.
         if result.result is ResultCode.completed or not is_finished(folder):
             files = [PARETO, "pareto.npz"]
             problem = saved(lambda: save_pareto(result, folder), folder, files)
@@ -106,6 +107,7 @@ def _energies(text: str | None, points: int, mode: str) -> list[float]:
     """Points between the two ends given, in equal ratios."""
     if points < 1:
         raise ValueError(f"--points must be at least 1, got {points}.")
+    # From the loose end to the tight one: each point starts from the design of the one before.
     low, high = (1e-4, 3e-2) if mode == "weights" else (30.0, 0.5)
     if text is not None:
         ends = numbers(text, "--energy")

@@ -25,6 +25,7 @@ def report(
     """Write report.html of a run again, or put several runs side by side with standard errors over their seeds."""
     console = Console(stderr=json, markup=False)
     paths = [local_path(folder, "RUN") for folder in folders]
+    # All runs are read, and a run that is given twice is refused, before a page is written.
     groups = grouped([KeptRun.read(path) for path in paths])
     if len(paths) == 1:
         page = runs.rebuild_page(paths[0])

@@ -117,6 +117,7 @@ def _print_table(console: Console, run: SystemRun) -> None:
     table.add_row("heat / kT", f"{summary['heat_kt']:.4f}", f"{summary['heat_stderr_kt']:.4f}")
     if run.error_rate is not None:
         p, n = run.error_rate, summary["trajectories"]
+        # The standard error of a share of independent trajectories, that of a binomial.
         table.add_row("ended in the wrong place", f"{p:.4%}", f"{(p * (1 - p) / n) ** 0.5:.4%}")
     check = summary["jarzynski"]
     table.add_row(
@@ -149,5 +150,6 @@ def _with_error(pair: tuple[float, float]) -> str:
     value, error = pair
     if not error > 0:
         return f"{value:.4g}"
+    # Two digits of the error, and as many of the value.
     digits = max(0, 1 - math.floor(math.log10(error)))
     return f"{value:.{digits}f}({round(error * 10**digits)})"

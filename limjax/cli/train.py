@@ -121,10 +121,12 @@ def train(
     figures: Annotated[bool, typer.Option("--figures/--no-figures", help="Draw the figures and report.html.")] = True,
 ) -> None:
     """Train a network on physical memory and print where the heat went."""
+    # Before any other name is bound: these are the arguments.
     options = locals()
     given = {field.name: options[field.name] for field in dataclasses.fields(RunSettings)}
     given = {name: value for name, value in given.items() if value is not None}
     if distributed or coordinator is not None:
+        # Before anything asks JAX for its devices: afterwards it can join no other process.
         initialize(coordinator, processes, process)
     elif processes is not None or process is not None:
         raise ValueError("--processes and --process belong to --distributed or --coordinator host:port.")
@@ -184,6 +186,7 @@ def _train(
     counters: Any = None,
 ) -> int:
     """Trains, writes the folder and prints what came out; returns the exit code."""
+    # All that settings can have wrong is found here, before there is a folder.
     run = prepare(settings).settled()
     # From here to the end a signal is noted, so that no folder is left that blocks the next run, and no result is lost.
     with interrupts_noted() as interrupted, contextlib.ExitStack() as stack:
@@ -222,6 +225,7 @@ def _train(
     if problems:
         kept = ", ".join(path.name for path in saved.written) or "nothing"
         print(f"limjax: {'; '.join(problems)}. In {folder} there is {kept}.", file=sys.stderr)
+    # A figure or a last checkpoint that failed leaves the code as it was: the numbers are there.
     return _EXIT_CODES.get(result.result) or (1 if saved.lost else 0)
 
 
@@ -259,6 +263,7 @@ def _factors(text: str | None) -> list[float] | None:
 def _remove_unused(folder: pathlib.Path) -> None:
     """Removes the folder of a run that failed before there was anything to keep."""
     store = folder / runs.CHECKPOINTS
+    # A whole checkpoint is named by its step alone; one whose writing was cut off has more in its name.
     if store.is_dir() and any(path.name.isdigit() for path in store.iterdir()):
         return
     runs.remove_if_empty(store)
@@ -324,6 +329,7 @@ class _Progress:
         self._speed_from = self._speed_from or (row.step, now)
         elapsed = now - self._speed_from[1]
         speed = (row.step - self._speed_from[0]) / elapsed if elapsed > 0 else float("nan")
+        # What differs from itself is NaN: a task without accuracy, a time that nobody knows yet.
         accuracy = "" if row.test_accuracy != row.test_accuracy else f"  accuracy {row.test_accuracy:.4f}"
         left = "" if seconds_left != seconds_left else f"  {seconds_left:.0f} s left"
         rate = "" if speed != speed else f"  {speed:.0f} steps/s"

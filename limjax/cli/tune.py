@@ -78,6 +78,7 @@ def tune(
             progress.plan(*hand_made_work(problem, search.test_seeds.size))
         result = tune_design(settings, objective, search, barrier=start, problem=problem, progress=progress)
         files, policies = [TUNE, BARRIER, "tune.npz"], []
+        # Before the hand-made barriers are evaluated, which takes long and may be stopped.
         lost = saved(lambda: save_tune(result, folder), folder, files)
         code = {ResultCode.completed: 0, ResultCode.interrupted: 130}.get(result.result, 1)
         if hand_made and result.result is not ResultCode.interrupted:

@@ -37,6 +37,7 @@ def flops_per_step(
     optimizer = optax.with_extra_args_support(inner)
     if params is None:
         params = jax.eval_shape(task.init, jax.random.key(0))
+    # A lowering needs shapes and dtypes alone; of a large network nothing is read or copied.
     params = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), params)
     state = jax.eval_shape(optimizer.init, params)
     batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct((batch_size, *x.shape[1:]), x.dtype), task.train)
@@ -48,4 +49,5 @@ def flops_per_step(
     # A description of a step, which says what it says with or without a backend that counts.
     counted = jax.jit(step).lower(params, state, batch).cost_analysis()
     flops = counted.get("flops") if isinstance(counted, dict) else None
+    # 0 and NaN are no counts either.
     return None if flops is None or not flops > 0 else float(flops)

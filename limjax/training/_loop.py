@@ -39,6 +39,7 @@ def batch_at(data: PyTree | None, step: Any, key: Array, batch_size: int) -> PyT
     if data is None:
         return None
     size = jax.tree.leaves(data)[0].shape[0]
+    # By the number of the step, not by a key that is handed on: a resumed run draws what the other would have drawn.
     index = jax.random.randint(jax.random.fold_in(key, step), (batch_size,), 0, size)
     return jax.tree.map(lambda x: x[index], data)
 
@@ -71,6 +72,7 @@ def training_step(
 
     def one_step(carry, data, key):
         params, state = carry
+        # The ledger's own counter: it comes back with a checkpoint, and there is no second one to disagree with it.
         batch = batch_at(data, get_ledger(state).steps, key, batch_size)
         weights = params if levels_of is None else to_weights(params, *levels_of)
         loss, gradient, told = differentiated(weights, batch)
@@ -111,6 +113,7 @@ def seeded_run(
         `(params, state)` at the start, and one step as a function of that and the training data.
     """
     keys = RunKeys.of(seed)
+    # A ledger per array: many of these runs are held at once, and one per parameter takes 6 words for each of each run.
     optimizer = learning_in_memory(
         inner, cell, barrier, hops=hops, key=keys.hops, granularity="leaf", compare=(), compensated=compensated
     )
@@ -138,6 +141,7 @@ class Loop:
             everywhere = parallel.replicated(mesh)
             self.train_data = parallel.place(task.train, everywhere)
             self.test_data = parallel.place(task.test, everywhere)
+            # A key has no form in NumPy, which arrays go through to their places: its words have.
             self._data_key = jax.random.wrap_key_data(parallel.place(jax.random.key_data(run.keys.data), everywhere))
             gradient = _told_nothing(parallel.value_and_grad(task.loss, mesh, run.settings.microbatches))
 
@@ -153,20 +157,25 @@ class Loop:
                 taken, carry, total, finite = loop
                 carry, loss = one_step(carry, data, key)
                 if mesh is not None:
+                    # What goes round a loop has one sharding for all its turns; left to the compiler, it may be one
+                    # that gathers what is split.
                     carry = jax.lax.with_sharding_constraint(carry, _shardings(carry, mesh))
                 loss = loss.astype(total.dtype)
                 return taken + 1, carry, total + loss, finite & jnp.isfinite(loss)
 
             start = jnp.zeros_like(count), carry, total, jnp.array(True)
             taken, carry, total, finite = jax.lax.while_loop(goes_on, body, start)
+            # The last update can overflow a weight, at which no loss was evaluated yet.
             finite &= jnp.all(jnp.stack([jnp.all(jnp.isfinite(p)) for p in jax.tree.leaves(carry[0])]))
             return carry, total, finite, taken
 
         # The number of steps is traced, so that a remainder or a resumed run does not compile again.
+        # Nothing is donated: the carry that goes in is the last good state, kept if what comes out is not finite.
         self._advance = jax.jit(advance)
         self._budget = None
         if run.settings.stop_at_heat is not None:
             count = sum(leaf.size for leaf in jax.tree.leaves(jax.eval_shape(task.init, run.keys.start)))
+            # In the dtype of `spent_kt`: neither side of the comparison is promoted.
             self._budget = np.asarray(count * run.settings.stop_at_heat, jnp.result_type(float))
         self._loss = jax.jit(task.loss)
         self._accuracy = None if task.accuracy is None else jax.jit(task.accuracy)
@@ -179,6 +188,7 @@ class Loop:
         carry, total, finite, taken = self._advance(
             carry, total, self.train_data, self._data_key, np.int32(count), self._budget
         )
+        # A float32 comes through Python and JSON unrounded: the mean of a resumed chunk is the same to the last bit.
         return carry, float(total), bool(finite), int(taken)
 
     def training_loss(self, params) -> float:
@@ -188,10 +198,12 @@ class Loop:
     def evaluate(self, params, data, limit: int | None = None) -> tuple[float, float]:
         """Mean loss and accuracy over (the first `limit` of) a data set, in pieces."""
         params = self.weights(params)
+        # A task without training data has a loss of its parameters alone; one with them only lacks test data.
         if data is None:
             return (float(self._loss(params, None)), math.nan) if self.task.train is None else (math.nan, math.nan)
         size = jax.tree.leaves(data)[0].shape[0]
         size = size if limit is None else min(size, limit)
+        # Pieces bound the memory of the activations; the last may be shorter, and weighs less.
         losses, accuracies, weights = [], [], []
         for begin in range(0, size, EVALUATION_BATCH):
             stop = min(begin + EVALUATION_BATCH, size)

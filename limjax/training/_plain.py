@@ -77,10 +77,13 @@ def plain_run(run: Run, steps: int, is_interrupted: Callable[[], bool] = lambda:
 
     params, data = run.task.init(run.keys.start), jax.tree.map(jnp.asarray, run.task.train)
     carry = params, run.inner.init(params)
+    # Begin and end are traced, so that one program serves all pieces; of a short run equal ends are left out.
     ends = np.unique(np.linspace(0, steps, _PIECES + 1).round().astype(np.int32))
     for begin, end in itertools.pairwise(ends):
+        # Calls are only queued: without waiting for them a signal would be heard when all are done.
         carry = jax.block_until_ready(advance(carry, begin, end, data, run.keys.data))
         if is_interrupted():
             return None
+    # Judged on the examples, and in the pieces, that the run was judged on.
     loop = Loop(dataclasses.replace(run, mesh=None))
     return PlainRun(loop.training_loss(carry[0]), *loop.evaluate(carry[0], loop.test_data))

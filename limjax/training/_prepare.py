@@ -102,6 +102,7 @@ class Run:
         pieces = parallel.check_microbatches(settings.microbatches, self.mesh.devices.size)
         if self.task.train is not None:
             parallel.check_batch(settings.batch_size, pieces)
+        # Written down, because it is the order in which gradients are summed: another mesh goes on with the same.
         return dataclasses.replace(self, settings=dataclasses.replace(settings, microbatches=pieces))
 
 
@@ -143,6 +144,7 @@ def prepare(
         task.check_batch_size(settings.batch_size)
     cell = settings.cell() if cell is None else cell
     if settings.storage is not None:
+        # Of no parameters at all: a range that the storage cannot hold is refused before anything is made.
         to_levels((), cell, settings.storage)
     factor = log_rate_factor(settings.learning_rate_factor)
     schedule = task.defaults.make_schedule(settings.learning_rate, settings.steps, factor)
@@ -150,6 +152,7 @@ def prepare(
         barrier = barrier_from_name(settings.barrier, cell, settings.steps, schedule)
     inner = task.defaults.make_optimizer(schedule) if optimizer is None else optimizer
     if compare is None:
+        # The event-driven ones keep a number for each parameter, and `noisy-event` takes the cells for alike.
         fair = FAIR if granularity == "parameter" else FAIR[:2]
         compare = (STATIC, *(name for name in fair if not cell.varied or name != NoisyEventWrite.name))
     asked = compare.values() if isinstance(compare, Mapping) else compare
@@ -179,6 +182,7 @@ def prepare(
         hops=hops,
         barrier=barrier,
         inner=inner,
+        # The rate of an optimizer of one's own is in its program, whose fingerprint has it.
         schedule=schedule if optimizer is None else None,
         compare=others,
         # The numbers of a comparison by name follow from the cell and the length, which are compared themselves.

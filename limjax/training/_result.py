@@ -103,6 +103,7 @@ def history_row(loop: Loop, carry, step: int, loss: float, seconds: float) -> tu
     per_leaf = {name: leaf_totals(ledger, name) for name in COLUMNS}
     layers = layers_of([ledger], params)
     per_layer = np.zeros((len(COLUMNS), len(layers.names)))
+    # A fancy-indexed += would add one of the leaves that share a layer; this adds all of them.
     np.add.at(per_layer.T, list(layers.of_leaves[0]), np.stack(list(per_leaf.values()), axis=1))
     test_loss, test_accuracy = loop.evaluate(params, loop.test_data, EVALUATION_BATCH)
     others = {name: _comparison_kt(sums) / count for name, sums in ledger.compare.items()}
@@ -149,9 +150,11 @@ def summarised(run: Run, loop: Loop, carry: tuple[PyTree, PyTree], ending: Endin
     params, state = carry
     test_loss, test_accuracy = loop.evaluate(params, loop.test_data)
     train_loss = loop.training_loss(params)
+    # On several hosts every process comes by here, and gathers the same arrays in the same order.
     params, state = jax.tree.map(whole, (loop.weights(params), state))
     ledger = get_ledger(state)
     table = report(ledger, params, cell, loss_ratio=_loss_ratio(ending.initial_loss, train_loss))
+    # Counted before the next one: a checkpoint that is missing says nothing against the numbers.
     doubts = len(table.warnings)
     if ending.unsaved is not None:
         said = f"{UNSAVED}: {ending.unsaved} The run cannot be resumed from there; its numbers are whole"
@@ -171,6 +174,8 @@ def summarised(run: Run, loop: Loop, carry: tuple[PyTree, PyTree], ending: Endin
         "heat_joules": total.heat_joules,
         "realised_heat_kt": table.realised_kt,
         "actuation_kt": total.actuation_kt,
+        # The last raise, to ten years (docs/ledger.md), from the mean barrier. The work from 0 is concave in the
+        # height, so where barriers differ between cells this is below the mean of their works.
         "consolidation_kt": total.parameters * float(jnp.mean(cell.actuation(get_barrier(state), retention))),
         "path_levels": total.path_levels,
         "net_levels": total.net_levels,
@@ -195,6 +200,7 @@ def summarised(run: Run, loop: Loop, carry: tuple[PyTree, PyTree], ending: Endin
         "result": str(ending.result),
         "help": ending.result.help,
         "report": table.to_dict(),
+        # Null until `beside_plain` fills them in: the keys of a summary are always the same.
         **dict.fromkeys(_PLAIN),
     }
     summary["verdict"] = verdict(summary, doubts)
@@ -212,6 +218,7 @@ def beside_plain(result: TrainResult, plain: PlainRun) -> TrainResult:
 
 
 def _layers(ledger: Ledger, params: PyTree, ending: Ending) -> LedgerHistory:
+    # A run that an earlier version began has sums for its last rows only.
     known = ending.history[len(ending.history) - len(ending.per_layer) :]
     rows = [HostRow(row.step, row.loss, row.barrier_kt, sums) for row, sums in zip(known, ending.per_layer)]
     return LedgerHistory.of_rows(layers_of([ledger], params), rows)

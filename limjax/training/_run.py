@@ -132,6 +132,7 @@ def train(
     """
     parallel.devices_here()
     with parallel.interrupts_noted():
+        # Noted from here on: a signal while the run is being made, too, ends it with a result and a checkpoint.
         task = get_task(task) if isinstance(task, str) else task
         cell = ArrheniusCell(lsb=task.defaults.lsb) if cell is None else cell
         if barrier is None:
@@ -199,14 +200,18 @@ def execute(
         else:
             run, notes = _continued(run, store, newest)
         carry, loop = _started(run)
+        # At the start, which follows from the seed: of a resumed run, before the checkpoint takes its place.
         initial_loss = loop.training_loss(carry[0])
         if store is not None and newest is None:
+            # A resumed run has written one already.
             store.check_room(carry)
         if store is not None and newest is not None:
             state = carry[1]
+            # The state at the start is the pattern: it says structure, shapes, dtypes and where arrays lie.
             carry = store.restore(newest, carry, notes.get("checksums"))
             check_same_memory(carry[1], state)
         if store is not None:
+            # Those of the first save are handed on: they were traced under the versions that stand beside them.
             notes["fingerprints"] = notes.get("fingerprints") or program(run)
             notes["versions"] = notes.get("versions") or versions()
         meter = None if counters is None else _metered(counters, loop, carry)
@@ -214,6 +219,7 @@ def execute(
         before = journey.taken
         with contextlib.nullcontext() if meter is None else meter.window("training"):
             result, seconds = journey.to_end(checkpoint_seconds, on_progress)
+        # Joules per step of this sitting: steps before a resume were not in the window.
         measured = None if meter is None else meter.summary(journey.taken - before)
         history, per_layer = journey.to_here(seconds)
         ending = Ending(result, history, per_layer, initial_loss, seconds, journey.unsaved, measured)
@@ -225,6 +231,7 @@ def _metered(counters: AbstractCounters, loop: Loop, carry: tuple[PyTree, PyTree
     meter = RunMeter(counters)
     meter.idle()
     with meter.window("compilation"):
+        # No step and one row: all that the training runs is compiled, and its energy stands apart.
         loop.advance(carry, 0.0, 0)
         history_row(loop, carry, 0, math.nan, 0.0)
     return meter
@@ -239,9 +246,11 @@ def _continued(run: Run, store: Any, newest: int) -> tuple[Run, dict[str, Any]]:
         raise store.unreadable(newest, f"'settings' in notes/metadata: {error}") from None
     settings = run.settings
     if settings.microbatches is None and run.mesh is not None:
+        # Else the mesh of now would set it, and gradients would be summed in another order.
         settings = dataclasses.replace(settings, microbatches=saved.microbatches)
     # Of a barrier and a cell the checkpoint has the numbers themselves, and their kinds among the fingerprints.
     given = vars(settings) | {"barrier": run.barrier.name}
+    # `bits` is known where the run came from the command line; the range that it means is among the cell's numbers.
     known = RunSettings.names_in(notes["settings"]) - {"bits"}
     saved.continued(f"The run with checkpoints in {store.folder}", {k: v for k, v in given.items() if k in known})
     run = run.settled(settings)
@@ -263,6 +272,7 @@ def _started(run: Run) -> tuple[tuple[PyTree, PyTree], Loop]:
     if storage is None:
         return (params, state), Loop(run)
     dtypes = jax.tree.map(lambda p: p.dtype, params)
+    # The state was made of the weights: the optimizer never sees level numbers, nor the dtype they are kept in.
     return (to_levels(params, run.cell, storage), state), Loop(run, (run.cell, dtypes))
 
 
@@ -304,6 +314,7 @@ class _Journey:
             if jax.process_count() > 1:  # the third one: the others cannot be asked to save any more
                 raise
             result = Result.interrupted
+            # `_advance` adds the row of a chunk before it moves the carry: an interrupt between leaves one too many.
             earlier = len(self.history) - len(self._per_layer)
             self.history = [row for row in self.history if row.step <= int(get_ledger(self.carry[1]).steps)]
             self._per_layer = self._per_layer[: max(len(self.history) - earlier, 0)]
@@ -325,12 +336,14 @@ class _Journey:
         # A row of history after every chunk; between them calls of a second or so, to hear Ctrl-C and to save.
         chunk, piece = max(1, math.ceil(steps / _HISTORY_ROWS)), 1
         saved, timed = self._started, None
+        # All processes leave together: one that stayed would wait for the others for ever.
         if any(parallel.any_process(interrupted())):
             return Result.interrupted
         while self.taken < steps:
             # Chunks end at whole multiples, so that a resumed run evaluates where the other would have.
             count = min(piece, chunk - self.taken % chunk, steps - self.taken)
             called, asked = time.monotonic(), False
+            # Before the call: a resumed run whose target is met takes no further step.
             if self._is_reached():
                 return Result.reached
             wanted = self.taken + count
@@ -339,12 +352,16 @@ class _Journey:
             now = time.monotonic()
             slow = now - called > _CALL_SECONDS
             if on_progress is not None and self.history and self.history[-1].step == self.taken:
+                # Time is taken from the first row on, behind compiling.
                 timed = (self.taken, now) if timed is None else timed
                 speed = (self.taken - timed[0]) / max(now - timed[1], 1e-9)
                 said = on_progress(self.history[-1], (steps - self.taken) / speed if speed > 0 else math.nan)
+                # A callback that returns a number, a text or an array does not mean to end the run.
                 asked = isinstance(said, bool | np.bool_) and bool(said)
+            # Only a budget ends the loop on the device before its count.
             if self.taken < wanted:
                 return Result.spent
+            # One answer for all, also to how long a call took: the next one has as many steps on every process.
             stop, asked, due, slow = parallel.any_process(interrupted(), asked, now - saved > checkpoint_seconds, slow)
             piece = max(1, piece // 2) if slow else 2 * piece
             if stop:
@@ -365,15 +382,18 @@ class _Journey:
         carry, total, finite, taken = self._loop.advance(self.carry, self._loss_sum, count)
         if not finite:
             return False
+        # The budget was spent before: no step, no loss to average, and no second row for the same step.
         if taken == 0:
             return True
         reached = self.taken + taken
         ended = reached % chunk == 0 or reached == self._run.settings.steps
         if ended:
+            # The last chunk of a run may be shorter than the others.
             mean = total / (reached - (reached - 1) // chunk * chunk)
             row, sums = history_row(self._loop, carry, reached, mean, self._seconds())
             self.history.append(row)
             self._per_layer.append(sums)
+        # Last, so that an interrupt in between leaves the state of the call before.
         self.carry, self.taken, self._loss_sum = carry, reached, 0.0 if ended else total
         return True
 

@@ -28,12 +28,15 @@ def program(run: Run) -> dict[str, str]:
     inner = optax.with_extra_args_support(run.inner)
 
     def update(gradient, params, loss):
+        # With `init` inside, one program has the numbers of both functions of the optimizer.
         return inner.update(gradient, inner.init(params), params, value=loss)
 
     def batch_of(x):
+        # The dtype that JAX gives the data, which without x64 is not NumPy's, from one example instead of all.
         return jax.ShapeDtypeStruct((run.settings.batch_size, *np.shape(x)[1:]), jnp.asarray(x[:1]).dtype)
 
     def policy(tree):
+        # Of a function the structure keeps nothing: what a schedule computes is traced by itself.
         scheduled = [b for b in jax.tree.leaves(tree, is_leaf=_is_scheduled) if _is_scheduled(b)]
         drawn = [fingerprints.of_function(b.schedule, jax.ShapeDtypeStruct((), jnp.int32)) for b in scheduled]
         return fingerprints.combined(fingerprints.of_structure(tree), *drawn)
@@ -74,6 +77,7 @@ def checked_notes(notes: dict[str, Any], damaged: Callable[[str], ValueError]) -
         if name not in notes:
             if name in ("history", "settings"):
                 raise damaged(f"notes/metadata has no {name!r}")
+        # To Python True is an int.
         elif not isinstance(value, kind) or isinstance(value, bool):
             raise damaged(f"{name!r} in notes/metadata is {str(value)[:40]}")
     for i, row in enumerate(notes["history"]):
@@ -92,6 +96,7 @@ def _check_layers(rows: list[Any], count: int, damaged: Callable[[str], ValueErr
         numbers = np.array(rows, float)  # None becomes NaN
     except (ValueError, TypeError):
         raise damaged("'layers' in notes/metadata is no table of numbers") from None
+    # Without a row yet, or from an earlier version, there are none.
     if numbers.size and (numbers.ndim != 3 or numbers.shape[1] != len(COLUMNS) or len(rows) > count):
         raise damaged(f"'layers' in notes/metadata has the shape {numbers.shape}")
 

@@ -35,4 +35,5 @@ def apart_from_seed(summary: Mapping[str, Any]) -> tuple[str, ...]:
     Returns:
         Texts, the same for runs that differ in the seed alone.
     """
+    # As texts: a list of factors, or the range of cells that differ, could be no key of a dict.
     return *(repr(summary.get(name)) for name in SETTINGS), ending(summary)

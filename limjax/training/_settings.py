@@ -118,8 +118,10 @@ class RunSettings:
         given = {name: value for name, value in given.items() if value is not None}
         if given.get("memory_device") is not None:
             own |= _of_device(given)
+        # Few bits span the weights only with coarser levels, unless a cell, a device or `lsb` says how coarse they are.
         if cell is None and not {"lsb", "memory_device"} & set(given) and isinstance(given.get("bits"), int):
             own["lsb"] = task.defaults.lsb_for(given["bits"])
+        # Checked before it is made as well: where annotations are enforced, their error would come first.
         settings = cls(**_checked(own | {"task": task.name} | given))
         if task.train is not None:
             task.check_batch_size(settings.batch_size)
@@ -144,6 +146,7 @@ class RunSettings:
         missing = [f.name for f in fields if f.name not in known and f.default is dataclasses.MISSING]
         if missing:
             raise ValueError(f"there is no {missing[0]!r}")
+        # Earlier versions kept the sizes of a mesh by axis, as `summary.json` still does.
         if isinstance(known.get("mesh"), Mapping):
             known["mesh"] = mesh_text(known["mesh"])
         return cls(**_checked(known))
@@ -212,9 +215,11 @@ def _checked(values: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError('microbatches needs a mesh: pass mesh="data=1" (--mesh data=1), or leave it out.')
     return {
         **values,
+        # What the int32 that counts the ledger's steps can hold.
         "steps": whole_number(values["steps"], "steps", 1, INT32_MAX),
         "batch_size": whole_number(values["batch_size"], "batch_size", 1, INT32_MAX),
         "learning_rate": positive_number(values["learning_rate"], "learning_rate"),
+        # Without x64 JAX keeps the low 32 bits of a seed: a larger one would be the run of another.
         "seed": whole_number(values["seed"], "seed", 0, 2**32 - 1, said="from 0 to 2**32 - 1"),
         "learning_rate_factor": None if factor is None else tuple(float(x) for x in factor),
         "bits": None if bits is None else whole_number(bits, "bits"),
@@ -248,6 +253,7 @@ def _of_device(given: Mapping[str, Any]) -> dict[str, Any]:
     }
     cell = get_device(given["memory_device"]).cell(**numbers)
     rate, lsb = float(cell.attempt_rate), float(cell.lsb)
+    # As text, which settings are made of: the run that reads them back has the same barrier to the last bit.
     return {"lsb": lsb, "attempt_rate": rate, "barrier": f"static:height={float(cell.own_barrier):.6g}"}
 
 

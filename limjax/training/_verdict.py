@@ -52,6 +52,7 @@ def verdict(summary: Mapping[str, Any], warnings: int) -> str:
             f"{summary['ratio']:.3g} times as much for the same updates."
         )
     if summary.get("net_levels") is not None and summary.get("hops_mean"):
+        # N levels net take at least N hops, but these are a mean and the displacement was drawn: 1 can be passed.
         noise = 1 - min(summary["net_levels"] / summary["hops_mean"], 1)
         said.append(f"{100 * noise:.3g} % of the hops were undone again by others.")
     return " ".join(said)
@@ -72,6 +73,7 @@ def _beside_plain(summary: Mapping[str, Any]) -> str:
     accuracy, plain = summary.get("test_accuracy"), summary.get("plain_test_accuracy")
     if accuracy is not None and plain is not None:
         lost = 100 * (plain - accuracy)
+        # Less than half of the last digit printed is no difference.
         said = f"{abs(lost):.2f} points {'below' if lost > 0 else 'above'}" if abs(lost) >= 0.005 else "equal to"
         return f"Test accuracy {accuracy:.4f}, {said} a plain run of the same seed ({plain:.4f})."
     for name, words in (("test_loss", "Test loss"), ("train_loss", "Training loss")):
