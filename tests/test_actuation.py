@@ -5,9 +5,12 @@ import itertools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from scipy import special
 
+import limjax
+from limjax.memory._field import PerLeaf, PerParameter
 from limjax.physics.actuation import (
     actuation_work,
     finite_time_excess,
@@ -15,6 +18,7 @@ from limjax.physics.actuation import (
     free_energy_slope,
     thermodynamic_length,
 )
+from limjax.training._result import _raise_kt
 
 
 def exact_free_energy(barrier):
@@ -203,3 +207,28 @@ def test_slow_ramp_costs_the_excess_beyond_free_energy(x64):
     excess = work - change - discretisation
     expected = float(finite_time_excess(jnp.float64(2.0), jnp.float64(8.0), duration))
     assert excess == pytest.approx(expected, rel=0.03)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "rates"),
+    [
+        (PerLeaf, [4.0, 28.0], 1e9),  # leaves of two parameters and of four
+        (PerParameter, [[28.0, 4.0], [[4.0, 4.0], [28.0, 4.0]]], [1e9, 1e12]),
+    ],
+)
+def test_the_last_raise_is_the_mean_work_over_the_heights(field, value, rates):
+    """The work is concave: from the mean of 4 and 28 kT it would be a third too small."""
+    params = {"a": jnp.ones(2), "b": jnp.ones((2, 2))}
+    # So slow a step that the excess of a finite time is nothing.
+    cell = limjax.ArrheniusCell(attempt_rate=jnp.asarray(rates), step_time=1e3)
+    opt = limjax.learning_in_memory(optax.sgd(0.1), cell, limjax.StaticBarrier(10.0))
+    memory = jax.eval_shape(opt.init, params)  # nothing but the heights is looked at
+    given = [jnp.asarray(block) for block in value] if field is PerParameter else jnp.asarray(value)
+    state = memory._replace(barrier=memory.barrier._replace(height=field(given)))
+    if field is PerParameter:
+        heights = np.concatenate([np.ravel(block) for block in value])
+    else:
+        heights = np.repeat(value, [2, 4])
+    retention = np.log(np.asarray(rates) * 10 * 365.25 * 86400 / -np.log1p(-1e-4))
+    works = exact_free_energy(np.resize(retention, 6)) - exact_free_energy(heights)
+    assert _raise_kt(cell, state, params) == pytest.approx(works.mean(), rel=1e-5)

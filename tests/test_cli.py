@@ -12,6 +12,7 @@ import pytest
 from command_line import digest, run
 
 from limjax.cli import main
+from limjax.cli.train import _reached
 
 pytestmark = pytest.mark.optax
 
@@ -233,7 +234,21 @@ def test_own_exit_code_for_a_loss_that_is_not_finite(capsys, tmp_path):
         "mean",
     ]
     code, out, _ = run(capsys, "train", *words, "--json", "--no-figures", "--out", tmp_path / "run")
-    assert code == 1 and json.loads(out)["result"] == "nonfinite"
+    assert code == 1 and json.loads(out, parse_constant=pytest.fail)["result"] == "nonfinite"
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "test", "train", "said"),
+    [
+        (0.5, 0.25, 0.125, "test accuracy 0.5000, test loss 0.2500"),
+        (0.5, None, None, "test accuracy 0.5000"),
+        (None, 0.25, 0.125, "test loss 0.25"),
+        (None, None, 0.125, "loss 0.125"),
+        (None, None, None, "loss not finite"),
+    ],
+)
+def test_what_was_reached_is_said_of_what_there_is(accuracy, test, train, said):
+    assert _reached({"test_accuracy": accuracy, "test_loss": test, "train_loss": train}) == said
 
 
 def test_the_installed_command():

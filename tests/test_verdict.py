@@ -62,6 +62,7 @@ def test_a_good_run_is_told_with_its_price():
         ({}, 1, "A warning stands, so no saving is claimed"),
         ({"train_loss": 1.5}, 0, "It did not learn: its training loss went from 2 to 1.5"),
         ({"train_loss": float("nan")}, 0, "It did not learn"),
+        ({"train_loss": None}, 0, "its training loss went from 2 to no finite number"),
         ({"train_loss": 1.9, "plain_train_loss": None}, 0, "It did not learn"),
         ({"result": "interrupted"}, 0, "did not come to its end"),
         ({"result": "nonfinite"}, 0, "did not come to its end"),

@@ -236,10 +236,8 @@ def _wants_plain(asked: bool | None, result: TrainResult) -> bool:
     return is_whole and (cheap if asked is None else asked)
 
 
-def _factors(text: str | None) -> list[float] | None:
+def _factors(text: str) -> list[float]:
     """Factors on the learning rate: from the JSON file that tuning wrote, or numbers with commas."""
-    if text is None:
-        return None
     if text.endswith(".json"):
         try:
             factors = read_json(
@@ -344,11 +342,7 @@ class _Progress:
 def _print_outcome(console: Console, result: TrainResult, folder: pathlib.Path, saved: runs.Saved) -> None:
     summary = result.summary
     console.print(result.report)
-    accuracy = summary["test_accuracy"]
-    reached = f"test accuracy {accuracy:.4f}, test loss {summary['test_loss']:.4f}" if accuracy is not None else (
-        f"test loss {summary['test_loss']:.4g}" if summary["test_loss"] is not None else f"loss {summary['train_loss']:.4g}"
-    )  # fmt: skip
-    line = f"{reached}; {summary['heat_kt_per_parameter']:.3g} kT of heat per parameter, {summary['heat_joules']:.3g} J in all."
+    line = f"{_reached(summary)}; {summary['heat_kt_per_parameter']:.3g} kT of heat per parameter, {summary['heat_joules']:.3g} J in all."
     console.print(line, highlight=False)
     console.print(f"Verdict: {summary['verdict']}", highlight=False)
     if summary.get("memory_assumed"):
@@ -359,6 +353,16 @@ def _print_outcome(console: Console, result: TrainResult, folder: pathlib.Path, 
         console.print(measured_text(summary["measured"]), highlight=False)
     console.print(f"Outcome: {result.result}. {result.result.help}", highlight=False)
     console.print(f"Wrote {folder}/: {', '.join(_written(saved))}", highlight=False, soft_wrap=True)
+
+
+def _reached(summary: dict[str, Any]) -> str:
+    """What there is of accuracy and loss: after a diverged step the loss may be no number where the accuracy is one."""
+    accuracy, test, train = (summary[name] for name in ("test_accuracy", "test_loss", "train_loss"))
+    if accuracy is not None:
+        return f"test accuracy {accuracy:.4f}" + ("" if test is None else f", test loss {test:.4f}")
+    if test is not None:
+        return f"test loss {test:.4g}"
+    return "loss not finite" if train is None else f"loss {train:.4g}"
 
 
 def _written(saved: runs.Saved) -> list[str]:

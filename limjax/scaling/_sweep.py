@@ -193,9 +193,13 @@ def _trained(job: _Job, progress: Progress) -> ResultCode:
     progress.did(f"{job.words}: compiling")
     # Without a checkpoint it begins: a training that is new and one that was stopped are the same call.
     result = execute(run, str(job.folder / runs.CHECKPOINTS), resume=True, on_progress=told)
-    if result.result is ResultCode.completed:
-        _written(job, result)
-    return result.result
+    if result.result is not ResultCode.completed:
+        return result.result
+    # A loss over all the data may be no number where that of every step was one; there is no law through it.
+    if any(result.summary[name] is None for name in ("initial_loss", "train_loss", "test_loss")):
+        return ResultCode.nonfinite
+    _written(job, result)
+    return ResultCode.completed
 
 
 def _written(job: _Job, result: TrainResult) -> None:

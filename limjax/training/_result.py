@@ -5,17 +5,20 @@ import math
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
 from limjax import _fingerprints as fingerprints
 from limjax.memory import Ledger, LedgerHistory, Report, get_barrier, get_ledger, leaf_totals, report
+from limjax.memory._field import as_field
 from limjax.memory._history import COLUMNS, HostRow, layers_of
 from limjax.memory._ledger import Comparison
+from limjax.memory._state import get_memory
 from limjax.memory.comparisons._names import STATIC
 from limjax.numerics._hosts import whole
 from limjax.numerics._result_code import ResultCode
+from limjax.numerics.checks import broadcasting
+from limjax.physics._abstract_cell import AbstractCell
 from limjax.physics.units import YEAR_S
 from limjax.training._flops import flops_per_step
 from limjax.training._loop import EVALUATION_BATCH, Loop
@@ -160,13 +163,12 @@ def summarised(run: Run, loop: Loop, carry: tuple[PyTree, PyTree], ending: Endin
         said = f"{UNSAVED}: {ending.unsaved} The run cannot be resumed from there; its numbers are whole"
         table = dataclasses.replace(table, warnings=(*table.warnings, said))
     total = table.total
-    retention = cell.retention_barrier(10 * YEAR_S)
     summary = {
         **_told(run),
         "steps": table.steps,
         "parameters": total.parameters,
         "initial_loss": _finite_or_none(ending.initial_loss),
-        "train_loss": train_loss,
+        "train_loss": _finite_or_none(train_loss),
         "test_loss": _finite_or_none(test_loss),
         "test_accuracy": _finite_or_none(test_accuracy),
         "heat_kt": total.heat_kt,
@@ -174,9 +176,7 @@ def summarised(run: Run, loop: Loop, carry: tuple[PyTree, PyTree], ending: Endin
         "heat_joules": total.heat_joules,
         "realised_heat_kt": table.realised_kt,
         "actuation_kt": total.actuation_kt,
-        # The last raise, to ten years (docs/ledger.md), from the mean barrier. The work from 0 is concave in the
-        # height, so where barriers differ between cells this is below the mean of their works.
-        "consolidation_kt": total.parameters * float(jnp.mean(cell.actuation(get_barrier(state), retention))),
+        "consolidation_kt": total.parameters * _raise_kt(cell, state, params),
         "path_levels": total.path_levels,
         "net_levels": total.net_levels,
         "hops_mean": total.hops,
@@ -207,6 +207,17 @@ def summarised(run: Run, loop: Loop, carry: tuple[PyTree, PyTree], ending: Endin
     return TrainResult(
         ending.result, params, state, tuple(ending.history), table, summary, _layers(ledger, params, ending)
     )
+
+
+def _raise_kt(cell: AbstractCell, state: PyTree, params: PyTree) -> float:
+    """Work of the last raise, to ten years (docs/ledger.md), mean over the parameters.
+
+    From each height that there is: the work is concave in it, and from the mean height would be too small.
+    """
+    retention, sizes = cell.retention_barrier(10 * YEAR_S), [leaf.size for leaf in jax.tree.leaves(params)]
+    with broadcasting():  # cells that differ against the barriers of a leaf
+        work = as_field(get_memory(state).barrier.height).map(lambda b: cell.actuation(b, retention.astype(b.dtype)))
+    return float(work.mean(sizes)[0])
 
 
 def beside_plain(result: TrainResult, plain: PlainRun) -> TrainResult:

@@ -318,8 +318,7 @@ class _Journey:
             earlier = len(self.history) - len(self._per_layer)
             self.history = [row for row in self.history if row.step <= int(get_ledger(self.carry[1]).steps)]
             self._per_layer = self._per_layer[: max(len(self.history) - earlier, 0)]
-        with parallel.interrupts_noted():
-            self._save()
+        self._save()
         return result, self._seconds()
 
     def to_here(self, seconds: float) -> tuple[list[HistoryRow], list[LayerSums]]:

@@ -33,8 +33,10 @@ def verdict(summary: Mapping[str, Any], warnings: int) -> str:
     if not _learned(summary):
         plain = summary.get("plain_train_loss")
         beside = "" if plain is None else f", that of a plain run of the same seed to {plain:.4g}"
+        last = summary.get("train_loss")
+        ended = "no finite number" if last is None else f"{last:.4g}"
         return (
-            f"It did not learn: its training loss went from {summary['initial_loss']:.4g} to {summary['train_loss']:.4g}{beside}. "
+            f"It did not learn: its training loss went from {summary['initial_loss']:.4g} to {ended}{beside}. "
             "What it dissipated is no saving."
         )
     said = [_beside_plain(summary)]
@@ -60,9 +62,9 @@ def verdict(summary: Mapping[str, Any], warnings: int) -> str:
 
 def _learned(summary: Mapping[str, Any]) -> bool:
     first, last, plain = (summary.get(name) for name in ("initial_loss", "train_loss", "plain_train_loss"))
-    if first is None or last is None:
+    if first is None:
         return True  # nothing to tell by
-    if not (math.isfinite(first) and math.isfinite(last)):
+    if last is None or not (math.isfinite(first) and math.isfinite(last)):
         return False
     if plain is not None and math.isfinite(plain) and plain < first:
         return first - last >= LEARNED * (first - plain)

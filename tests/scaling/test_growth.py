@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import types
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from limjax import runs as run_files
 from limjax.cli import main
 from limjax.limits import read_measured
 from limjax.numerics._result_code import ResultCode
-from limjax.scaling import ScaleSettings, halved, measure_growth
+from limjax.scaling import ScaleSettings, _sweep, halved, measure_growth
 from limjax.tasks import language
 from limjax.training import execute, prepare
 from limjax.tuning import Progress
@@ -51,6 +52,16 @@ def test_every_training_has_the_files_of_a_run(measured):
     # What is finished is not trained again.
     again = measure_growth(TINY, folder, Progress(lambda words, left: pytest.fail(words)))
     assert again.measurements == result.measurements
+
+
+@pytest.mark.parametrize("name", ["initial_loss", "train_loss", "test_loss"])
+def test_a_loss_that_is_not_finite_at_the_end_ends_the_sweep(tmp_path, monkeypatch, name):
+    summary = {"initial_loss": 5.0, "train_loss": 4.0, "test_loss": 4.5} | {name: None}
+    ended = types.SimpleNamespace(result=ResultCode.completed, summary=summary)
+    monkeypatch.setattr(_sweep, "execute", lambda *_, **__: ended)
+    found = measure_growth(TINY, tmp_path)
+    assert found.result is ResultCode.nonfinite and not found.measurements
+    assert not list(tmp_path.rglob("measurement.json"))
 
 
 @pytest.mark.slow
