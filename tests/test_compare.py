@@ -3,12 +3,14 @@
 import json
 import os
 import signal
+import types
 
 import numpy as np
 import pytest
 from command_line import refused, run
 
 import limjax
+import limjax.cli.compare as command
 from limjax.cli.compare import _names
 from limjax.plots import comparing
 from limjax.sweeps import compare
@@ -112,6 +114,21 @@ def test_on_the_command_line(capsys, folder):
     assert code == 0 and json.loads(out)["rows"][0]["barrier"] == "plain training" and "static:height=10" in err
     assert (folder / "compare.png").exists()
     assert _names("lyapunov:start=8,end=3, static,moment") == ["lyapunov:start=8,end=3", "static", "moment"]
+
+
+def test_the_time_left_is_that_of_what_is_trained_now(capsys, tmp_path, monkeypatch):
+    clock = iter([100.0, 110.0, 120.0])
+
+    def trains(*_, on_progress, **__):
+        for done in (4, 5, 6):  # four of eight were trained before, each of the others takes 10 s
+            on_progress(done, 8, f"barrier {done}")
+        raise ValueError("enough")
+
+    monkeypatch.setattr(command, "compared", trains)
+    monkeypatch.setattr(command, "time", types.SimpleNamespace(monotonic=lambda: next(clock)))
+    _, out, _ = run(capsys, "compare", "--out", tmp_path / "new")
+    lines = [line for line in out.splitlines() if "/8: barrier" in line]
+    assert [line.partition("seeds")[2].strip() for line in lines] == ["", "30 s left", "20 s left"]
 
 
 @pytest.mark.parametrize(

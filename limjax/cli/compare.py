@@ -1,7 +1,6 @@
 """`limjax compare`."""
 
 import json as json_text
-import os
 import pathlib
 import time
 from typing import Annotated
@@ -10,9 +9,10 @@ import typer
 from rich.console import Console
 
 from limjax import runs
-from limjax._files import local_path, write_whole
+from limjax._files import write_whole
 from limjax.cli import options
 from limjax.cli.console import Lines, drawn
+from limjax.cli.places import kept_folder
 from limjax.numerics._result_code import ResultCode
 from limjax.sweeps import CompareResult
 from limjax.sweeps import compare as compared
@@ -43,12 +43,18 @@ def compare(
 ) -> None:
     """Train with several barriers and seeds: what each reaches and what it costs, with standard errors."""
     console = Console(stderr=json, markup=False)
-    names, started = _names(barriers), time.monotonic()
-    folder, is_new = _folder(out)
+    names = _names(barriers)
+    folder, is_new = kept_folder(out, COMPARE, "compare")
     lines = Lines(console)
+    begun: tuple[int, float] | None = None
 
     def progress(done: int, count: int, name: str) -> None:
-        left = f"  {(time.monotonic() - started) / done * (count - done):.0f} s left" if done else ""
+        nonlocal begun
+        now = time.monotonic()
+        # What was trained before took none of this time.
+        begun = begun or (done, now)
+        trained = done - begun[0]
+        left = f"  {(now - begun[1]) / trained * (count - done):.0f} s left" if trained else ""
         lines.say(f"{done + 1}/{count}: {name}, {seeds} seeds{left}", always=True)
 
     with runs.held(folder, is_new=is_new):
@@ -88,12 +94,3 @@ def _draw(result: CompareResult, folder: pathlib.Path) -> list[str]:
     picture = comparing.barriers(result)
     write_whole(folder / comparing.COMPARE_FIGURE, lambda file: picture.savefig(file, format="png"))
     return [comparing.COMPARE_FIGURE]
-
-
-def _folder(out: str | None) -> tuple[pathlib.Path, bool]:
-    """A new folder, or that of a comparison to go on with; and whether it is new."""
-    if out is not None:
-        folder = local_path(out, "--out")
-        if folder.is_dir() and os.path.lexists(folder / COMPARE):
-            return folder, False
-    return runs.new_folder(out, "compare"), True

@@ -13,9 +13,12 @@ import typer
 from rich.console import Console
 
 from limjax._files import reason
+from limjax.numerics._result_code import ResultCode
 from limjax.numerics.checks import positive_number
 
 _LINE_SECONDS = 2.0
+EXIT_CODES = {ResultCode.completed: 0, ResultCode.interrupted: 130}
+"""By how the work ended; 1 for any other end."""
 
 
 def attempted(write: Callable[[], Any], names: str) -> str | None:

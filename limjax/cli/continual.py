@@ -1,8 +1,6 @@
 """`limjax continual`."""
 
 import json as json_text
-import os
-import pathlib
 from typing import Annotated
 
 import typer
@@ -10,14 +8,11 @@ from rich.console import Console
 from rich.table import Table
 
 from limjax import runs
-from limjax._files import local_path
 from limjax.cli import options
-from limjax.cli.console import Lines, drawn, shown
+from limjax.cli.console import EXIT_CODES, Lines, drawn, shown
+from limjax.cli.places import kept_folder
 from limjax.consolidation import Comparison, ContinualSettings, best_memory, compare_methods
 from limjax.consolidation._run import CONTINUAL_FILE
-from limjax.numerics._result_code import ResultCode
-
-_EXIT_CODES = {ResultCode.completed: 0, ResultCode.interrupted: 130}
 
 
 def continual(
@@ -58,7 +53,7 @@ def continual(
         hops=hops,
     )
     methods = method or ["fine-tune", "ewc:strength=100", "si:strength=1", "barrier:fisher:strength=20", "joint"]
-    folder, is_new = _folder(out)
+    folder, is_new = kept_folder(out, CONTINUAL_FILE, "continual")
     with runs.held(folder, is_new=is_new):
         console.print(
             f"limjax continual: {tasks}, {scenario}-incremental, {len(methods)} methods, {seeds} seeds (Ctrl-C saves; the same --out goes on)"
@@ -79,16 +74,7 @@ def continual(
     console.print(f"Wrote {folder}/: {', '.join(files)} and a file for each training", highlight=False, soft_wrap=True)
     if json:
         print(json_text.dumps(comparison.to_json(), indent=2))
-    raise typer.Exit(_EXIT_CODES.get(comparison.result, 1))
-
-
-def _folder(out: str | None) -> tuple[pathlib.Path, bool]:
-    """A new folder, or that of a comparison to go on with; and whether it is new."""
-    if out is not None:
-        folder = local_path(out, "--out")
-        if folder.is_dir() and os.path.lexists(folder / CONTINUAL_FILE):
-            return folder, False
-    return runs.new_folder(out, "continual"), True
+    raise typer.Exit(EXIT_CODES.get(comparison.result, 1))
 
 
 def _table(comparison: Comparison) -> Table:

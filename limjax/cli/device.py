@@ -1,7 +1,6 @@
 """`limjax device fit`, `show` and `list`: memories that pulses program."""
 
 import json as json_text
-import pathlib
 from typing import Annotated, Any
 
 import typer
@@ -46,10 +45,11 @@ def show_device(
     figure: Annotated[str | None, typer.Option(help="Write the response curve to this file (png, pdf or svg).")] = None,
 ) -> None:
     """Show a device: its response, its energies, where every number comes from, and what is assumed."""
+    from limjax.cli.places import new_picture
     from limjax.devices import get_device
 
     found = get_device(device)
-    place = None if figure is None else _new_file(figure, "--figure")
+    place = None if figure is None else new_picture(figure, "--figure")
     if json:
         typer.echo(json_text.dumps(_told(found), indent=2, allow_nan=False))
     else:
@@ -78,14 +78,16 @@ def fit_device(
     """Fit the law of steps of measured pulses and write a device file."""
     from limjax._files import write_text
     from limjax.cli.console import drawn
+    from limjax.cli.places import new_file, new_picture
     from limjax.devices import fit_pulses, fit_retention, fitted_device
     from limjax.devices._retention_fit import read_retention
 
-    path = _new_file(out, "--out")
+    path = new_file(out, "--out")
     if path.suffix != ".toml":
         raise ValueError(
             f"--out must end in .toml, got {out}: that is how `limjax train --device` knows a file from a name."
         )
+    picture = new_picture(str(path.with_suffix(".png")), "--out: the figure") if figures else None
     kept = None if retention is None else fit_retention(**read_retention(retention))
     fit = fit_pulses(pulses, law)
     device = fitted_device(fit, path.stem, title, kept)
@@ -95,24 +97,11 @@ def fit_device(
         typer.echo(str(kept))
     _show(device)
     written = [str(path)]
-    if figures:
+    if picture is not None:
         from limjax.plots.devices import fit_figure
 
-        picture = path.with_suffix(".png")
         written += drawn(lambda: [str(picture)] if fit_figure(fit).savefig(picture) is None else [], "saved")
     typer.echo(f"Wrote {', '.join(written)}. Train on it: limjax train --device {path}")
-
-
-def _new_file(text: str, option: str) -> pathlib.Path:
-    """A file that can be made, refused before any work."""
-    from limjax._files import local_path
-
-    path = local_path(text, option)
-    if path.exists():
-        raise ValueError(f"{option} {path} is there already and is not overwritten: give another name or move it away.")
-    if not path.parent.is_dir():
-        raise ValueError(f"{option} {path}: there is no folder {path.parent}; make it first.")
-    return path
 
 
 def _told(device: Any) -> dict[str, Any]:

@@ -29,12 +29,13 @@ def gap(
     """Put every energy of the same training on one scale, from the machine's to the limit's."""
     if json + csv + latex > 1:
         raise ValueError("--json, --csv and --latex each fill stdout: give one of them, and run the command again.")
+    from limjax.cli.places import new_picture
     from limjax.devices import device_names, get_device
     from limjax.gap import energy_gap, gap_csv, gap_latex, gap_text, with_flops
     from limjax.limits import load_catalogue
     from limjax.training._seeds import apart_from_seed
 
-    place = None if out is None else _new_picture(out)
+    place = None if out is None else new_picture(out, "--out")
     # A path that is given twice is one run: it would be a second seed of itself.
     summaries = {_name(path, runs): _summary(path) for path in dict.fromkeys(runs)}
     records = load_catalogue(*(catalogue or []))
@@ -86,12 +87,3 @@ def _summary(path: str) -> dict[str, Any]:
         kind = "has no summary.json: its training did not end" if folder.is_dir() else "does not exist"
         raise ValueError(f"RUN {path} {kind}. {_REMEDY}")
     return read_summary(file, _REMEDY)
-
-
-def _new_picture(text: str) -> pathlib.Path:
-    """A file for the figure, refused before any work."""
-    from limjax.cli.device import _new_file
-
-    if pathlib.Path(text).suffix not in (".png", ".pdf", ".svg"):
-        raise ValueError(f"--out must end in .png, .pdf or .svg, got {text}: that is the kind of figure it will be.")
-    return _new_file(text, "--out")

@@ -1,7 +1,6 @@
 """`limjax pareto`."""
 
 import json as json_text
-import os
 import pathlib
 from typing import Annotated
 
@@ -12,9 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from limjax import runs
-from limjax._files import local_path
 from limjax.cli import options
 from limjax.cli.console import Lines, drawn, ended, numbers, saved, shown
+from limjax.cli.places import kept_folder
 from limjax.numerics._result_code import ResultCode
 from limjax.tasks import get_task
 from limjax.training import RunSettings
@@ -68,7 +67,9 @@ def pareto(
     start = starting_barrier(
         barrier, problem_of(settings, None, search, {})
     )  # a wrong name is said before a folder is made
-    folder, is_new = _sweep_folder(out, f"pareto-{task}")
+    folder, is_new = kept_folder(out, "sweep.json", f"pareto-{task}")
+    if not is_new:
+        _check_kinds(folder)
     lines = Lines(console)
     with runs.held(folder, is_new=is_new):
         console.print(f"limjax pareto: {task} (Ctrl-C keeps the finished points; the same --out goes on)")
@@ -141,15 +142,10 @@ def _table(result: ParetoResult) -> Table:
     return table
 
 
-def _sweep_folder(out: str | None, default_name: str) -> tuple[pathlib.Path, bool]:
-    """A new folder, or that of a sweep to go on with; and whether it is new."""
-    if out is not None:
-        folder = local_path(out, "--out")
-        if folder.is_dir() and os.path.lexists(folder / "sweep.json"):
-            for path in folder.iterdir():
-                if path.is_symlink() or (path.suffix in (".json", ".npz") and not path.is_file()):
-                    raise ValueError(
-                        f"{path} is no file of a sweep: move it away, or choose a new folder. Nothing was overwritten."
-                    )
-            return folder, False
-    return runs.new_folder(out, default_name), True
+def _check_kinds(folder: pathlib.Path) -> None:
+    """Refuses the folder of a sweep to go on with in which something else stands where its files belong."""
+    for path in folder.iterdir():
+        if path.is_symlink() or (path.suffix in (".json", ".npz") and not path.is_file()):
+            raise ValueError(
+                f"{path} is no file of a sweep: move it away, or choose a new folder. Nothing was overwritten."
+            )

@@ -2,6 +2,8 @@
 
 import json as json_text
 import pathlib
+import sys
+import warnings
 from typing import Annotated
 
 import typer
@@ -28,7 +30,11 @@ def report(
     # All runs are read, and a run that is given twice is refused, before a page is written.
     groups = grouped([KeptRun.read(path) for path in paths])
     if len(paths) == 1:
-        page = runs.rebuild_page(paths[0])
+        with warnings.catch_warnings(record=True) as left_out:
+            warnings.simplefilter("always", RuntimeWarning)
+            page = runs.rebuild_page(paths[0])
+        for warning in left_out:
+            print(f"limjax: {warning.message}", file=sys.stderr)
     else:
         page = local_path(out, "--out")
         _check_free(page)

@@ -1,8 +1,6 @@
 """`limjax scale`."""
 
 import json as json_text
-import os
-import pathlib
 from typing import Annotated
 
 import numpy as np
@@ -11,15 +9,12 @@ from rich.console import Console
 from rich.table import Table
 
 from limjax import runs
-from limjax._files import local_path
 from limjax.cli import options
-from limjax.cli.console import Lines, drawn, numbers, shown
+from limjax.cli.console import EXIT_CODES, Lines, drawn, numbers, shown
+from limjax.cli.places import kept_folder
 from limjax.limits._measured import SCALING_FILE
-from limjax.numerics._result_code import ResultCode
 from limjax.scaling import ScaleResult, ScaleSettings, measure_growth
 from limjax.tuning import Progress
-
-_EXIT_CODES = {ResultCode.completed: 0, ResultCode.interrupted: 130}
 
 
 def scale(
@@ -51,7 +46,7 @@ def scale(
         batch_size=batch_size,
         learning_rate=learning_rate,
     )
-    folder, is_new = _folder(out)
+    folder, is_new = kept_folder(out, SCALING_FILE, "scale")
     with runs.held(folder, is_new=is_new):
         console.print(f"limjax scale: {settings.runs} trainings (Ctrl-C saves; the same --out goes on)")
         result = measure_growth(settings, folder, Progress(Lines(console).with_time))
@@ -67,16 +62,7 @@ def scale(
     console.print(f"Wrote {folder}/: {', '.join(files)} and the folders of the runs", highlight=False, soft_wrap=True)
     if json:
         print(json_text.dumps(content, indent=2))
-    raise typer.Exit(_EXIT_CODES.get(result.result, 1))
-
-
-def _folder(out: str | None) -> tuple[pathlib.Path, bool]:
-    """A new folder, or that of measurements to go on with; and whether it is new."""
-    if out is not None:
-        folder = local_path(out, "--out")
-        if folder.is_dir() and os.path.lexists(folder / SCALING_FILE):
-            return folder, False
-    return runs.new_folder(out, "scale"), True
+    raise typer.Exit(EXIT_CODES.get(result.result, 1))
 
 
 def _table(result: ScaleResult) -> Table:

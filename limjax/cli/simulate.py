@@ -13,6 +13,7 @@ from rich.table import Table
 
 from limjax import runs
 from limjax._files import write_json, write_whole
+from limjax.cli import options
 from limjax.cli.console import Lines, attempted, drawn, say_lost
 from limjax.simulate import SYSTEMS, CellComparison, OptimiseCode, SystemRun, compare_cell, simulate_system
 
@@ -31,7 +32,7 @@ def simulate(
     seed: Annotated[int, typer.Option(help="Seed of all randomness.")] = 0,
     out: Annotated[str | None, typer.Option(help="Folder to write to; default the next free one under runs/.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print simulation.json to stdout, progress to stderr.")] = False,
-    figures: Annotated[bool, typer.Option("--figures/--no-figures", help="Draw the figures.")] = True,
+    figures: options.Figures = True,
 ) -> None:
     """Simulate a small system with work and heat, and check it: erasing a bit, dragging a trap, crossing a barrier, a cell."""
     console = Console(stderr=json, markup=False)

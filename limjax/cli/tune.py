@@ -15,7 +15,7 @@ from limjax.barriers._base import AbstractBarrier
 from limjax.barriers._files import barrier_to_json
 from limjax.barriers._spline import SplineBarrier
 from limjax.cli import options
-from limjax.cli.console import Lines, drawn, ended, saved, shown
+from limjax.cli.console import EXIT_CODES, Lines, drawn, ended, saved, shown
 from limjax.numerics._result_code import ResultCode
 from limjax.tasks import get_task
 from limjax.training import RunSettings
@@ -80,7 +80,7 @@ def tune(
         files, policies = [TUNE, BARRIER, "tune.npz"], []
         # Before the hand-made barriers are evaluated, which takes long and may be stopped.
         lost = saved(lambda: save_tune(result, folder), folder, files)
-        code = {ResultCode.completed: 0, ResultCode.interrupted: 130}.get(result.result, 1)
+        code = EXIT_CODES.get(result.result, 1)
         if hand_made and result.result is not ResultCode.interrupted:
             try:
                 policies = evaluate_hand_made(problem, search.test_seeds, progress=progress)

@@ -122,6 +122,25 @@ def test_what_is_wrong_is_said_in_one_line(capsys, arguments, said):
     assert code == 2 and said in err and err.count("\n") == 1
 
 
+def test_figures_are_refused_before_any_work(capsys, tmp_path):
+    (tmp_path / "mine.png").write_text("of somebody")
+    (tmp_path / "foo.png").symlink_to("nowhere")
+    fit = ["device", "fit", "nowhere.csv", "--out", tmp_path / "mine.toml"]
+    show = ["device", "show", "pcm", "--figure"]
+    for words, said in (
+        (fit, "mine.png is there already"),
+        ([*show, tmp_path / "mine.png"], "--figure"),
+        ([*show, tmp_path / "foo.png"], "is there already"),
+        ([*show, tmp_path / "foo"], "--figure must end in .png, .pdf or .svg"),
+        ([*show, tmp_path / "foo.xyz"], "--figure must end in .png, .pdf or .svg"),
+    ):
+        code, out, err = run(capsys, *words)
+        assert code == 2 and out == "" and said in err and err.count("\n") == 1
+    assert "No such file or directory: nowhere.csv" in run(capsys, *fit, "--no-figures")[2]
+    assert {path.name for path in tmp_path.iterdir()} == {"mine.png", "foo.png"}
+    assert (tmp_path / "mine.png").read_text() == "of somebody"
+
+
 def test_settings_of_a_device():
     settings = RunSettings.of(get_task("quadratic"), memory_device="stt-mram", steps=4, temperature=350.0, seed=3)
     assert settings.barrier.startswith("static:height=55.6") and settings.lsb == pytest.approx(2 / 255)
