@@ -60,6 +60,11 @@ def reason(error: BaseException) -> str:
     return " ".join(str(said).split())[:200]
 
 
+def damage(error: BaseException) -> str:
+    """What is wrong with a file whose content raised this."""
+    return (f"there is no {error}" if isinstance(error, KeyError) else reason(error)).rstrip(".")
+
+
 def write_whole(path: pathlib.Path, write: Callable[[Any], Any], mode: str = "wb") -> None:
     """Writes a file in one piece: to a temporary file beside it that is then renamed, so that a link is replaced, not followed.
 
@@ -82,7 +87,6 @@ def write_whole(path: pathlib.Path, write: Callable[[Any], Any], mode: str = "wb
             temporary, mode.replace("w", "x"), encoding="utf-8" if is_text else None, newline="" if is_text else None
         ) as file:
             write(file)
-            file.flush()
         os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -171,8 +175,7 @@ def read_as(path: pathlib.Path, make: Callable[[dict[str, Any]], _Made], remedy:
     try:
         return make(content)
     except (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError, RecursionError) as error:
-        said = f"there is no {error}" if isinstance(error, KeyError) else reason(error)
-        raise ValueError(f"{path} is damaged ({said.rstrip('.')}). {remedy}") from None
+        raise ValueError(f"{path} is damaged ({damage(error)}). {remedy}") from None
 
 
 def renew(path: pathlib.Path, names: Mapping[str, str]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from limjax._files import reason
+from limjax._files import damage
 from limjax._summaries import check_record, read_summary, shortened
 from limjax.memory import LedgerHistory, Report
 from limjax.memory._history import COLUMNS, HostRow, Layers
@@ -73,13 +73,8 @@ class KeptRun:
                 with np.load(path, allow_pickle=False) as arrays:
                     matrix = largest_matrix(dict(arrays))
         except _DAMAGE as error:
-            raise ValueError(f"{path} is damaged ({_said(error)}). {_REMEDY}") from None
+            raise ValueError(f"{path} is damaged ({damage(error)}). {_REMEDY}") from None
         return cls(os.fspath(folder), summary, history, report, layers, matrix)
-
-    @property
-    def energy_kt_per_parameter(self) -> float:
-        """Heat and barrier work per parameter [kT]."""
-        return (self.summary["heat_kt"] + self.summary["actuation_kt"]) / max(self.summary["parameters"], 1)
 
 
 _NEEDED = (
@@ -101,10 +96,6 @@ _DAMAGE = (
     OSError, ValueError, TypeError, KeyError, IndexError, OverflowError, EOFError, NotImplementedError, csv.Error, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 """What reading a damaged file ends in."""
-
-
-def _said(error: BaseException) -> str:
-    return f"there is no {error}" if isinstance(error, KeyError) else reason(error)
 
 
 def _report(content: dict[str, Any]) -> Report:

@@ -10,7 +10,7 @@ import re
 import shutil
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -313,6 +313,18 @@ def _cause(error: BaseException) -> str:
     return known[0] if known else reason(error)
 
 
+class _WithoutClosedLoops:
+    """A `sys.unraisablehook` that hands on all but what tasks of a closed event loop end in."""
+
+    def __init__(self, usual: Callable[[Any], Any]):
+        self._usual = usual
+
+    def __call__(self, unraisable: Any) -> None:
+        error = unraisable.exc_value
+        if not (isinstance(error, RuntimeError) and "Event loop is closed" in str(error)):
+            self._usual(unraisable)
+
+
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Inside, what orbax says through absl's logger is left out: a run has its own progress. Others are heard as before."""
@@ -322,13 +334,9 @@ def _quiet() -> Iterator[None]:
         return f"{os.sep}orbax{os.sep}" not in record.pathname
 
     usual = sys.unraisablehook
-
-    def hook(unraisable: Any) -> None:
-        if not (isinstance(unraisable.exc_value, RuntimeError) and "Event loop is closed" in str(unraisable.exc_value)):
-            usual(unraisable)
-
     logger.addFilter(is_other)
-    sys.unraisablehook = hook
+    # One that a failed save left stays the only one: a full disk fails save after save.
+    sys.unraisablehook = usual if isinstance(usual, _WithoutClosedLoops) else _WithoutClosedLoops(usual)
     try:
         yield
     except Exception:

@@ -172,16 +172,8 @@ def check_kinds(folder: pathlib.Path) -> None:
         raise ValueError(
             f"--out {folder} {kind}, so there is no run to resume; give the folder that `limjax train` named."
         )
-    for name in (
-        SETTINGS,
-        SUMMARY,
-        HISTORY,
-        LAYERS,
-        LEDGER,
-        PAGE,
-        CHECKPOINTS,
-        *(f"{picture}.png" for picture in CAPTIONS),
-    ):
+    files = (SETTINGS, SUMMARY, HISTORY, LAYERS, LEDGER, PAGE, *(f"{picture}.png" for picture in CAPTIONS))
+    for name in (*files, CHECKPOINTS):
         path, wanted = folder / name, "folder" if name == CHECKPOINTS else "file"
         if not os.path.lexists(path):
             continue
@@ -270,7 +262,6 @@ def save_parts(result: TrainResult, folder: pathlib.Path, *, figures: bool = Tru
     """
     written: list[pathlib.Path] = []
     lost: list[str] = []
-    undrawn: list[str] = []
 
     def attempt(path: pathlib.Path, write: Callable[[pathlib.Path], Any], failures: list[str]) -> None:
         try:
@@ -285,24 +276,16 @@ def save_parts(result: TrainResult, folder: pathlib.Path, *, figures: bool = Tru
     attempt(folder / LAYERS, result.layers.to_csv, lost)
     attempt(folder / LEDGER, lambda path: write_whole(path, lambda file: _write_ledger(file, arrays)), lost)
     if not figures:
-        return Saved(written, lost, undrawn)
+        return Saved(written, lost, [])
     run = KeptRun.of(result, folder.name, arrays)
     try:
-        pictures = _pictures(run)
-    except Exception as error:  # a broken matplotlib, or a backend that is not here
-        return Saved(written, lost, [f"the figures could not be drawn: {reason(error)}"])
-    inline: dict[str, tuple[str, str]] = {}
-
-    def save(path: pathlib.Path) -> None:
-        picture = pictures[path.stem]()
-        write_whole(path, lambda file: picture.savefig(file, format="png"))
-        # Behind the file: the page has the pictures that could be written, and no others.
-        inline[path.stem] = svg(picture, path.stem), CAPTIONS[path.stem]
-
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph")  # a name in letters that the font does not have
-        for name in pictures:
-            attempt(folder / f"{name}.png", save, undrawn)
+        inline, failed = _drawn(
+            run, lambda name, picture: write_whole(folder / name, lambda file: picture.savefig(file, format="png"))
+        )
+    except OSError as error:
+        return Saved(written, lost, [str(error)])
+    written += [folder / f"{name}.png" for name in inline]
+    undrawn = [f"{name}.png could not be written: {why}" for name, why in failed.items()]
     attempt(folder / PAGE, lambda path: write_text(path, run_page(run, inline)), undrawn)
     return Saved(written, lost, undrawn)
 
@@ -375,6 +358,29 @@ def _named(tree: Any) -> list[tuple[str, Any]]:
     return list(zip(leaf_names([path for path, _ in leaves]), (value for _, value in leaves)))
 
 
+def _drawn(
+    run: KeptRun, keep: Callable[[str, Any], None] | None = None
+) -> tuple[dict[str, tuple[str, str]], dict[str, str]]:
+    """The figures of a run and their captions for its page, and why others failed; `keep` is given each with the name of a file."""
+    try:
+        pictures = _pictures(run)
+    except Exception as error:  # a broken matplotlib, or a backend that is not here
+        raise OSError(f"the figures could not be drawn: {reason(error)}") from None
+    inline, failed = {}, {}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # a name in letters that the font does not have
+        for name, draw in pictures.items():
+            try:
+                picture = draw()
+                if keep is not None:
+                    keep(f"{name}.png", picture)
+                # Behind the file: the page has the pictures that could be written, and no others.
+                inline[name] = svg(picture, name), CAPTIONS[name]
+            except Exception as error:  # whatever it is, the others are drawn all the same
+                failed[name] = reason(error)
+    return inline, failed
+
+
 def _pictures(run: KeptRun) -> dict[str, Callable[[], Any]]:
     """How each figure of a run is drawn; one that would have empty axes is left out."""
     from limjax.physics._cell import ArrheniusCell
@@ -430,13 +436,15 @@ def rebuild_page(folder: pathlib.Path) -> pathlib.Path:
         folder: of a run.
 
     Returns:
-        The page.
+        The page. A figure that fails is left out of it with a warning.
 
     Raises:
         ValueError: if there is no run, or a file of it is damaged.
-        OSError: if the page cannot be written.
+        OSError: if the page cannot be written, or no figure drawn.
     """
     run = KeptRun.read(folder)
-    pictures = {name: (svg(draw(), name), CAPTIONS[name]) for name, draw in _pictures(run).items()}
-    write_text(folder / PAGE, run_page(run, pictures))
+    inline, failed = _drawn(run)
+    write_text(folder / PAGE, run_page(run, inline))
+    for name, why in failed.items():
+        warnings.warn(f"{name} is left out of {PAGE}: {why}", RuntimeWarning, stacklevel=2)
     return folder / PAGE

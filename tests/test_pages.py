@@ -10,6 +10,7 @@ import signal
 import statistics
 import subprocess
 
+import matplotlib.figure
 import numpy as np
 import pytest
 from command_line import refused, run
@@ -129,6 +130,49 @@ def test_runs_side_by_side(capsys, folder, tmp_path):
     assert found.wrong == [] and found.open == [] and found.addresses == []
     with pytest.raises(ValueError, match=r"are the same run twice \(seed 0\): leave one out"):
         grouped([KeptRun.read(folder), KeptRun.read(folder)])
+
+
+@pytest.mark.parametrize(
+    ("barriers", "names"),
+    [
+        (
+            ["static/f1", "static/f2", "lyapunov/f3"],
+            ["static, barrier f1", "static, barrier f2", "lyapunov, barrier f3"],
+        ),
+        (["static/f1", "lyapunov/f3"], ["static", "lyapunov"]),
+        (["static/f1", "static/f2"], ["barrier f1", "barrier f2"]),
+    ],
+)
+def test_no_two_groups_have_one_name(barriers, names):
+    common = {"task": "t", "seed": 0, "parameters": 1, "heat_kt": 1.0, "actuation_kt": 0.0}
+    found = []
+    for barrier in barriers:
+        settings, fingerprint = barrier.split("/")
+        given = {"barrier": settings, "barrier_settings": settings, "barrier_fingerprint": fingerprint}
+        found.append(KeptRun(barrier, common | given, (), None, None, None))
+    assert [group.name for group in grouped(found)] == names
+
+
+def test_a_figure_that_fails_is_left_out_of_a_page_that_is_rebuilt(capsys, folder, tmp_path, monkeypatch):
+    def broken():
+        raise RuntimeError("no such font")
+
+    def strange():
+        figure = matplotlib.figure.Figure(figsize=(1, 1))
+        figure.text(0, 0.5, "\u5fc3")  # warns of a glyph that the font does not have
+        return figure
+
+    copy = shutil.copytree(folder, tmp_path / "run")
+    monkeypatch.setattr(runs, "_pictures", lambda _: {"barrier": broken, "heat_map": strange})
+    with pytest.warns(RuntimeWarning) as warned:
+        runs.rebuild_page(copy)
+    assert [str(warning.message) for warning in warned] == ["barrier is left out of report.html: no such font"]
+    assert (copy / "report.html").read_text(encoding="utf-8").count("<figure><svg") == 1
+    code, _, err = run(capsys, "report", copy)
+    assert code == 0 and err == "limjax: barrier is left out of report.html: no such font\n"
+    monkeypatch.setattr(runs, "_pictures", lambda _: broken())
+    code, _, err = run(capsys, "report", copy)
+    assert code == 1 and "the figures could not be drawn: no such font" in err and err.count("\n") == 1
 
 
 def test_a_run_that_ended_at_once_says_so(tmp_path):

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import types
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +22,7 @@ from command_line import SMALL, program, refused
 import limjax
 from limjax import runs
 from limjax._files import read_json, write_json
-from limjax.checkpoints import Checkpoints
+from limjax.checkpoints import Checkpoints, _quiet
 from limjax.memory._leaves import leaf_names
 from limjax.numerics.checks import whole_number
 from limjax.parallel import devices_here, interrupts_noted
@@ -289,6 +290,25 @@ def test_loggers_of_others_are_left_alone(tmp_path, caplog):
     before = logger.level, list(logger.filters), list(logger.handlers)
     limjax.train(line(), **GIVEN | {"checkpoints": str(tmp_path)})
     assert (logger.level, list(logger.filters), list(logger.handlers)) == before
+
+
+def test_failed_saves_leave_one_hook_and_hand_on_what_is_of_others(monkeypatch):
+    heard, kept = [], []
+    monkeypatch.setattr(sys, "unraisablehook", heard.append)
+    for _ in range(3):
+        with pytest.raises(OSError, match="full"), _quiet():
+            raise OSError("full")
+        kept.append(sys.unraisablehook)
+    assert kept[0] is kept[1] is kept[2] is not heard.append
+    with _quiet():
+        pass
+    assert sys.unraisablehook is kept[0]
+    of_others, of_orbax = (
+        types.SimpleNamespace(exc_value=RuntimeError(f"{x} is closed")) for x in ("File", "Event loop")
+    )
+    sys.unraisablehook(of_others)
+    sys.unraisablehook(of_orbax)
+    assert heard == [of_others]
 
 
 def test_no_accelerator_is_a_sentence(monkeypatch):

@@ -73,16 +73,26 @@ def grouped(runs: Sequence[KeptRun]) -> list[Group]:
                     f"{members[seeds.index(seed)].name} and {members[i].name} are the same run twice (seed {seed}): leave one out."
                 )
     differing = [name for i, name in enumerate(SETTINGS) if len({kind[i] for kind in kinds}) > 1]
+    names = [_name(members[0].summary, differing) for members in kinds.values()]
     if "barrier_settings" in differing:
-        differing = [name for name in differing if name not in ("barrier", "barrier_fingerprint")]
-    groups = []
-    for members in kinds.values():
-        first = members[0].summary
-        said = [_said(name, first.get(name)) for name in differing if first.get(name) is not None]
-        said = said or [str(first["task"]), str(first.get("barrier_settings") or first["barrier"])]
-        name = ", ".join([*said, *filter(None, [ending(first)])])
-        groups.append(Group(name, tuple(members), {key: _mean(map(read, members)) for key, read in _NUMBERS.items()}))
-    return groups
+        # They mostly say all that tells the barriers apart; barriers of one's own may have the same ones.
+        for left_out in ({"barrier", "barrier_fingerprint"}, {"barrier"}):
+            said = [name for name in differing if name not in left_out]
+            shorter = [_name(members[0].summary, said) for members in kinds.values()]
+            if len({*shorter}) == len(shorter):
+                names = shorter
+                break
+    return [
+        Group(name, tuple(members), {key: _mean(map(read, members)) for key, read in _NUMBERS.items()})
+        for name, members in zip(names, kinds.values())
+    ]
+
+
+def _name(summary: dict[str, Any], settings: Sequence[str]) -> str:
+    """What a group is called: what it has of these settings, and how it ended if that was not the end of its steps."""
+    said = [_said(name, summary[name]) for name in settings if summary.get(name) is not None]
+    said = said or [str(summary["task"]), str(summary.get("barrier_settings") or summary["barrier"])]
+    return ", ".join([*said, *filter(None, [ending(summary)])])
 
 
 def _said(setting: str, value: Any) -> str:
