@@ -29,6 +29,7 @@ def of_hops(run: RunFacts, realised_kt: float) -> tuple[float, float]:
     """
     heat = run.heat_joules / run.kt
     affinity = heat / run.path_levels if run.path_levels > 0 else 0.0
+    # F coth(F/2) tends to 2, as 0/0.
     factor = 2.0 if affinity < 1e-6 else affinity / math.tanh(affinity / 2)
     margin = NORMAL_95 * math.sqrt(factor * heat)
     return max(realised_kt - margin, 0.0), realised_kt + margin
@@ -67,6 +68,7 @@ def over_seeds(lines: Sequence[Line], run: RunFacts, others: Sequence[Mapping[st
     """
     from scipy.special import stdtrit
 
+    # One of each seed: the same run given twice would count as agreement. This run comes last and stands for its seed.
     summaries = list({repr(one.get("seed")): one for one in (*others, run.summary)}.values())
     count, found, said = len(summaries), [], []
     for line in lines:
@@ -74,11 +76,13 @@ def over_seeds(lines: Sequence[Line], run: RunFacts, others: Sequence[Mapping[st
         key = _SIMULATED.get(line.key, "")
         values = [fact.joules(key) if key.endswith("_kt") else fact.number(key) for fact in facts]
         known = [value for value in values if value is not None]
+        # A mean over some of the seeds would be given out as one over all.
         if len(known) < 2 or len(known) < count:
             found.append(line)
             continue
         mean = math.fsum(known) / count
         deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in known) / (count - 1))
+        # Where another run will lie, not where the mean does: its own scatter and that of the mean.
         margin = float(stdtrit(count - 1, 0.975)) * deviation * math.sqrt(1 + 1 / count)
         alone = line.note.partition("; the interval is")[0]  # what chance does within one run is said of one run
         note = f"{alone}; the interval holds another seed with 95 %, from {count} seeds"

@@ -92,10 +92,12 @@ def pulses(run: RunFacts, device: Device, weight_range: float, catalogue: Catalo
 def _energies(device: Device) -> list[float]:
     """Energies of a pulse up and down over the window [J]; none where they are not known."""
     ways = [device.pulse_energy(way) for way in ("up", "down")]
+    # Joule heat follows the conductance, which changes from one end of the window to the other.
     places = jnp.linspace(0.0, 1.0, 5, dtype=jnp.float32)
     return [
         float(joules)
         for way in ways
+        # A mean over the one direction that is known would stand for both.
         if way is not None and None not in ways
         for joules in np.asarray(way.joules(places))
     ]
@@ -110,6 +112,7 @@ def _spread(device: Device, energies: list[float], catalogue: Catalogue) -> tupl
         if number.error is not None:
             spread = _NORMAL_95 * number.error * number.si / max(number.value, 1e-300)
             low, high = min(low, max(number.si - spread, 0.0)), max(high, number.si + spread)
+        # A number taken from the catalogue has its source, value and unit: then the range of the record holds.
         for record in catalogue.of("memory_cell"):
             if (record.source, record.value, record.unit) == (number.source, number.value, f"{number.unit}/bit"):
                 low, high = min(low, record.range_si[0]), max(high, record.range_si[1])

@@ -55,6 +55,7 @@ class RunFacts:
         numbers = {}
         for key in _NEEDED:
             value = summary.get(key)
+            # Where cells differ the summary holds a shape and the least, mean and greatest.
             number = _finite(value.get("mean") if isinstance(value, Mapping) else value)
             if number is None or number < 0:
                 raise ValueError(f"{name} is no run: {key} must be a number of at least 0, got {value!r}. {_REMEDY}")
@@ -91,6 +92,7 @@ class RunFacts:
 
     def word_bits(self, weight_range: float) -> int:
         """Bits of a word that tells the levels of a window of weights apart."""
+        # A quotient meant as a power of two may come out above it by rounding, and would ask for one bit more.
         return max(1, math.ceil(math.log2(max(weight_range / self.lsb, 2.0)) - 1e-9))
 
 

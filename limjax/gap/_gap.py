@@ -128,6 +128,7 @@ def energy_gap(
     )
     order = {group: place for place, group in enumerate(GROUPS)}
     ordered = tuple(sorted(lines, key=lambda line: (order[line.group], -line.joules)))
+    # Of this run alone, before other seeds change intervals; the quotients are of energies, not of intervals.
     words = gap_words(run, ordered, word)
     if seeds:
         ordered, chance = over_seeds(ordered, run, seeds)
@@ -155,6 +156,7 @@ def grouped(gaps: Sequence[Gap]) -> dict[str, list[str]]:
     for gap in gaps:
         for line in gap.lines:
             known = found[line.group]
+            # One order for all columns: a line stands where its dearest run puts it.
             known[line.key] = max(line.joules, known.get(line.key, 0.0))
     return {group: sorted(keys, key=lambda key: -keys[key]) for group, keys in found.items() if keys}
 

@@ -24,6 +24,7 @@ def machine(run: RunFacts) -> Iterator[Line]:
     named = {"": "machine, training", "above_idle_": "machine, above its idle"}
     for key, name in named.items():
         joules, margin = found.get(f"{key}joules"), found.get(f"{key}uncertainty_joules")
+        # Less the idle power a quiet machine may come out below zero, which has no place on a logarithmic scale.
         if isinstance(joules, int | float) and joules > 0:
             ends = (None, None) if margin is None else (max(joules - margin, 0.0), joules + margin)
             yield Line(
@@ -58,6 +59,7 @@ def memory(run: RunFacts) -> Iterator[Line]:
     note = f"{drive}{run.heat_joules:.3g} J of heat and {work:.3g} J of barrier work, both model heat"
     yield Line("heat", "memory", "heat and barrier work", run.memory_joules, "model", _LEDGER, note=note)
     realised = run.joules("realised_heat_kt")
+    # Hops against the tilt absorb heat; of few hops the sum may be negative.
     if realised is not None and realised > 0:
         # Of pulses the spread of a move is not that of hops.
         low, high = (None, None) if pulsed else (end * run.kt for end in of_hops(run, realised / run.kt))

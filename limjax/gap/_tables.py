@@ -38,6 +38,7 @@ def gap_text(gaps: Sequence[Gap], width: int) -> str:
             f"{gap.run.name}{number}: {gap.run.parameters:,} parameters, {gap.run.steps:,} steps, {gap.run.temperature:g} K"
         )
     console.print()
+    # Runs that do not fit beside each other get a table below; sources keep their numbers throughout.
     at_once = max(1, (console.width - _OTHER_COLUMNS) // _ENERGY_COLUMN)
     for begin in range(0, len(gaps), at_once):
         console.print(_table(gaps, sources, range(begin, min(begin + at_once, len(gaps)))))

@@ -27,6 +27,7 @@ def gap_words(run: RunFacts, lines: Sequence[Line], bits: int) -> tuple[str, ...
 
 def _whole(lines: Mapping[str, Line]) -> str:
     top = lines.get("machine/joules") or lines.get("arithmetic")
+    # Every run has a line "heat", so that there is a least.
     bottom = min((lines[key] for key in ("law", "heat") if key in lines), key=lambda line: line.joules)
     if top is None:
         return ""
@@ -64,6 +65,7 @@ def _update_wall(run: RunFacts, lines: Sequence[Line], bits: int) -> str:
     if span is None:
         return ""
     text = f"Update wall: writing them {span} orders"
+    # Orders add up: bits rewritten over levels moved, times the price of a bit over the heat of a level.
     precision = orders(float(run.parameters) * run.steps * bits, run.path_levels)
     if precision is not None:
         text += f", of which {precision:.1f} are precision ({bits} bits rewritten where an update moves {_per_update(run):.2g} levels) and the rest the price of a write"

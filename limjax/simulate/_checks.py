@@ -69,10 +69,12 @@ def jarzynski(work: ArrayLike, free_energy_change: ArrayLike = 0.0) -> Check:
     Source: Jarzynski, Phys. Rev. Lett. 78, 2690 (1997).
     """
     values, change = _samples(work, "work"), finite_number(free_energy_change, "free_energy_change")
+    # Taken out of the exponent and put back below: e^-W of the lowest work may overflow, of all may underflow.
     lowest = values.min()
     weights = np.exp(-(values - lowest))
     mean = weights.mean()
     effective = weights.sum() ** 2 / (weights**2).sum()
+    # The delta method: the error of a logarithm is the relative error of its argument.
     return Check(
         float(lowest - np.log(mean)),
         change,
@@ -105,7 +107,9 @@ def crooks(forward: ArrayLike, reverse: ArrayLike, free_energy_change: ArrayLike
     f, r = _samples(forward, "forward work"), _samples(reverse, "reverse work")
     w = np.concatenate([f, -r])
     label = np.concatenate([np.ones(f.size), np.zeros(r.size)])
+    # Unequal numbers of runs shift the odds of forward by their quotient (Shirts et al.).
     offset = math.log(f.size / r.size)
+    # A value of W would then tell the two apart without fail, and the likelihood rises for ever with the slope.
     if f.min() > (-r).max():
         raise ValueError(
             f"The work of the two directions does not overlap (forward from {f.min():.3g}, reverse up to {(-r).max():.3g} kT): "
@@ -116,19 +120,23 @@ def crooks(forward: ArrayLike, reverse: ArrayLike, free_energy_change: ArrayLike
         theta = np.array([1.0, float(np.median(w))])  # slope, crossing
         p, information = np.empty(0), np.empty((0, 0))
         for _ in range(200):
+            # e^500 fits into float64, and p is 0 or 1 to rounding long before.
             logit = np.clip(theta[0] * (w - theta[1]) + offset, -500, 500)
             p = 1 / (1 + np.exp(-logit))
+            # Derivatives of the logit by slope and crossing; with the slope held only the second row is left.
             design = np.stack([w - theta[1], np.full_like(w, -theta[0])])[0 if free_slope else 1 :]
             information = (design * (p * (1 - p))) @ design.T
             step = np.linalg.solve(information, design @ (label - p))
             full = step if free_slope else np.array([0.0, step[0]])
-            # A quarter of the width at most, so that a bad start does not run away.
+            # Half the standard deviation of the work at most, or 0.5 where that is below 1: a bad start must not run away.
             full = np.clip(full, -0.5 * max(1.0, w.std()), 0.5 * max(1.0, w.std()))
             theta = theta + full
             if np.abs(full).max() < 1e-10:
                 break
         weight = p * (1 - p)
+        # Only works near the crossing, where both directions are likely, tell anything.
         effective = weight.sum() ** 2 / (weight**2).sum()
+        # The inverse of the Fisher information has the variances on its diagonal.
         return theta, np.sqrt(np.diag(np.linalg.inv(information))), effective
 
     both, errors, effective = fit(True)
@@ -203,6 +211,7 @@ def detailed_balance(
     moved = (forth + back) > 0
     if not moved.any():
         raise ValueError("No system changed its state between the two times; take them further apart.")
+    # A pair that is exchanged n times goes either way with probability 1/2: the net flow has mean 0 and variance n.
     statistic = ((forth - back)[moved] ** 2 / (forth + back)[moved]).sum()
     pairs = int(moved.sum())
     return Check(float(statistic), float(pairs), math.sqrt(2 * pairs), float(a.size))

@@ -166,6 +166,7 @@ def full_control_erasure(
     fine = np.linspace(low, high, 200_001)
     u = energy(fine)
     density = np.exp(-(u - u.min()))
+    # Trapezoids; the last is the partition function but for the minimum that was taken out of the exponent.
     share = np.concatenate([[0.0], np.cumsum(0.5 * (density[1:] + density[:-1]) * np.diff(fine))])
     log_z = np.log(share[-1]) - u.min()
     share /= share[-1]
@@ -174,31 +175,39 @@ def full_control_erasure(
     left = np.interp(0.0, fine, share)
     local = np.interp(left + (1 - left) * middle, share, fine)
     stretch = diffusion * time
+    # The right half in equilibrium is -ln(1 - left) from the whole in relative entropy, ln 2 for a symmetric bit.
     local_work = -np.log1p(-left) + np.mean((local - x) ** 2) / stretch
 
     # Edges of the shares; the first stays at 0, where what comes from the left piles up.
+    # The quantile of 1 would be the end of the grid, far out: the last edge starts within its share, and is free.
     z = np.interp(left + (1 - left) * np.append(np.arange(cells), cells - 0.25) / cells, share, fine)
     z[0] = 0.0
 
     def value(z):
         y, gap = 0.5 * (z[1:] + z[:-1]), np.diff(z)
+        # Edges that have passed each other are no distribution; the line search shortens the move.
         if gap.min() <= 0:
             return np.inf
+        # Transport, and the relative entropy of the density 1/(N gap) to the Boltzmann distribution.
         return np.mean((y - x) ** 2 / stretch + energy(y) - np.log(gap)) - np.log(cells) + log_z
 
     best = value(z)
     for _ in range(_NEWTON_STEPS):
         y, gap = 0.5 * (z[1:] + z[:-1]), np.diff(z)
+        # Gradient and Hessian of N times the value: the 1/N of the mean drops out of the move.
         first = 2 * (y - x) / stretch + slope(y)
+        # Clipped where the barrier bends down: the Hessian stays positive definite and every move goes downhill.
         second = np.maximum(2 / stretch + curvature(y), 0)
         upper, lower = 0.5 * first - 1 / gap, 0.5 * first + 1 / gap
         gradient = upper + np.append(lower[1:], 0)
         own = 0.25 * second + gap**-2
+        # An edge has its two shares alone: a tridiagonal Hessian, in the upper form of `solveh_banded`.
         bands = np.zeros((2, cells))
         bands[1] = own + np.append(own[1:], 0)
         bands[0, 1:] = (0.25 * second - gap**-2)[1:]
         move = np.append(0.0, -solveh_banded(bands, gradient))
         length = 1.0
+        # NaN is no fall either.
         while length > 1e-10 and not value(z + length * move) < best:
             length *= 0.5
         if length <= 1e-10:

@@ -85,7 +85,7 @@ def compare_cell(
             b, f = jnp.asarray(barrier, jnp.result_type(float)), jnp.asarray(affinity, jnp.result_type(float))
             exchange = float(effective_diffusion(b))
             ladder_drift = 2 * exchange * float(jnp.sinh(f / 2))
-            # As long as a few hundred hops, at most the Langevin time.
+            # A hundred hops of each trajectory in the mean, whatever barrier and tilt.
             jump_time = 100.0 / (2 * exchange * float(jnp.cosh(f / 2)))
             hops = gillespie(
                 ladder(), constant_protocol([exchange, affinity], jump_time), keys[0], trajectories=jump_trajectories
@@ -94,6 +94,8 @@ def compare_cell(
             # Steps of a twentieth of the well's relaxation time; the curvature of the cosine is 2π²B.
             rate = 20 * 2 * 9.87 * max(barrier, 1.0)
             steps = int(time * rate) + 1
+            # The tilt is put on at the start and taken off at the end. What it does in between is work of F per level,
+            # and the energies that heat is reckoned with are those of the untilted cosine.
             tilted = LinearProtocol([barrier, 0.0], [barrier, 0.0], 0.25 * time, [[barrier, affinity]] * 2)
             start = equilibrium(CosineWashboard(), [barrier, 0.0], keys[1], trajectories, -0.5, 0.5)
             warm = overdamped(CosineWashboard(), tilted, start, keys[2], steps=steps // 4 + 1)
@@ -106,6 +108,7 @@ def compare_cell(
                     affinity=float(affinity),
                     ladder_drift=ladder_drift,
                     ladder_heat=ladder_drift * affinity,
+                    # A ring gives off F for each net hop, so that its heat has the drift in it.
                     jump_drift=(heat / affinity, heat_error / affinity),
                     jump_heat=(heat, heat_error),
                     washboard_drift=float(washboard_drift(b, f)),

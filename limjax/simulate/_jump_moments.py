@@ -83,6 +83,7 @@ def _master_equation(network, protocol, start, steps):
 
     def two(direction):
         """First and second derivative of ln <exp(s X)> at zero."""
+        # Twice forward: one scalar direction, and nothing of the steps is kept for a way back.
         along = lambda t: log_mean(t * direction)  # noqa: E731
         return jax.jvp(lambda t: jax.jvp(along, (t,), (jnp.ones_like(t),))[1], (zero,), (jnp.ones_like(zero),))
 
@@ -115,10 +116,14 @@ def _propagate(network, protocol, start, steps, s):
         rates, heat, following = parts_at(network, control, dtype)
         # Against the landscape a hop costs heat + rise of energy; the rest of the work is the control's.
         driven = heat + following[None, :] - following[:, None]
+        # The control moves first, at fixed states; then the states hop at a fixed control.
         p = p * jnp.exp(s[0] * (following - energy))
         tilted = rates * jnp.exp(s[0] * driven + s[1] * heat + s[2])
+        # Only hops are weighted; a state is left at its own rate.
         generator = tilted - jnp.diag(jnp.sum(rates, axis=1))
         p = p @ jax.scipy.linalg.expm(generator * dt)
+        # Kept out of p so that e^(sX) of many steps neither over- nor underflows. Whatever it is, it cancels in the
+        # logarithm, so that its derivative is not needed.
         size = jax.lax.stop_gradient(jnp.sum(p))
         return k + 1, p / size, scale + jnp.log(size), following
 

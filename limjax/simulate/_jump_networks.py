@@ -43,6 +43,7 @@ class _TwoLevelRates(eqx.Module):
     total_rate: Float[Array, ""]
 
     def __call__(self, control):
+        # Two sigmoids rather than a difference from 1: a rate of e^-E keeps its digits, and the quotient is e^-E.
         up = self.total_rate.astype(control.dtype) * jax.nn.sigmoid(-control)
         down = self.total_rate.astype(control.dtype) * jax.nn.sigmoid(control)
         zero = jnp.zeros_like(up)
@@ -95,6 +96,7 @@ def ladder(states: int = 5) -> JumpNetwork:
     Raises:
         ValueError: if there are fewer than three states.
     """
+    # With two states up and down would join the same pair, and the heat of a hop could not be told.
     if not is_whole(states) or states < 3:
         raise ValueError(f"A ring needs at least 3 states, got {states!r}.")
     return JumpNetwork(_RingRates(states))
@@ -112,6 +114,8 @@ def parts_at(
     rates = network.rates(control).astype(dtype)
     n = rates.shape[0]
     rates = jnp.where(jnp.eye(n, dtype=bool), 0, rates)
+    # Both branches of a `where` are differentiated, so that what has no rate gets a logarithm of 1. The difference of
+    # logarithms holds where the quotient of the rates would overflow.
     possible = (rates > 0) & (rates.T > 0)
     safe = jnp.where(possible, rates, 1)
     heat = jnp.log(safe) - jnp.log(safe.T)
@@ -131,6 +135,7 @@ def stationary(network: JumpNetwork, control: Float[Array, "..."]) -> Float[Arra
     rates, _, _ = parts_at(network, control, jnp.result_type(float))
     n = rates.shape[0]
     generator = rates.T - jnp.diag(jnp.sum(rates, axis=1))
+    # The last balance follows from the others; the sum of probabilities takes its place.
     fixed = jnp.concatenate([generator[:-1], jnp.ones((1, n), rates.dtype)])
     return jnp.linalg.solve(fixed, jnp.zeros(n, rates.dtype).at[-1].set(1))
 
@@ -151,6 +156,7 @@ def start_of(
 def check_network(network: JumpNetwork, protocol: ControlProtocol) -> int:
     """Shapes, and that no hop lacks its reverse at either end of the protocol; returns the number of states."""
     check_protocol(protocol)
+    # Shapes are known in a trace too, values only outside of it.
     shape = jax.eval_shape(network.rates, protocol.initial).shape
     if len(shape) != 2 or shape[0] != shape[1] or shape[0] < 2:
         raise ValueError(f"rates must return a square matrix of at least two states, got shape {shape}.")

@@ -81,6 +81,7 @@ def _gillespie(network, protocol, start, key, trajectories, steps):
         work = work + following[state] - energy[state]
         driven = heat_of + following[None, :] - following[:, None]
         leaving = jnp.sum(rates, axis=1)
+        # A state that is never left gets zeros here, not NaN, and a wait beyond any step in `hop`.
         choice = jnp.cumsum(rates, axis=1) / jnp.maximum(leaving, jnp.finfo(dtype).tiny)[:, None]
 
         def hop(loop):
@@ -89,9 +90,11 @@ def _gillespie(network, protocol, start, key, trajectories, steps):
             wait = jax.random.exponential(wait_key, (trajectories,), dtype) / jnp.where(
                 leaving[state] > 0, leaving[state], jnp.finfo(dtype).tiny
             )
+            # All trajectories go round until the last is through; those whose time is up draw on and hop no more.
             left = left - wait
             happens = left > 0
             uniform = jax.random.uniform(choose_key, (trajectories, 1), dtype)
+            # Rounding may leave the last cumulative share below 1.
             target = jnp.minimum(jnp.sum(uniform >= choice[state], axis=1), n - 1)
             # Rounding must not choose a hop that has no rate.
             target = jnp.where(rates[state, target] > 0, target, jnp.argmax(rates[state], axis=1))
@@ -101,6 +104,7 @@ def _gillespie(network, protocol, start, key, trajectories, steps):
 
         loop = (key, jnp.full(trajectories, dt, dtype), state, work, heat, hops)
         key, _, state, work, heat, hops = jax.lax.while_loop(lambda s: jnp.any(s[1] > 0), hop, loop)
+        # The distribution itself, for the entropy -ln p of the state that a trajectory ends in (Seifert).
         p = p @ jax.scipy.linalg.expm((rates - jnp.diag(leaving)) * dt)
         return (key, state, work, heat, hops, p, following), None
 
@@ -200,13 +204,14 @@ def _tau_leaping(network, protocol, counts, key, steps):
         work = work + counts.astype(dtype) @ (following - energy)
         leaving = jnp.sum(rates, axis=1)
         remaining = counts.astype(dtype)
-        # Shares of what has not hopped yet: staying first, then the targets one by one.
+        # A multinomial draw by binomials: each target takes its share of what has not hopped yet, the rest stays.
         probability = rates / jnp.maximum(leaving, jnp.finfo(dtype).tiny)[:, None] * -jnp.expm1(-leaving * dt)[:, None]
         rest = jnp.ones(n, dtype)
         change = jnp.zeros_like(remaining)
         keys = jax.random.split(jax.random.fold_in(key, k), n)
         for target in range(n):
             share = jnp.clip(probability[:, target] / jnp.maximum(rest, jnp.finfo(dtype).tiny), 0, 1)
+            # Whole numbers as floats, exact below 2^24 in float32.
             moved = jax.random.binomial(keys[target], remaining, jnp.broadcast_to(share, remaining.shape), dtype=dtype)
             remaining = remaining - moved
             rest = rest - probability[:, target]

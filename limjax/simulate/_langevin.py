@@ -200,6 +200,7 @@ def _overdamped(potential, protocol, start, key, diffusion, steps, method, obser
     push = jax.vmap(lambda x, c: force(potential, x, c), in_axes=(0, None))
 
     def move(k, x, control):
+        # The noise does not depend on the position: both stages share one kick, and only the drift is averaged.
         kick = noise * normals(key, k, x.shape, dtype)
         here = push(x, control)
         if method == "euler":
@@ -220,6 +221,7 @@ def _underdamped(potential, protocol, start, velocity, key, damping, mass, steps
     dt = protocol.duration.astype(dtype) / steps
     damping, mass = damping.astype(dtype), mass.astype(dtype)
     kept = jnp.exp(-damping * dt)
+    # 1 - e^(-2γdt) by expm1: weak damping would lose its digits in the difference. At γ = 0 the motion is Hamiltonian.
     scatter = jnp.sqrt(-jnp.expm1(-2 * damping * dt) / mass)
     push = jax.vmap(lambda x, c: force(potential, x, c), in_axes=(0, None))
 
@@ -229,6 +231,7 @@ def _underdamped(potential, protocol, start, velocity, key, damping, mass, steps
         x = x + 0.5 * dt * v
         v = kept * v + scatter * normals(key, k, x.shape, dtype)
         x = x + 0.5 * dt * v
+        # This force cannot be handed to the next step, which begins under another control.
         return x, v + 0.5 * dt / mass * push(x, control)
 
     energy = jax.vmap(potential, in_axes=(0, None))
@@ -248,12 +251,16 @@ def _run(total, advance, protocol, state, energy, steps, observer, frames):
         # In the middle of step k; before the first and after the last step the protocol's fixed ends.
         return protocol((k.astype(dtype) + 0.5) / steps).astype(dtype)
 
+    # The protocol may be of another width than the particles; a carry of the loop must keep its dtype.
     initial, final = protocol.initial.astype(dtype), protocol.final.astype(dtype)
     first = total(state, initial)
 
     def body(carry):
         k, state, work, control = carry
+        # Sekimoto: work is what the control does at fixed positions, heat what the particles do at fixed control.
         following = control_at(k)
+        # The difference first: added one by one, both energies would round at the size of the sum. The kinetic energy
+        # in `total` has no part in it, as the control does not change it.
         work = work + (energy(state[0], following) - energy(state[0], control))
         return k + 1, advance(k, state, following), work, following
 
@@ -264,6 +271,7 @@ def _run(total, advance, protocol, state, energy, steps, observer, frames):
     else:
 
         def frame(carry, _):
+            # Without a rest: `_check_run` has seen that the frames divide the steps.
             k, state, work, control = carry = checkpointed_loop(body, carry, steps // frames)
             time = k.astype(dtype) / steps * protocol.duration.astype(dtype)
             velocity = state[1] if len(state) > 1 else None
@@ -272,6 +280,7 @@ def _run(total, advance, protocol, state, energy, steps, observer, frames):
         carry, seen = jax.lax.scan(frame, carry, None, length=frames)
     _, state, work, control = carry
     work = work + (energy(state[0], final) - energy(state[0], control))
+    # Heat is what is left of the work: no integral of a force that would depend on where in a step it is taken.
     change = total(state, final) - first
     times = jnp.arange(1, frames + 1, dtype=dtype) / frames * protocol.duration.astype(dtype)
     return Trajectories(
@@ -318,6 +327,7 @@ def equilibrium(
     edges = jnp.linspace(low, high, cells + 1, dtype=dtype)
     middle = 0.5 * (edges[1:] + edges[:-1])
     energy = jax.vmap(potential, in_axes=(0, None))(middle, jnp.asarray(control, dtype))
+    # Less the lowest energy, whose zero is arbitrary: the largest weight is 1 and nothing overflows.
     weight = jnp.exp(-(energy - jnp.min(energy)))
     share = jnp.concatenate([jnp.zeros(1, dtype), jnp.cumsum(weight)])
     return jnp.interp(jax.random.uniform(key, (count,), dtype) * share[-1], share, edges)
@@ -355,6 +365,7 @@ def check_protocol(protocol: ControlProtocol) -> None:
         ValueError: naming what is wrong.
     """
     leaves = jax.tree.leaves(eqx.filter(protocol, eqx.is_inexact_array))
+    # Within a trace, as of a gradient in the knots, there is no number to look at.
     if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
         return
     for leaf in leaves:

@@ -133,6 +133,7 @@ class _Descent:
     def __init__(self, cost, protocol, steps, key, seeds, tolerance, searches_lines):
         self.is_noisy = key is not None
         self._cost, self._protocol, self._steps, self._seeds = cost, protocol, steps, seeds
+        # A cost without noise is called with a key too, and ignores it.
         self._key = jax.random.key(0) if key is None else key
         self._tolerance, self._searches_lines = tolerance, searches_lines
         self._value_and_slope = eqx.filter_jit(jax.value_and_grad(self.value))
@@ -151,6 +152,8 @@ class _Descent:
 
     def evaluate(self, knots, k, state):
         """Cost and slope, which a line search has computed already."""
+        # L-BFGS has an infinite value before its first line search, and again after a failure, when `outer_loop`
+        # starts its state anew: then the cost is computed here.
         value, slope = jnp.asarray(math.inf), jnp.zeros_like(knots)
         if self._searches_lines:
             self._evaluations += int(jnp.asarray(optax.tree.get(state, "num_linesearch_steps")))
@@ -173,8 +176,10 @@ class _Descent:
     def accept(self, knots, found):
         """Keeps the best and the last tenth; whether there is nothing more to gain."""
         row, window = self._history[-1], max(1, self._steps // 10)
+        # A fall by rounding alone is none: on its last digit a descent could go on for ever.
         rounding = 2 * float(jnp.finfo(knots.dtype).eps) * abs(row.cost)
         self._unchanged = 0 if row.cost < self._lowest - rounding else self._unchanged + 1
+        # With noise the lowest cost seen is the luckiest, not the best: the latest is kept.
         if self.is_noisy or row.cost < self._lowest:
             self._lowest, self._best = row.cost, knots
         if row.step >= self._steps - window:
@@ -190,6 +195,7 @@ class _Descent:
         """What the descent ends with."""
         best, lowest = self._best, self._lowest
         if self.is_noisy and self._tail:
+            # At the end of the cosine the knots only jitter; their mean has less of the noise than any one.
             best = jnp.mean(jnp.stack([x for _, x in self._tail]), axis=0)
             lowest = sum(value for value, _ in self._tail) / len(self._tail)
         protocol = eqx.tree_at(lambda p: p.knots, self._protocol, best)

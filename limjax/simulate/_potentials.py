@@ -140,6 +140,7 @@ class SwitchedDoubleWell(eqx.Module):
     """
 
     softness: Float[Array, ""]
+    # Static: the sharp potential never traces the division by a softness of 0, whose gradient would be NaN.
     is_soft: bool = eqx.field(static=True)
 
     def __init__(self, softness: float = 0.0):

@@ -108,6 +108,7 @@ class LinearProtocol(AbstractKnotProtocol):
     def __call__(self, share: Float[Array, ""]) -> Float[Array, "*m"]:
         count = self.knots.shape[0]
         position = jnp.clip(share.astype(self.knots.dtype), 0, 1) * (count - 1)
+        # A share of 1 is the end of the last piece, not the start of one beyond.
         index = jnp.clip(jnp.floor(position).astype(jnp.int32), 0, count - 2)
         inside = position - index.astype(position.dtype)
         low, high = jnp.take(self.knots, index, axis=0), jnp.take(self.knots, index + 1, axis=0)

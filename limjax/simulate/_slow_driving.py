@@ -40,6 +40,7 @@ def friction(
     control = jnp.asarray(control, jnp.result_type(float))
     p = boltzmann(potential, control, grid)
     push = jax.vmap(jax.grad(potential, argnums=1), in_axes=(0, None))(grid.centers, control)
+    # The sign of the force drops out: the flux is squared.
     flow = p * (push - jnp.sum(p * push))
     # Summed from the nearer end: the rounding of a long sum is not small against the probability at the far one.
     below, above = jnp.cumsum(flow)[:-1], -jnp.cumsum(flow[::-1])[::-1][1:]
@@ -81,8 +82,10 @@ def near_equilibrium_protocol(
     Source: Sivak & Crooks, Phys. Rev. Lett. 108, 190602 (2012); Crooks, Phys. Rev. Lett. 99, 100602 (2007).
     """
     path = jnp.linspace(initial, final, 801)
+    # One control after the other: mapped at once, all 801 densities would be in memory.
     speed = jnp.sqrt(jax.lax.map(lambda c: friction(potential, c, grid, diffusion), path))
     steps = 0.5 * (speed[1:] + speed[:-1]) * abs(final - initial) / 800
+    # Length in the metric √ζ dλ; the best protocol covers equal lengths in equal times.
     length = jnp.concatenate([jnp.zeros(1, steps.dtype), jnp.cumsum(steps)])
     values = jnp.interp(jnp.linspace(0, 1, knots) * length[-1], length, path)
     return LinearProtocol(initial, final, duration, values), float(length[-1]) ** 2 / duration

@@ -165,6 +165,7 @@ def simulate_system(
         trajectories=runs,
         error_rate=error_rate,
         fokker_planck_work_kt=None if system.density is None else float(system.density(chosen).work),
+        # Each of the own protocols ends in the landscape it began in, moved or mirrored: ΔF = 0.
         jarzynski=jarzynski(runs.work, 0.0),
         steps=steps,
         seconds=seconds,
@@ -189,6 +190,7 @@ def _trap_reference():
 
 
 def _trap_density(protocol):
+    # Seven thermal lengths beyond either end of the way from 0 to 5.
     return fokker_planck(MovingTrap(), protocol, Grid(-7.0, 12.0, 400), steps=400)
 
 
@@ -200,6 +202,7 @@ def _trap_run(protocol, key, count, steps):
 
 def _trap_optimise(outer_steps, on_progress):
     def cost(protocol, key):
+        # Coarser than the density that `simulate_system` judges the result with.
         return fokker_planck(MovingTrap(), protocol, Grid(-7.0, 12.0, 200), steps=200).work
 
     start = LinearProtocol(0.0, 5.0, 1.0, 16)
@@ -224,6 +227,7 @@ def crossing_work(protocol: Protocol, cells: int = 400, steps: int = 2000) -> Fo
     Returns:
         Work, heat and the last distribution.
     """
+    # With the trap at -1 or 1 the near end of the grid lies 22 kT above the well.
     return fokker_planck(TrappedDoubleWell(), protocol, Grid(-2.2, 2.2, cells), steps=steps)
 
 
@@ -236,6 +240,7 @@ def _crossing_run(protocol, key, count, steps):
 
 def _crossing_optimise(outer_steps, on_progress):
     def cost(protocol, key):
+        # Coarser than the density that `simulate_system` judges the result with.
         return crossing_work(protocol, 200, 500).work
 
     start = LinearProtocol(-1.0, 1.0, 44.0, 64)
@@ -249,6 +254,7 @@ def _erasure_reference():
     """Merge the wells, then open one that only the left side can see."""
     share = np.linspace(0.0, 1.0, 1000)
     early = share < 0.5
+    # A switch at twice the wells is out of reach: all are in the one parabola around -c1, which then moves left.
     c0 = np.where(early, 0.0, 2 * _WELL)
     c1 = np.where(early, _WELL * (1 - 2 * share), 2 * _WELL * (share - 0.5))
     return LinearProtocol([0.0, _WELL], [0.0, _WELL], np.pi, np.stack([c0, c1], axis=1)), "merge, shift, split"
@@ -307,6 +313,7 @@ def erasure_cost(softness: float, level: float, width: float, count: int = 2000,
         x, v = erasure_start(start_key, count)
         runs = underdamped(potential, protocol, x, v, key, steps=steps, damping=1 / _QUALITY)
         energy = 0.5 * jnp.square(runs.position + _WELL) + 0.5 * jnp.square(_velocity(runs))
+        # Softplus has a slope below the level too: trajectories that nearly fail still say which way to go.
         return jnp.mean(energy if width == 0 else width * jax.nn.softplus((energy - level) / width))
 
     return cost
@@ -317,6 +324,7 @@ def _erasure_optimise(outer_steps, on_progress):
     knots = np.stack([np.linspace(3.0, 6.0, 32), np.full(32, _WELL)], axis=1)
     protocol = LinearProtocol([0.0, _WELL], [0.0, _WELL], np.pi, knots)
     total = outer_steps or 1200
+    # Softness of the switch, level and width of the cost [kT], share of all steps, first learning rate.
     stages = ((0.5, 0.0, 0.0, 0.2, 0.2), (0.3, 6.0, 2.0, 0.3, 0.1), (0.2, 8.0, 1.5, 0.5, 0.05))
     history: list[OptimiseRow] = []
     found = None
@@ -330,12 +338,14 @@ def _erasure_optimise(outer_steps, on_progress):
                 moved = row._replace(step=done + row.step, seconds=seconds)
                 on_progress(moved, (total - moved.step - 1) * seconds / (moved.step + 1))
 
+        # With noise: `fokker_planck` is overdamped and cannot give this cost. A key of its own for each stage.
         found = optimise_protocol(
             erasure_cost(softness, level, width), protocol, steps=steps, rate=rate, key=jax.random.key(number),
             on_progress=report,
         )  # fmt: skip
         history += [r._replace(step=done + r.step, seconds=elapsed + r.seconds) for r in found.history]
         protocol = found.protocol
+        # A noisy descent never converges: it was interrupted or diverged, and a later stage would begin nowhere better.
         if found.result is not OptimiseCode.completed:
             break
     assert found is not None
