@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+import re
 
 import jax.numpy as jnp
 import numpy as np
@@ -149,6 +150,27 @@ def test_measured_joules_are_called_what_they_are():
     assert assumed.line("machine/joules").kind == "estimate"
     none = energy_gap(SUMMARY | {"measured": {"joules": None, "reason": "there is no counter."}})
     assert "the machine's energy: there is no counter" in none.missing
+
+
+def test_a_table_of_runs_names_every_kind_and_source(gap):
+    """One run is measured, two are reckoned from a power, and their devices differ."""
+    measured = {"joules": 12.0, "seconds": 2.0, "steps": SUMMARY["steps"]}
+    ways = ({"kind": "measured", "method": "counters"}, *[{"kind": "estimate", "method": "65 W"}] * 2)
+    own = [{"device_joules": 1e-9, "pulses": 1e6, "memory_device": name} for name in ("ecram", "reram", "reram")]
+    gaps = [energy_gap(SUMMARY | more | {"measured": measured | way}) for more, way in zip(own, ways)]
+    text, latex = gap_text(gaps, 120), gap_latex(gaps)
+    numbers = {said: number for number, said in re.findall(r"^\((\d+)\) (.*)$", text, re.MULTILINE)}
+    assert {"counters", "65 W"} <= numbers.keys()
+    rows = text.splitlines()
+    place = next(i for i, row in enumerate(rows) if row.startswith("  machine, training"))
+    assert rows[place].split()[-2:] == ["measured", f"({numbers['counters']})"]
+    assert rows[place + 1].split() == ["estimate", f"({numbers['65 W']})"]
+    row = next(row for row in latex.splitlines() if row.startswith("machine, training"))
+    assert row.endswith(rf"measured, estimate & {numbers['counters']}, {numbers['65 W']} \\")
+    named = [number for said, number in numbers.items() if "device ecram" in said or "device reram" in said]
+    row = next(row for row in latex.splitlines() if row.startswith("pulses of its device"))
+    assert len(named) == 2 and row.endswith(rf"simulated & {', '.join(named)} \\")
+    assert max(map(len, gap_text(gaps, 80).splitlines())) <= 80
 
 
 def test_the_interval_of_the_hops_is_what_poisson_hops_scatter_by():

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from limjax.devices import Device
+from limjax.gap._chance import NORMAL_95
 from limjax.gap._facts import RunFacts
 from limjax.gap._lines import Line
 from limjax.limits import Catalogue, Record
@@ -13,7 +14,6 @@ from limjax.physics.units import LN2
 
 KEPT_IN = ("NOR flash", "PCM", "ReRAM", "FeFET")
 """Memories of the catalogue that keep the trained weights without power."""
-_NORMAL_95 = 1.96
 
 _RAISED = 1e-6  # kT per parameter: barriers that stood higher at the end have nothing to be raised by
 
@@ -110,7 +110,7 @@ def _spread(device: Device, energies: list[float], catalogue: Catalogue) -> tupl
         if not name.startswith("pulse_energy"):
             continue
         if number.error is not None:
-            spread = _NORMAL_95 * number.error * number.si / max(number.value, 1e-300)
+            spread = NORMAL_95 * number.error * number.si / max(number.value, 1e-300)
             low, high = min(low, max(number.si - spread, 0.0)), max(high, number.si + spread)
         # A number taken from the catalogue has its source, value and unit: then the range of the record holds.
         for record in catalogue.of("memory_cell"):

@@ -1,8 +1,7 @@
 """The lines of the gap: each an energy with its kind, its interval and its source. Kinds are never added."""
 
 import math
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 KINDS = ("measured", "simulated", "model", "bound", "estimate")
 """Read from counters of the machine; drawn hop by hop or pulse by pulse; a closed form; never less than this; a published number times a
@@ -48,10 +47,6 @@ class Line:
 
     def __post_init__(self):
         assert self.kind in KINDS and self.group in GROUPS, (self.kind, self.group)
-
-    def as_dict(self) -> dict[str, Any]:
-        """All of it, ready for JSON."""
-        return asdict(self)
 
 
 def orders(over: float, under: float) -> float | None:

@@ -101,7 +101,8 @@ def gap_latex(gaps: Sequence[Gap]) -> str:
             ends = [
                 f"{_power(line.low)} to {_power(line.high)}" if line.low is not None and line.high is not None else ""
             ]
-            cells = [_tex(line.name), *values, *(ends if interval else []), line.kind, str(sources[line.source])]
+            kinds, numbers = _whence(found, sources)
+            cells = [_tex(line.name), *values, *(ends if interval else []), ", ".join(kinds), ", ".join(numbers)]
             rows.append(" & ".join(cells) + r" \\")
     rows += ["\\bottomrule", "\\end{tabular}"]
     rows += [f"% {number} {source}" for source, number in sources.items()]
@@ -158,12 +159,24 @@ def _table(all_gaps: Sequence[Gap], sources: dict[str, int], places: range) -> T
             line = next(line for line in found if line is not None)
             values = ["-" if one is None else joules_text(one.joules) for one in found]
             ends = [_end(line.low), _end(line.high)] if is_alone else []
-            table.add_row(f"  {line.name}", *values, *ends, line.kind, f"({sources[line.source]})")
+            kinds, numbers = _whence(found, sources)
+            # Below each other, so that names keep their room.
+            table.add_row(
+                f"  {line.name}", *values, *ends, "\n".join(kinds), "\n".join(f"({number})" for number in numbers)
+            )
     return table
 
 
 def _find(gap: Gap, key: str) -> Line | None:
     return next((line for line in gap.lines if line.key == key), None)
+
+
+def _whence(found: Sequence[Line | None], sources: dict[str, int]) -> tuple[list[str], list[str]]:
+    """Kinds and numbers of the sources of one line in several runs, each once, in the order of the runs."""
+    lines = [line for line in found if line is not None]
+    return list(dict.fromkeys(line.kind for line in lines)), list(
+        dict.fromkeys(str(sources[line.source]) for line in lines)
+    )
 
 
 def _caveats(gaps: Sequence[Gap]) -> list[str]:

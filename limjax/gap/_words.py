@@ -19,7 +19,7 @@ def gap_words(run: RunFacts, lines: Sequence[Line], bits: int) -> tuple[str, ...
     """
     by_key = {line.key: line for line in lines}
     said = [
-        _whole(by_key), _machine(by_key), _memory_wall(by_key), _update_wall(run, lines, bits), _driver(by_key, lines),
+        _whole(by_key), _machine(by_key), _memory_wall(by_key), _update_wall(run, by_key, bits), _driver(by_key),
         _consolidation_wall(by_key), _to_the_law(by_key),
     ]  # fmt: skip
     return tuple(sentence for sentence in said if sentence)
@@ -59,9 +59,8 @@ def _memory_wall(lines: Mapping[str, Line]) -> str:
     )
 
 
-def _update_wall(run: RunFacts, lines: Sequence[Line], bits: int) -> str:
-    heat = next(line for line in lines if line.key == "heat")
-    span = _span([line for line in lines if line.group == "write"], heat)
+def _update_wall(run: RunFacts, lines: Mapping[str, Line], bits: int) -> str:
+    span = _span([line for line in lines.values() if line.group == "write"], lines["heat"])
     if span is None:
         return ""
     text = f"Update wall: writing them {span} orders"
@@ -76,17 +75,17 @@ def _per_update(run: RunFacts) -> float:
     return run.path_levels / max(run.parameters * run.steps, 1)
 
 
-def _driver(by_key: Mapping[str, Line], lines: Sequence[Line]) -> str:
-    device, static, heat = (by_key.get(key) for key in ("device", "static", "heat"))
-    if device is not None and heat is not None:
+def _driver(lines: Mapping[str, Line]) -> str:
+    device, static, heat = lines.get("device"), lines.get("static"), lines["heat"]
+    if device is not None:
         gap = orders(device.joules, heat.joules)
         return (
             ""
             if gap is None
             else f"Driver: the pulses of its device take {gap:.1f} orders more than an ideal drive of the same moves."
         )
-    zoo = [line for line in lines if line.group == "pulses"]
-    if static is None or heat is None or not zoo:
+    zoo = [line for line in lines.values() if line.group == "pulses"]
+    if static is None or not zoo:
         return ""
     span, wall = _span(zoo, static), orders(static.joules, heat.joules)
     if span is None or wall is None:
