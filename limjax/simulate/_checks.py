@@ -31,7 +31,9 @@ class Check(NamedTuple):
     def deviations(self) -> float:
         """Distance from what was expected in standard errors, with sign."""
         difference = self.value - self.expected
-        return 0.0 if difference == 0 else difference / self.standard_error if self.standard_error else math.inf
+        if difference == 0:
+            return 0.0
+        return difference / self.standard_error if self.standard_error else math.copysign(math.inf, difference)
 
 
 class CrooksCheck(NamedTuple):
@@ -99,7 +101,7 @@ def crooks(forward: ArrayLike, reverse: ArrayLike, free_energy_change: ArrayLike
         Slope and free energy with standard errors.
 
     Raises:
-        ValueError: for fewer than two trajectories, work that is not finite, or distributions that do not overlap.
+        ValueError: for fewer than two trajectories, work that is not finite or has no spread, or distributions that do not overlap.
 
     Source: Crooks, Phys. Rev. E 60, 2721 (1999); Shirts et al., Phys. Rev. Lett. 91, 140601 (2003).
     """
@@ -109,11 +111,15 @@ def crooks(forward: ArrayLike, reverse: ArrayLike, free_energy_change: ArrayLike
     label = np.concatenate([np.ones(f.size), np.zeros(r.size)])
     # Unequal numbers of runs shift the odds of forward by their quotient (Shirts et al.).
     offset = math.log(f.size / r.size)
-    # A value of W would then tell the two apart without fail, and the likelihood rises for ever with the slope.
-    if f.min() > (-r).max():
+    if w.min() == w.max():
         raise ValueError(
-            f"The work of the two directions does not overlap (forward from {f.min():.3g}, reverse up to {(-r).max():.3g} kT): "
-            "take a slower protocol or more trajectories."
+            f"The work is {w[0]:.3g} kT in every run of both directions: it has no spread to fit, and is the free energy itself."
+        )
+    # A value of W would then tell the two apart without fail, and the likelihood rises for ever with the slope or falls.
+    if f.min() >= (-r).max() or f.max() <= (-r).min():
+        raise ValueError(
+            f"The work of the two directions does not overlap (forward from {f.min():.3g} to {f.max():.3g}, reverse from "
+            f"{(-r).min():.3g} to {(-r).max():.3g} kT): take a slower protocol or more trajectories."
         )
 
     def fit(free_slope):

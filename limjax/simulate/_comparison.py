@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from limjax.numerics.checks import positive_number
+from limjax.numerics.checks import finite_number, positive_number
 from limjax.physics.washboard import drift as washboard_drift
 from limjax.physics.washboard import effective_diffusion
 from limjax.simulate._checks import mean_with_error
@@ -72,18 +72,24 @@ def compare_cell(
         One row per barrier and tilt.
 
     Raises:
-        ValueError: for numbers out of range.
+        ValueError: for a barrier or time that is not positive, a tilt of 0 or not finite, or a barrier so high that its
+            exchange rate is 0 in the default float type.
 
     Cost: Langevin steps in proportion to the highest barrier; about a second per row on one CPU core.
     """
     positive_number(time, "time")
+    for tilt in tilts:
+        if finite_number(tilt, "every tilt") == 0:
+            raise ValueError(
+                f"Every tilt must be a number other than 0, got {tilt!r}: without a force there is no drift."
+            )
+    exchanges = [_exchange(barrier) for barrier in barriers]
     rows = []
-    for i, barrier in enumerate(barriers):
+    for i, (barrier, exchange) in enumerate(zip(barriers, exchanges)):
         for j, tilt in enumerate(tilts):
             affinity = tilt * barrier
             keys = jax.random.split(jax.random.fold_in(jax.random.fold_in(key, i), j), 4)
             b, f = jnp.asarray(barrier, jnp.result_type(float)), jnp.asarray(affinity, jnp.result_type(float))
-            exchange = float(effective_diffusion(b))
             ladder_drift = 2 * exchange * float(jnp.sinh(f / 2))
             # A hundred hops of each trajectory in the mean, whatever barrier and tilt.
             jump_time = 100.0 / (2 * exchange * float(jnp.cosh(f / 2)))
@@ -117,3 +123,14 @@ def compare_cell(
                 )
             )
     return rows
+
+
+def _exchange(barrier: float) -> float:
+    positive_number(barrier, "every barrier", "It is in kT.")
+    known = jnp.asarray(barrier, jnp.result_type(float))
+    exchange = float(effective_diffusion(known))
+    if exchange < float(jnp.finfo(known.dtype).tiny):
+        raise ValueError(
+            f"Over a barrier of {barrier!r} kT nothing hops: its exchange rate is 0 in {known.dtype}. Take a lower one, or 64-bit floats."
+        )
+    return exchange

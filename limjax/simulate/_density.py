@@ -148,7 +148,8 @@ def fokker_planck(
     if start is not None and start.shape != (grid.cells,):
         raise ValueError(f"start must hold one probability per cell, shape ({grid.cells},), got {start.shape}.")
     check_protocol(protocol)
-    diffusion = checked_leaf(diffusion, "diffusion", low=0.0, open_low=True, remedy="It is in length² per time.")
+    remedy = "It is in length² per time."
+    diffusion = checked_leaf(diffusion, "diffusion", low=0.0, open_low=True, single=True, remedy=remedy)
     return _fokker_planck(potential, protocol, grid, steps, diffusion, start, scheme)
 
 
@@ -200,13 +201,17 @@ def _bernoulli(z):
     """z/(e^z - 1), exact near 0."""
     # The quotient would do at any z but 0; its derivative, however, cancels in float32: at 1e-5 it is 1.6 % off.
     small = jnp.abs(z) < 1e-3
-    safe = jnp.where(small, 1, z)
-    return jnp.where(small, 1 - z / 2 + z * z / 12, safe / jnp.expm1(safe))
+    # Beyond 40 the 1 is lost in float64 too; at 89 e^z is infinite in float32, and the quotient's derivative NaN.
+    large = z > 40
+    safe = jnp.where(small | large, 1, z)
+    tail = jnp.where(large, z, 1)
+    quotient = jnp.where(large, tail * jnp.exp(-tail), safe / jnp.expm1(safe))
+    return jnp.where(small, 1 - z / 2 + z * z / 12, quotient)
 
 
-def _rates(energy, is_periodic=False):
-    """Hops right from each cell and left into it, in units of D/width²: shapes (cells - 1,), or (cells,) if periodic."""
-    rise = jnp.roll(energy, -1) - energy if is_periodic else energy[1:] - energy[:-1]
+def _rates(energy):
+    """Hops right from each cell and left into it, in units of D/width²: shapes (cells - 1,)."""
+    rise = energy[1:] - energy[:-1]
     return _bernoulli(rise), _bernoulli(-rise)
 
 
@@ -293,22 +298,28 @@ def relaxation_rates(
     """
     if grid.is_periodic:
         raise ValueError("relaxation_rates needs a grid with walls, got a periodic one.")
-    checked_leaf(diffusion, "diffusion", low=0.0, open_low=True, remedy="It is in length² per time.")
+    return _in_float64(
+        "relaxation_rates", lambda u, c, d: _relaxation_rates(u, c, d, grid, count), potential, control, diffusion
+    )
+
+
+def _in_float64(name, function, potential, control, diffusion):
+    """The function of the three in float64, whatever the default: what it returns are small differences of large numbers."""
+    checked_leaf(diffusion, "diffusion", low=0.0, open_low=True, single=True, remedy="It is in length² per time.")
     arguments = (potential, control, diffusion)
     if jnp.result_type(float) == jnp.float64:
-        return _relaxation_rates(potential, control, diffusion, grid, count)
+        return function(*arguments)
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(arguments)):
         raise ValueError(
-            "relaxation_rates cannot be traced in 32-bit floats, where the slowest rates are lost in rounding: set "
+            f"{name} cannot be traced in 32-bit floats, where the slowest rates are lost in rounding: set "
             'jax.config.update("jax_enable_x64", True), or call it outside of jit, grad and vmap.'
         )
     # By NumPy first: outside of the block below JAX has no float64.
     wide = [np.asarray(leaf, np.float64) if eqx.is_array_like(leaf) else leaf for leaf in jax.tree.leaves(arguments)]
     with jax.enable_x64(True):
         wide = [jnp.asarray(leaf) if isinstance(leaf, np.ndarray) else leaf for leaf in wide]
-        potential, control, diffusion = jax.tree.unflatten(jax.tree.structure(arguments), wide)
-        values = _relaxation_rates(potential, control, diffusion, grid, count)
-    return jnp.asarray(np.asarray(values), jnp.float32)
+        values = function(*jax.tree.unflatten(jax.tree.structure(arguments), wide))
+    return jax.tree.map(lambda value: jnp.asarray(np.asarray(value), jnp.float32), values)
 
 
 def _relaxation_rates(potential, control, diffusion, grid, count):
@@ -347,29 +358,37 @@ def transport(potential: Potential, control: ArrayLike | list, grid: Grid, diffu
         Drift and effective diffusion; the first two cumulants of the displacement, by perturbation of the generator.
 
     Raises:
-        ValueError: for a grid with walls.
+        ValueError: for a grid with walls, a diffusion constant that is not positive, or traced arguments in 32-bit floats, as
+            `relaxation_rates`: over a high barrier the drift is far below the rates that it is the difference of.
 
     Cost: two dense solves. Source: Derrida, J. Stat. Phys. 31, 433 (1983).
     """
     if not grid.is_periodic:
         raise ValueError("transport needs a periodic grid, got one with walls: Grid(low, high, cells, True).")
+    return _in_float64("transport", lambda u, c, d: _transport(u, c, d, grid), potential, control, diffusion)
+
+
+def _transport(potential, control, diffusion, grid):
     matrix = generator(potential, control, grid, diffusion)
     right, left = _grid_rates(potential, control, grid)
     scale = jnp.asarray(diffusion, right.dtype) / grid.width**2
     right, left = right * scale, left * scale
     n, width = grid.cells, grid.width
+    p = solve_balance(matrix, jnp.zeros(n, right.dtype), 1.0)
     # A hop right from cell i ends in i+1, a hop left into cell i starts there.
-    ones = jnp.ones((1, n), right.dtype)
-    # Any one balance follows from the others, as columns sum to zero: the sum of probabilities takes its place.
-    fixed = jnp.concatenate([matrix[:-1], ones])
-    unit = jnp.zeros(n, right.dtype).at[-1].set(1)
-    p = jnp.linalg.solve(fixed, unit)
     ahead = jnp.roll(p, -1)
     drift = width * jnp.sum(right * p - left * ahead)
     # First order in the counting field: L q = (drift - hops) p, sum q = 0.
     moved = width * (jnp.roll(right * p, 1) - left * ahead)
     source = drift * p - moved
-    q = jnp.linalg.solve(fixed, source.at[-1].set(0))
+    q = solve_balance(matrix, source, 0.0)
     second = width**2 * jnp.sum(right * p + left * ahead)
     first = width * jnp.sum(right * q - left * jnp.roll(q, -1))
     return Transport(drift, 0.5 * second + first)
+
+
+def solve_balance(matrix: Float[Array, "n n"], source: Float[Array, "n"], total: float) -> Float[Array, "n"]:
+    """The q of L q = source with a given sum, for a generator L whose columns sum to zero."""
+    # Any one balance follows from the others: the sum takes the place of the last.
+    fixed = jnp.concatenate([matrix[:-1], jnp.ones((1, source.size), source.dtype)])
+    return jnp.linalg.solve(fixed, source.at[-1].set(total))

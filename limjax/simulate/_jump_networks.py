@@ -5,18 +5,22 @@ balance says the bath receives. The control stands still within a step and chang
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.core
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, ArrayLike, Float, Integer
 
 from limjax.numerics.checks import checked_leaf, is_whole, whole_number
+from limjax.simulate._density import solve_balance
 from limjax.simulate._langevin import check_protocol
 from limjax.simulate._protocols import ControlProtocol
+
+# `jax.scipy.linalg.expm` squares 16 times and is NaN beyond. More would be no better: each doubles the rounding.
+_LARGEST_NORM = 3.9 * 2**17
 
 
 class JumpNetwork(eqx.Module):
@@ -107,19 +111,27 @@ def energies_at(network: JumpNetwork, control: Float[Array, "..."], dtype: Any, 
     return jnp.zeros(states, dtype) if network.energies is None else network.energies(control).astype(dtype)
 
 
+def control_at(protocol: ControlProtocol, k: Integer[Array, ""], steps: int, dtype: Any) -> Float[Array, "..."]:
+    """The control of step k, that in its middle."""
+    return protocol((k.astype(dtype) + 0.5) / steps).astype(dtype)
+
+
+def _rates_at(network, control, dtype):
+    rates = network.rates(control).astype(dtype)
+    return jnp.where(jnp.eye(rates.shape[0], dtype=bool), 0, rates)
+
+
 def parts_at(
     network: JumpNetwork, control: Float[Array, "..."], dtype: Any
 ) -> tuple[Float[Array, "s s"], Float[Array, "s s"], Float[Array, "s"]]:
     """Rates without diagonal, heat of every hop (0 where there is none), energies."""
-    rates = network.rates(control).astype(dtype)
-    n = rates.shape[0]
-    rates = jnp.where(jnp.eye(n, dtype=bool), 0, rates)
+    rates = _rates_at(network, control, dtype)
     # Both branches of a `where` are differentiated, so that what has no rate gets a logarithm of 1. The difference of
     # logarithms holds where the quotient of the rates would overflow.
     possible = (rates > 0) & (rates.T > 0)
     safe = jnp.where(possible, rates, 1)
     heat = jnp.log(safe) - jnp.log(safe.T)
-    return rates, heat, energies_at(network, control, dtype, n)
+    return rates, heat, energies_at(network, control, dtype, rates.shape[0])
 
 
 def stationary(network: JumpNetwork, control: Float[Array, "..."]) -> Float[Array, "s"]:
@@ -133,11 +145,8 @@ def stationary(network: JumpNetwork, control: Float[Array, "..."]) -> Float[Arra
         Probabilities, sum 1; the Boltzmann distribution where the rates are those of an equilibrium.
     """
     rates, _, _ = parts_at(network, control, jnp.result_type(float))
-    n = rates.shape[0]
     generator = rates.T - jnp.diag(jnp.sum(rates, axis=1))
-    # The last balance follows from the others; the sum of probabilities takes its place.
-    fixed = jnp.concatenate([generator[:-1], jnp.ones((1, n), rates.dtype)])
-    return jnp.linalg.solve(fixed, jnp.zeros(n, rates.dtype).at[-1].set(1))
+    return solve_balance(generator, jnp.zeros(rates.shape[0], rates.dtype), 1.0)
 
 
 def start_of(
@@ -146,32 +155,87 @@ def start_of(
     """First probabilities: those given, or the steady state; after checks of network, protocol and steps."""
     whole_number(steps, "steps")
     states = check_network(network, protocol)
-    if start is None:
-        return stationary(network, protocol.initial)
-    if start.shape != (states,):
+    if start is not None and start.shape != (states,):
         raise ValueError(f"start must hold one probability per state, shape ({states},), got {start.shape}.")
-    return start
+    dtype = jnp.result_type(float) if start is None else start.dtype
+    fastest = check_rates(network, protocol, steps, dtype)
+    if fastest is not None:
+        needed = fastest.norm * float(protocol.duration) / _LARGEST_NORM
+        if needed > steps:
+            raise ValueError(
+                f"{steps} steps are too few: a state is left at a rate of {fastest.leaving:.3g}, too often in one step for its "
+                f"matrix exponential. Take at least {np.ceil(needed):.0f} steps."
+            )
+    if start is not None:
+        return start
+    rates = _rates_at(network, protocol.initial.astype(dtype), dtype)
+    if not isinstance(rates, jax.core.Tracer):
+        _refuse_wrong(np.asarray(rates))
+    return stationary(network, protocol.initial)
 
 
 def check_network(network: JumpNetwork, protocol: ControlProtocol) -> int:
-    """Shapes, and that no hop lacks its reverse at either end of the protocol; returns the number of states."""
+    """Numbers of the protocol and the shape of the rates; returns the number of states."""
     check_protocol(protocol)
     # Shapes are known in a trace too, values only outside of it.
     shape = jax.eval_shape(network.rates, protocol.initial).shape
     if len(shape) != 2 or shape[0] != shape[1] or shape[0] < 2:
         raise ValueError(f"rates must return a square matrix of at least two states, got shape {shape}.")
-    for control in (protocol.initial, protocol.final):
-        rates = network.rates(control)
-        if isinstance(rates, jax.core.Tracer):
-            continue
-        rates = np.where(np.eye(shape[0], dtype=bool), 0, np.asarray(rates))
-        if not np.isfinite(rates).all() or (rates < 0).any():
-            raise ValueError(f"Rates must be finite and not negative, got {rates.tolist()}.")
-        one_way = np.argwhere((rates > 0) & (rates.T == 0))
-        if one_way.size:
-            i, j = one_way[0]
-            raise ValueError(
-                f"The hop {i} -> {j} has the rate {rates[i, j]:.3g} but its reverse has none: local detailed balance gives "
-                "it infinite heat. Give the reverse a rate, however small."
-            )
     return shape[0]
+
+
+class Fastest(NamedTuple):
+    """The largest rates of a run: at which a state is left, and the 1-norm of the generator [1/time]."""
+
+    leaving: float
+    norm: float
+
+
+def check_rates(network: JumpNetwork, protocol: ControlProtocol, steps: int, dtype: Any) -> Fastest | None:
+    """That rates are numbers and no hop lacks its reverse, under every control that the steps hop at.
+
+    The protocol's ends are none of them: nothing hops there.
+
+    Returns:
+        The largest rates; None in a trace, where there are no numbers to look at.
+    """
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((network, protocol))):
+        return None
+    leaving, norm, rates = _along(network, protocol, steps, dtype)
+    # Functions may close over what is traced.
+    if isinstance(rates, jax.core.Tracer):
+        return None
+    _refuse_wrong(np.asarray(rates))
+    return Fastest(float(leaving), float(norm))
+
+
+@eqx.filter_jit
+def _along(network, protocol, steps, dtype):
+    """Largest rate of leaving, largest norm of the generator, and the rates of the first step at which they are wrong."""
+
+    def at(k):
+        return _rates_at(network, control_at(protocol, k, steps, dtype), dtype)
+
+    def look(k):
+        rates = at(k)
+        is_wrong = ~jnp.all(jnp.isfinite(rates) & (rates >= 0)) | jnp.any((rates > 0) & (rates.T == 0))
+        leaving = jnp.sum(rates, axis=1)
+        return is_wrong, jnp.max(leaving), jnp.max(leaving + jnp.sum(rates, axis=0))
+
+    # One step after the other: mapped at once, the rates of all would be in memory.
+    wrong, leaving, norm = jax.lax.map(look, jnp.arange(steps))
+    return jnp.max(leaving), jnp.max(norm), at(jnp.argmax(wrong))
+
+
+def _refuse_wrong(rates: np.ndarray) -> None:
+    if not np.isfinite(rates).all() or (rates < 0).any():
+        raise ValueError(f"Rates must be finite and not negative, got {rates.tolist()}.")
+    # Numbers below the smallest normal one are 0 to XLA.
+    tiny = np.finfo(rates.dtype).tiny
+    one_way = np.argwhere((rates >= tiny) & (tiny > rates.T))
+    if one_way.size:
+        i, j = one_way[0]
+        raise ValueError(
+            f"The hop {i} -> {j} has the rate {rates[i, j]:.3g} but its reverse has none: local detailed balance gives "
+            "it infinite heat. Give the reverse a rate, however small."
+        )

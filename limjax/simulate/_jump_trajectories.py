@@ -8,7 +8,15 @@ import numpy as np
 from jaxtyping import Array, Float, Integer
 
 from limjax.numerics.checks import whole_number
-from limjax.simulate._jump_networks import JumpNetwork, check_network, energies_at, parts_at, start_of
+from limjax.simulate._jump_networks import (
+    JumpNetwork,
+    check_network,
+    check_rates,
+    control_at,
+    energies_at,
+    parts_at,
+    start_of,
+)
 from limjax.simulate._protocols import ControlProtocol
 
 
@@ -20,7 +28,7 @@ class JumpTrajectories(eqx.Module):
         work: work done on the system [kT].
         heat: heat given to the bath [kT].
         energy_change: last minus first energy [kT].
-        entropy_production: heat plus ln of first over last probability of its state, where those are known; else None.
+        entropy_production: heat plus ln of first over last probability of its state.
         hops: number of hops.
     """
 
@@ -28,7 +36,7 @@ class JumpTrajectories(eqx.Module):
     work: Float[Array, "n"]
     heat: Float[Array, "n"]
     energy_change: Float[Array, "n"]
-    entropy_production: Float[Array, "n"] | None
+    entropy_production: Float[Array, "n"]
     hops: Integer[Array, "n"]
 
 
@@ -76,8 +84,7 @@ def _gillespie(network, protocol, start, key, trajectories, steps):
 
     def one_step(carry, k):
         key, state, work, heat, hops, p, energy = carry
-        control = protocol((k.astype(dtype) + 0.5) / steps).astype(dtype)
-        rates, heat_of, following = parts_at(network, control, dtype)
+        rates, heat_of, following = parts_at(network, control_at(protocol, k, steps, dtype), dtype)
         work = work + following[state] - energy[state]
         driven = heat_of + following[None, :] - following[:, None]
         leaving = jnp.sum(rates, axis=1)
@@ -177,14 +184,15 @@ def tau_leaping(
     states = check_network(network, protocol)
     if counts.ndim != 2 or counts.shape[1] != states:
         raise ValueError(f"counts must have shape (populations, {states}), got {counts.shape}.")
-    if not isinstance(counts, jax.core.Tracer) and int(jnp.min(counts)) < 0:
-        raise ValueError(f"counts must not be negative, got {int(jnp.min(counts))}.")
-    fastest = max(float(jnp.max(jnp.sum(network.rates(c), axis=1))) for c in (protocol.initial, protocol.final))
-    needed = fastest * float(protocol.duration)
+    # By NumPy: within a trace JAX would stage the minimum of known numbers too.
+    if not isinstance(counts, jax.core.Tracer) and np.asarray(counts).min(initial=0) < 0:
+        raise ValueError(f"counts must not be negative, got {np.asarray(counts).min()}.")
+    fastest = check_rates(network, protocol, steps, jnp.result_type(float))
+    needed = 0.0 if fastest is None else fastest.leaving * float(protocol.duration)
     if needed > steps:
         raise ValueError(
             f"{steps} steps are too few: a state is left {needed / steps:.3g} times per step. Take more than "
-            f"{int(np.ceil(needed))} steps; ten times that for an error of a few percent."
+            f"{np.ceil(needed):.0f} steps; ten times that for an error of a few percent."
         )
     return _tau_leaping(network, protocol, counts, key, steps)
 
@@ -198,8 +206,7 @@ def _tau_leaping(network, protocol, counts, key, steps):
 
     def one_step(carry, k):
         counts, work, heat, hops, energy = carry
-        control = protocol((k.astype(dtype) + 0.5) / steps).astype(dtype)
-        rates, heat_of, following = parts_at(network, control, dtype)
+        rates, heat_of, following = parts_at(network, control_at(protocol, k, steps, dtype), dtype)
         driven = heat_of + following[None, :] - following[:, None]
         work = work + counts.astype(dtype) @ (following - energy)
         leaving = jnp.sum(rates, axis=1)

@@ -120,7 +120,8 @@ def overdamped(
     """
     if method not in ("heun", "euler"):
         raise ValueError(f'method must be "heun" or "euler", got {method!r}.')
-    diffusion = checked_leaf(diffusion, "diffusion", low=0.0, open_low=True, remedy="It is in length² per time.")
+    remedy = "It is in length² per time."
+    diffusion = checked_leaf(diffusion, "diffusion", low=0.0, open_low=True, single=True, remedy=remedy)
     _check_run(potential, protocol, start, steps, frames, observer)
     _check_step(
         potential, protocol, start, steps, lambda curvature: _STABLE / (float(diffusion) * curvature), diffusion
@@ -169,7 +170,7 @@ def underdamped(
     Source: Leimkuhler & Matthews, Appl. Math. Res. Express 2013, 34, doi 10.1093/amrx/abs010.
     """
     damping = checked_leaf(damping, "damping", low=0.0, remedy="It is the rate 1/time at which velocities relax.")
-    mass = checked_leaf(mass, "mass", low=0.0, open_low=True, remedy="It is in kT time² per length².")
+    mass = checked_leaf(mass, "mass", low=0.0, open_low=True, single=True, remedy="It is in kT time² per length².")
     _check_run(potential, protocol, start, steps, frames, observer)
     if velocity.shape != start.shape:
         raise ValueError(f"velocity must have the shape of the positions, {start.shape}, got {velocity.shape}.")
@@ -378,16 +379,18 @@ def check_protocol(protocol: ControlProtocol) -> None:
 
 
 def _check_step(potential, protocol, start, steps, limit_of, *others):
-    """Refuses a step beyond the stability limit of the stiffest place the trajectories start at, for any control."""
+    """Refuses a step beyond the stability limit of the stiffest place the trajectories start at, for any control they move under."""
     arrays = [x for x in jax.tree.leaves((potential, protocol, start, others)) if isinstance(x, jax.Array)]
     if any(isinstance(x, jax.core.Tracer) for x in arrays):
         return
     shares = jnp.linspace(0.0, 1.0, _CONTROLS, dtype=start.dtype)
-    controls = jnp.concatenate([
-        protocol.initial[None].astype(start.dtype), jax.vmap(protocol)(shares).astype(start.dtype),
-        protocol.final[None].astype(start.dtype),
-    ])  # fmt: skip
-    curvature = float(_largest_curvature(potential, start[:_SAMPLED], controls))
+    # Without the protocol's ends, under which nothing moves.
+    controls = jax.vmap(protocol)(shares).astype(start.dtype)
+    found = _largest_curvature(potential, start[:_SAMPLED], controls)
+    # In a trace of something else known numbers are staged too, and a potential may close over what is traced.
+    if isinstance(found, jax.core.Tracer):
+        return
+    curvature = float(found)
     if not np.isfinite(curvature):
         raise ValueError("The potential or its curvature is not finite at the start; check the start and the controls.")
     dt = float(protocol.duration) / steps

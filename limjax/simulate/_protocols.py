@@ -103,6 +103,7 @@ class LinearProtocol(AbstractKnotProtocol):
     """
 
     usual_knots: ClassVar[int] = 2
+    # Inherited anyway; type checkers would take the fields for its arguments.
     __init__ = AbstractKnotProtocol.__init__
 
     def __call__(self, share: Float[Array, ""]) -> Float[Array, "*m"]:

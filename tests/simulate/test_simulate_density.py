@@ -32,6 +32,7 @@ from limjax.simulate import (
     stiffness_optimum,
     transport,
 )
+from limjax.simulate._density import _bernoulli
 
 GRID = Grid(-7.0, 12.0, 200)
 
@@ -54,6 +55,8 @@ def test_relaxation_rates_refuse_what_they_cannot_do():
         relaxation_rates(QuarticDoubleWell(height=4.0), 0.0, grid, diffusion=-1.0)
     with pytest.raises(ValueError, match="cannot be traced in 32-bit floats"):
         jax.jit(lambda h: relaxation_rates(QuarticDoubleWell(height=h), 0.0, grid))(4.0)
+    with pytest.raises(ValueError, match="transport cannot be traced in 32-bit floats"):
+        jax.jit(lambda b: transport(CosineWashboard(), [b, 1.0], Grid(0.0, 1.0, 20, True)).drift)(4.0)
     with jax.enable_x64(True):
         traced = jax.jit(lambda h: relaxation_rates(QuarticDoubleWell(height=h), 0.0, grid))(4.0)
     assert float(traced[1]) == pytest.approx(
@@ -103,6 +106,27 @@ def test_transport_of_the_washboard_is_its_quadrature(x64, barrier, affinity):
     else:
         assert float(found.diffusion) == pytest.approx(float(effective_diffusion(jnp.asarray(barrier))), rel=1e-3)
         assert abs(float(found.drift)) < 1e-10
+
+
+@pytest.mark.representatives(1)
+@pytest.mark.parametrize("barrier", [15.0, 10.0])
+def test_transport_over_a_high_barrier_in_32_bit_programs(barrier):
+    """The drift lies five orders below the rates between cells; both numbers against quadratures."""
+    found = transport(CosineWashboard(), [barrier, 1.0], Grid(0.0, 1.0, 200, True))
+    exact = float(washboard_drift(jnp.asarray(barrier), jnp.asarray(1.0)))
+    assert found.drift.dtype == jnp.float32 and float(found.drift) == pytest.approx(exact, rel=2e-3)
+    still = transport(CosineWashboard(), [barrier, 0.0], Grid(0.0, 1.0, 200, True))
+    assert float(still.diffusion) == pytest.approx(float(effective_diffusion(jnp.asarray(barrier))), rel=2e-3)
+
+
+@pytest.mark.parametrize("rise", [-200.0, -100.0, -5.0, 5.0, 39.0, 41.0, 60.0, 87.0, 89.0, 100.0, 1000.0])
+def test_rates_between_cells_have_a_slope_at_any_rise(rise):
+    """z/(e^z - 1) and its derivative, written with e^-|z|, which does not overflow."""
+    small = math.exp(-abs(rise))
+    value = abs(rise) * small / (1 - small) + max(-rise, 0.0)
+    slope = small * (1 - abs(rise) - small) / (1 - small) ** 2
+    found = jax.value_and_grad(_bernoulli)(jnp.asarray(rise))
+    assert [float(x) for x in found] == pytest.approx([value, slope if rise > 0 else -1 - slope], rel=1e-5, abs=1e-36)
 
 
 @pytest.mark.slow
@@ -271,6 +295,8 @@ def test_errors():
         fokker_planck(MovingTrap(), drag, Grid(0.0, 1.0, 10, True), steps=10)
     with pytest.raises(ValueError, match="periodic"):
         transport(CosineWashboard(), [1.0, 1.0], Grid(0.0, 1.0, 10))
+    with pytest.raises(ValueError, match=r"diffusion must be one number.*shape \(200,\)"):
+        fokker_planck(MovingTrap(), drag, GRID, steps=10, diffusion=jnp.ones(200))
     with pytest.raises(ValueError, match="steps"):
         fokker_planck(MovingTrap(), drag, GRID, steps=0)
     with pytest.raises(ValueError, match="positive"):

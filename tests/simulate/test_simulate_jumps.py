@@ -24,6 +24,7 @@ from limjax.simulate import (
     tur,
     two_level,
 )
+from limjax.simulate._jump_networks import check_rates
 
 
 @pytest.mark.slow
@@ -50,7 +51,6 @@ def test_trajectories_have_the_exact_moments():
         mean, error = mean_with_error(getattr(runs, name).astype(jnp.float32))
         assert abs(mean - float(getattr(exact, name))) < 4.5 * error
     assert float(jnp.var(runs.work)) == pytest.approx(float(exact.work_variance), rel=0.05)
-    assert runs.entropy_production is not None
     production, error = mean_with_error(runs.entropy_production)
     assert abs(production - float(exact.entropy_production)) < 4.5 * error
     assert float(jnp.max(jnp.abs(runs.work - runs.heat - runs.energy_change))) < 1e-4
@@ -162,8 +162,55 @@ def test_one_cell_by_every_route():
     assert abs(row.jump_drift[0] - row.ladder_drift) < 4.5 * row.jump_drift[1]
     assert abs(row.langevin_drift[0] - row.washboard_drift) < 4.5 * row.langevin_drift[1]
     assert 0.9 < row.ratio < 1
-    with pytest.raises(ValueError, match="time"):
-        compare_cell((2.0,), (0.5,), jax.random.key(0), time=0.0)
+
+
+@pytest.mark.parametrize(
+    ("barriers", "tilts", "time", "says"),
+    [
+        ((2.0,), (0.5,), 0.0, "time must be"),
+        ((2.0,), (0.5, 0.0), 1.0, "tilt must be a number other than 0"),
+        ((2.0, 0.0), (0.5,), 1.0, "barrier must be a positive number, got 0"),
+        ((2.0, 100.0), (0.5,), 1.0, r"barrier of 100\.0 kT nothing hops"),
+    ],
+)
+def test_a_comparison_refuses_numbers_out_of_range(barriers, tilts, time, says):
+    with pytest.raises(ValueError, match=says):
+        compare_cell(barriers, tilts, jax.random.key(0), time=time)
+
+
+def test_rates_are_looked_at_where_the_system_hops():
+    """In every step, not at the ends of the protocol, under which nothing hops."""
+    lifted = LinearProtocol(0.0, 0.0, 1.0, [0.0, 0.0, 120.0, 0.0, 0.0])
+    with pytest.raises(ValueError, match="hop 1 -> 0 has the rate 1 but its reverse has none"):  # e^-120 in float32
+        master_equation(two_level(), lifted, steps=5)
+    counts, key = jnp.asarray([[100, 0, 0]]), jax.random.key(0)
+    fast, slow = [1000.0, 0.0], [0.2, 0.0]
+    with pytest.raises(ValueError, match="a state is left 200 times per step"):
+        tau_leaping(ladder(3), LinearProtocol(slow, slow, 1.0, [fast, fast]), counts, key, steps=10)
+    found = check_rates(ladder(3), LinearProtocol(fast, fast, 1.0, [slow, slow]), 10, jnp.float32)
+    assert found == pytest.approx((0.4, 0.8))  # up and down; and both from either side
+
+
+def test_tau_leaping_in_a_trace():
+    network, rest, counts, key = two_level(), constant_protocol(0.0, 1.0), jnp.asarray([[10, 10]]), jax.random.key(0)
+    for run, traced in (
+        (lambda c: tau_leaping(network, rest, c, key, steps=2).hops, counts),
+        (lambda k: tau_leaping(network, rest, counts, k, steps=2).hops, key),
+        (lambda e: tau_leaping(network, LinearProtocol(e, e, e), counts, key, steps=2).hops, jnp.asarray(1.0)),
+    ):
+        assert jax.eval_shape(run, traced).shape == (1,)
+
+
+def test_rates_too_fast_for_a_step_are_refused_with_how_many_it_takes():
+    lift = LinearProtocol(0.0, 1.0, 1.0, [1.0, 1.0])
+    for few in (
+        master_equation,
+        lambda *words, steps: gillespie(*words, jax.random.key(0), trajectories=2, steps=steps),
+    ):
+        with pytest.raises(ValueError, match=r"1 steps are too few.*Take at least 2 steps"):
+            few(two_level(1e6), lift, steps=1)
+    enough = master_equation(two_level(1e6), lift, steps=2)
+    assert float(enough.probability[1]) == pytest.approx(1 / (1 + math.e), rel=1e-5)
 
 
 def test_errors():

@@ -407,5 +407,47 @@ def test_errors_name_the_value_and_the_remedy():
         overdamped(MovingTrap(), bad, start, key, steps=10)
     with pytest.raises(ValueError, match="not finite for 1 of 3"):
         jarzynski(jnp.asarray([1.0, jnp.nan, 2.0]))
-    with pytest.raises(ValueError, match="does not overlap"):
-        crooks(jnp.asarray([5.0, 6.0]), jnp.asarray([3.0, 4.0]))
+    with pytest.raises(ValueError, match="diffusion must be one number"):
+        overdamped(MovingTrap(), drag, start, key, steps=10, diffusion=jnp.ones(10))
+    with pytest.raises(ValueError, match="mass must be one number"):
+        underdamped(MovingTrap(), drag, start, start, key, steps=10, damping=1.0, mass=jnp.ones(10))
+
+
+@pytest.mark.parametrize(
+    ("forward", "reverse", "says"),
+    [
+        ([5.0, 6.0], [3.0, 4.0], "does not overlap"),
+        ([0.0, 1.0], [-5.0, -6.0], "does not overlap"),
+        ([1.0, 2.0], [-1.0, 0.0], "does not overlap"),
+        ([1.0, 1.0], [-1.0, -1.0], "1 kT in every run.*no spread"),
+    ],
+)
+def test_crooks_refuses_work_that_any_slope_fits(forward, reverse, says):
+    with pytest.raises(ValueError, match=says):
+        crooks(np.asarray(forward), np.asarray(reverse))
+
+
+def test_deviations_without_an_error_keep_their_sign():
+    assert jarzynski(np.full(10, -1.0), 0.0).deviations == -math.inf
+    assert jarzynski(np.full(10, 1.0), 0.0).deviations == math.inf
+    assert jarzynski(np.full(10, 1.0), 1.0).deviations == 0
+
+
+def test_a_step_is_judged_where_particles_move():
+    """A trap of stiffness 100 would ask for 50 steps; here it is let go at once, before anything moves."""
+    start = gauss(0, 8, 0.01)
+    run = overdamped(StiffnessTrap(), LinearProtocol(100.0, 1.0, 1.0, [1.0, 1.0]), start, jax.random.key(1), steps=10)
+    assert np.allclose(run.work, -99 / 2 * start**2, rtol=1e-5)
+
+
+def test_trajectories_in_a_trace_of_the_key_alone():
+    trap, drag, start, key = MovingTrap(), LinearProtocol(0.0, 1.0, 1.0), jnp.zeros(4), jax.random.key(0)
+    one = jnp.asarray(1.0)
+    for run in (
+        lambda k: overdamped(trap, drag, start, k, steps=10, diffusion=one).work,
+        lambda k: underdamped(trap, drag, start, start, k, steps=10, damping=1.0, mass=one).work,
+    ):
+        assert jax.eval_shape(run, key).shape == (4,)
+    # The potential itself may be traced too, where nothing else is.
+    closed = lambda a: overdamped(lambda x, c: a * x * x, drag, start, key, steps=1).work  # noqa: E731
+    assert jax.eval_shape(closed, jnp.asarray(1.0)).shape == (4,)

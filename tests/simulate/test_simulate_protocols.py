@@ -12,14 +12,19 @@ import pytest
 from limjax.cli import main
 from limjax.numerics._outer_loop import Evaluated
 from limjax.simulate import (
+    SYSTEMS,
+    CosineWashboard,
     Grid,
     LinearProtocol,
     MovingTrap,
     OptimiseCode,
     SplineProtocol,
     StiffnessTrap,
+    SwitchedDoubleWell,
+    TrappedDoubleWell,
     constant_protocol,
     fokker_planck,
+    mean_with_error,
     moving_trap_optimum,
     optimise_protocol,
     overdamped,
@@ -156,6 +161,52 @@ def test_fast_erasure_without_a_good_protocol_is_a_coin_toss():
     run = simulate_system("erasure", trajectories=20_000)
     assert run.error_rate == pytest.approx(0.475, abs=0.015)
     assert run.fokker_planck_work_kt is None
+    check = run.jarzynski
+    assert run.to_dict()["jarzynski"]["expected_kt"] == check.expected == 0
+    unknown = run._replace(jarzynski=check._replace(expected=math.nan))
+    assert unknown.to_dict()["jarzynski"]["expected_kt"] is None
+
+
+@pytest.mark.parametrize(
+    ("system", "potential", "first", "last", "ends"),
+    [
+        ("trap", MovingTrap(), 0.0, 3.0, (-20.0, 20.0)),
+        ("crossing", TrappedDoubleWell(), -1.0, 1.0, (-4.0, 4.0)),
+        ("crossing", TrappedDoubleWell(), -1.0, 0.3, (-4.0, 4.0)),
+        ("erasure", SwitchedDoubleWell(), [0.0, 5.0], [0.7, 2.0], (-30.0, 30.0)),
+        ("erasure", SwitchedDoubleWell(), [0.0, 5.0], [-10.0, 5.0], (-30.0, 30.0)),
+        ("cell", CosineWashboard(), [5.0, 0.0], [8.0, 0.0], (-0.5, 0.5)),
+    ],
+)
+def test_free_energies_of_systems_are_those_of_their_landscapes(system, potential, first, last, ends):
+    x = np.linspace(*ends, 40_001)
+
+    def free_energy(control):
+        energy = jax.vmap(potential, in_axes=(0, None))(jnp.asarray(x), jnp.asarray(control))
+        return -math.log(np.trapezoid(np.exp(-np.asarray(energy, np.float64)), x))
+
+    expected = free_energy(last) - free_energy(first)
+    assert SYSTEMS[system].free_energy(LinearProtocol(first, last, 1.0)) == pytest.approx(expected, abs=2e-4)
+
+
+def test_a_free_energy_that_a_protocol_leaves_unknown_is_none():
+    for system, first, last in (("cell", [5.0, 0.0], [5.0, 1.0]), ("erasure", [0.0, 4.0], [0.0, 5.0])):
+        assert math.isnan(SYSTEMS[system].free_energy(LinearProtocol(first, last, 1.0)))
+    for system in SYSTEMS.values():
+        assert system.free_energy(system.reference()[0]) == 0
+
+
+def test_a_trap_starts_in_equilibrium_where_its_protocol_does(monkeypatch):
+    monkeypatch.setattr("limjax.simulate._systems.overdamped", lambda potential, protocol, start, *_, **__: start)
+    start, _ = SYSTEMS["trap"].run(LinearProtocol(3.0, 0.0, 1.0), jax.random.key(0), 4000, 1)
+    mean, error = mean_with_error(start)
+    assert abs(mean - 3) < 4.5 * error and error == pytest.approx(1 / math.sqrt(4000), rel=0.05)
+
+
+@pytest.mark.parametrize("name", ["steps", "outer_steps"])
+def test_systems_refuse_no_steps_before_any_work(name):
+    with pytest.raises(ValueError, match=f"^{name} must be a whole number of at least 1, got 0"):
+        simulate_system("trap", optimise=True, on_progress=lambda *_: pytest.fail("began"), **{name: 0})
 
 
 @pytest.mark.slow
