@@ -42,6 +42,7 @@ class Blocks:
             elif self.dtypes[i] in small:
                 small[self.dtypes[i]].append(i)
             else:
+                # The list itself goes into `groups`: small leaves that come later join it there.
                 small[self.dtypes[i]] = [i]
                 self.groups.append(small[self.dtypes[i]])
 
@@ -100,6 +101,7 @@ class Blocks:
     def _pieces(self, group, block):
         if len(group) == 1:
             return [block]
+        # On the host, so that the slices have ends known to the compiler.
         ends = np.cumsum([self.sizes[i] for i in group])
         return [block[end - self.sizes[i] : end] for i, end in zip(group, ends)]
 

@@ -38,6 +38,8 @@ def init_barrier(policy: AbstractBarrier, params: PyTree, layout: Blocks) -> Cha
     """
     leaves = jax.tree.leaves(params)
     dtype = jnp.result_type(float)
+    # Where cells differ, one height for all is clipped to the range of each and charged at its own recovery: it may
+    # differ too.
     if policy.scope == "parameter" or layout.varied:
         blocks = blocks_or_placeholder(params, layout.zeros(leaves))
         seen = blocks if sees_blocks(policy) else params
@@ -86,7 +88,9 @@ def move_barrier(charged: ChargedBarrier, inputs: BarrierInputs, layout: Blocks)
             return jnp.where(known, new, jnp.where(inputs.step == 0, shut, old))
 
         height = height.map(unless_unknown, height_before)
+        # The policy's state too: a running mean would keep the NaN for good.
         state = jax.tree.map(lambda new, old: jnp.where(known, new, old), state, charged.state)
+        # Nothing was wanted, so nothing counts as clipped.
         wanted = wanted.map(lambda b, h: jnp.where(known, b, h), height)
     return ChargedBarrier(policy, state, height), height_before.map(work, height), wanted.map(is_clipped, height)
 

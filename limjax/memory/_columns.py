@@ -101,6 +101,7 @@ def _one_temperature(step: StepOutcome) -> Array | None:
 
 
 def _heat_kelvin(step: StepOutcome) -> Field:
+    # The same sum as `heat`: its row is multiplied by the one temperature once it is summed (`Column.scale`).
     if _one_temperature(step) is not None:
         return _heat(step)
     return _heat(step).map(lambda heat: heat * step.cell.temperature.astype(heat.dtype))
@@ -198,5 +199,6 @@ COLUMNS = (
 
 NAMES = {column.name: column for column in COLUMNS}
 
+# Asked with a set-up in which all is kept per parameter that can be.
 TRACKED = tuple(column.name for column in COLUMNS if column.tracked(Setup(True, True, True)))
 """Sums that can be kept per parameter."""

@@ -56,6 +56,7 @@ def consolidate(state: PyTree, params: PyTree) -> PyTree:
         if not isinstance(memory, LearningInMemoryState):
             return memory
         leaves = [wide(paths[i][1]) for i in own_leaves(memory, index, len(memories))]
+        # In the form that `evaluate` is given, which the arrays of the policy's state have.
         seen = Blocks(leaves, memory.ledger.packed).pack(leaves) if sees_blocks(memory.barrier.policy) else leaves
         policy_state = memory.barrier.policy.task_ended(memory.barrier.state, seen)
         return memory._replace(barrier=memory.barrier._replace(state=policy_state))

@@ -43,6 +43,7 @@ def scalar_events(steps: Sequence[int], tags: Sequence[str], rows: Sequence[Sequ
     Returns:
         All records, the version first.
     """
+    # When each step was taken was not noted: all records carry the time of writing.
     now = time.time()
     names = [_field(1, tag.encode()) for tag in tags]
     records = [_record(_double(1, now) + _field(3, b"brain.Event:2"))]
@@ -59,6 +60,7 @@ def _record(content: bytes) -> bytes:
 
 def _masked(data: bytes) -> bytes:
     crc = crc32c(data)
+    # The mask of TensorFlow: a CRC over content that itself holds CRCs would be a poor check.
     return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
 
 
@@ -71,6 +73,7 @@ def _varint(value: int) -> bytes:
 
 
 def _tag(field: int, kind: int) -> bytes:
+    # Kinds on the wire: 0 a varint, 1 eight bytes, 2 a length and its content, 5 four bytes.
     return _varint(field << 3 | kind)
 
 

@@ -87,6 +87,7 @@ class Uniform(Field):
     """One number for all parameters, of shape ()."""
 
     def blocks(self, layout):
+        # The leaves of a group have one dtype, that of the first.
         return [self.value.astype(layout.dtypes[group[0]]) for group in layout.groups]
 
     def like(self, given, scope, layout, in_blocks):
@@ -137,6 +138,7 @@ class PerParameter(Field):
             given = layout.pack([jnp.broadcast_to(b.astype(dtype), shape) for b, shape, dtype in forms])
         return PerParameter(
             [
+                # Added to zeros and not broadcast, so that it is split over devices and shards as the block is.
                 b.astype(own.dtype) if b.shape == own.shape else jnp.zeros_like(own) + b.astype(own.dtype)
                 for b, own in zip(given, self.value, strict=True)
             ]
@@ -153,6 +155,7 @@ def _listed(given: Any, count: int, scope: str) -> list[Array]:
         given = [jnp.asarray(b) for b in given]
     else:
         given = jnp.asarray(given)
+        # A policy of a single leaf may return its array bare, in no list.
         is_one = given.ndim == 0 or (count == 1 and scope == "parameter")
         given = [given] * count if is_one else list(given) if scope == "leaf" else [given]
     if len(given) != count:

@@ -41,6 +41,7 @@ class Grouping(NamedTuple):
 
     def part(self, tree: PyTree, label: str) -> PyTree:
         """The tree with the leaves of one group, masked elsewhere."""
+        # optax's own mask, by which `part_of_tree` gives each memory a key of its own.
         return jax.tree_util.tree_map_with_path(
             lambda path, leaf: leaf if self.labels[leaf_name(path)] == label else optax.MaskedNode(), tree
         )
@@ -101,6 +102,7 @@ def _by_prefix(names: list[str], prefixes: list[str]) -> dict[str, str]:
             raise ValueError(
                 f'The parameter {name!r} is in no group of {", ".join(map(repr, prefixes))}: name it, or give "" for the rest.'
             )
+        # All of them are prefixes of one path: the longest says most, and "" is for what no other names.
         labels[name] = max(fitting, key=len)
     return labels
 

@@ -178,9 +178,12 @@ class LedgerHistory(eqx.Module):
 
     def _with_row_if_due(self, state: PyTree, loss: Float[Array, ""]) -> "LedgerHistory":
         ledgers = [memory.ledger for memory in get_memories(state).values()]
+        # The largest: a memory whose optimizer rejected a step has counted one less.
         step = jnp.max(jnp.stack([ledger.steps for ledger in ledgers]))
         last = jnp.where(self.count > 0, self.steps[jnp.maximum(self.count - 1, 0)], 0)
+        # By the multiples of `every` in between, so that a loop that records only now and then misses none of them.
         due = step // self.every > last // self.every
+        # A branch: a step without a row then makes no pass over the ledger.
         return jax.lax.cond(due, lambda: self._with_row(state, ledgers, step, loss), lambda: self)
 
     def _with_row(self, state: PyTree, ledgers: list[Ledger], step: Int[Array, ""], loss: Any) -> "LedgerHistory":
@@ -275,6 +278,7 @@ def _thinned(full: LedgerHistory) -> LedgerHistory:
     half = full.steps.shape[0] // 2
 
     def halved(x: Array, axis: int = 0) -> Array:
+        # From the second row on: their number is even, so that the newest stays.
         kept = jax.lax.slice_in_dim(x, 1, None, 2, axis)
         return jnp.concatenate([kept, jnp.zeros_like(kept)], axis)
 

@@ -53,6 +53,8 @@ class Numbers:
                 f"This optimizer has {now.size} numbers in its cell, barrier and comparisons, the state was made with "
                 f"{state.given.size}: make it with the same kinds of cell, barrier and comparisons."
             )
+        # Number by number, as the values may be traced: only what is new may take the place of what was edited in the
+        # state.
         is_changed, start, changed = now != state.given, 0, []
         for leaf in jax.tree.leaves(self.tree):
             size = jnp.size(leaf)

@@ -53,6 +53,7 @@ class LayerReport:
     @property
     def ratio(self) -> float | None:
         """Cost of the cheapest comparison over the cost of this run."""
+        # A run that dissipated nothing gets a huge ratio and no error.
         return None if self.compared_kt is None else self.compared_kt / max(self.energy_kt, 1e-300)
 
     @property

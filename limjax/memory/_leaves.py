@@ -19,6 +19,7 @@ _KNOWN = ("float16", "bfloat16", "float32", "float64")
 
 def leaf_name(path: Any) -> str:
     """A leaf's path as words: `encoder/0/weight`."""
+    # A bare array has an empty path, and messages need a word for it.
     return jax.tree_util.keystr(path, simple=True, separator="/") or "parameters"
 
 
@@ -67,6 +68,7 @@ def check_variation(params: PyTree, varied: dict[str, Any]) -> None:
         for name, value in varied.items():
             shape = tuple(np.shape(value))
             try:
+                # To the shape of the leaf itself: numbers that would widen it are for more cells than there are.
                 fits = np.broadcast_shapes(shape, leaf.shape) == tuple(leaf.shape)
             except ValueError:
                 fits = False
@@ -116,6 +118,7 @@ def known_leaves(
     Raises:
         ValueError: if leaves are missing and nothing tells which.
     """
+    # What belongs to this state first: the object may have initialised another tree of as many leaves since.
     for tree in (start, params):
         if tree is not None and len(infos := leaf_infos(tree)) == count:
             return infos
@@ -155,6 +158,7 @@ def flatten_updates(updates: PyTree, infos: Sequence[LeafInfo]) -> tuple[list[An
     if (
         len(taken) != len(infos)
         or any(leaf is not None and tuple(leaf.shape) != info.shape for leaf, info in zip(taken, infos))
+        # An update that is left over would belong to no parameter.
         or sum(leaf is not None for leaf in leaves) != sum(leaf is not None for leaf in taken)
     ):
         got = [
@@ -177,6 +181,7 @@ def flatten_updates(updates: PyTree, infos: Sequence[LeafInfo]) -> tuple[list[An
 
 def _matched(names: list[str], infos: Sequence[LeafInfo]):
     """Positions among `names` of the parameters, in order."""
+    # Both are in tree order, so that one pass finds all that are there.
     wanted = iter(infos)
     info = next(wanted, None)
     for i, name in enumerate(names):
@@ -238,6 +243,7 @@ def part_of_tree(params: PyTree) -> int | None:
     leaves = jax.tree_util.tree_flatten_with_path(params, is_leaf=is_masked)[0]
     if not any(is_masked(leaf) for _, leaf in leaves):
         return None
+    # A checksum and no `hash`: that of a text differs from process to process, and so would the hops.
     return zlib.crc32("\n".join(leaf_name(path) for path, leaf in leaves if not is_masked(leaf)).encode())
 
 
@@ -248,6 +254,7 @@ def skipped_step(inner_state: PyTree) -> Any:
         return isinstance(x, optax.ApplyIfFiniteState)
 
     states = [x for x in jax.tree.leaves(inner_state, is_leaf=may_reject) if may_reject(x)]
+    # The cells are written in one step: if one part of the optimizer rejects it, all of them wait.
     return None if not states else ~jnp.all(jnp.stack([state.last_finite for state in states]))
 
 

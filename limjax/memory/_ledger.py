@@ -87,6 +87,7 @@ class Ledger(eqx.Module):
     @property
     def compare(self) -> dict[str, Comparison]:
         """What other memories would have cost, by name."""
+        # Only rows of comparisons hold a slash: `realised_heat` is none of them.
         names = [row.removesuffix("/heat").removeprefix("compare/") for row in self.rows if row.endswith("/heat")]
         return {
             name: Comparison(self._kept(f"compare/{name}/heat"), self._kept(f"compare/{name}/actuation"))
@@ -167,6 +168,7 @@ def init_ledger(
         if counts:
             # A float32 sum of ones stops at 16.7 million.
             zeros = [jnp.zeros_like(block, dtype=jnp.int32) for block in zeros]
+        # Sums of whole numbers drop nothing that would have to be kept.
         return CompensatedSum.zeros(blocks_or_placeholder(params, zeros), compensated and not counts)
 
     optimizer_heat = None
@@ -293,6 +295,7 @@ def leaf_sums(ledger: Ledger, name: str) -> Float[Array, "leaves"]:
 def _partly_summed(x: Array) -> Array:
     """Sums of at most 4096 neighbours of a large array, in two passes of 64; small or odd ones as they are."""
     for _ in range(2):
+        # A flat block may hold several leaves, whose ends such sums would straddle.
         if x.ndim > 1 and x.shape[-1] % 64 == 0:
             x = jnp.sum(x.reshape(*x.shape[:-1], x.shape[-1] // 64, 64), axis=-1)
     return x

@@ -56,6 +56,7 @@ def report(
     leaves, column = _joined(parts, params)
     costs = {name.removeprefix("compare/"): float(v.sum()) for name, v in column.items() if name.startswith("compare/")}
     comparisons = dict(sorted(costs.items(), key=lambda item: -item[1]))
+    # The cheapest over the whole run, for every layer alike: the ratio to any other would flatter (docs/ledger.md).
     compared_with = min(comparisons, key=lambda name: comparisons[name], default=None)
 
     groups: dict[Any, list[int]] = {}

@@ -156,6 +156,8 @@ class Memory:
                 has_range=cell.levels is not None,
                 barrier_per_parameter=barrier.scope == "parameter" or layout.varied,
                 charges=cell.charges,
+                # Pulses have an end of their own: `deliver` says which requests it held, and `_driven` cuts nothing
+                # there.
                 has_driver_end=cell.driver_affinity is not None and not cell.charges,
             ),
             compare=tuple(named),
@@ -204,6 +206,8 @@ class Memory:
         cell, infos = state.cell, self._infos(state, params, updates)
         given, unflatten = flatten_updates(updates, infos)
         still = frozen_leaves(self._frozen, infos)
+        # Leaves without an update take part as zeros, so that blocks and ledger have one shape in every step; `still`
+        # keeps hops and charges off them.
         leaves = [_zeros(u, i) if f else _or_zeros(u, i) for u, i, f in zip(given, infos, still)]
         # A half-precision update is one array for whom it is handed to and for the ledger: fused apart, XLA rounds it twice.
         leaves = [jax.lax.optimization_barrier(u) if jnp.finfo(u.dtype).bits == 16 else u for u in leaves]
@@ -212,6 +216,7 @@ class Memory:
             # What was not delivered is asked for again, on top of what the optimizer asks for now.
             with broadcasting():
                 owed = [(r * cell.lsb.astype(r.dtype)).astype(u.dtype) for r, u in zip(state.residual, leaves)]
+            # A leaf that is not updated is asked for nothing: it stays owed what it is owed (`_kept_back`).
             leaves = [u if f else u + more for u, more, f in zip(leaves, owed, still)]
         with broadcasting():
             drift = [to_levels(u, cell) for u in leaves]
@@ -226,6 +231,8 @@ class Memory:
             memory, memory_heat = charge_optimizer(memory, old, now, inputs)
         moved, new = self._step(state, Request(inputs, leaves, still), params, memory_heat)
         new = new._replace(inner=after, optimizer_memory=memory)
+        # A rejected step leaves the counter of steps as it was, so the next one draws the hops that this one would have
+        # drawn. Only the inner state goes on: `optax.apply_if_finite` counts its rejections there.
         skipped = skipped_step(after)
         if skipped is not None:
             moved = [jnp.where(skipped, jnp.zeros_like(m), m) for m in moved]
@@ -252,15 +259,20 @@ class Memory:
         leaves = [_or_zeros(g, i) for g, i in zip(given, infos)]
         still = tuple(f or g is None for g, f in zip(given, frozen_leaves(self._frozen, infos)))
         with broadcasting():
+            # F = -s lsb ∂L/∂w: over one level the loss changes by lsb ∂L/∂w (docs/physics.md, "The gradient as the
+            # drive").
             scale = coupling * cell.lsb
             half_tilts = [-0.5 * wide(g) * scale.astype(compute_dtype(g.dtype)) for g in leaves]
         half_tilts = [jnp.zeros_like(tilt) if f else tilt for tilt, f in zip(half_tilts, still)]
         leaves = [jnp.zeros_like(g) if f else g for g, f in zip(leaves, still)]
+        # No requests: the moves follow from the barrier here, so that none can follow them.
         inputs = BarrierInputs(state.ledger.steps, _loss(value), None, leaves, cell, self._weights(params))
         moved, new = self._step(state, Request(inputs, leaves, still, half_tilts), params)
         return unflatten([None if g is None else m for g, m in zip(given, moved)]), new
 
     def _step(self, state: LearningInMemoryState, request: Request, params, optimizer_heat=None):
+        # Only where cells differ: elsewhere a shape that has to be broadcast is a slip that strict JAX settings should
+        # report.
         with broadcasting() if self._varied else contextlib.nullcontext():
             return memory_step(state, request, params, self._hops, self._max_move, optimizer_heat)
 
@@ -303,6 +315,7 @@ def _tracked(granularity: str, track: Sequence[str]) -> tuple[str, ...] | None:
 def _own_key(words: UInt32[Array, "2"], params: PyTree) -> UInt32[Array, "2"]:
     """A copy of the key, told apart between the parts of a masked tree and the members of a `jax.vmap`."""
     words = jnp.array(words, copy=True)
+    # Each memory numbers its blocks from 0: with one key the parts of a tree would draw the same hops.
     part = part_of_tree(params)
     if part is not None:
         words = folded(words, part)

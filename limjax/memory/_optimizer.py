@@ -90,6 +90,7 @@ def learning_in_memory(
 
     Source: arXiv:2402.14878 v1 for the idea; the equations are derived in the documentation.
     """
+    # Extra arguments such as `value` then reach those that take them and are dropped for those that do not.
     inner = optax.with_extra_args_support(optimizer)
     books = Books(granularity, track, compensated, compare)
     make = functools.partial(Memory, books=books, hops=hops, key=key, keep_undelivered=keep_undelivered)
@@ -102,6 +103,7 @@ def learning_in_memory(
     memory = make(cell, barrier, optimizer=inner, optimizer_memory=optimizer_memory, frozen=frozen)
 
     def init(params: PyTree) -> LearningInMemoryState:
+        # Before the optimizer is initialised, whose own error would not name the parameter.
         check_parameters(params)
         return memory.init(params, inner.init(params))
 
@@ -126,6 +128,8 @@ def _on_groups(inner, groups: Groups, barrier, make, optimizer_memory, frozen) -
             "optimizer_memory is one cell for the optimizer's whole state: it goes with one cell for the parameters."
         )
 
+    # By the paths of the trees they initialised, so that `update` finds those whose states count. An object that
+    # initialised none (`optax.inject_hyperparams` makes one per update) makes them anew, and hands its numbers on.
     made: dict[tuple[str, ...], dict[str, Memory]] = {}
 
     def memories_of(found: Grouping) -> dict[str, Memory]:
@@ -155,10 +159,12 @@ def _on_groups(inner, groups: Groups, barrier, make, optimizer_memory, frozen) -
         moved, states = [], dict(state.memories)
         for label, memory in memories.items():
             tree = None if params is None else found.part(params, label)
+            # Twice the state after: only `optimizer_memory` reads the one before, and groups have none.
             part, kept = memory.request(
                 states[label], found.part(updates, label), found.part(wanted, label), tree, value, (after, after)
             )
             moved.append(part)
+            # Kept once for all, beside the memories.
             states[label] = kept._replace(inner=())
         return merged(wanted, moved), GroupedState(states, after)
 
@@ -166,6 +172,7 @@ def _on_groups(inner, groups: Groups, barrier, make, optimizer_memory, frozen) -
 
 
 def _with_value(extra_args: dict, value) -> dict:
+    # Left out and not None: an optimizer that needs the loss then says so itself.
     return extra_args if value is None else {"value": value, **extra_args}
 
 

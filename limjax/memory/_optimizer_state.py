@@ -74,6 +74,7 @@ def charge_optimizer(
     cell, barrier = memory
     drift = [to_levels(b - a, cell) for a, b in zip(before, after)]
     layout = Blocks(drift)
+    # Here the stored numbers are what is written: their changes stand for the requests, and no weights go with them.
     barrier, work, _ = move_barrier(
         barrier, inputs._replace(drift=drift, gradient=drift, cell=cell, weights=None), layout
     )

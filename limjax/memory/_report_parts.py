@@ -54,9 +54,11 @@ class Part:
         for path, leaf in self.leaves:
             place = wide(leaf) / lsb
             step = place - wide(first[path]) / lsb
+            # A weight is a sum of rounded updates: place and step are whole numbers to a few ulp of their size.
             rounding = 1e-3 + 4 * float(jnp.finfo(leaf.dtype).eps) * (np.abs(place) + np.abs(step))
             off = np.abs(place - np.round(place)) > rounding
             if np.all(np.abs(step - np.round(step)) <= rounding):  # hops of whole levels, not normal displacements
+                # Only those that hopped: a weight that never moved may stand anywhere.
                 found += int(np.sum(off & (np.abs(step) > 0.5)))
         return found
 

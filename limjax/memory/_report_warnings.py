@@ -64,6 +64,7 @@ def _small_requests(run: Evidence) -> str | None:
 
 
 def _walking_at_rest(run: Evidence) -> str | None:
+    # Where nothing at all was asked for, `_small_requests` has said so.
     walking = [
         row
         for row in run.layers
@@ -80,6 +81,7 @@ def _walking_at_rest(run: Evidence) -> str | None:
 
 
 def _dropped_updates(run: Evidence) -> str | None:
+    # A level for each parameter: by less, exact hops may have moved none.
     lost = [row for row in run.layers if row.net_levels == 0 and row.path_levels > row.parameters]
     if not lost:
         return None
@@ -112,6 +114,7 @@ def _stopped(run: Evidence) -> str | None:
 
 
 def _noisy(run: Evidence) -> str | None:
+    # Without hops that were drawn nothing scatters, and pulses scatter by a law of the device.
     if all(part.ledger.realised_heat is None or part.ledger.pulses is not None for part in run.parts):
         return None
     noisy = _scattered(run)
@@ -127,6 +130,7 @@ def _noisy(run: Evidence) -> str | None:
 
 def _scattered(run: Evidence) -> list[LayerReport]:
     """Layers whose hops scatter their cells by more than was asked for."""
+    # ΣA over the steps is the variance that hops injected: its root is the random walk of one cell.
     return [row for row in run.layers if np.sqrt(row.hops / max(row.parameters, 1)) > _mean_path(row) > 0]
 
 
@@ -163,6 +167,7 @@ def _between_levels(run: Evidence) -> str | None:
 def _coarse_floats(run: Evidence) -> str | None:
     weights = [(path, leaf, np.asarray(part.cell.lsb, np.float64)) for part in run.parts for path, leaf in part.leaves]
     for path, leaf, lsb in weights:
+        # Up to here a float holds every whole number.
         exact = 2.0 ** (jnp.finfo(leaf.dtype).nmant + 1)
         top = float(np.max(np.abs(wide(leaf)) / lsb, initial=0.0))
         if top > exact:

@@ -129,6 +129,8 @@ def _wandered(
 def _folded(level, move, ends):
     """A move on a ladder with ends, as a free one folded half a level beyond them: hops that the ends stop do not happen."""
     width, whole = ends[1] - ends[0] + 1, jnp.round(level)
+    # A period of twice the levels, up and mirrored down; the half gives each level two places in it, those at the ends
+    # as well.
     place = jnp.mod(whole + move - ends[0] + 0.5, 2 * width)
     folded = jnp.where(place < width, place, 2 * width - place) - 0.5 + ends[0]
     # What a weight stands beside its level moves with it, inside the range; what does not move stays where it is.
@@ -194,8 +196,11 @@ def holding(cell: AbstractCell, barrier: ArrayLike, variance: ArrayLike, seconds
         raise ValueError("holding computes on the host: call it with known numbers, outside of jit and grad.")
     with broadcasting():
         height, wanted, time = jnp.broadcast_arrays(*checked)
+        # ln(2k0t/V) from the hops at B itself, which a cell may count in its own way. A barrier that is high enough
+        # stays.
         raised = jnp.maximum(height, height + jnp.log(2 * cell.hops_at_rest(height, time)) - jnp.log(wanted))
         share = 2 * cell.exchange(height) / wanted
+        # 1 - sqrt(1 - 2g/V) without the difference, which loses its digits where 2g/V is small.
         contraction = share / (1 + jnp.sqrt(jnp.maximum(1 - share, 0.0)))
         # u²V/g with g = share V/2, so that nothing is lost where u is small.
         per_step = jnp.where(share > 1, jnp.inf, 2 * contraction * (contraction / share))

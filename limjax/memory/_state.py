@@ -52,6 +52,7 @@ def get_barrier(state: PyTree) -> Float[Array, ""]:
     Raises:
         ValueError: if there is no limjax state, or one that holds no single run.
     """
+    # Where there is none, `get_memory` raises the error that says what to pass.
     memories = list(get_memories(state).values()) or [get_memory(state)]
     for memory in memories:
         one_member(memory.ledger)

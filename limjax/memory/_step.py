@@ -66,6 +66,7 @@ def memory_step(
     moved_barrier = move_barrier(state.barrier, request.inputs, layout)
     if state.cell.levels is None and not state.cell.reads_weights:
         params = None  # only the ends of a range, and devices, ask where a weight stands
+    # Not read by the stages: left in, they would be arguments of the compiled call and part of what it is compiled for.
     before = state._replace(inner=None, optimizer_memory=None, residual=None)
     # Outside of `jax.jit` the cells' stages are compiled as one: operation by operation they take seconds to compile and are slow,
     # more so under `jax.vmap`. Inside, XLA makes nothing of it. The barrier's own code, which may be a user's, runs as written.
@@ -87,14 +88,18 @@ def _stages(
     """What the cells do under the barrier of the step: they are driven, answer, hop, and are charged."""
     cell, ledger = state.cell, state.ledger
     barrier, work, clipped = moved_barrier
+    # Made again from the shapes: a layout is no pytree, and as a static argument a new one would compile anew at each
+    # call.
     layout = Blocks(request.leaves, ledger.packed)
     heights = barrier.height.blocks(layout)
     asked, held, withheld = _driven(cell, request, layout, heights, max_move)
     deliveries = None
+    # Tilts give no pulses: in `gradient_tilt` a device answers by its barrier, as every cell does.
     if cell.charges and held is None:
         deliveries = _delivered(state, params, layout, asked, hops)
         held = [delivery.held for delivery in deliveries]
     drifts = asked if deliveries is None else [delivery.mean for delivery in deliveries]
+    # Heat and scatter are those of what comes about on the mean, not of what was asked for beyond the driver.
     responses = [cell.response(*item) for item in zip(drifts, heights)]
     affinities = [response.affinity for response in responses]
     activities = [response.activity for response in responses]
@@ -104,6 +109,7 @@ def _stages(
         moves, ends = _hopped(state, hops, params, layout, drifts, heights, activities)
         taken = {name: [jnp.zeros_like(drift) for drift in drifts] for name in cell.charges}
     else:
+        # Nothing is drawn without a key: an empty list stands for the mean.
         moves = [delivery.move for delivery in deliveries if delivery.move is not None] or None
         ends = None if cell.levels is None else [delivery.ended for delivery in deliveries]
         taken = {name: [delivery.charges[name] for delivery in deliveries] for name in cell.charges}
@@ -121,15 +127,19 @@ def _stages(
         charges={name: PerParameter(blocks) for name, blocks in taken.items()},
         withheld=None if withheld is None else PerParameter(withheld),
     )
+    # Where the driver ran out the other memories are charged for what was delivered too (`_compared` unpacks it): the
+    # ratio to them is one for the same moves.
     inputs = request.inputs if withheld is None else request.inputs._replace(drift=None)
     compare, charges = _compared(state, inputs, layout, drifts, heights, activities)
     ledger = _charged(ledger, outcome, charges, layout, request.still, optimizer_heat)
     if deliveries is None:
         moved = _handed_out(cell, request, layout, drifts if moves is None else moves, moves is None)
+        # In the mean the updates themselves are handed out, which know of no end of a driver.
         if withheld is not None and moves is None and request.half_tilts is None:
             moved = _cut(moved, cell, layout, drifts, withheld)
     else:
         moved = _handed_on(cell, request, layout, asked, deliveries)
+    # A block hops as a whole, with what stands still in it.
     return [jnp.zeros_like(m) if f else m for m, f in zip(moved, request.still)], ledger, compare, withheld
 
 
@@ -168,6 +178,7 @@ def _hopped(state: LearningInMemoryState, hops: AbstractHops, params, layout: Bl
     if hops.is_noisy:
         assert state.key is not None
         moves = [
+            # A key for each block: a `shard_map` may part some of them and leave others the same on all shards.
             hops.draw(told_apart(state.key, drift), i, state.ledger.steps, cell, drift, height, activity)
             for i, (drift, height, activity) in enumerate(zip(drifts, heights, activities))
         ]
@@ -202,6 +213,8 @@ def _inside(cell: AbstractCell, moves, drifts, params, layout: Blocks, on_ladder
     levels = _levels(cell, params, layout)
     inside, stopped = [], []
     for level, move in zip(levels, drifts if moves is None else moves):
+        # A weight is a level times lsb, rounded: without this what is left to the end, and so the move, would be no
+        # whole number.
         level = jnp.round(level) if on_ladder else level
         wanted = level + move
         allowed = cell.clip_levels(wanted)
@@ -224,6 +237,7 @@ def _compared(state: LearningInMemoryState, inputs: BarrierInputs, layout: Block
 
 def _charged(ledger: Ledger, outcome: StepOutcome, charges, layout: Blocks, still, optimizer_heat) -> Ledger:
     """The ledger with the step in it; what does not move keeps its barrier shut, and nothing is charged to it."""
+    # Only what this ledger keeps: other columns may have nothing to be computed from, such as hops that were not drawn.
     wanted = {*ledger.blocks, *ledger.rows}
     entries = charges | {column.name: column.of(outcome) for column in COLUMNS if column.name in wanted}
     kept = {name: value.blocks(layout) for name, value in entries.items() if name in ledger.blocks}
@@ -234,6 +248,7 @@ def _charged(ledger: Ledger, outcome: StepOutcome, charges, layout: Blocks, stil
             sums[column.name] *= scale.astype(sums[column.name].dtype)
     if any(still):
         moving = jnp.asarray([not f for f in still])
+        # Chosen, not multiplied: 0 times a heat that is not finite would be NaN.
         sums = {name: jnp.where(moving, value, 0.0) for name, value in sums.items()}
         shares = layout.spread(moving.astype(jnp.result_type(float)))
         kept = {
@@ -260,6 +275,7 @@ def _handed_on(cell: AbstractCell, request: Request, layout: Blocks, asked, deli
 
 
 def _to_weight(displacement, cell: AbstractCell, like):
+    # The product in the wide dtype, so that a half-precision update is rounded once.
     return (displacement * cell.lsb.astype(displacement.dtype)).astype(like.dtype)
 
 

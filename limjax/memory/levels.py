@@ -53,6 +53,8 @@ def snap(params: PyTree, cell: AbstractCell | Groups) -> PyTree:
     reach = 0.0 if levels is None or isinstance(levels, jax.core.Tracer) else float(np.max(np.abs(np.asarray(levels))))
 
     def snap_leaf(p):
+        # Up to here a float holds every whole number: the digits of its mantissa and the leading one that is not
+        # stored.
         exact = 2.0 ** (jnp.finfo(p.dtype).nmant + 1)
         if reach > exact:
             raise ValueError(
@@ -98,6 +100,7 @@ def lsb_for_bits(params: PyTree, bits: WholeNumber) -> dict[str, float]:
         [0.40625, -1.0]
     """
     check_parameters(params)
+    # The range has one level more below zero than above: the shorter side decides, so that either sign fits.
     highest = 2 ** (whole_number(bits, "bits", 2, 24, said="from 2 to 24") - 1) - 1
     found = {}
     for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]:
@@ -113,6 +116,7 @@ def lsb_for_bits(params: PyTree, bits: WholeNumber) -> dict[str, float]:
 def _warn_of_clipping(params: PyTree, cell: AbstractCell) -> None:
     """Says what share of the weights lies beyond the cell's range, if they are known and any does."""
     leaves = jax.tree_util.tree_flatten_with_path(params)[0]
+    # Inside of `jit` no weight is known: clipping goes unsaid.
     if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((params, cell))):
         return
     count, beyond, change, square, worst = 0, 0, 0.0, 0.0, (0.0, "")
@@ -208,6 +212,8 @@ def apply_updates(levels: PyTree, updates: PyTree, cell: AbstractCell) -> PyTree
     """
 
     def leaf(n, u):
+        # Updates are whole numbers times lsb, rounded: whole again before they are added. Clipped as floats, since
+        # integers of the storage would wrap around first.
         moved = n.astype(jnp.float32) + jnp.round(u.astype(jnp.float32) / cell.lsb.astype(jnp.float32))
         return cell.clip_levels(moved).astype(n.dtype)
 

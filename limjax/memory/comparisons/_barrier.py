@@ -36,6 +36,8 @@ class BarrierComparison(AbstractComparison):
         return self.barrier.reads_weights
 
     def init(self, params: PyTree, layout: Blocks) -> Any:
+        # Without the policy: the one of this object is what `charge` asks, also when its numbers have been changed
+        # between steps.
         _, state, height = init_barrier(self.barrier, params, layout)
         return state, height
 

@@ -109,16 +109,21 @@ def gate_work(cell: AbstractCell, hold: Float[Array, "..."], write: Float[Array,
     dtype = write.dtype
     raised = actuation.free_energy(hold) - actuation.free_energy(write)
     length = actuation.thermodynamic_length(hold) - actuation.thermodynamic_length(write)
+    # The way up costs what the way down gives back the share r of; each way has the excess of a move in one step.
     return (1 - cell.recovery.astype(dtype)) * raised + 2 * length * length / cell.diffusion_per_step(dtype)
 
 
 def heat_slope(cell: AbstractCell, drift: Float[Array, "..."], barrier: Float[Array, "..."]) -> Float[Array, "..."]:
     """How much more a request costs per kT of barrier, dQ/dB at fixed d: 2d²/A for an Arrhenius cell."""
+    # From the heat itself, whatever the cell: it works element by element, so that one tangent of ones gives every
+    # slope.
     return jax.jvp(lambda b: cell.heat(drift, b), (barrier,), (jnp.ones_like(barrier),))[1]
 
 
 def gate_slope(cell: AbstractCell, barrier: Float[Array, "..."]) -> Float[Array, "..."]:
     """How much less the gate's work is per kT by which a write barrier is higher, (1 - r) ΔF'(B)."""
+    # Without the finite-time excess, which counts only where the barrier moves about as fast as a well relaxes
+    # (docs/physics.md).
     return (1 - cell.recovery.astype(barrier.dtype)) * actuation.free_energy_slope(barrier)
 
 

@@ -54,6 +54,7 @@ class EventWrite(AbstractComparison):
             "error",
             low=0.0,
             open_low=True,
+            # At 1/2 there is no tilt that tells up from down; `checked_leaf` has no open upper end.
             high=0.5 - 1e-7,
             remedy="It is the probability that a hop goes the wrong way, for example 0.01.",
             single=True,
@@ -77,6 +78,7 @@ class EventWrite(AbstractComparison):
         Returns:
             `(heat, work)` [kT].
         """
+        # Local detailed balance: of the hops under a tilt F the share 1/(1 + e^F) goes against it.
         tilt = jnp.log1p(-self.error) - jnp.log(self.error)
         return (1 - 2 * self.error) * tilt, gate_work(cell, self.hold, self.write_barrier(cell))
 
@@ -91,5 +93,6 @@ class EventWrite(AbstractComparison):
         """
         tilt = jnp.log1p(-self.error) - jnp.log(self.error)
         rate = jnp.minimum(cell.rate_at_tilt(tilt), cell.rate_at_tilt(-tilt))  # of a hop up and one down, the slower
+        # Of hops that come λ times a step on the mean none comes with probability e^-λ, which is to be ε.
         barrier = cell.log_attempts() + jnp.log(rate) - jnp.log(-jnp.log(self.error))
         return jnp.clip(barrier, VALID_FROM_BARRIER, self.hold)

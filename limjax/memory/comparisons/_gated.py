@@ -74,6 +74,8 @@ class GatedWrite(AbstractComparison):
         self.writes = jnp.linspace(jnp.minimum(VALID_FROM_BARRIER, self.hold), self.hold, _WRITES)
         with broadcasting():
             self.works = gate_work(cell, self.hold, self.writes)
+            # The request for which the barrier half-way is best parts those that are written through its two
+            # neighbours.
             self.limits = best_request(cell, 0.5 * (self.writes[:-1] + self.writes[1:]))
 
     def charge(self, step: StepRecord, state: Any) -> tuple[Field, Field, Any]:
@@ -102,6 +104,7 @@ class GatedWrite(AbstractComparison):
             is_small = (request < limit.astype(dtype)).astype(dtype)
             write = write + up.astype(dtype) * is_small
             work = work + more.astype(dtype) * is_small
+        # Equal accuracy: through a barrier below the run's own a write would scatter by more than the run does.
         lowest = jnp.minimum(height, self.hold.astype(dtype))
         return jnp.maximum(write, lowest), work, write < lowest
 
@@ -126,11 +129,13 @@ def best_request(cell: AbstractCell, barrier: Float[Array, "..."]) -> Float[Arra
         >>> f"{best_request(ArrheniusCell(), jnp.float32(12.0)):.2f}"
         '0.52'
     """
+    # With full recovery the gate costs nothing: c = 0 has no logarithm, and the smallest float puts d* next to 0.
     slope = jnp.maximum(gate_slope(cell, barrier), jnp.finfo(barrier.dtype).tiny)
     # Between d = c/2, the answer where hops are rare, and that where they are many, d² = c g.
     guess = jnp.log(slope) - LN2
 
     def excess(log_drift):
+        # In logarithms nearly a straight line: the slope is 2 where hops are many and 1 where they are rare.
         return safe_log(heat_slope(cell, jnp.exp(log_drift), barrier)) - jnp.log(slope)
 
     return jnp.exp(monotone_root(excess, guess, guess - 60.0, guess + 60.0, 40))

@@ -80,6 +80,7 @@ class NoisyEventWrite(AbstractComparison):
         barrier = self.write_barrier(cell, levels, variance)
         heat = cell.heat(jnp.ones_like(barrier), barrier)
         work = gate_work(cell, self.hold.astype(barrier.dtype), barrier)
+        # Fields are costs per parameter: their sum over the array is the cost of the levels written.
         share = levels / jnp.asarray(layout.sizes, levels.dtype)
         return PerLeaf(heat * share), PerLeaf(work * share), register
 
@@ -97,6 +98,7 @@ class NoisyEventWrite(AbstractComparison):
             B_w [kT], between `cheapest_barrier` and `hold`.
         """
         hold = self.hold.astype(variance.dtype)
+        # Where no level is due nothing is charged, whatever the barrier: the 1 only keeps 0 out of the quotient.
         ratio = variance / jnp.maximum(levels, 1)
         # A write of a level scatters by one at least, however high the barrier.
         least = cell.activity(jnp.ones_like(hold), hold)
@@ -116,6 +118,8 @@ class NoisyEventWrite(AbstractComparison):
         hold = jnp.maximum(self.hold, VALID_FROM_BARRIER)
 
         def excess(barrier):
+            # The slope of the heat rises with the barrier and that of the gate falls: one root, where their sum is
+            # least.
             return heat_slope(cell, jnp.ones_like(barrier), barrier) - gate_slope(cell, barrier)
 
         return monotone_root(excess, jnp.minimum(10.0, hold), VALID_FROM_BARRIER, hold, _ITERATIONS)

@@ -27,5 +27,6 @@ def whole_levels(
         ([1.0, -2.0], [0.25, -0.25])
     """
     waiting = [old + drift for old, drift in zip(register, drifts)]
+    # Towards zero: what waits keeps its sign and is less than a level.
     due = [jnp.trunc(total) for total in waiting]
     return due, [total - levels for total, levels in zip(waiting, due)]
