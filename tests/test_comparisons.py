@@ -8,6 +8,9 @@ import pytest
 from scipy import integrate, optimize
 
 import limjax
+from limjax.barriers import BarrierInputs
+from limjax.memory._blocks import Blocks
+from limjax.memory._field import PerLeaf, leaf_sums
 from limjax.memory.comparisons import (
     BarrierComparison,
     EventWrite,
@@ -16,6 +19,7 @@ from limjax.memory.comparisons import (
     best_request,
     gate_work,
 )
+from limjax.memory.comparisons._base import StepRecord
 from limjax.memory.comparisons._names import named_comparisons
 
 CELL = limjax.ArrheniusCell()
@@ -118,6 +122,25 @@ def test_gated_write_by_exact_hops():
     within(moves, request)
     within(2 * np.arcsinh(request / 2 / exchange) * moves, charged)
     assert np.var(moves) < 1.02 * np.sqrt(request**2 + 4 * np.exp(2 * (LOG_ATTEMPTS - height)))
+
+
+def test_arrays_with_barriers_of_their_own_and_empty_ones():
+    """Requests of many levels are written through the run's own barrier, that of their array; an empty array costs nothing."""
+    heights, drifts = np.array([11.0, 12.0, 16.0]), [jnp.full(shape, 50.0) for shape in ((4,), (0,), (3,))]
+    layout, memories = Blocks(drifts, packed=False), (GatedWrite(HOLD, CELL), NoisyEventWrite(HOLD))
+
+    @jax.jit
+    def costs(heights):
+        inputs = BarrierInputs(jnp.int32(0), None, drifts, drifts, CELL, None)
+        step = StepRecord(inputs, layout, drifts, PerLeaf(heights).blocks(layout), [3 * d for d in drifts])
+        charged = [memory.charge(step, memory.init(drifts, layout)) for memory in memories]
+        return [leaf_sums(dict(zip(("heat", "work"), fields)), layout) for fields in charged]
+
+    gated, noisy = costs(jnp.float32(heights))
+    lost = [free_energy(HOLD) - free_energy(height) for height in heights]
+    np.testing.assert_allclose(gated["work"], np.array([4, 0, 3]) * lost, rtol=2e-5)
+    for cost in (*gated.values(), *noisy.values()):
+        assert float(cost[1]) == 0 and np.isfinite(cost).all() and float(cost[0]) > 0
 
 
 @pytest.mark.parametrize("recovery", [0.0, 0.5])

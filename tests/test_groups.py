@@ -112,6 +112,28 @@ def test_groups_in_injected_hyperparameters_and_through_files():
         jax.tree.map(np.testing.assert_array_equal, other, state)
 
 
+PAIRS = {"a": (HOT[0], limjax.StaticBarrier(10.0)), "b": (HOT[0], limjax.LyapunovBarrier(12.0))}
+
+
+def test_the_mean_barrier_under_strict_promotion():
+    params = {"a": jnp.ones(3), "b": jnp.ones(5)}
+    opt = limjax.learning_in_memory(optax.sgd(0.1), PAIRS, compare=())
+    _, state = opt.update(params, opt.init(params), params, value=jnp.ones(()))
+    with jax.numpy_dtype_promotion("strict"):
+        assert float(limjax.get_barrier(state)) == pytest.approx((3 * 10 + 5 * 12) / 8)
+
+
+@pytest.mark.parametrize("barrier", [limjax.LyapunovBarrier(), limjax.RateMatchedBarrier()])
+def test_more_parameters_than_an_int32_counts(barrier):
+    def step(params):
+        opt = limjax.learning_in_memory(optax.sgd(0.1), {"a": PAIRS["a"], "b": (HOT[0], barrier)}, compare=())
+        _, state = opt.update(params, opt.init(params), params, value=jnp.ones(()))
+        return limjax.get_barrier(state)
+
+    params = {name: jax.ShapeDtypeStruct((2**16, 2**16), jnp.float32) for name in PAIRS}
+    assert jax.eval_shape(step, params).shape == ()
+
+
 def test_one_key_serves_all_groups_with_hops_of_their_own():
     zeros = {"a": jnp.zeros(3000), "b": jnp.zeros(3000)}
     opt = limjax.learning_in_memory(

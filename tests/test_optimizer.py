@@ -1,5 +1,7 @@
 """One conformance battery for the transformation around optax optimizers, inside optax wrappers, in other libraries."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +11,9 @@ from wrapped import BARRIERS, CELL, assert_close, assert_same, gradient_of, lim,
 
 import limjax
 from limjax.memory import _blocks as blocks
+from limjax.memory._ledger import leaf_sums
 from limjax.memory.comparisons import BarrierComparison
+from limjax.numerics.sums import CompensatedSum
 
 pytestmark = pytest.mark.optax
 
@@ -193,6 +197,18 @@ def test_per_parameter_entries_add_up_and_keep_their_place():
     np.testing.assert_allclose(limjax.leaf_totals(ledger, "heat"), [q.sum() for q in jax.tree.leaves(heat)], rtol=1e-9)
     with pytest.raises(ValueError, match="keeps no realised_heat"):
         limjax.leaf_totals(ledger, "realised_heat")
+
+
+def test_counts_add_up_beyond_an_int32():
+    params = {"a": jnp.zeros((2, 4096)), "b": jnp.zeros(3)}
+    ledger = limjax.get_ledger(lim(optax.sgd(1.0), barrier=limjax.StaticBarrier(12.0), compare=()).init(params))
+    steps = np.random.default_rng(3).integers(0, 2**31, (8192 + 3,), dtype=np.int32)
+    expected = [steps[:8192].sum(dtype=np.int64), steps[8192:].sum(dtype=np.int64)]
+    for packed, blocks_of in ((True, [steps]), (False, [steps[:8192].reshape(2, 4096), steps[8192:]])):
+        counts = {"saturated": CompensatedSum([jnp.asarray(block) for block in blocks_of], None)}
+        full = dataclasses.replace(ledger, blocks=ledger.blocks | counts, packed=packed)
+        assert limjax.leaf_totals(full, "saturated").tolist() == expected
+        np.testing.assert_allclose(leaf_sums(full, "saturated"), expected, rtol=1e-6)
 
 
 @pytest.mark.representatives(1)

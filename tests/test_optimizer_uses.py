@@ -14,6 +14,7 @@ import optax
 import pytest
 from flax import nnx
 from wrapped import (
+    BARRIERS,
     CELL,
     INNER,
     gradient_of,
@@ -113,6 +114,22 @@ def test_optimizer_memory_keeps_the_signature(name):
 
 
 # Sharding.
+
+
+@pytest.mark.parametrize("name", ["static", "fisher", "rate-matched-leaf"])
+def test_optimizer_memory_on_a_mesh_with_explicit_axes(name):
+    """Arrays whose type says that they are split share no block with others, and the momenta of them do not either."""
+    memory = CELL, BARRIERS[name]()
+    opt = lim(optax.sgd(0.1, momentum=0.9), limjax.StaticBarrier(9.0), optimizer_memory=memory, compare=())
+    mesh = jax.make_mesh((1,), ("x",), axis_types=(jax.sharding.AxisType.Explicit,))
+    params = {
+        "a": jax.device_put(jnp.ones(8), jax.NamedSharding(mesh, jax.P("x"))),
+        "b": jax.device_put(jnp.ones(4), jax.NamedSharding(mesh, jax.P(None))),
+    }
+    with jax.set_mesh(mesh):
+        _, state = jax.eval_shape(lambda p: opt.update(p, opt.init(p), p, value=jnp.ones(())), params)
+    assert state.ledger.optimizer_heat.total.shape == (2,)
+
 
 SHARDED = """
 import json, sys

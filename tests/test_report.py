@@ -95,6 +95,36 @@ def test_dictionary_and_file(healthy, tmp_path):
         table.save(tmp_path / "no folder" / "report.json")
 
 
+def test_a_run_that_diverged_is_a_file_of_json(tmp_path):
+    cell, params = limjax.ArrheniusCell(), {"w": jnp.ones(3)}
+    opt = limjax.learning_in_memory(optax.sgd(0.1), cell, limjax.StaticBarrier(10.0))
+    _, state = opt.update({"w": jnp.array([jnp.nan, 1.0, 1.0])}, opt.init(params), params)
+    table, file = limjax.report(state, params, loss_ratio=math.inf), tmp_path / "report.json"
+    file.write_text("earlier")
+    table.save(file)
+
+    def refused(token):
+        raise AssertionError(f"{token} is no JSON")
+
+    back = limjax.Report.from_dict(json.loads(file.read_text(), parse_constant=refused))
+    assert math.isnan(table.total.heat_kt) and math.isnan(back.total.heat_kt) and math.isnan(back.layers[0].path_levels)
+    assert all(math.isnan(cost) for cost in back.comparisons.values()) and set(back.comparisons) == {"static"}
+    assert back.optimizer_kt is None and back.total.parameters == 3 and "nan" in str(back)
+    assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
+
+
+@pytest.mark.parametrize(
+    ("start", "said"),
+    [
+        ({"second": jnp.ones(2)}, "start has nothing where"),
+        ({"first": {"bias": jnp.ones(3)}}, r"start has shape \(3,\)"),
+    ],
+)
+def test_a_start_of_other_parameters_is_refused(healthy, start, said):
+    with pytest.raises(ValueError, match=f"{said} .*'first/bias' of shape .10,.*: pass the parameters"):
+        limjax.report(healthy[0], healthy[1], CELL, start=start)
+
+
 def test_table_in_words(healthy):
     ledger, params, _ = healthy
     text = str(limjax.report(ledger, params, CELL))

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from scipy import stats
 
 import limjax
 
@@ -142,6 +143,8 @@ def test_a_refreshed_level_stays_within_its_variance_at_that_heat(variance):
 def test_the_costs_of_holding():
     cell = limjax.ArrheniusCell()
     costs = limjax.holding(cell, jnp.array([15.0, 25.0, 60.0]), 4.0, 86400.0)
+    far = limjax.holding(cell, 110.0, 4.0, 86400.0)  # hops that a float32 does not hold
+    assert far.refresh_kt == pytest.approx(0.0, abs=1e-30) and far.raised_barrier == 110.0
     np.testing.assert_allclose(costs.free_variance, 2e9 * 86400 * np.exp(-np.array([15.0, 25.0, 60.0])), rtol=1e-4)
     raised = np.log(2e9 * 86400 / 4)
     np.testing.assert_allclose(costs.raised_barrier, [raised, raised, 60.0], rtol=1e-5)
@@ -161,6 +164,28 @@ def test_more_hops_than_a_float_counts_spread_as_their_variance_says():
         assert len(np.unique(found)) > 1000
 
 
+@pytest.mark.parametrize(
+    ("bits", "barrier", "seconds"),
+    # 14,000 to 8e8 hops each way a second: within a turn of the ladder, round and round it, beyond the digits of a float32, beyond its range.
+    [(12, 11.0, 300.0), (8, 10.0, 1e3), (8, 10.0, 3e8), (3, 0.5, 3e8), (8, 0.5, 1e38)],
+)
+def test_a_range_is_filled_however_long_the_time(bits, barrier, seconds):
+    cell = limjax.ArrheniusCell(lsb=2.0**-7, attempt_rate=1e9, bits=bits)
+    found, levels = _left_alone(cell, barrier, 1, seconds, 40_000), 2**bits
+    assert (found == np.round(found)).all()
+    # The heat equation between reflecting ends, from the images of the start; a spread over several turns leaves all levels alike.
+    spread, place = np.sqrt(2e9 * np.exp(-barrier) * seconds), np.arange(levels)
+    law = np.ones(levels)
+    if spread < 4 * levels:
+        turns = 2 * levels * np.arange(-40, 41)[:, None]
+        start = levels // 2 + 1
+        images = stats.norm.pdf(turns + np.concatenate([place - start, place + start + 1]), scale=spread).sum(axis=0)
+        law = images.reshape(2, levels).sum(axis=0)
+    counts = np.bincount((found + levels // 2).astype(int), minlength=levels).reshape(min(levels, 128), -1).sum(axis=1)
+    expected = (law / law.sum() * len(found)).reshape(len(counts), -1).sum(axis=1)
+    assert stats.chisquare(counts, expected).pvalue > 1e-6
+
+
 def test_what_is_frozen_stays_and_what_took_no_step_is_refused():
     params = {"a": jnp.zeros(64), "b": jnp.zeros(64)}
     optimizer = limjax.learning_in_memory(
@@ -172,6 +197,8 @@ def test_what_is_frozen_stays_and_what_took_no_step_is_refused():
     _, state = optimizer.update(params, state, params)
     left = limjax.retain(params, state, 1.0, key=key, frozen=["a"])
     assert (left["a"] == 0).all() and (left["b"] != 0).any()
+    left = limjax.retain(params, state, 1.0, key=key, frozen=[])  # no prefix, nothing frozen
+    assert (left["a"] != 0).any() and (left["b"] != 0).any()
 
 
 def test_weights_between_levels_stay_inside_the_range():

@@ -387,7 +387,8 @@ def mean_square(x: Float[Array, "..."], granularity: str, loss: Float[Array, ""]
     """The squares of an array, or one number for all of it, its shards included (see `total_of`): their mean, 0 for an array without elements."""
     if granularity == "parameter":
         return jnp.square(x)
-    return over_shards(jnp.sum(jnp.square(x)), loss) / max(x.size * shards_of(x, loss), 1)
+    # The number of elements as a float: it may be more than an int32 holds.
+    return over_shards(jnp.sum(jnp.square(x)), loss) / max(float(x.size * shards_of(x, loss)), 1.0)
 
 
 def in_scope(

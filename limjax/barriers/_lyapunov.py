@@ -135,9 +135,8 @@ class LyapunovBarrier(AbstractBarrier):
             )
         forever = jnp.ones((), loss.dtype)
         size = sum(d.size * shards_of(d, inputs.loss) for d in drift)
-        square = sum((total_of(d * d, inputs.loss).astype(loss.dtype) for d in drift), jnp.zeros_like(loss)) / max(
-            size, 1
-        )
+        total = sum((total_of(d * d, inputs.loss).astype(loss.dtype) for d in drift), jnp.zeros_like(loss))
+        square = total / max(float(size), 1.0)  # as a float: there may be more requests than an int32 counts
         settled = inputs.step >= SETTLING_STEPS
 
         def follow(old, new):

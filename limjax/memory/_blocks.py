@@ -81,6 +81,17 @@ class Blocks:
             for group in self.groups
         ]
 
+    def of_blocks(self, per_block: list[Float[Array, ""]], dtype: Any) -> Float[Array, "leaves"]:
+        """For each leaf the one number of the block that holds it; the inverse of `spread` where no block has several."""
+        owner = np.empty(len(self.sizes), int)
+        for i, group in enumerate(self.groups):
+            owner[group] = i
+        return jnp.stack([number.astype(dtype) for number in per_block])[owner]
+
+    def counts(self, dtype: Any) -> Float[Array, "leaves"]:
+        """Number of parameters of each leaf, to divide its sums by: 1 for an empty one, whose sums are 0."""
+        return jnp.asarray(np.maximum(self.sizes, 1), dtype)
+
     def leaf_sums(self, entries: list[list[Float[Array, "..."]]]) -> Float[Array, "entries leaves"]:
         """Sums over each leaf of some entries, each a list of blocks.
 

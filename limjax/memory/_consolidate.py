@@ -7,7 +7,7 @@ from limjax.barriers._consolidating import ConsolidatingBarrier
 from limjax.memory._blocks import Blocks
 from limjax.memory._charged_barrier import sees_blocks
 from limjax.memory._retention import own_leaves
-from limjax.memory._state import LearningInMemoryState, get_memories
+from limjax.memory._state import LearningInMemoryState, some_memories
 from limjax.memory._step import wide
 
 
@@ -38,11 +38,7 @@ def consolidate(state: PyTree, params: PyTree) -> PyTree:
         >>> limjax.consolidate(state, jnp.ones(2)).barrier.state.kept[0].tolist()
         [1.0, 1.0]
     """
-    memories = get_memories(state)
-    if not memories:
-        raise ValueError(
-            "There is no limjax state in this: pass the state that `optimizer.init` or `optimizer.update` returned."
-        )
+    memories = some_memories(state)
     beside = [[memory.compare, memory.optimizer_memory] for memory in memories.values()]
     if any(_is_consolidating(x) for x in jax.tree.leaves(beside, is_leaf=_is_consolidating)):
         raise ValueError(

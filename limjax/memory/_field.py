@@ -1,12 +1,13 @@
 """A number for every parameter, in the form it is known in: one for all, one for each leaf, or one for each parameter."""
 
 import abc
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from limjax.memory._blocks import Blocks
@@ -116,7 +117,7 @@ class PerLeaf(Field):
         if sizes is None:
             return jnp.mean(self.value), None
         weights = jnp.asarray(sizes, self.value.dtype)
-        return jnp.sum(self.value * weights) / jnp.sum(weights), sum(sizes)
+        return jnp.sum(self.value * weights) / jnp.maximum(jnp.sum(weights), 1), sum(sizes)
 
 
 class PerParameter(Field):
@@ -131,7 +132,7 @@ class PerParameter(Field):
     def like(self, given, scope, layout, in_blocks):
         if scope == "global":  # differing between the cells of a leaf, or it would be `Uniform`
             given = [jnp.asarray(given)] * len(self.value)
-        elif scope == "leaf" or layout.varied or in_blocks:
+        elif scope == "leaf" or in_blocks:
             given = _listed(given, len(self.value), scope)
         else:
             forms = zip(_listed(given, len(layout.shapes), scope), layout.shapes, layout.dtypes)
@@ -146,7 +147,14 @@ class PerParameter(Field):
 
     def mean(self, sizes):
         count = sum(block.size for block in self.value)
-        return jnp.sum(jnp.stack([jnp.sum(block) for block in self.value])) / max(count, 1), count
+        # The count as a float: it may be more than an int32 holds.
+        return jnp.sum(stacked([jnp.sum(block) for block in self.value])) / max(float(count), 1.0), count
+
+
+def stacked(numbers: Sequence[Float[Array, ""]]) -> Float[Array, "numbers"]:
+    """Numbers as one array of the widest of their dtypes, which strict promotion leaves to who stacks them."""
+    dtype = np.result_type(*(number.dtype for number in numbers))
+    return jnp.stack([number.astype(dtype) for number in numbers])
 
 
 def _listed(given: Any, count: int, scope: str) -> list[Array]:

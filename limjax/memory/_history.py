@@ -16,7 +16,7 @@ from limjax.memory._event_file import scalar_events
 from limjax.memory._leaves import layer_path, leaf_names
 from limjax.memory._ledger import Ledger, leaf_sums, one_member
 from limjax.memory._report_parts import matching_leaves
-from limjax.memory._state import get_barrier, get_memories
+from limjax.memory._state import get_barrier, get_memories, some_memories
 from limjax.numerics.checks import whole_number
 
 COLUMNS = {"heat": "heat_kt", "actuation": "actuation_kt", "path": "path_levels", "hops": "hops"}
@@ -112,11 +112,7 @@ class LedgerHistory(eqx.Module):
         rows = whole_number(rows, "rows", 2)
         if rows % 2:
             raise ValueError(f"rows must be even, because every second one is dropped when all are taken; got {rows}.")
-        memories = get_memories(state)
-        if not memories:
-            raise ValueError(
-                "There is no limjax state in this: pass the state that `optimizer.init` or `optimizer.update` returned."
-            )
+        memories = some_memories(state)
         layers = layers_of([memory.ledger for memory in memories.values()], params)
         dtype = jnp.result_type(float)
         return cls(

@@ -32,7 +32,7 @@ class Numbers:
 
     def used_for(self, params: PyTree) -> None:
         """Notes that this object initialises a state, and for which parameters."""
-        self.in_use, self.leaves = True, leaf_infos(params) if jax.tree.leaves(params) else ()
+        self.in_use, self.leaves = True, leaf_infos(params)
 
     def copies(self) -> tuple[Any, ...]:
         """The tree with arrays of its own."""

@@ -204,7 +204,8 @@ def frozen_leaves(frozen: Frozen | None, infos: Sequence[LeafInfo]) -> tuple[boo
         ValueError: if a path prefix fits no leaf, or a tree of booleans has another number of leaves.
     """
     names = [info.name for info in infos]
-    if frozen is None:
+    # An empty list holds no prefixes; an empty tree of booleans is not like any parameters.
+    if frozen is None or (isinstance(frozen, list | tuple) and not frozen):
         return (False,) * len(names)
     if callable(frozen):
         return tuple(bool(frozen(name)) for name in names)

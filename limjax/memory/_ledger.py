@@ -264,11 +264,9 @@ def leaf_totals(ledger: Ledger, name: str) -> Float[np.ndarray, "leaves"]:
         )
     if name not in ledger.blocks:
         return entry.float64()
-    # Summed where it lies, but for the last step: that is all a host sees of arrays on other hosts' devices.
-    summed = jax.tree.map(_partly_summed, entry)
     layout = ledger.layout()
     totals = np.zeros(len(layout.sizes))
-    for group, block in zip(layout.groups, summed.float64()):
+    for group, block in zip(layout.groups, _on_host(entry, NAMES[name].counts)):
         if len(group) == 1:
             totals[group[0]] = block.sum()
         else:
@@ -288,7 +286,21 @@ def leaf_sums(ledger: Ledger, name: str) -> Float[Array, "leaves"]:
         One number per leaf.
     """
     sums = ledger._kept(name)
-    return ledger.layout().leaf_sums([sums.total])[0] if name in ledger.blocks else sums.total
+    if name not in ledger.blocks:
+        return sums.total
+    # Counts as floats: an int32 wraps where many are added.
+    blocks = [x.astype(jnp.result_type(float)) for x in sums.total] if NAMES[name].counts else sums.total
+    return ledger.layout().leaf_sums([blocks])[0]
+
+
+def _on_host(entry: CompensatedSum, counts: bool) -> PyTree:
+    """Blocks in float64, summed where they lie but for the last step: that is all a host sees of arrays on other hosts' devices."""
+    if not counts:
+        return jax.tree.map(_partly_summed, entry).float64()
+    # The sum of 4096 large counts is more than an int32 holds, those of their halves are not.
+    upper = jax.tree.map(lambda x: _partly_summed(x >> 16), entry).float64()
+    lower = jax.tree.map(lambda x: _partly_summed(x & 0xFFFF), entry).float64()
+    return [2.0**16 * high + low for high, low in zip(upper, lower)]
 
 
 @jax.jit

@@ -145,7 +145,9 @@ class Memory:
             assert self._optimizer is not None
             state_leaves = stored_arrays(self._optimizer, inner_state, leaf_infos(params))
             memory_cell, memory_barrier = self._optimizer_memory
-            memory = copied((memory_cell, init_barrier(memory_barrier, state_leaves, Blocks(state_leaves))))
+            memory = copied(
+                (memory_cell, init_barrier(memory_barrier, state_leaves, Blocks(state_leaves, layout.packed)))
+            )
             memory_leaves = len(state_leaves)
         ledger = init_ledger(
             params,
@@ -228,7 +230,7 @@ class Memory:
         if memory is not None:
             assert self._optimizer is not None
             old, now = (stored_arrays(self._optimizer, inner, infos) for inner in inner_states)
-            memory, memory_heat = charge_optimizer(memory, old, now, inputs)
+            memory, memory_heat = charge_optimizer(memory, old, now, inputs, state.ledger.packed)
         moved, new = self._step(state, Request(inputs, leaves, still), params, memory_heat)
         new = new._replace(inner=after, optimizer_memory=memory)
         # A rejected step leaves the counter of steps as it was, so the next one draws the hops that this one would have

@@ -59,6 +59,7 @@ def charge_optimizer(
     before: Sequence[Array],
     after: Sequence[Array],
     inputs: BarrierInputs,
+    packed: bool,
 ) -> tuple[tuple[AbstractCell, ChargedBarrier], Float[Array, "arrays"]]:
     """Heat and barrier work of one step's writes to the optimizer's own state.
 
@@ -67,13 +68,14 @@ def charge_optimizer(
         before: the arrays before the step.
         after: the arrays after it.
         inputs: what the run's barrier saw.
+        packed: whether small arrays share a block, as those of the parameters do.
 
     Returns:
         The memory, and the cost of each array [kT].
     """
     cell, barrier = memory
     drift = [to_levels(b - a, cell) for a, b in zip(before, after)]
-    layout = Blocks(drift)
+    layout = Blocks(drift, packed)
     # Here the stored numbers are what is written: their changes stand for the requests, and no weights go with them.
     barrier, work, _ = move_barrier(
         barrier, inputs._replace(drift=drift, gradient=drift, cell=cell, weights=None), layout

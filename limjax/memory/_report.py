@@ -2,15 +2,15 @@
 
 import dataclasses
 import io
-import json
+import math
 import os
-import pathlib
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
 
+from limjax._files import local_path, without_nan, write_json
 from limjax.memory._layer_report import LayerReport, short, short_work, span
 from limjax.memory._pulse_report import PulseReport
 from limjax.memory.comparisons._names import comparison_words
@@ -137,36 +137,25 @@ class Report:
             >>> limjax.Report.from_dict(one.to_dict()) == one
             True
         """
-        fields = [field.name for field in dataclasses.fields(LayerReport)]
-
-        def layer(row: Mapping[str, Any]) -> LayerReport:
-            return LayerReport(**{name: row[name] for name in fields})
-
-        own = {field.name for field in dataclasses.fields(cls)} - {
-            "layers",
-            "total",
-            "comparisons",
-            "warnings",
-            "device",
-        }
         return cls(
-            layers=tuple(layer(row) for row in content["layers"]),
-            total=layer(content["total"]),
-            comparisons=dict(content["comparisons_kt"]),
+            layers=tuple(LayerReport(**_read(LayerReport, row)) for row in content["layers"]),
+            total=LayerReport(**_read(LayerReport, content["total"])),
+            comparisons={name: math.nan if cost is None else cost for name, cost in content["comparisons_kt"].items()},
             warnings=tuple(content["warnings"]),
-            **{name: content[name] for name in own},
+            **_read(cls, content, {"layers", "total", "comparisons", "warnings", "device"}),
         )
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes `to_dict` as JSON.
+        """Writes `to_dict` as JSON, in one piece. What is not finite is null there; `from_dict` takes it for NaN where a number has to be.
 
         Args:
             path: file to write; its folder must exist.
 
         Raises:
-            OSError: if the file cannot be written.
+            ValueError: for an address of a server, which is no path of this machine.
+            OSError: if the file cannot be written; one that was there before is then as it was.
         """
-        pathlib.Path(path).write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
+        write_json(local_path(path, "path"), without_nan(self.to_dict()))
 
     def __rich_console__(self, console: Any, options: Any):
         from rich.table import Table
@@ -290,3 +279,11 @@ class Report:
         buffer = io.StringIO()
         Console(file=buffer, width=118, color_system=None).print(self)
         return buffer.getvalue().rstrip()
+
+
+def _read(kind: type, content: Mapping[str, Any], beside: Collection[str] = ()) -> dict[str, Any]:
+    """The fields of a record from JSON, which has null for a number that is not finite."""
+    names = {field.name: field.type is float for field in dataclasses.fields(kind) if field.name not in beside}
+    return {
+        name: math.nan if content[name] is None and is_number else content[name] for name, is_number in names.items()
+    }

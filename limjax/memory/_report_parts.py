@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, PyTree
 
+from limjax.memory._leaves import leaf_name
 from limjax.memory._ledger import Ledger, leaf_totals, one_member
-from limjax.memory._state import get_memories
-from limjax.numerics.sums import CompensatedSum
+from limjax.memory._state import some_memories
 from limjax.physics._abstract_cell import AbstractCell
 
 
@@ -27,6 +27,7 @@ class Part:
         one_member(ledger)
         self.ledger, self.cell, self.steps = ledger, cell, int(ledger.steps)
         self.leaves = matching_leaves(ledger, params)
+        first = self._first(ledger.start if start is None else start)
         sizes = np.array([np.size(leaf) for _, leaf in self.leaves], np.float64)
         kept = ("path", "hops", "heat", "heat_kelvin", "actuation", "saturated", "barrier_clipped", "shallow")
         self.columns = {name: leaf_totals(ledger, name) for name in kept}
@@ -36,15 +37,27 @@ class Part:
         self.columns["range_clipped"] = leaf_totals(ledger, "range_clipped") if stopped else np.zeros_like(sizes)
         if ledger.realised_heat is not None:
             self.columns["realised_heat"] = leaf_totals(ledger, "realised_heat")
-        start = ledger.start if start is None else start
-        if start is not None:
-            first = dict(flatten(start))
+        if first is not None:
             lsb = np.asarray(cell.lsb, np.float64)
             moved = [(np.abs(wide(leaf) - wide(first[path])) / lsb).sum() for path, leaf in self.leaves]
             self.columns["net"] = np.array(moved)
-        self.between_levels = 0 if start is None else self._between_levels(dict(flatten(start)))
+        self.between_levels = 0 if first is None else self._between_levels(first)
         for name, sums in ledger.compare.items():
-            self.columns[f"compare/{name}"] = _vector(sums.heat) + _vector(sums.actuation)
+            self.columns[f"compare/{name}"] = sums.heat.float64() + sums.actuation.float64()
+
+    def _first(self, start: PyTree | None) -> dict[Any, Any] | None:
+        """Where its weights started, by path."""
+        if start is None:
+            return None
+        first = dict(flatten(start))
+        for path, leaf in self.leaves:
+            found = f"shape {np.shape(first[path])}" if path in first else "nothing"
+            if found != f"shape {np.shape(leaf)}":
+                raise ValueError(
+                    f"start has {found} where the parameters have {leaf_name(path)!r} of shape {np.shape(leaf)}: pass the parameters that "
+                    "the optimizer was initialised with, before training, or leave it out where the ledger keeps them."
+                )
+        return first
 
     def _between_levels(self, first: dict[Any, Any]) -> int:
         """How many weights went whole levels from a place that is none, so that they never stand on one."""
@@ -72,12 +85,7 @@ def memories_of(ledger: Ledger | PyTree, cell: AbstractCell | None) -> list[tupl
                 "state of the optimizer."
             )
         return [(ledger, cell)]
-    found = list(get_memories(ledger).values())
-    if not found:
-        raise ValueError(
-            "There is no limjax state in this: pass the state that `optimizer.init` or `optimizer.update` returned, or a ledger and "
-            "its cell."
-        )
+    found = list(some_memories(ledger, ", or a ledger and its cell").values())
     if cell is not None and len(found) > 1:
         raise ValueError(f"This state holds {len(found)} memories, which know their own cells: report(state, params).")
     return [(memory.ledger, memory.cell if cell is None else cell) for memory in found]
@@ -90,7 +98,7 @@ def flatten(tree: PyTree) -> list[tuple[Any, Any]]:
 
 def matching_leaves(ledger: Ledger, params: PyTree) -> list[tuple[Any, Any]]:
     leaves = flatten(params)
-    kept = {path: leaf for path, leaf in flatten(ledger.start)} if ledger.start is not None else None
+    kept = dict(flatten(ledger.start)) if ledger.start is not None else None
     if kept is not None:
         # A masked ledger keeps only part of the parameters.
         leaves = [(path, leaf) for path, leaf in leaves if path in kept]
@@ -107,10 +115,6 @@ def matching_leaves(ledger: Ledger, params: PyTree) -> list[tuple[Any, Any]]:
             "parameters that the optimizer was initialised with."
         )
     return leaves
-
-
-def _vector(entry: CompensatedSum) -> Float[np.ndarray, "leaves"]:
-    return np.asarray(entry.float64(), np.float64)
 
 
 def wide(x: Any) -> Float[np.ndarray, "..."]:

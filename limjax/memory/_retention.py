@@ -12,10 +12,10 @@ from limjax.memory._blocks import Blocks
 from limjax.memory._field import as_field
 from limjax.memory._leaves import Frozen, frozen_leaves, leaf_infos
 from limjax.memory._ledger import one_member
-from limjax.memory._state import LearningInMemoryState, get_memories
+from limjax.memory._state import LearningInMemoryState, some_memories
 from limjax.memory._step import wide
 from limjax.numerics.checks import broadcasting, checked_leaf, is_known, stopped_if
-from limjax.numerics.poisson import normal_quantile
+from limjax.numerics.poisson import normal_quantile, unit_uniform
 from limjax.physics._abstract_cell import AbstractCell
 from limjax.physics._hops import exact_hops
 
@@ -55,11 +55,7 @@ def retain(params: PyTree, state: PyTree, seconds: ArrayLike, *, key: Array, fro
     """
     remedy = "It is a time in seconds, for example 86400.0 for a day."
     seconds = checked_leaf(seconds, "seconds", low=0.0, remedy=remedy, single=True)
-    memories = list(get_memories(state).values())
-    if not memories:
-        raise ValueError(
-            "There is no limjax state in this: pass the state that `optimizer.init` or `optimizer.update` returned."
-        )
+    memories = list(some_memories(state).values())
     paths, treedef = jax.tree_util.tree_flatten_with_path(params)
     leaves, index = [leaf for _, leaf in paths], {path: i for i, (path, _) in enumerate(paths)}
     still = frozen_leaves(frozen, leaf_infos(params))
@@ -119,9 +115,20 @@ def _wandered(
             words = jax.random.bits(jax.random.fold_in(key, i), (2, *level.shape), jnp.uint32)
             move = exact_hops(words[0], words[1], *[jnp.minimum(hops, _MANY)] * 2)
             # The difference of two counts beyond the whole numbers of a float has none of their digits left; its law is normal by then.
-            normal = jnp.round(jnp.sqrt(2 * hops) * normal_quantile(words[0], level.dtype))
-            move = jnp.where(hops > _MANY, normal, move)
-            moves.append(move if cell.levels is None else _folded(level, move, cell.levels.astype(level.dtype)))
+            spread = jnp.sqrt(2 * hops)
+            normal = jnp.round(spread * normal_quantile(words[0], level.dtype))
+            if cell.levels is None:
+                moves.append(jnp.where(hops > _MANY, normal, move))
+                continue
+            ends = cell.levels.astype(level.dtype)
+            # On the ring of `_folded` all places are alike, to 1e-30, once a move spreads over two turns. From 2^20 levels on a float32
+            # does not tell them apart in its tails any more, and later nowhere: then the place itself is drawn.
+            turn = 2 * (ends[1] - ends[0] + 1)
+            anywhere = jnp.floor(turn * unit_uniform(words[0], words[1], level.dtype))
+            normal = jnp.where(
+                spread > jnp.maximum(2 * turn, 0.125 / float(jnp.finfo(level.dtype).eps)), anywhere, normal
+            )
+            moves.append(_folded(level, jnp.where(hops > _MANY, normal, move), ends))
         back = zip(leaves, layout.unpack(moves), lsb)
         return [(wide(leaf) + move * unit).astype(leaf.dtype) for leaf, move, unit in back]
 
@@ -129,10 +136,10 @@ def _wandered(
 def _folded(level, move, ends):
     """A move on a ladder with ends, as a free one folded half a level beyond them: hops that the ends stop do not happen."""
     width, whole = ends[1] - ends[0] + 1, jnp.round(level)
-    # A period of twice the levels, up and mirrored down; the half gives each level two places in it, those at the ends
-    # as well.
-    place = jnp.mod(whole + move - ends[0] + 0.5, 2 * width)
-    folded = jnp.where(place < width, place, 2 * width - place) - 0.5 + ends[0]
+    # A period of twice the levels, up and mirrored down: each has two places in it, those at the ends as well. In whole numbers, as a
+    # float32 has no halves from 2^23 on.
+    place = jnp.mod(whole - ends[0] + move, 2 * width)
+    folded = jnp.where(place < width, place, 2 * width - 1 - place) + ends[0]
     # What a weight stands beside its level moves with it, inside the range; what does not move stays where it is.
     return jnp.where(move == 0, 0.0, jnp.clip(folded + (level - whole), ends[0], ends[1]) - level)
 
@@ -201,9 +208,10 @@ def holding(cell: AbstractCell, barrier: ArrayLike, variance: ArrayLike, seconds
         raised = jnp.maximum(height, height + jnp.log(2 * cell.hops_at_rest(height, time)) - jnp.log(wanted))
         share = 2 * cell.exchange(height) / wanted
         # 1 - sqrt(1 - 2g/V) without the difference, which loses its digits where 2g/V is small.
-        contraction = share / (1 + jnp.sqrt(jnp.maximum(1 - share, 0.0)))
-        # u²V/g with g = share V/2, so that nothing is lost where u is small.
-        per_step = jnp.where(share > 1, jnp.inf, 2 * contraction * (contraction / share))
+        root = 1 + jnp.sqrt(jnp.maximum(1 - share, 0.0))
+        contraction = share / root
+        # u²V/g with g = share V/2, and u/share written out: far up both are 0.
+        per_step = jnp.where(share > 1, jnp.inf, 2 * contraction / root)
         steps = time / cell.step_time
         costs = (
             2 * cell.hops_at_rest(height, time),

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree, UInt32
 
 from limjax.memory._charged_barrier import ChargedBarrier
-from limjax.memory._field import as_field
+from limjax.memory._field import as_field, stacked
 from limjax.memory._ledger import Ledger, get_ledger, leaf_sums, one_member
 from limjax.memory.comparisons._base import ChargedComparison
 from limjax.physics._abstract_cell import AbstractCell
@@ -52,8 +52,7 @@ def get_barrier(state: PyTree) -> Float[Array, ""]:
     Raises:
         ValueError: if there is no limjax state, or one that holds no single run.
     """
-    # Where there is none, `get_memory` raises the error that says what to pass.
-    memories = list(get_memories(state).values()) or [get_memory(state)]
+    memories = list(some_memories(state).values())
     for memory in memories:
         one_member(memory.ledger)
     found = [as_field(memory.barrier.height).mean(memory.ledger.leaf_sizes()) for memory in memories]
@@ -65,7 +64,9 @@ def get_barrier(state: PyTree) -> Float[Array, ""]:
             'Ledgers of granularity "leaf" do not know how many parameters they have: ask each memory, '
             "limjax.get_memories(state)."
         )
-    return jnp.sum(jnp.stack(means) * jnp.asarray(sizes)) / max(sum(sizes), 1)
+    found_means = stacked(means)
+    # As floats: there may be more parameters than an int32 counts.
+    return jnp.sum(found_means * jnp.asarray(sizes, found_means.dtype)) / max(float(sum(sizes)), 1.0)
 
 
 def get_memory(state: PyTree) -> LearningInMemoryState:
@@ -81,7 +82,7 @@ def get_memory(state: PyTree) -> LearningInMemoryState:
         ValueError: if there is none, or more than one.
     """
     get_ledger(state)
-    return next(iter(get_memories(state).values()))
+    return next(iter(some_memories(state).values()))
 
 
 def get_memories(state: PyTree) -> dict[str, LearningInMemoryState]:
@@ -95,6 +96,27 @@ def get_memories(state: PyTree) -> dict[str, LearningInMemoryState]:
     """
     found = jax.tree_util.tree_flatten_with_path(state, is_leaf=lambda x: isinstance(x, LearningInMemoryState))[0]
     return {jax.tree_util.keystr(path): x for path, x in found if isinstance(x, LearningInMemoryState)}
+
+
+def some_memories(state: PyTree, or_else: str = "") -> dict[str, LearningInMemoryState]:
+    """`get_memories`, where there has to be one.
+
+    Args:
+        state: state of any optimizer.
+        or_else: what else could be passed, for the message.
+
+    Returns:
+        Their states by path.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    memories = get_memories(state)
+    if not memories:
+        raise ValueError(
+            f"There is no limjax state in this: pass the state that `optimizer.init` or `optimizer.update` returned{or_else}."
+        )
+    return memories
 
 
 def spent_kt(state: PyTree) -> Float[Array, ""]:
@@ -121,7 +143,7 @@ def spent_kt(state: PyTree) -> Float[Array, ""]:
         >>> int(limjax.get_ledger(state).steps)
         2
     """
-    memories = list(get_memories(state).values()) or [get_memory(state)]
+    memories = list(some_memories(state).values())
     for memory in memories:
         one_member(memory.ledger)
     sums = [leaf_sums(memory.ledger, name) for memory in memories for name in ("heat", "actuation")]

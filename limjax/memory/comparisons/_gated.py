@@ -90,7 +90,9 @@ class GatedWrite(AbstractComparison):
         owns = [own.astype(work.dtype) for _, work, own in chosen]
         others = [jnp.where(own, 0.0, work) for _, work, own in chosen]
         own, other = layout.leaf_sums([owns, others])
-        works = (own * gates[0].astype(own.dtype) + other) / jnp.asarray(layout.sizes, own.dtype)
+        # A block has one gate, whose leaves are alike: several of them in a block with heights of their own have an array.
+        gate = layout.of_blocks(gates, own.dtype)
+        works = (own * gate + other) / layout.counts(own.dtype)
         return heats, PerLeaf(works), state
 
     def _chosen(self, drift, height):

@@ -81,7 +81,7 @@ class NoisyEventWrite(AbstractComparison):
         heat = cell.heat(jnp.ones_like(barrier), barrier)
         work = gate_work(cell, self.hold.astype(barrier.dtype), barrier)
         # Fields are costs per parameter: their sum over the array is the cost of the levels written.
-        share = levels / jnp.asarray(layout.sizes, levels.dtype)
+        share = levels / layout.counts(levels.dtype)
         return PerLeaf(heat * share), PerLeaf(work * share), register
 
     def write_barrier(
