@@ -166,7 +166,7 @@ def test_more_hops_than_a_float_counts_spread_as_their_variance_says():
 
 @pytest.mark.parametrize(
     ("bits", "barrier", "seconds"),
-    # 14,000 to 8e8 hops each way a second: within a turn of the ladder, round and round it, beyond the digits of a float32, beyond its range.
+    # 17,000 to 6e8 hops each way a second: within a turn of the ladder, round and round it, beyond the digits of a float32, beyond its range.
     [(12, 11.0, 300.0), (8, 10.0, 1e3), (8, 10.0, 3e8), (3, 0.5, 3e8), (8, 0.5, 1e38)],
 )
 def test_a_range_is_filled_however_long_the_time(bits, barrier, seconds):
