@@ -75,7 +75,10 @@ class RunShape(NamedTuple):
         Whatever the ladder and the attempt rate: a variance 2g of (2^-8/lsb)² levels². A timetable knows neither requests nor
         loss, which `LyapunovBarrier` and `MomentBarrier` take it from.
         """
+        # At rest the hops of a step have the variance 2g, so that 2g lsb² is to be the square of the scatter.
         exchange = 0.5 * jnp.square(_SCATTER / jnp.asarray(self.cell.lsb))
+        # A fine ladder may ask for more exchange than there are attempts, which no barrier gives.
+        # A timetable has one start, for cells that differ their mean.
         return max(0.0, float(jnp.mean(self.cell.barrier(jnp.log(exchange)))))
 
 
@@ -126,6 +129,7 @@ class AbstractBarrier(eqx.Module):
             ValueError: for a barrier that numbers cannot describe.
         """
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        # In float64 the decimal number is the float32 itself, and reads back as the same.
         return {k: np.asarray(v, np.float64).tolist() if eqx.is_array(v) else v for k, v in values.items()}
 
     def stretched(self, steps: int) -> "AbstractBarrier":
@@ -157,6 +161,7 @@ class AbstractBarrier(eqx.Module):
             return None
         name, per_kt = self.level
         value = getattr(self, name)
+        # What is tuned by its logarithm is in the barrier by it as well: it is multiplied, and stays positive.
         moved = value * jnp.exp(per_kt * kt) if self.tuned.get(name, Tuned()).log else value + per_kt * kt
         return eqx.tree_at(lambda barrier: getattr(barrier, name), self, moved)
 
@@ -277,6 +282,7 @@ def checked_loss(
         ValueError: for a known loss; `equinox.error_if` for a traced one.
     """
     judged = loss if smoothed is None else smoothed
+    # NaN is not below anything: such a step is left to who moves the barrier, which then stays where it is.
     is_wrong = (judged < floor) & (floor <= 0)
     name = type(barrier).__name__
     message = (
@@ -285,6 +291,7 @@ def checked_loss(
         "barrier that reads requests instead of the loss, such as RateMatchedBarrier."
     )
     if isinstance(is_wrong, jax.core.Tracer):
+        # The check is part of the loss that goes on: XLA drops what nothing uses.
         return stopped_if(loss, is_wrong, message)
     if bool(is_wrong):
         raise ValueError(f"{message} Got {float(judged):g} with floor={float(floor):g}.")
@@ -307,6 +314,7 @@ def promised_fall(inputs: BarrierInputs, drift: list[Float[Array, "..."]]) -> Fl
     """
     dtype, lsb = jnp.result_type(float), inputs.cell.lsb
     if lsb.ndim:
+        # Levels that differ from cell to cell belong inside the sum; one for all is multiplied once, below.
         drift, lsb = [d * lsb.astype(d.dtype) for d in drift], jnp.ones(())
     products = [total_of(g.astype(d.dtype) * d, inputs.loss) for g, d in zip(inputs.gradient, drift)]
     return -lsb.astype(dtype) * sum(products, jnp.zeros((), dtype))
@@ -314,6 +322,7 @@ def promised_fall(inputs: BarrierInputs, drift: list[Float[Array, "..."]]) -> Fl
 
 def with_steps(barrier: Any, steps: int) -> Any:
     """A barrier that spans a run, with its `steps` replaced."""
+    # The sum keeps the shape where barriers are stacked, and makes a JAX array of the same dtype.
     return eqx.tree_at(lambda b: b.steps, barrier, np.asarray(steps, barrier.steps.dtype) + 0 * barrier.steps)
 
 
@@ -336,6 +345,7 @@ def running_mean(
     """
     dtype = old.dtype
     decay = decay.astype(dtype)
+    # The first weight is exactly 1, whatever the decay: of the zeros that a state begins with nothing is left.
     weight = (1 - decay) / jnp.maximum(1 - decay ** (step + 1).astype(dtype), jnp.finfo(dtype).tiny)
     # decay = 1 would give 0/0: a mean that never forgets is the arithmetic mean.
     weight = jnp.where(decay >= 1, 1 / (step + 1).astype(dtype), weight)
@@ -370,6 +380,7 @@ def total_of(x: Array, loss: Float[Array, ""] | None = None) -> Float[Array, ""]
     Returns:
         The sum, in the dtype of totals.
     """
+    # Summed in its own dtype first: booleans are then counted as integers, without rounding.
     return over_shards(jnp.sum(x).astype(jnp.result_type(float)), loss)
 
 

@@ -141,6 +141,7 @@ class ConsolidatingBarrier(AbstractBarrier):
         state = self.rule.init(params)
         if not self.keeps_account:
             return state
+        # No barrier is below 0, so that -1 marks the cells that have had none.
         return Account(state, zeros_of(params), jax.tree.map(lambda h: h - 1, zeros_of(params)))
 
     def highest(self, top: Float[Array, ""]) -> Float[Array, ""]:
@@ -152,14 +153,17 @@ class ConsolidatingBarrier(AbstractBarrier):
         Returns:
             B [kT].
         """
+        # One root for all cells: 12 steps cost nothing. A start above the cell's range would turn the bracket round.
         return top if self.budget is None else _raised_by(self.budget, jnp.minimum(self.plastic, top), top, 12)
 
     def evaluate(self, inputs: BarrierInputs, state: Any) -> tuple[Any, Any]:
+        # With the step time of this step's cell, which is a leaf and may itself be tuned.
         keep = None if self.release is None else jnp.exp(-inputs.cell.step_time / self.release)
         inputs = _known(inputs)
         if self.keeps_account:
             return self._on_account(inputs, state, keep)
         state = self.rule.follow(inputs, state, keep)
+        # Cells with lower ends than this are clipped to their own when the barrier is moved.
         top = jnp.max(inputs.cell.max_barrier)
         limit = None if self.budget is None else self.highest(top.astype(self.plastic.dtype))
 
@@ -178,10 +182,13 @@ class ConsolidatingBarrier(AbstractBarrier):
         def moved(consolidation, spent, before):
             dtype = spent.dtype
             low, top = cell.min_barrier.astype(dtype), cell.max_barrier.astype(dtype)
+            # Clipped here already, as the ledger charges the way that a barrier really moves.
             wanted = jnp.clip(self.plastic.astype(dtype) + consolidation, low, top)
             # As in the ledger, a cell starts out at its first barrier, wherever its weight puts that.
             before = jnp.where(before < 0, wanted, before)
+            # A rise also takes a finite-time excess, which `_raised_by` leaves out: the account may be overdrawn by it.
             left = jnp.maximum(budget.astype(dtype) - spent, 0.0)
+            # A fall is always allowed. `top` may be below where the cell stands if its range was changed between steps.
             height = jnp.minimum(wanted, _raised_by(left, before, jnp.maximum(before, top), 6))
             return height, spent + cell.actuation(before, height)
 
@@ -192,6 +199,7 @@ class ConsolidatingBarrier(AbstractBarrier):
 
     def task_ended(self, state: Any, weights: list[Float[Array, "..."]]) -> Any:
         if self.keeps_account:
+            # The account goes on: the budget is that of the whole run, not of a task.
             return state._replace(rule=self.rule.task_ended(state.rule, weights))
         return self.rule.task_ended(state, weights)
 
@@ -213,6 +221,8 @@ def _raised_by(work: Float[Array, "..."], low: Float[Array, "..."], top: Float[A
     """The barrier that so much work raises from `low`, ΔF(B) = ΔF(low) + work, at most `top` [kT]."""
     # ΔF is ½ ln πB for all but the lowest barriers: a start that Newton's method makes exact in a few steps.
     low, top = jnp.broadcast_arrays(low, top)
+    # Half a kT more, or the guess could not leave 0. From 20 kT of work on it is beyond every cell,
+    # and e^(2 work) is soon beyond a float.
     guess = jnp.clip(low + (low + 0.5) * jnp.expm1(2 * jnp.minimum(work, 20.0)), low, top)
     spent = actuation.free_energy(low) + work
     return monotone_root(lambda barrier: actuation.free_energy(barrier) - spent, guess, low, top, iterations)

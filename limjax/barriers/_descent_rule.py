@@ -98,6 +98,7 @@ class LyapunovRule(AbstractRule):
     def follow(self, inputs: BarrierInputs, state: DescentState, keep: Float[Array, ""] | None) -> DescentState:
         weights = stood(inputs, self, state.last)
         gradient = [g.astype(w.dtype) for g, w in zip(inputs.gradient, weights)]
+        # A gradient comes before the step that it causes: this one is after the last step, the state's before it.
         means = [0.5 * (old + new) for old, new in zip(state.gradient, gradient)]
         fall, kept = _fallen(state, means, weights), faded(state.kept, keep)
         return DescentState(fall, weights, gradient, kept, jnp.ones((), bool), asked(state.asked, gradient))
@@ -115,4 +116,5 @@ class LyapunovRule(AbstractRule):
 def _fallen(state: DescentState, gradient: Arrays, weights: Arrays) -> Arrays:
     """The fall with the step that ended at these weights, if one was seen."""
     steps = zip(state.fall, gradient, weights, state.last)
+    # At a task's first step `last` is the 0 of a new state, but the mean gradient is not 0: a way from 0 would count.
     return [jnp.where(state.seen, fall - g * (w - last), fall) for fall, g, w, last in steps]

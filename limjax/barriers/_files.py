@@ -28,6 +28,7 @@ def barrier_to_json(barrier: AbstractBarrier) -> dict[str, Any]:
         >>> barrier_to_json(StaticBarrier(20.0))["arguments"]
         {'height': 20.0}
     """
+    # By the class and not its name alone: a class of one's own may bear the name of one in the library.
     if type(barrier) is not BARRIERS.get(barrier.name):
         raise ValueError(
             f"A {type(barrier).__name__} is a class of your own, which no file can name; save its numbers yourself, or put its "
@@ -63,11 +64,13 @@ def barrier_from_json(content: Any, where: str = "The barrier") -> AbstractBarri
             f"{', '.join(BARRIERS)}. `limjax tune` writes such a file as barrier.json."
         )
     try:
+        # Arguments are numbers, lists and words: an object among them can only be a barrier that this one holds.
         arguments = {
             name: barrier_from_json(value, f"{name} of {where}") if isinstance(value, dict) else value
             for name, value in content["arguments"].items()
         }
         return BARRIERS[content["barrier"]].of_file(arguments)
+    # Wrong numbers are refused by the class, whose ValueError says more and passes.
     except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"{where} has wrong arguments for a {content['barrier']!r} barrier: {error}.") from None
 

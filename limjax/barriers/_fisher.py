@@ -89,6 +89,7 @@ class FisherBarrier(AbstractBarrier):
 
     def init(self, params: PyTree) -> tuple[PyTree, PyTree]:
         moments = running_state(params, "parameter")
+        # An array per parameter less where nothing is smoothed.
         return moments, running_state(params, "parameter") if self.smooth_speed else []
 
     def evaluate(self, inputs: BarrierInputs, state: Any) -> tuple[Any, Any]:
@@ -108,10 +109,13 @@ class FisherBarrier(AbstractBarrier):
             log_speeds = [0.5 * safe_log(square) for square in speeds]
         else:
             speeds = []
+            # A cell that is asked for nothing in this step gets ln tiny, -87 in float32, and is all but shut.
             log_speeds = [safe_log(jnp.abs(d)) for d in drift]
         # ln g = ln|d| - ½ ln(2p), and 2p = price lsb² <gradient²>.
+        # A sum of logarithms: the product of a large price, a small level and a squared gradient need not be a float.
         log_scale = jnp.log(self.price) + 2 * jnp.log(inputs.cell.lsb)
         barrier = [
+            # Without any curvature a disturbance has no price: what is asked for then goes through the lowest barrier.
             inputs.cell.barrier(log_speed - 0.5 * (log_scale.astype(m.dtype) + safe_log(m + least.astype(m.dtype))))
             for log_speed, m in zip(log_speeds, moments)
         ]

@@ -74,6 +74,7 @@ class FowlerNordheimBarrier(AbstractBarrier):
         for value, name in ((k1, "k1"), (k2, "k2"), (initial_voltage, "initial_voltage")):
             checked_leaf(value, name, low=0.0, open_low=True, remedy=remedy)
         start = k2 / initial_voltage
+        # k0/k1 in one exponential: k0 = e^(k2/V0) alone would overflow first.
         return cls(start, math.exp(start - math.log(k1)))
 
     def height(self, time: ArrayLike) -> Float[Array, "..."]:
@@ -86,6 +87,7 @@ class FowlerNordheimBarrier(AbstractBarrier):
             B [kT].
         """
         # ln(1 + t/t_c) through logarithms: t/t_c alone overflows in float32 for fast devices.
+        # At time 0 the logarithm is that of the smallest float, which adds nothing to 1, with slope 0.
         log_ratio = safe_log(as_leaf(time)) - jnp.log(self.time_constant)
         return self.start + jnp.logaddexp(jnp.zeros_like(log_ratio), log_ratio)
 

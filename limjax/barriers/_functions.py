@@ -38,12 +38,14 @@ class FunctionByValue:
         return isinstance(other, FunctionByValue) and _same(self.function, other.function)
 
     def __hash__(self) -> int:
+        # Of the code alone: equal functions have equal code, while what they close over may have no hash.
         return hash(getattr(self.function, "__code__", type(self.function)))
 
     def __repr__(self) -> str:
         return f"<function {getattr(self.function, '__qualname__', type(self.function).__qualname__)}>"
 
     def __deepcopy__(self, memo: Any) -> "FunctionByValue":
+        # Else a copy would go through `__reduce__`, and not every schedule can be pickled.
         return self
 
     def __reduce__(self):
@@ -55,6 +57,7 @@ class FunctionByValue:
                 f"The schedule {self!r} refers to something that cannot be pickled ({error}): put the barrier's values into a "
                 "SplineBarrier, which is numbers alone."
             ) from None
+        # Bytecode belongs to one version of Python, which is kept beside it and compared before anything is unpickled.
         return _loaded, (sys.version_info[:2], file.getvalue())
 
 
@@ -74,6 +77,7 @@ class _Pickler(pickle.Pickler):
     def reducer_override(self, obj: Any) -> Any:
         if isinstance(obj, types.ModuleType):
             return importlib.import_module, (obj.__name__,)
+        # What a module holds under its name is pickled by that name, as usual.
         if not isinstance(obj, types.FunctionType) or _is_importable(obj):
             return NotImplemented
         cells = () if obj.__closure__ is None else obj.__closure__
@@ -83,10 +87,12 @@ class _Pickler(pickle.Pickler):
         own = used if obj.__module__ == "__main__" else {}
         made = marshal.dumps(obj.__code__), obj.__module__, obj.__qualname__, len(cells)
         state = content, own, obj.__defaults__, obj.__kwdefaults__
+        # Made first and filled afterwards: a function that refers to itself then finds itself in the pickler's memo.
         return _empty_function, made, state, None, None, _fill_function
 
 
 def _is_importable(function: types.FunctionType) -> bool:
+    # `__main__` is another script, or none, in the process that unpickles.
     if function.__module__ in (None, "__main__"):
         return False
     found: Any = sys.modules.get(function.__module__)
@@ -96,6 +102,7 @@ def _is_importable(function: types.FunctionType) -> bool:
 
 
 def _names(code: types.CodeType) -> set[str]:
+    # Functions and lambdas inside are constants of the code, with global names of their own.
     inner = (_names(constant) for constant in code.co_consts if isinstance(constant, types.CodeType))
     return set(code.co_names).union(*inner)
 
@@ -114,6 +121,7 @@ def _fill_function(function: types.FunctionType, state: tuple[Any, ...]) -> None
     content, own, defaults, keyword_defaults = state
     for cell, value in zip(function.__closure__ or (), content):
         cell.cell_contents = value
+    # For a function of a module nothing is in `own`: these globals are the module's namespace itself.
     function.__globals__.update(own)
     function.__defaults__, function.__kwdefaults__ = defaults, keyword_defaults
 
@@ -133,6 +141,7 @@ def _same(a: Any, b: Any) -> bool:
     if isinstance(a, dict):
         return a.keys() == b.keys() and all(_same(a[key], b[key]) for key in a)
     if isinstance(a, np.ndarray | jax.Array):
+        # The dtype too: equal schedules share a compiled program, which has their arrays as constants.
         return a.dtype == b.dtype and a.shape == b.shape and bool(np.array_equal(np.asarray(a), np.asarray(b)))
     try:
         return bool(a == b)

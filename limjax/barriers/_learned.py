@@ -162,6 +162,7 @@ class LearnedBarrier(AbstractBarrier):
             The barrier; its offset, slopes and output weights are zero.
         """
         law = MomentBarrier() if law is None else law
+        # Four inputs of about unit size, each over the root of four: no unit begins saturated.
         hidden = jax.random.normal(jax.random.key(0) if key is None else key, (4, units)) / 2.0
         zeros = jnp.zeros(units)
         return cls(0.0, jnp.zeros(4), hidden, zeros, zeros, law.decay, steps, law.granularity, law)
@@ -255,18 +256,22 @@ class LearnedBarrier(AbstractBarrier):
         smoothed = running_mean(state.smoothed, loss.astype(state.smoothed.dtype), self.decay, inputs.step)
         first = jnp.where(inputs.step == 0, loss.astype(state.first.dtype), state.first)
         smoothed = checked_loss(smoothed, jnp.zeros((), smoothed.dtype), self)
+        # The last step of the run is steps - 1, at progress 1.
         progress = inputs.step.astype(self.steps.dtype) / jnp.maximum(self.steps - 1, 1)
         log_loss = (safe_log(smoothed) - safe_log(first)).astype(self.steps.dtype)
         lsb = inputs.cell.lsb
         barrier = []
         for speed, moment in zip(speeds, moments):
+            # Added, and no maximum: the slope in ln|d| falls to 0 smoothly.
             log_speed = 0.5 * jnp.log(speed + _SPEED_FLOOR**2)
+            # Per level and not per weight, so that the rule means the same on another ladder.
             log_moment = jnp.log(moment * jnp.square(lsb.astype(moment.dtype)) + _MOMENT_FLOOR)
             features = (jnp.clip(progress, 0, 1), log_speed, log_moment, log_loss)
             barrier.append(self.log_exchange(features))
         if corrected is None:
             barrier = [inputs.cell.barrier(log_exchange) for log_exchange in barrier]
         else:
+            # B = ln(k0 τ) - ln g: what the rule adds to ln g comes off the height of the law.
             barrier = [height - log_exchange for height, log_exchange in zip(corrected, barrier)]
         return in_scope(barrier, self.granularity), LearnedState(*kept, smoothed, first, law_state)
 
@@ -286,6 +291,8 @@ class LearnedBarrier(AbstractBarrier):
         for i, column in enumerate(columns):
             total = total + self.slopes[i].astype(dtype) * column
         scaled = [(x - middle) / width for x, middle, width in zip(columns, MIDDLE, WIDTH)]
+        # Written out, so that XLA makes one pass over the parameters of it: for a matrix product, features and units
+        # would be arrays of several times the size of the network.
         for unit in range(self.output.shape[0]):
             inside = jnp.full(shape, self.hidden_bias[unit].astype(dtype))
             for i, x in enumerate(scaled):

@@ -112,6 +112,7 @@ class LyapunovBarrier(AbstractBarrier):
         loss = checked_loss(loss, floor, self, smoothed)
         if self.start is None:
             first, request, fall = self._measure(inputs, state, loss)
+            # g0 = <d²>/2u and 2u = P/(L - Lf). Until all three means are fixed the start moves with them.
             log_exchange = safe_log(request) + safe_log(first - floor) - safe_log(fall)
             start = inputs.cell.barrier(log_exchange)
         else:
@@ -121,8 +122,10 @@ class LyapunovBarrier(AbstractBarrier):
                 state.fall,
             )
             start = self.start.astype(dtype)
+        # Below the floor the logarithm is that of the smallest float, -87 in float32: the barrier shuts.
         barrier = start + safe_log(first - floor) - safe_log(smoothed - floor)
         new = (smoothed, first, request, fall)
+        # A loop carries the state, whose dtypes must not change with that of the loss.
         return barrier, LyapunovState(*(x.astype(old.dtype) for x, old in zip(new, state)))
 
     def _measure(self, inputs: BarrierInputs, state: LyapunovState, loss: Float[Array, ""]):
@@ -133,7 +136,9 @@ class LyapunovBarrier(AbstractBarrier):
                 "A LyapunovBarrier without a start measures it on the first requests, which gradient_tilt does not fix: "
                 "there the barrier is the learning rate. Give it a start in kT, for example LyapunovBarrier(12.0)."
             )
+        # With a decay of 1 the running mean is the arithmetic one.
         forever = jnp.ones((), loss.dtype)
+        # The number of all parameters: under `shard_map` an array's own size is that of its part.
         size = sum(d.size * shards_of(d, inputs.loss) for d in drift)
         total = sum((total_of(d * d, inputs.loss).astype(loss.dtype) for d in drift), jnp.zeros_like(loss))
         square = total / max(float(size), 1.0)  # as a float: there may be more requests than an int32 counts

@@ -128,6 +128,7 @@ class MomentBarrier(AbstractBarrier):
 
     def evaluate(self, inputs: BarrierInputs, state: MomentState) -> tuple[Any, Any]:
         drift, loss = required_drift(inputs, self), required_loss(inputs, self)
+        # A leaf's mean stands for all its elements, and is the same on all shards: `total_of` does not add it up again.
         sizes = [1 if self.granularity == "parameter" else d.size * shards_of(d, inputs.loss) for d in drift]
 
         def follow(old, new):
@@ -146,6 +147,7 @@ class MomentBarrier(AbstractBarrier):
         mean = checked_loss(mean, self.floor.astype(mean.dtype), self)
         fall = running_mean(state.fall, promised_fall(inputs, drift), self.decay, inputs.step)
 
+        # Not `sqrt`, whose slope is infinite at 0: derivatives of parameters without a gradient would be NaN.
         slopes = [jnp.exp(0.5 * safe_log(v)) for v in gradients]
         # ln of sqrt(s/q) and of q s, up to a factor that all parameters share and the two sums take out.
         log_shares = [0.5 * safe_log(s) - 0.25 * safe_log(v) for s, v in zip(requests, gradients)]
@@ -155,6 +157,7 @@ class MomentBarrier(AbstractBarrier):
         # would promise straight downhill keeps the exchange finite.
         lsb = inputs.cell.lsb.astype(mean.dtype)
         lsb = jnp.sqrt(mean_square(lsb, "leaf", inputs.loss)) if lsb.ndim else lsb
+        # Cauchy-Schwarz: no requests and gradients of these sizes promise more.
         straight = lsb * jnp.sqrt(total(requests) * total(gradients))
         promise = jnp.maximum(fall, _LEAST_ALIGNMENT * straight)
         peak = jnp.maximum(state.peak, promise)
@@ -163,8 +166,10 @@ class MomentBarrier(AbstractBarrier):
         fall_per_contraction = 1 - 0.5 * jnp.minimum(scale, 1)
         log_relaxation = jnp.maximum(
             safe_log(promise) - safe_log(mean - self.floor.astype(mean.dtype)),
+            # At the peak itself, as in the first step, this is ln tiny and leaves the word to the other measure.
             safe_log((safe_log(peak) - safe_log(promise)) / (steps * fall_per_contraction)),
         )
+        # g = level · share and q = slope · P/Σ slope s: Σ q g = scale · P/2u gives the level, from which P drops out.
         log_level = jnp.log(scale) - log_relaxation + safe_log(promised) - safe_log(disturbed)
         barrier = [inputs.cell.barrier(log_level.astype(share.dtype) + share) for share in log_shares]
         return in_scope(barrier, self.granularity), MomentState(requests, gradients, mean, fall, peak)

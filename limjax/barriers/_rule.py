@@ -85,6 +85,7 @@ class AbstractRule(eqx.Module):
 
 def log_precision(importance: Arrays, strength: Float[Array, ""]) -> Arrays:
     """ln(1 + sΩ) [kT]."""
+    # An importance may be so far below the mean that 1 + sΩ would round to 1.
     return [jnp.log1p(strength.astype(x.dtype) * x) for x in importance]
 
 
@@ -95,6 +96,7 @@ def of_mean_one(values: Arrays, counted: Flags) -> Arrays:
     mean shall not depend on chance, or on how high the barriers stand.
     """
     mean = mean_of_known(values, counted)
+    # Guarded twice: the branch that is not taken is differentiated too, and 1/0 there would make NaN of the gradient.
     scale = jnp.where(mean > 0, 1 / jnp.where(mean > 0, mean, 1.0), 0.0)
     return [x * scale.astype(x.dtype) for x in values]
 
@@ -119,6 +121,7 @@ def none_asked(values: Arrays) -> Flags:
 
 def asked(before: Flags, gradient: Arrays) -> Flags:
     """Which parameters had a gradient, with this step."""
+    # Frozen parameters are shown a gradient of exactly 0, see `Memory.request`.
     return [old | (g != 0) for old, g in zip(before, gradient)]
 
 

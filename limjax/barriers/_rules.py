@@ -77,6 +77,7 @@ class FisherRule(AbstractRule):
         return FisherState(squares, faded(state.kept, keep))
 
     def task_ended(self, state: FisherState, weights: Arrays) -> FisherState:
+        # Above 0 is the sum where there was a gradient, but for squares that underflow: no flags need be kept.
         return task_over(state, state.squares, [s > 0 for s in state.squares])
 
     def heights(self, inputs: BarrierInputs, state: FisherState) -> Arrays:
@@ -168,6 +169,7 @@ class PathIntegralRule(AbstractRule):
         weights = [w.astype(old.dtype) for w, old in zip(weights, state.last)]
         damping = [self.damping.astype(w.dtype) for w in weights]
         path = _along(state, weights)
+        # A path below 0 went against the descent: as an importance it would lower the barrier.
         shares = [
             jnp.maximum(p, 0.0) / (jnp.square(w - start) + xi)
             for p, w, start, xi in zip(path, weights, state.first, damping)
@@ -210,6 +212,7 @@ class UseRule(AbstractRule):
 
     def follow(self, inputs: BarrierInputs, state: Arrays, keep: Float[Array, ""] | None) -> Arrays:
         drift = required_drift(inputs, self)
+        # What was used before has aged by this step, its own use not yet.
         return [old + jnp.abs(d.astype(old.dtype)) for old, d in zip(faded(state, keep), drift)]
 
     def heights(self, inputs: BarrierInputs, state: Arrays) -> Arrays:
@@ -266,6 +269,7 @@ def rule_of(rule: Any) -> AbstractRule:
         pairs = dict(item.split("=") for item in filter(None, rest.split(",")))
         return RULES[name](**{key: float(value) for key, value in pairs.items()})
     except (KeyError, TypeError, ValueError) as error:
+        # A number out of its range: the rule's own message names it.
         if isinstance(error, ValueError) and "must be" in str(error):
             raise
         raise ValueError(
@@ -276,6 +280,7 @@ def rule_of(rule: Any) -> AbstractRule:
 
 def rule_text(rule: AbstractRule) -> str:
     """The rule as text that `rule_of` reads."""
+    # The shortest text that reads back as the same float.
     numbers = [f"{key}={float(value)!r}" for key, value in vars(rule).items()]
     return f"{rule.name}:{','.join(numbers)}"
 

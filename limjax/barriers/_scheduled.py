@@ -47,6 +47,7 @@ class ScheduledBarrier(AbstractBarrier):
         self.offset = checked_leaf(offset, "offset", remedy="It is added to the schedule, in kT.")
         # A plain function is not a leaf that jit or scan could carry; it becomes part of the tree's structure.
         self.schedule = _in_a_tree(schedule)
+        # Called with an array, as in a step: a schedule that cannot take one fails here, and not in a compiled step.
         start = as_leaf(self.schedule(jnp.zeros((), jnp.int32))) + self.offset
         checked_leaf(start, "the scheduled barrier at step 0", low=0.0, remedy="Schedules are in kT and not below 0.")
 
@@ -65,6 +66,7 @@ class ScheduledBarrier(AbstractBarrier):
         return as_leaf(self.schedule(inputs.step)) + self.offset, state
 
 
+# No closure: pickle finds the class by its name, and `FunctionByValue` compares the fields.
 @dataclasses.dataclass(frozen=True)
 class _WithTheRate:
     """Γ* ∝ v · sqrt(1/p), both of which fall as the learning rate does: B rises by ln (lr0/lr)^power."""
@@ -74,6 +76,7 @@ class _WithTheRate:
     learning_rate: Any
 
     def __call__(self, step):
+        # A rate that ends at 0 ends at a barrier that is finite and far above the cell's, which clips it.
         return self.start + self.power * (safe_log(self._rate(0)) - safe_log(self._rate(step)))
 
     def _rate(self, step):

@@ -41,6 +41,7 @@ def barrier_from_name(
         >>> barrier_from_name("static:height=20", ArrheniusCell(), 100, 1e-3).name
         'static'
     """
+    # Before the colon is looked for: a path may have one.
     if specification.endswith(".json"):
         return load_barrier(specification, steps)
     name, _, rest = specification.partition(":")
@@ -79,6 +80,7 @@ def text_arguments(kind: type[AbstractBarrier]) -> tuple[str, ...]:
         ('height',)
     """
     named = [p for p in inspect.signature(kind.of_run).parameters.values() if p.name != "run"]
+    # The `of_run` of the base class hands on whatever the constructor takes.
     if any(p.kind is p.VAR_KEYWORD for p in named):
         return tuple(inspect.signature(kind).parameters)
     return tuple(p.name for p in named)

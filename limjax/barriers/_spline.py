@@ -69,11 +69,13 @@ class SplineBarrier(AbstractBarrier):
         return "global" if self.knots.ndim == 1 else "leaf"
 
     def evaluate(self, inputs: BarrierInputs, state: Any) -> tuple[Any, Any]:
+        # The barrier is made without parameters, and learns here how many leaves they have.
         if self.knots.ndim == 2 and self.knots.shape[0] != len(inputs.gradient):
             raise ValueError(
                 f"This SplineBarrier has {self.knots.shape[0]} rows of knots but the parameters have "
                 f"{len(inputs.gradient)} leaves; give one row per leaf, or one-dimensional knots for all."
             )
+        # The last step is steps - 1, and stands at the last knot.
         progress = inputs.step.astype(self.steps.dtype) / jnp.maximum(self.steps - 1, 1)
         return self.height(progress), state
 

@@ -19,6 +19,7 @@ from limjax.physics._abstract_cell import AbstractCell
 from limjax.tasks import TaskDefaults
 from limjax.tasks import _networks as networks
 
+# Gradients of single examples are as large as the network: only so many are held at a time.
 _CHUNK = 64
 
 
@@ -39,6 +40,7 @@ class Data(NamedTuple):
     def of(cls, parts: tuple[Examples, ...]) -> "Data":
         """The examples, padded with zeros."""
         most = max(len(part.label) for part in parts)
+        # Of one length, so that a task is an index that may be traced, and one program learns them all.
         image = np.stack([np.pad(part.image, ((0, most - len(part.label)), (0, 0))) for part in parts])
         label = np.stack([np.pad(part.label, (0, most - len(part.label))) for part in parts])
         counts = [len(part.label) for part in parts]
@@ -125,14 +127,17 @@ def started(
     settings: ContinualSettings, method: AbstractMethod, medium: Medium, place: Place, seed: Int[Array, ""]
 ) -> Learner:
     """A network before its first task."""
+    # Split alike for every method: with one seed all begin with the same network and draw with the same keys.
     start, hop_key, show, key = jax.random.split(jax.random.key(seed), 4)
     inputs, outputs = place.train.image.shape[-1], place.competing.shape[-1]
     params = networks.init_mlp(start, (inputs, settings.width, settings.width, outputs))
     params = jax.tree.map(lambda w: w.astype(jnp.result_type(float)), params)
+    # Exact hops are whole levels: weights stay on the ladder if they begin on it.
     if hops_of(settings.hops).is_noisy:
         params = snap(params, medium.cell)
     state = medium.optimizer(settings, hop_key).init(params)
     draws = jax.random.uniform(show, (len(place.train.size), max(method.replayed, 1)))
+    # Draws are at most 1 - 2^-23: times a number of examples they round to less than it.
     shown = jnp.floor(draws * place.train.size[:, None]).astype(jnp.int32)
     return Learner(params, state, method.init(params), shown, key)
 
@@ -158,8 +163,10 @@ def learnt(
         params, state, kept = carry
         batches = _batches(settings, method, place, learner.shown, stage, jax.random.fold_in(key, number))
         loss, gradient = jax.value_and_grad(loss_of)(params, batches)
+        # Apart from the task's gradient, of which alone the path integral of synaptic intelligence is made.
         pull = jax.grad(method.penalty)(params, kept)
         whole = jax.tree.map(jnp.add, gradient, pull)
+        # A barrier that follows the loss follows that of the task, without the springs.
         updates, state = optimizer.update(whole, state, params, value=loss)
         after = optax.apply_updates(params, updates)
         return (after, state, method.after_step(kept, params, after, gradient)), loss
@@ -174,6 +181,7 @@ def remembered(method: AbstractMethod, place: Place, learner: Learner, stage: Ar
     """The network when a task is over and another one will come."""
     fisher = None
     if method.needs_fisher:
+        # Below 0, so that no task's steps have the same key.
         fisher = fisher_diagonal(learner.params, place, stage, jax.random.fold_in(learner.key, -1 - stage))
     kept = method.after_task(learner.kept, learner.params, fisher)
     return learner._replace(kept=kept, state=consolidate(learner.state, learner.params))
@@ -192,6 +200,7 @@ def fisher_diagonal(params: PyTree, place: Place, stage: Array, key: Array) -> P
         Mean squared gradients, like the parameters [(nats/weight)²].
     """
     image, competing = place.train.image[stage], place.competing[stage, stage]
+    # Infinite only here, where labels are drawn: in a cross entropy 0 · ln 0 would be NaN, and -1e9 stands for it.
     logits = jnp.where(competing[None], networks.apply_mlp(params, image), -jnp.inf)
     label = jax.random.categorical(key, logits)
     weight = (jnp.arange(image.shape[0]) < place.train.size[stage]).astype(image.dtype)
@@ -199,6 +208,7 @@ def fisher_diagonal(params: PyTree, place: Place, stage: Array, key: Array) -> P
     padded = [jnp.pad(x, ((0, missing), *((0, 0),) * (x.ndim - 1))) for x in (image, label, weight)]
 
     def squares(item):
+        # A batch of one: what is wanted is the mean of squares, and not the square of a batch's mean.
         batch = Batch(item[0][None], item[1][None], jnp.asarray([stage]))
         gradient = jax.grad(_loss)(params, batch, place.competing[stage])
         return jax.tree.map(lambda g: item[2] * g * g, gradient)
@@ -258,10 +268,12 @@ def _batches(settings, method: AbstractMethod, place: Place, shown, stage, key) 
     if method.cumulative:
         ends = jnp.cumsum(data.size)
         place_in_all = jnp.floor(jax.random.uniform(second, size) * ends[stage])
+        # Tasks are drawn by their sizes: every example of all tasks so far is as likely as the next.
         task = jnp.sum((place_in_all[:, None] >= ends[None]).astype(jnp.int32), axis=1)
     number = jnp.floor(jax.random.uniform(first, size) * data.size[task]).astype(jnp.int32)
     batches = [Batch(data.image[task, number], data.label[task, number], task)]
     if method.replayed:
+        # The first task has none before it: it is shown its own, which `loss_of` counts with the weight 0.
         old = jnp.floor(jax.random.uniform(second, size) * jnp.maximum(stage, 1)).astype(jnp.int32)
         number = shown[old, jax.random.randint(third, size, 0, method.replayed)]
         batches.append(Batch(data.image[old, number], data.label[old, number], old))

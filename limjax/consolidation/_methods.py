@@ -155,6 +155,7 @@ class EWC(AbstractMethod):
 
     def penalty(self, params: PyTree, kept: Anchors) -> Float[Array, ""]:
         # Up to a constant: Σ_t F_t (w - w_t)² = (ΣF) w² - 2 (ΣF w*) w + ...
+        # The constant would need a third sum, and only the gradient of a penalty is ever asked for.
         terms = jax.tree.map(lambda w, f, fw: jnp.sum(w * (0.5 * f * w - fw)), params, *kept)
         return self.strength * sum(jax.tree.leaves(terms), jnp.zeros(()))
 
@@ -233,6 +234,7 @@ class SynapticIntelligence(AbstractMethod):
         return PathState(zeros, params, zeros)
 
     def penalty(self, params: PyTree, kept: PathState) -> Float[Array, ""]:
+        # `_springs` has the ½ of a spring; the published penalty has none.
         return 2 * self.strength * _springs(params, kept.importance, kept.anchor)
 
     def after_step(self, kept: PathState, before: PyTree, after: PyTree, gradient: PyTree) -> PathState:
@@ -241,6 +243,7 @@ class SynapticIntelligence(AbstractMethod):
 
     def after_task(self, kept: PathState, params: PyTree, fisher: PyTree) -> PathState:
         def grown(old, path, anchor, w):
+            # A spring of a stiffness below 0 would push the weight away.
             return old + jnp.maximum(path, 0.0) / (jnp.square(w - anchor) + self.damping)
 
         importance = jax.tree.map(grown, kept.importance, kept.path, kept.anchor, params)
@@ -261,6 +264,7 @@ class Replay(AbstractMethod):
     examples: int = eqx.field(static=True)
 
     def __init__(self, examples: float = 10):
+        # From text it comes as 5.0; what is not whole is handed on as it is, for the message.
         self.examples = whole_number(int(examples) if float(examples).is_integer() else examples, "examples")
 
     @property
@@ -294,7 +298,9 @@ class BarrierConsolidation(AbstractMethod):
     @property
     def running(self) -> int:
         """The rule's sums; an importance that fades changes in every step as well, and so does a cell's account of its work."""
+        # A rule without sums has one number at most, which changes in every step anyway: its fading adds none.
         fades = self.release is not None and self.rule.running > 0
+        # One number, what was spent: the height beside it is the barrier itself.
         account = ConsolidatingBarrier(0.0, self.rule, self.budget, self.release).keeps_account
         return self.rule.running + fades + account
 
@@ -340,6 +346,7 @@ def method_of(text: str) -> AbstractMethod:
         numbers: dict[str, Any] = {key: float(value) for key, value in pairs.items()}
         return METHODS[name](**numbers)
     except (TypeError, ValueError) as error:
+        # A number out of its range: the method's own message names it.
         if isinstance(error, ValueError) and "must be" in str(error):
             raise
         raise ValueError(f"method {name!r} does not take {rest!r}; write for example ewc:strength=100.") from None
@@ -347,6 +354,7 @@ def method_of(text: str) -> AbstractMethod:
 
 def _barrier_of(text: str, rest: str) -> BarrierConsolidation:
     """The barrier's method: a rule, its numbers, and those of the barrier among them."""
+    # `barrier:budget=0.1` names no rule: names have no equals sign.
     rule, _, numbers = rest.partition(":") if "=" not in rest.partition(":")[0] else ("", "", rest)
     items = [item.partition("=") for item in numbers.split(",") if item]
     own = {key: value for key, _, value in items if key in ("budget", "release")}

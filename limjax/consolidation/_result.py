@@ -81,6 +81,7 @@ class SequenceResult:
     @property
     def forgetting(self) -> float:
         """Mean fall of a task's accuracy from its best to the end (Chaudhry et al., arXiv:1801.10112)."""
+        # The last row is the end itself, the last column a task that had no time to be forgotten.
         return float((self.matrix[:-1].max(axis=0) - self.matrix[-1])[:-1].mean())
 
     def copy_joules(self, bits: int, memory: str | None = None) -> float:
@@ -98,6 +99,7 @@ class SequenceResult:
 
     def summary(self, bits: int) -> dict[str, Any]:
         """The numbers of a table."""
+        # The cells of a sequence have the temperature that a cell has by default.
         kt = thermal_energy_joules(300.0)
         return {
             "final_accuracy": self.final_accuracy,
@@ -133,6 +135,7 @@ class SequenceResult:
         check_record(found)
         tasks = len(found.heat_kt)
         shapes = {"accuracy": (tasks, tasks), "heat_kt": (tasks,), "actuation_kt": (tasks,)}
+        # Who reads a folder takes one number for each task for granted.
         for name, shape in shapes.items():
             if np.array(getattr(found, name), np.float64).shape != shape or not tasks:
                 raise ValueError(f"{name!r} is no table of numbers for each task")
@@ -165,6 +168,7 @@ def table(results: Sequence[SequenceResult], bits: int) -> list[dict[str, Any]]:
         mine = [result.summary(bits) for result in results if result.method == method]
         row: dict[str, Any] = {"method": method, "seeds": len(mine)}
         for name in mine[0]:
+            # A mean over some of the seeds would stand beside means over all.
             if any(numbers[name] is None for numbers in mine):
                 row |= {name: None, f"{name}_error": None}
                 continue

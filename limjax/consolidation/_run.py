@@ -80,17 +80,21 @@ def trained_on(
     for k in range(tasks):
         stage = jnp.asarray(k, jnp.int32)
         learner = learnt(settings, method, medium, place, learner, stage)
+        # Waits for the device: Ctrl-C and the seconds are then those of tasks that are done.
         rows.append(np.asarray(accuracies(learner.params, test, place.competing[k]), np.float64))
         ledger = get_ledger(learner.state)
+        # The ledger runs on. What consolidating a task takes is charged in the first step of the next one.
         sums[k + 1] = total(ledger), total(ledger, "actuation")
         if on_task is not None:
             on_task(k, float(rows[-1][: k + 1].mean()))
         if k + 1 < tasks:
+            # A copy overwrites the last one: cells move by the difference.
             before = method.long_term(learner.kept)
             learner = remembered(method, place, learner, stage)
             pairs = zip(before, method.long_term(learner.kept))
             shown = [place.train.image[k][learner.shown[k]]] if method.replayed else []
             copied += sum(levels_moved(*pair, settings.copy_bits) for pair in pairs)
+            # Examples overwrite nothing: each goes to new cells, which stand at 0.
             copied += sum(levels_moved(jnp.zeros_like(x), x, settings.copy_bits) for x in shown)
     costs = np.diff(sums, axis=0).T.tolist()
     parameters = sum(leaf.size for leaf in jax.tree.leaves(learner.params))
@@ -123,6 +127,7 @@ def levels_moved(before: PyTree, after: PyTree, bits: int) -> float:
     Returns:
         The sum over all numbers. [levels]
     """
+    # With one bit, a sign alone, a number still has a level to move by.
     top = max(1, 2 ** (bits - 1) - 1)
 
     def levels(x):
@@ -145,9 +150,11 @@ def _histogram(learner: Learner) -> tuple[tuple[float, ...], tuple[int, ...]]:
     sizes = [leaf.size for leaf in jax.tree.leaves(learner.params)]
     field = as_field(memory.barrier.height).value
     heights = np.concatenate([np.ravel(block) for block in field]) if isinstance(field, list) else np.ravel(field)
+    # One barrier for all, as the static one has, stands for every weight.
     counts = np.ones(len(heights)) if isinstance(field, list) else np.full(len(heights), sum(sizes) / len(heights))
     low = _BIN_KT * np.floor(heights.min() / _BIN_KT)
     edges = np.arange(low, heights.max() + _BIN_KT, _BIN_KT)
+    # Rounding may put the highest beyond the last edge.
     number = np.minimum(((heights - low) / _BIN_KT).astype(int), len(edges) - 1)
     found = np.bincount(number, weights=counts, minlength=len(edges))
     return tuple(edges.tolist()), tuple(round(float(x)) for x in found)
@@ -205,6 +212,7 @@ def compare_methods(
         ValueError: for a wrong method or number, a folder that was trained with other settings, or a training of an earlier version whose
             method gave other results.
     """
+    # Wrong names and numbers are found before anything is written or trained.
     for text in methods:
         method_of(text)
     slugs = [_slug(text) for text in methods]
@@ -216,6 +224,7 @@ def compare_methods(
     whole_number(seeds, "seeds")
     _same_settings(settings, folder)
     jobs = [(text, seed, folder / f"{_slug(text)}-seed-{seed}.json") for text in methods for seed in range(seeds)]
+    # A training's file is written in one piece when it is done: where there is one, nothing is left to do.
     waiting = [job for job in jobs if not job[2].exists()]
     for text, _, path in jobs:
         _same_format(path, method_of(text).format)
@@ -227,10 +236,13 @@ def compare_methods(
         return Comparison(code, settings, done)
 
     with interrupts_noted() as interrupted:
+        # Written before the first training too: a killed process leaves its settings, which the next one is held to.
         write_json(folder / CONTINUAL_FILE, found(code).to_json() | {"result": "running"})
         for number, (text, seed, path) in enumerate(waiting):
+            # The median, as the first training of a method compiles and is not like the others.
             left = float(np.median(timed)) * (len(waiting) - number) if timed else float("nan")
 
+            # A part of a sequence is no result: what was learnt before Ctrl-C is dropped.
             def told(task: int, accuracy: float, text=text, seed=seed, left=left) -> None:
                 if say is not None:
                     say(f"{text}, seed {seed}: task {task + 1}/{len(sequence.train)}, accuracy {accuracy:.3f}", left)
@@ -268,6 +280,7 @@ def _same_settings(settings: ContinualSettings, folder: pathlib.Path) -> None:
 
 def _same_format(path: pathlib.Path, wanted: int) -> None:
     """Refuses a finished training that this version would not repeat."""
+    # Files from before formats were counted have none, and are of the first.
     found = read_json(path, _REMEDY).get("format", 1) if path.exists() else wanted
     if found != wanted:
         raise ValueError(

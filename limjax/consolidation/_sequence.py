@@ -69,7 +69,9 @@ class TaskSequence:
         """Which outputs compete at a stage (after so many tasks) for an example of a task."""
         tasks = len(self.train)
         if self.scenario == "class":
+            # Nobody says which task an example is of: the same outputs compete for all of them, more at each stage.
             return np.repeat(np.maximum.accumulate(self.own, axis=0)[:, None], tasks, axis=1)
+        # Otherwise a task has its own outputs at every stage; with shared ones these are all.
         return np.repeat(self.own[None], tasks, axis=0)
 
 
@@ -103,6 +105,7 @@ def split_digits(scenario: str = "task", seed: int | None = None) -> TaskSequenc
     def part(examples: Examples, pair) -> Examples:
         chosen = np.isin(examples.label, pair)
         label = examples.label[chosen]
+        # Shared outputs ask whether it is the second of the pair; outputs of a task's own are the digits themselves.
         return Examples(
             examples.image[chosen], (label == pair[1]).astype(label.dtype) if scenario == "domain" else label
         )
@@ -161,6 +164,7 @@ def _transformed(name: str, scenario: str, transforms) -> TaskSequence:
 
     def parts(examples: Examples) -> tuple[Examples, ...]:
         return tuple(
+            # The same ten digits are ten other classes in every task, unless the tasks share their outputs.
             Examples(np.ascontiguousarray(f(examples.image)), examples.label + (0 if shared else CLASSES * k))
             for k, f in enumerate(transforms)
         )
@@ -174,8 +178,10 @@ def _turned(image: Float[np.ndarray, "n pixels"], angle: float) -> Float[np.ndar
     """Images turned about their middle, bilinear, 0 outside."""
     middle = (SIDE - 1) / 2
     y, x = np.mgrid[:SIDE, :SIDE] - middle
+    # For each pixel of the result, where in the image it comes from: no pixel is left without a value.
     rows = np.cos(angle) * y - np.sin(angle) * x + middle
     columns = np.sin(angle) * y + np.cos(angle) * x + middle
+    # Corners come from up to 3.5 √2 - 3.5 = 1.45 pixels outside: with a border of 2 all four neighbours are there.
     padded = np.pad(image.reshape(-1, SIDE, SIDE), ((0, 0), (2, 2), (2, 2)))
     rows, columns = np.clip(rows + 2, 0, SIDE + 2.999), np.clip(columns + 2, 0, SIDE + 2.999)
     r, c = np.floor(rows).astype(int), np.floor(columns).astype(int)

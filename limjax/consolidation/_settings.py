@@ -55,6 +55,7 @@ class ContinualSettings:
             whole_number(getattr(self, name), name, 1, INT32_MAX)
         for name in ("learning_rate", "plastic", "max_affinity", "lsb"):
             positive_number(getattr(self, name), name)
+        # Refuses a name that is none.
         hops_of(self.hops)
 
     def cell(self) -> ArrheniusCell:

@@ -103,6 +103,7 @@ class SequenceProblem(AbstractProblem):
         Returns:
             The problem.
         """
+        # A shallow copy, which shares programs and data: `old` reaches a program with the data, and not through `self`.
         other = copy.copy(self)
         other.old = _checked_old(old)
         return other
@@ -130,6 +131,7 @@ class SequenceProblem(AbstractProblem):
             competing = jnp.asarray(np.stack([sequence.competing() for sequence in chosen]))
             place = Place(_stacked(fits), competing)
             self._parts[part] = Parts(place, _stacked(measured), jnp.asarray(self.old))
+        # What is kept may be shared with a problem of another weight.
         return self._parts[part]._replace(old=jnp.asarray(self.old))
 
     def outcome(
@@ -153,6 +155,7 @@ class SequenceProblem(AbstractProblem):
         if window is not None:
             raise ValueError(f"A sequence is differentiated as a whole, got window={window!r}: use gradient='reverse'.")
         count = data.measured.size.shape[0]
+        # Seeds are traced and mapped over: sequences lie in one array, and each run indexes its own.
         place, measured = jax.tree.map(lambda x: x[seed % count], (data.place, data.measured))
         settings = dataclasses.replace(self.settings, hops=hops)
         medium = Medium(self._cell_of(design), design.barrier, design.log_rate, self.steps, differentiable=True)
@@ -164,10 +167,12 @@ class SequenceProblem(AbstractProblem):
         def one_task(learner, stage):
             learner = learnt(settings, method, medium, place, learner, stage)
             error = soft_errors(learner.params, measured, place.competing[stage])[stage]
+            # Also after the last task, as every round of a scan is alike: no step follows that would charge the work.
             return remembered(method, place, learner, stage), error
 
         learner, new = jax.lax.scan(one_task, learner, jnp.arange(self.tasks, dtype=jnp.int32))
         kept = soft_errors(learner.params, measured, place.competing[-1])[:-1]
+        # New: each task by the network as it was then. Old: all but the last by the network as it is at the end.
         share = data.old.astype(new.dtype)
         loss = share * jnp.mean(kept) + (1 - share) * jnp.mean(new)
         return self.outcome_of(loss, get_ledger(learner.state), design)
@@ -193,6 +198,7 @@ class SequenceProblem(AbstractProblem):
         barrier = whole.barrier
         if not isinstance(barrier, ConsolidatingBarrier):
             raise ValueError(f"trained needs a design with a ConsolidatingBarrier, got {barrier!r}.")
+        # A barrier alone has no learning rate of its own: the knots that `design` gave it are all 0.
         rate = whole.log_rate if whole is design else None
         medium = Medium(self._cell_of(whole), barrier, rate, self.steps)
         settings = dataclasses.replace(self.settings, hops="exact")
@@ -213,6 +219,7 @@ def _checked_old(old: float) -> float:
 
 def _set_aside(examples: Examples, share: float) -> tuple[Examples, Examples]:
     """The examples without their last ones, and those."""
+    # The shipped digits are in mixed order: their last ones are a fair part of them.
     first = len(examples.label) - max(1, round(share * len(examples.label)))
     return Examples(examples.image[:first], examples.label[:first]), Examples(
         examples.image[first:], examples.label[first:]
@@ -225,6 +232,7 @@ def _stacked(parts: Sequence[tuple[Examples, ...]]) -> Data:
     most = max(data.label.shape[1] for data in each)
 
     def longer(x):
+        # The numbers of examples are the only array with one axis, and say where the padding begins.
         return jnp.pad(x, ((0, 0), (0, most - x.shape[1]), *((0, 0),) * (x.ndim - 2))) if x.ndim > 1 else x
 
     return jax.tree.map(lambda *x: jnp.stack([longer(one) for one in x]), *each)
