@@ -213,9 +213,8 @@ def kept_of(row: dict, tasks: int) -> str:
     """Numbers per weight that stand in long-term memory at the end: those of the code that is there, and of the published form."""
     copied = method_of(row["method"]).copies
     if copied.published is not None:
-        return f"{copied.kept(tasks - 1)} (as published {copied.published(tasks - 1)})"
-    kept = copied.kept(tasks - 1)
-    return f"{kept}" if copied.written else f"{row['kept_numbers_per_weight']:.3g}"
+        return f"{copied.written} (as published {copied.published(tasks - 1)})"
+    return f"{copied.written}" if copied.written else f"{row['kept_numbers_per_weight']:.3g}"
 
 
 def copies_page(content: dict) -> list[str]:

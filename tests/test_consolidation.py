@@ -10,6 +10,7 @@ import pytest
 
 from limjax.consolidation import (
     ContinualSettings,
+    Examples,
     SequenceResult,
     best_memory,
     compare_methods,
@@ -24,6 +25,7 @@ from limjax.consolidation import (
 from limjax.consolidation._learn import Data, Learner, Place, _batches, fisher_diagonal
 from limjax.consolidation._run import levels_moved
 from limjax.tasks import _networks as networks
+from limjax.tasks._digits import _digits
 
 pytestmark = pytest.mark.optax
 TINY = ContinualSettings("split-digits", "task", steps=3, width=4, batch_size=8)
@@ -53,10 +55,14 @@ def test_outputs_compete_as_the_scenarios_say():
         split_digits("none")
     with pytest.raises(ValueError, match="tasks must be one of"):
         get_sequence("mnist", "task")
+    with pytest.raises(ValueError, match=r"at least 2.*got 1"):
+        permuted_digits(tasks=1)
+    with pytest.raises(ValueError, match=r"at least 2 tasks, got 1: with one there is nothing to forget"):
+        dataclasses.replace(split_digits(), train=split_digits().train[:1])
 
 
 def test_permuted_and_rotated_digits_are_the_same_digits():
-    plain, permuted = permuted_digits(tasks=1).train[0], permuted_digits(tasks=3)
+    plain, permuted = Examples(**_digits()[0]), permuted_digits(tasks=3)
     assert (permuted.train[0].image == plain.image).all()
     for part in permuted.train[1:]:
         assert not (part.image == plain.image).all()
@@ -128,6 +134,14 @@ def test_penalties_are_their_formulas():
     np.testing.assert_allclose(np.concatenate([got["w"], got["b"]]), 2 * 0.7 * importance * 0.25, rtol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["ewc", "online-ewc", "si"])
+def test_a_wrong_strength_is_that_of_a_penalty(name):
+    with pytest.raises(
+        ValueError, match=r"strength must be .* at least 0, got -1\.0\. It is ., the weight of the penalty in the loss"
+    ):
+        method_of(f"{name}:strength=-1")
+
+
 @pytest.mark.slow
 def test_replay_shows_kept_examples_and_joint_all_tasks():
     place = Place.of(split_digits("task"))
@@ -183,7 +197,7 @@ def test_what_a_method_keeps_and_what_it_writes():
         kept = method.init(params)
         for _ in range(4):
             kept = method.after_task(kept, params, jax.tree.map(jnp.square, params))
-        assert len(method.long_term(kept)) == method.copies.kept(4) == method.copies.written
+        assert len(method.long_term(kept)) == method.copies.written
         assert (method.copies.published and method.copies.published(4)) == published
     rules = {"fisher": 1, "path-integral": 3, "lyapunov": 3, "use": 0, "metaplastic": 0, "fisher:release=1": 2}
     rules |= {"use:release=1": 0, "metaplastic:budget=0.1": 1, "fisher:budget=0.1": 1}

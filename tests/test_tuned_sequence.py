@@ -131,8 +131,6 @@ def test_plain_training_is_fine_tuning_and_what_was_tuned_is_trained():
 def test_what_is_no_problem():
     with pytest.raises(ValueError, match="same number of tasks, inputs and outputs"):
         SequenceProblem(SETTINGS, [permuted_digits(tasks=2)], [permuted_digits(tasks=3)])
-    with pytest.raises(ValueError, match="at least 2 tasks"):
-        SequenceProblem(SETTINGS, [permuted_digits(tasks=1)])
     with pytest.raises(ValueError, match=r"old must be a weight from 0 .* got 1\.5"):
         _problem(old=1.5)
     with pytest.raises(ValueError, match="at least one TaskSequence"):

@@ -130,9 +130,10 @@ def faded(kept: Arrays, keep: Float[Array, ""] | None) -> Arrays:
     return kept if keep is None else [keep.astype(x.dtype) * x for x in kept]
 
 
-def checked_strength(strength: ArrayLike) -> Float[Array, ""]:
+def checked_strength(
+    strength: ArrayLike, remedy: str = "1 halves the largest move of a cell of mean importance after one task."
+) -> Float[Array, ""]:
     """The weight of an importance, checked."""
-    remedy = "1 halves the largest move of a cell of mean importance after one task."
     return checked_leaf(strength, "strength", low=0.0, remedy=remedy, single=True)
 
 

@@ -18,14 +18,12 @@ class Copies(NamedTuple):
     """What a method writes down, in numbers per weight, besides the weights themselves.
 
     Attributes:
-        written: numbers per weight written to long-term memory at the end of each task.
-        kept: numbers per weight kept there after so many tasks, a function of their number.
+        written: numbers per weight written to long-term memory at the end of each task, over those of the task before.
         running: numbers per weight that change in every step, in short-term memory; not charged.
-        published: numbers per weight that the published form keeps, where what is implemented needs fewer for the same.
+        published: numbers per weight that the published form keeps after so many tasks, where what is implemented needs fewer for the same.
     """
 
     written: int = 0
-    kept: Callable[[int], int] = lambda tasks: 0
     running: int = 0
     published: Callable[[int], int] | None = None
 
@@ -129,7 +127,24 @@ class Anchors(NamedTuple):
     weighted: PyTree
 
 
-class EWC(AbstractMethod):
+class AbstractElastic(AbstractMethod):
+    """Springs whose stiffness is the Fisher information; `strength` is λ."""
+
+    needs_fisher: ClassVar[bool] = True
+    strength: Float[Array, ""]
+
+    def __init__(self, strength: ArrayLike = 1e3):
+        self.strength = checked_strength(strength, "It is λ, the weight of the penalty in the loss, for example 1000.")
+
+    def init(self, params: PyTree) -> Anchors:
+        zeros = jax.tree.map(jnp.zeros_like, params)
+        return Anchors(zeros, zeros)
+
+    def long_term(self, kept: Anchors) -> list[PyTree]:
+        return [kept.weight, kept.weighted]
+
+
+class EWC(AbstractElastic):
     r"""Elastic weight consolidation: a penalty $\frac{λ}{2}\sum_t F_t (w - w_t)^2$, with one anchor and one Fisher diagonal for each task.
 
     As published it keeps both for each task, two numbers more per weight every time. Their sums $\sum F_t$ and $\sum F_t w_t$ say all that
@@ -142,16 +157,7 @@ class EWC(AbstractMethod):
     """
 
     name: ClassVar[str] = "ewc"
-    needs_fisher: ClassVar[bool] = True
-    copies: ClassVar[Copies] = Copies(2, lambda tasks: 2, published=lambda tasks: 2 * tasks)
-    strength: Float[Array, ""]
-
-    def __init__(self, strength: ArrayLike = 1e3):
-        self.strength = checked_strength(strength)
-
-    def init(self, params: PyTree) -> Anchors:
-        zeros = jax.tree.map(jnp.zeros_like, params)
-        return Anchors(zeros, zeros)
+    copies: ClassVar[Copies] = Copies(2, published=lambda tasks: 2 * tasks)
 
     def penalty(self, params: PyTree, kept: Anchors) -> Float[Array, ""]:
         # Up to a constant: Σ_t F_t (w - w_t)² = (ΣF) w² - 2 (ΣF w*) w + ...
@@ -163,11 +169,8 @@ class EWC(AbstractMethod):
         weight = jax.tree.map(jnp.add, kept.weight, fisher)
         return Anchors(weight, jax.tree.map(lambda old, f, w: old + f * w, kept.weighted, fisher, params))
 
-    def long_term(self, kept: Anchors) -> list[PyTree]:
-        return [kept.weight, kept.weighted]
 
-
-class OnlineEWC(AbstractMethod):
+class OnlineEWC(AbstractElastic):
     r"""Elastic weight consolidation with one anchor: $\frac{λ}{2} F (w - w^*)^2$, $F \leftarrow γF + F_t$, at the end of each task.
 
     Args:
@@ -178,27 +181,18 @@ class OnlineEWC(AbstractMethod):
     """
 
     name: ClassVar[str] = "online-ewc"
-    needs_fisher: ClassVar[bool] = True
-    copies: ClassVar[Copies] = Copies(2, lambda tasks: 2)
-    strength: Float[Array, ""]
+    copies: ClassVar[Copies] = Copies(2)
     decay: Float[Array, ""]
 
     def __init__(self, strength: ArrayLike = 1e3, decay: ArrayLike = 1.0):
-        self.strength = checked_strength(strength)
+        super().__init__(strength)
         self.decay = checked_leaf(decay, "decay", low=0.0, high=1.0, remedy="1 forgets no task.", single=True)
-
-    def init(self, params: PyTree) -> Anchors:
-        zeros = jax.tree.map(jnp.zeros_like, params)
-        return Anchors(zeros, zeros)
 
     def penalty(self, params: PyTree, kept: Anchors) -> Float[Array, ""]:
         return self.strength * _springs(params, kept.weight, kept.weighted)
 
     def after_task(self, kept: Anchors, params: PyTree, fisher: PyTree) -> Anchors:
         return Anchors(jax.tree.map(lambda old, f: self.decay * old + f, kept.weight, fisher), params)
-
-    def long_term(self, kept: Anchors) -> list[PyTree]:
-        return [kept.weight, kept.weighted]
 
 
 class PathState(NamedTuple):
@@ -220,12 +214,12 @@ class SynapticIntelligence(AbstractMethod):
     """
 
     name: ClassVar[str] = "si"
-    copies: ClassVar[Copies] = Copies(2, lambda tasks: 2, running=1)
+    copies: ClassVar[Copies] = Copies(2, running=1)
     strength: Float[Array, ""]
     damping: Float[Array, ""]
 
     def __init__(self, strength: ArrayLike = 1.0, damping: ArrayLike = 0.1):
-        self.strength = checked_strength(strength)
+        self.strength = checked_strength(strength, "It is c, the weight of the penalty in the loss, for example 1.")
         remedy = "It is in squares of a weight, for example 0.1."
         self.damping = checked_leaf(damping, "damping", low=0.0, open_low=True, remedy=remedy, single=True)
 

@@ -107,7 +107,7 @@ def trained_on(
         undelivered=_undelivered(learner, parameters),
         parameters=parameters,
         written=method.copies.written * (tasks - 1),
-        kept=method.copies.kept(tasks - 1),
+        kept=method.copies.written,
         running=method.running,
         examples=method.replayed * (tasks - 1) * sequence.train[0].image.shape[-1],
         barriers=_histogram(learner),

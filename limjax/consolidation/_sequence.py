@@ -44,7 +44,7 @@ class TaskSequence:
         own: which outputs belong to a task, shape (tasks, outputs).
 
     Raises:
-        ValueError: for an unknown scenario.
+        ValueError: for an unknown scenario, or less than two tasks.
 
     Example:
         >>> from limjax.consolidation import split_digits
@@ -64,6 +64,10 @@ class TaskSequence:
 
     def __post_init__(self):
         check_scenario(self.scenario)
+        if len(self.train) < 2:
+            raise ValueError(
+                f"A TaskSequence must have at least 2 tasks, got {len(self.train)}: with one there is nothing to forget."
+            )
 
     def competing(self) -> Bool[np.ndarray, "stages tasks outputs"]:
         """Which outputs compete at a stage (after so many tasks) for an example of a task."""
@@ -121,7 +125,7 @@ def permuted_digits(scenario: str = "domain", tasks: int = 10, seed: int = 0) ->
 
     Args:
         scenario: with "domain" all tasks share ten outputs.
-        tasks: number of tasks.
+        tasks: number of tasks, at least 2.
         seed: of the orders.
 
     Returns:
@@ -133,7 +137,7 @@ def permuted_digits(scenario: str = "domain", tasks: int = 10, seed: int = 0) ->
     Source: the protocol of Goodfellow et al., arXiv:1312.6211, and Kirkpatrick et al. (2017), on the 8 by 8 digits.
     """
     rng = np.random.default_rng(whole_number(seed, "seed", 0))
-    orders = [np.arange(PIXELS), *(rng.permutation(PIXELS) for _ in range(whole_number(tasks, "tasks") - 1))]
+    orders = [np.arange(PIXELS), *(rng.permutation(PIXELS) for _ in range(whole_number(tasks, "tasks", 2) - 1))]
     return _transformed("permuted-digits", scenario, [lambda image, order=order: image[:, order] for order in orders])
 
 
@@ -183,7 +187,7 @@ def _turned(image: Float[np.ndarray, "n pixels"], angle: float) -> Float[np.ndar
     columns = np.sin(angle) * y + np.cos(angle) * x + middle
     # Corners come from up to 3.5 √2 - 3.5 = 1.45 pixels outside: with a border of 2 all four neighbours are there.
     padded = np.pad(image.reshape(-1, SIDE, SIDE), ((0, 0), (2, 2), (2, 2)))
-    rows, columns = np.clip(rows + 2, 0, SIDE + 2.999), np.clip(columns + 2, 0, SIDE + 2.999)
+    rows, columns = rows + 2, columns + 2
     r, c = np.floor(rows).astype(int), np.floor(columns).astype(int)
     fr, fc = rows - r, columns - c
     turned = (

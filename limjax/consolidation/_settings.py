@@ -1,7 +1,6 @@
 """What a training through a sequence is, in numbers and words."""
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any
 
 from limjax.consolidation._sequence import SEQUENCES, check_scenario
@@ -65,16 +64,3 @@ class ContinualSettings:
     def to_json(self) -> dict[str, Any]:
         """The settings as JSON can hold them."""
         return dataclasses.asdict(self)
-
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> "ContinualSettings":
-        """Settings as `to_json` wrote them.
-
-        Raises:
-            ValueError: for a name that is not known, or a wrong number.
-        """
-        known = {field.name for field in dataclasses.fields(cls)}
-        unknown = [name for name in content if name not in known]
-        if unknown:
-            raise ValueError(f"there is no setting {unknown[0]!r}")
-        return cls(**content)

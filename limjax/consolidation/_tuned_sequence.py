@@ -247,6 +247,4 @@ def _check_alike(sequences: Sequence[TaskSequence]) -> int:
         raise ValueError(
             f"sequences must have the same number of tasks, inputs and outputs, got {sorted(set(shapes))}: give sequences of one kind."
         )
-    if shapes[0][0] < 2:
-        raise ValueError("sequences must have at least 2 tasks: with one there is nothing to forget.")
     return shapes[0][0]
