@@ -22,7 +22,7 @@ _RUN = {"physics", "barriers", "devices", "memory", "tasks", "training"}
 ALLOWED = {
     "numerics": set(),
     "physics": set(),
-    "barriers": {"physics"},
+    "barriers": {"physics", "_files"},
     "limits": {"physics"},
     "devices": {"physics", "limits", "_files"},
     "simulate": {"physics"},

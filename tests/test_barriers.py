@@ -92,6 +92,20 @@ def test_lyapunov_without_start_needs_requests():
         opt.update(jnp.ones(2), opt.init(jnp.ones(2)), value=jnp.asarray(1.0))
 
 
+def test_a_run_whose_first_losses_are_no_numbers_begins_after_them():
+    """The states of such steps are dropped, see `move_barrier`: the first loss is that of the first step with one."""
+    given = [inputs(k, 1e-3) for k in (1, 2, 3)]
+    # g0 = <d²>(L - Lf)/P at a loss that stays where it is; the weights of inputs are 1, -2 and of their gradient 0.5, 3.
+    start = math.log(1e6) - math.log(2.5 * 1e-3 / (5.5 * 2**-10))
+    np.testing.assert_allclose(heights(limjax.LyapunovBarrier(), given), start, rtol=1e-5)
+    losses = 2.0 * 0.7 ** np.arange(4)
+    ratio = limjax.LearnedBarrier(0.0, [0.0, 0.0, 0.0, 1.0], np.zeros((4, 1)), [0.0], [0.0], decay=0.0)
+    got = heights(ratio, [inputs(k + 1, loss) for k, loss in enumerate(losses)])
+    np.testing.assert_allclose(got[:, 0], math.log(1e6) - np.log(losses / losses[0]), rtol=1e-6)
+    mean = eqx.tree_at(lambda b: b.decay, ratio, jnp.asarray(0.98))
+    np.testing.assert_allclose(heights(mean, [inputs(k, 2.0) for k in (3, 4)]), math.log(1e6), rtol=1e-6)
+
+
 def moment_exchange(sequence, scale, decay, floor, granularity):
     """The rule of `MomentBarrier` in NumPy, after the last of the inputs; one array per leaf."""
 
@@ -185,6 +199,33 @@ def test_moment_stays_finite_where_nothing_is_asked_and_where_requests_go_uphill
     got = heights(limjax.MomentBarrier(), uphill)
     # A hundredth of what they would promise straight downhill.
     np.testing.assert_allclose(got, heights(limjax.MomentBarrier(), downhill) - math.log(100), rtol=1e-5)
+
+
+def test_moment_has_a_slope_where_nothing_was_asked(x64):
+    """Without requests and gradients, without requests, as at the start of a warm-up, and without gradients."""
+    law = limjax.MomentBarrier(0.5)
+
+    def height(t, requests, gradients):
+        seen = inputs(0, 1.0, [requests * t * jnp.asarray([-1.0, 2.0])], [gradients * t * jnp.asarray([0.5, -3.0])])
+        return jnp.sum(law.evaluate(seen, law.init([jnp.zeros(2)]))[0][0])
+
+    h = 1e-5
+    times, asked = (
+        0.7 + h * jnp.tile(jnp.asarray([-1.0, 0.0, 1.0]), 3),
+        jnp.repeat(jnp.asarray([[0, 0, 1], [0, 1, 0]]), 3, 1),
+    )
+    value, slope = (x.reshape(3, 3) for x in jax.jit(jax.vmap(jax.value_and_grad(height)))(times, *asked))
+    np.testing.assert_allclose(slope[:, 1], (value[:, 2] - value[:, 0]) / (2 * h), rtol=1e-6)
+    assert (slope[1:, 1] != 0).all()
+
+
+def test_moment_shuts_as_requests_vanish():
+    """g falls with the requests: by ln 10 in height for a tenth of them, and no less high without any."""
+    law = limjax.MomentBarrier(granularity="leaf")
+    sizes = [1.0, 0.1, 1e-3, 0.0]
+    got = [heights(law, [inputs(0, 1.0, [-size * jnp.ones(2)], [jnp.ones(2)])])[0, 0] for size in sizes]
+    np.testing.assert_allclose(got[1:3], got[0] + math.log(10) * np.asarray([1, 3]), rtol=1e-5)
+    assert got[3] > got[0] + 30
 
 
 @pytest.mark.parametrize("granularity", ["parameter", "leaf"])
@@ -347,6 +388,22 @@ def test_running_mean_has_no_bias(decay):
         weights = decay ** np.arange(k, -1, -1.0)
         assert float(mean) == pytest.approx(np.average(values[: k + 1], weights=weights), rel=1e-5)
         assert float(constant) == pytest.approx(1.5, rel=1e-6)
+
+
+def test_slope_of_a_running_mean_by_its_decay(x64):
+    values, decays = np.random.default_rng(0).uniform(1, 2, 5), np.asarray([0.5, 0.98, 1.0])
+
+    def mean(decay):
+        found = jnp.zeros(())
+        for k, value in enumerate(values):
+            found = running_mean(found, jnp.asarray(value), decay, jnp.asarray(k))
+        return found
+
+    def weighted(decay):
+        return np.average(values, weights=decay ** np.arange(4, -1, -1.0))
+
+    numeric = [(weighted(decay + 1e-6) - weighted(decay - 1e-6)) / 2e-6 for decay in decays]
+    np.testing.assert_allclose(jax.jit(jax.vmap(jax.grad(mean)))(decays), numeric, rtol=1e-7)
 
 
 def test_barriers_and_cells_are_shown_with_their_numbers():

@@ -219,6 +219,7 @@ WRONG = [
     (lambda: limjax.FowlerNordheimBarrier(-1.0), ["start", "-1.0"]),
     (lambda: limjax.FowlerNordheimBarrier(1.0, 0.0), ["time_constant", "0.0"]),
     (lambda: limjax.FowlerNordheimBarrier.from_device(1e16, -1.0, 7.5), ["k2", "-1.0", "300.0"]),
+    (lambda: limjax.FowlerNordheimBarrier.from_device(1e16, 300.0, 0.3), ["seconds", "1e+16", "300.0", "0.3"]),
     (lambda: limjax.SplineBarrier([10.0], 5), ["two knots", "(1,)"]),
     (lambda: limjax.SplineBarrier([10.0, -1.0], 5), ["knot", "-1.0"]),
     (lambda: limjax.SplineBarrier([10.0, math.nan], 5), ["knot", "nan"]),
@@ -273,6 +274,15 @@ def test_scheduled_specification_follows_the_learning_rate():
     np.testing.assert_allclose(got, 9.0 + 2 * np.log([1e-2 / float(rate(k)) for k in (0, 50, 90)]), rtol=1e-4)
     flat = barrier_from_name("scheduled:start=9", CELL, 100, 1e-3)
     np.testing.assert_allclose(heights(flat, [inputs(0), inputs(50)]), 9.0, rtol=1e-6)
+
+
+@pytest.mark.parametrize("first", [0.0, 1e-5])
+def test_scheduled_after_a_warm_up_stands_at_its_start(first):
+    """lr0 is the largest rate: with the first one the cells would stand open from the end of the warm-up on."""
+    rate = optax.warmup_cosine_decay_schedule(first, 1e-2, 20, 100)
+    got = heights(barrier_from_name("scheduled:start=9", CELL, 100, rate), [inputs(k) for k in (0, 5, 20, 90)])
+    rates = np.maximum([float(rate(k)) for k in (0, 5, 20, 90)], np.finfo(np.float32).tiny)
+    np.testing.assert_allclose(got, 9.0 + 2 * np.log(1e-2 / rates), rtol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,13 @@ def own_schedule(top):
     return lambda step: inner(step) + 1.0
 
 
+def recursive_schedule(top):
+    def risen(step):
+        return top if step <= 0 else risen(step - 1) + 1.0
+
+    return risen
+
+
 def barriers():
     named = {name: barrier_from_name(name, CELL, 50, RATE) for name in barrier_names()}
     return named | {
@@ -147,6 +154,8 @@ def test_schedules_are_values():
     assert hash(FunctionByValue(own_schedule(9.0))) == hash(FunctionByValue(own_schedule(9.0)))
     by_array = [FunctionByValue(lambda step, table=table: table[0] * step) for table in np.array([[2.0], [2.0], [3.0]])]
     assert by_array[0] == by_array[1] != by_array[2]
+    by_itself = [FunctionByValue(recursive_schedule(top)) for top in (9.0, 9.0, 8.0)]
+    assert by_itself[0] == by_itself[1] != by_itself[2]
 
 
 def test_schedules_of_a_script_reach_another_process(tmp_path):

@@ -2,6 +2,7 @@
 
 import abc
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -46,10 +47,12 @@ class Tuned(NamedTuple):
     Attributes:
         size: what a change of 1 means; a tuple for a row of numbers.
         log: whether the number is positive, and its logarithm is what moves.
+        low: the least that the barrier's class takes, below which the number is not moved.
     """
 
     size: float | tuple[float, ...] = 1.0
     log: bool = False
+    low: float = -math.inf
 
 
 _SCATTER = 2.0**-8  # in weight: the networks of `limjax.tasks` still learn with it, at the law's heat and below
@@ -161,8 +164,9 @@ class AbstractBarrier(eqx.Module):
             return None
         name, per_kt = self.level
         value = getattr(self, name)
+        scale = self.tuned.get(name, Tuned())
         # What is tuned by its logarithm is in the barrier by it as well: it is multiplied, and stays positive.
-        moved = value * jnp.exp(per_kt * kt) if self.tuned.get(name, Tuned()).log else value + per_kt * kt
+        moved = value * jnp.exp(per_kt * kt) if scale.log else jnp.maximum(value + per_kt * kt, scale.low)
         return eqx.tree_at(lambda barrier: getattr(barrier, name), self, moved)
 
     def centred(self, sign: float) -> "AbstractBarrier":
@@ -346,9 +350,13 @@ def running_mean(
     dtype = old.dtype
     decay = decay.astype(dtype)
     # The first weight is exactly 1, whatever the decay: of the zeros that a state begins with nothing is left.
-    weight = (1 - decay) / jnp.maximum(1 - decay ** (step + 1).astype(dtype), jnp.finfo(dtype).tiny)
-    # decay = 1 would give 0/0: a mean that never forgets is the arithmetic mean.
-    weight = jnp.where(decay >= 1, 1 / (step + 1).astype(dtype), weight)
+    count = (step + 1).astype(dtype)
+    forgets = decay < 1
+    # decay = 1 would give 0/0, and NaN as its derivative also where it is not taken.
+    below = jnp.where(forgets, decay, 0.0)
+    weight = (1 - below) / jnp.maximum(1 - below**count, jnp.finfo(dtype).tiny)
+    # A mean that never forgets is the arithmetic mean; beside it stands the slope of the quotient there.
+    weight = jnp.where(forgets, weight, 1 / count + (1 - decay) * (count - 1) / (2 * count))
     # One value that is no number would stay in the mean for good.
     new = jnp.where(jnp.isfinite(new), new, old)
     return old + weight * (new - old)

@@ -73,7 +73,7 @@ class ConsolidatingBarrier(AbstractBarrier):
     """
 
     name: ClassVar[str] = "consolidating"
-    tuned: ClassVar[Mapping[str, Tuned]] = {"plastic": Tuned()}
+    tuned: ClassVar[Mapping[str, Tuned]] = {"plastic": Tuned(low=0.0)}
     level: ClassVar[tuple[str, float] | None] = ("plastic", 1.0)
     shape_free: ClassVar[bool] = True
     plastic: Float[Array, ""]

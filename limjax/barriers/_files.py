@@ -5,6 +5,7 @@ import os
 import pathlib
 from typing import Any
 
+from limjax._files import write_json
 from limjax.barriers._base import AbstractBarrier
 from limjax.barriers._registry import BARRIERS
 
@@ -76,7 +77,7 @@ def barrier_from_json(content: Any, where: str = "The barrier") -> AbstractBarri
 
 
 def save_barrier(barrier: AbstractBarrier, path: str | os.PathLike[str]) -> None:
-    """Writes a barrier to a JSON file.
+    """Writes a barrier to a JSON file, in one piece.
 
     Args:
         barrier: any barrier but a scheduled one.
@@ -85,7 +86,7 @@ def save_barrier(barrier: AbstractBarrier, path: str | os.PathLike[str]) -> None
     Raises:
         ValueError: for a barrier that cannot be saved.
     """
-    pathlib.Path(path).write_text(json.dumps(barrier_to_json(barrier), indent=2) + "\n", encoding="utf-8")
+    write_json(pathlib.Path(path), barrier_to_json(barrier))
 
 
 def load_barrier(path: str | os.PathLike[str], steps: int | None = None) -> AbstractBarrier:

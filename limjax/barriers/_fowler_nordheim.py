@@ -36,7 +36,7 @@ class FowlerNordheimBarrier(AbstractBarrier):
 
     name: ClassVar[str] = "fowler-nordheim"
     per_cell: ClassVar[tuple[str, ...]] = ("start", "time_constant")
-    tuned: ClassVar[Mapping[str, Tuned]] = {"start": Tuned(), "time_constant": Tuned(log=True)}
+    tuned: ClassVar[Mapping[str, Tuned]] = {"start": Tuned(low=0.0), "time_constant": Tuned(log=True)}
     level: ClassVar[tuple[str, float] | None] = ("start", 1.0)
     start: Float[Array, "..."]
     time_constant: Float[Array, "..."]
@@ -68,14 +68,21 @@ class FowlerNordheimBarrier(AbstractBarrier):
             The barrier.
 
         Raises:
-            ValueError: if a number is not positive.
+            ValueError: if a number is not positive, or the time constant larger than any float.
         """
         remedy = "Floating-gate constants are positive, for example k1=1e16, k2=300.0, initial_voltage=7.5."
         for value, name in ((k1, "k1"), (k2, "k2"), (initial_voltage, "initial_voltage")):
             checked_leaf(value, name, low=0.0, open_low=True, remedy=remedy)
         start = k2 / initial_voltage
-        # k0/k1 in one exponential: k0 = e^(k2/V0) alone would overflow first.
-        return cls(start, math.exp(start - math.log(k1)))
+        try:
+            # k0/k1 in one exponential: k0 = e^(k2/V0) alone would overflow first.
+            time_constant = math.exp(start - math.log(k1))
+        except OverflowError:
+            raise ValueError(
+                f"k0/k1 = e^(k2/initial_voltage)/k1 must be a finite number of seconds, got k1={k1!r}, k2={k2!r}, "
+                f"initial_voltage={initial_voltage!r}. {remedy}"
+            ) from None
+        return cls(start, time_constant)
 
     def height(self, time: ArrayLike) -> Float[Array, "..."]:
         """B at a time.

@@ -143,29 +143,20 @@ class LearnedBarrier(AbstractBarrier):
         self.law = law
 
     @classmethod
-    def from_law(
-        cls,
-        steps: int = 1000,
-        units: int = 8,
-        law: MomentBarrier | None = None,
-        key: Array | None = None,
-    ) -> "LearnedBarrier":
+    def from_law(cls, steps: int = 1000, units: int = 8, law: MomentBarrier | None = None) -> "LearnedBarrier":
         """The rule that is the barrier of the law, before any learning: where to start tuning.
 
         Args:
             steps: number of steps of the run.
             units: width of the hidden layer.
             law: the barrier to start as; None takes `MomentBarrier()`.
-            key: random key of the hidden weights; None takes `jax.random.key(0)`.
 
         Returns:
             The barrier; its offset, slopes and output weights are zero.
         """
         law = MomentBarrier() if law is None else law
-        # Four inputs of about unit size, each over the root of four: no unit begins saturated.
-        hidden = jax.random.normal(jax.random.key(0) if key is None else key, (4, units)) / 2.0
         zeros = jnp.zeros(units)
-        return cls(0.0, jnp.zeros(4), hidden, zeros, zeros, law.decay, steps, law.granularity, law)
+        return cls(0.0, jnp.zeros(4), _hidden(units), zeros, zeros, law.decay, steps, law.granularity, law)
 
     @classmethod
     def from_theory(
@@ -175,7 +166,6 @@ class LearnedBarrier(AbstractBarrier):
         units: int = 8,
         decay: float = 0.98,
         granularity: Literal["parameter", "leaf"] = "parameter",
-        key: Array | None = None,
     ) -> "LearnedBarrier":
         """The rule that is the Fisher-matched barrier without damping, before any learning.
 
@@ -185,7 +175,6 @@ class LearnedBarrier(AbstractBarrier):
             units: width of the hidden layer.
             decay: weight of the past in the running means.
             granularity: "parameter" or "leaf".
-            key: random key of the hidden weights; None takes `jax.random.key(0)`.
 
         Returns:
             The barrier; its output weights are zero.
@@ -194,9 +183,8 @@ class LearnedBarrier(AbstractBarrier):
             ValueError: if the price is not positive.
         """
         checked_leaf(price, "price", low=0.0, open_low=True, remedy="It is in kT per unit of loss.")
-        hidden = jax.random.normal(jax.random.key(0) if key is None else key, (4, units)) / 2.0
-        zeros = jnp.zeros(units)
-        return cls(-0.5 * float(jnp.log(price)), [0.0, 1.0, -0.5, 0.0], hidden, zeros, zeros, decay, steps, granularity)
+        offset, zeros = -0.5 * float(jnp.log(price)), jnp.zeros(units)
+        return cls(offset, [0.0, 1.0, -0.5, 0.0], _hidden(units), zeros, zeros, decay, steps, granularity)
 
     @classmethod
     def of_run(
@@ -209,9 +197,6 @@ class LearnedBarrier(AbstractBarrier):
     ) -> "LearnedBarrier":
         """The rule that is the barrier of the law, before any learning."""
         return cls.from_law(run.steps, law=MomentBarrier(scale, decay, granularity=granularity))
-
-    def arguments(self) -> dict[str, Any]:
-        return super().arguments() | {"law": self.law}
 
     def stretched(self, steps: int) -> "LearnedBarrier":
         return with_steps(self, steps)
@@ -253,8 +238,10 @@ class LearnedBarrier(AbstractBarrier):
             corrected, law_state = self.law.evaluate(inputs, state.law)
             moments, speeds = law_state.gradients, law_state.requests
             kept = ([], [])
-        smoothed = running_mean(state.smoothed, loss.astype(state.smoothed.dtype), self.decay, inputs.step)
-        first = jnp.where(inputs.step == 0, loss.astype(state.first.dtype), state.first)
+        # As `init` left them, for the first losses may have been no numbers: the mean begins after them.
+        step = jnp.where((state.smoothed == 0) & (state.first == 1), 0, inputs.step)
+        smoothed = running_mean(state.smoothed, loss.astype(state.smoothed.dtype), self.decay, step)
+        first = jnp.where(step == 0, loss.astype(state.first.dtype), state.first)
         smoothed = checked_loss(smoothed, jnp.zeros((), smoothed.dtype), self)
         # The last step of the run is steps - 1, at progress 1.
         progress = inputs.step.astype(self.steps.dtype) / jnp.maximum(self.steps - 1, 1)
@@ -299,3 +286,9 @@ class LearnedBarrier(AbstractBarrier):
                 inside = inside + self.hidden[i, unit].astype(dtype) * x
             total = total + self.output[unit].astype(dtype) * jnp.tanh(inside)
         return total
+
+
+def _hidden(units: int) -> Float[Array, "features units"]:
+    """Hidden weights before any learning."""
+    # Four inputs of about unit size, each over the root of four: no unit begins saturated.
+    return jax.random.normal(jax.random.key(0), (4, units)) / 2.0

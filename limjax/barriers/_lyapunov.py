@@ -71,7 +71,7 @@ class LyapunovBarrier(AbstractBarrier):
 
     name: ClassVar[str] = "lyapunov"
     per_cell: ClassVar[tuple[str, ...]] = ("start",)
-    tuned: ClassVar[Mapping[str, Tuned]] = {"start": Tuned()}
+    tuned: ClassVar[Mapping[str, Tuned]] = {"start": Tuned(low=0.0)}
     level: ClassVar[tuple[str, float] | None] = ("start", 1.0)
     start: Float[Array, "..."] | None
     decay: Float[Array, "*s"]
@@ -142,11 +142,13 @@ class LyapunovBarrier(AbstractBarrier):
         size = sum(d.size * shards_of(d, inputs.loss) for d in drift)
         total = sum((total_of(d * d, inputs.loss).astype(loss.dtype) for d in drift), jnp.zeros_like(loss))
         square = total / max(float(size), 1.0)  # as a float: there may be more requests than an int32 counts
-        settled = inputs.step >= SETTLING_STEPS
+        # Where nothing was measured yet the means begin, as `is_first` above.
+        step = jnp.where((state.smoothed == 0) & (state.request == 0), 0, inputs.step)
+        settled = step >= SETTLING_STEPS
 
         def follow(old, new):
             old = old.astype(loss.dtype)
-            return jnp.where(settled, old, running_mean(old, new.astype(loss.dtype), forever, inputs.step))
+            return jnp.where(settled, old, running_mean(old, new.astype(loss.dtype), forever, step))
 
         return (
             follow(state.first, loss),

@@ -158,7 +158,7 @@ class MomentBarrier(AbstractBarrier):
         lsb = inputs.cell.lsb.astype(mean.dtype)
         lsb = jnp.sqrt(mean_square(lsb, "leaf", inputs.loss)) if lsb.ndim else lsb
         # Cauchy-Schwarz: no requests and gradients of these sizes promise more.
-        straight = lsb * jnp.sqrt(total(requests) * total(gradients))
+        straight = lsb * jnp.exp(0.5 * (safe_log(total(requests)) + safe_log(total(gradients))))
         promise = jnp.maximum(fall, _LEAST_ALIGNMENT * straight)
         peak = jnp.maximum(state.peak, promise)
         scale, steps = self.scale.astype(mean.dtype), (inputs.step + 1).astype(mean.dtype)

@@ -14,6 +14,8 @@ from limjax.barriers._functions import FunctionByValue
 from limjax.numerics._elementary import safe_log
 from limjax.numerics.checks import as_leaf, checked_leaf
 
+_MOST_RATES = 100_000  # that are looked at for the largest one
+
 
 class ScheduledBarrier(AbstractBarrier):
     """B(step) = schedule(step) + offset, for any optax schedule in kT.
@@ -53,8 +55,12 @@ class ScheduledBarrier(AbstractBarrier):
 
     @classmethod
     def of_run(cls, run: RunShape, /, start: float | None = None, power: float = 2.0) -> "ScheduledBarrier":
-        """The barrier that rises as the learning rate falls: B = start + ln (lr0/lr)^power, from `RunShape.opening` on if not told."""
-        return cls(_WithTheRate(run.opening if start is None else start, power, run.learning_rate))
+        """The barrier that rises as the learning rate falls: B = start + ln (lr0/lr)^power, lr0 the largest rate of the run.
+
+        Without `start` it stands at `RunShape.opening` there.
+        """
+        schedule = _WithTheRate(run.opening if start is None else start, power, run.learning_rate)
+        return cls(dataclasses.replace(schedule, peak=schedule.largest_before(run.steps)))
 
     def arguments(self) -> dict[str, Any]:
         """Refused: a file holds numbers, and this barrier a function."""
@@ -74,10 +80,19 @@ class _WithTheRate:
     start: float
     power: float
     learning_rate: Any
+    # Step of the largest rate, lr0. Not the first one: before a warm-up from 0 that is 0, and the cells would stand open from then on.
+    peak: int = 0
 
     def __call__(self, step):
         # A rate that ends at 0 ends at a barrier that is finite and far above the cell's, which clips it.
-        return self.start + self.power * (safe_log(self._rate(0)) - safe_log(self._rate(step)))
+        return self.start + self.power * (safe_log(self._rate(self.peak)) - safe_log(self._rate(step)))
+
+    def largest_before(self, steps: int) -> int:
+        """The step of the largest rate of a run; of a very long one some steps are left out."""
+        if not callable(self.learning_rate):
+            return 0
+        tried = jnp.arange(0, max(steps, 1), 1 + steps // _MOST_RATES, dtype=jnp.int32)
+        return int(tried[jnp.argmax(jax.jit(jax.vmap(lambda step: self._rate(step)))(tried))])
 
     def _rate(self, step):
         value = self.learning_rate(step) if callable(self.learning_rate) else self.learning_rate

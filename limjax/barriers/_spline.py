@@ -33,8 +33,7 @@ class SplineBarrier(AbstractBarrier):
     """
 
     name: ClassVar[str] = "spline"
-    shape_free: ClassVar[bool] = True
-    tuned: ClassVar[Mapping[str, Tuned]] = {"knots": Tuned()}
+    tuned: ClassVar[Mapping[str, Tuned]] = {"knots": Tuned(low=0.0)}
     level: ClassVar[tuple[str, float] | None] = ("knots", 1.0)
     knots: Float[Array, "*rows knots"]
     steps: Float[Array, "*s"]

@@ -29,7 +29,7 @@ class StaticBarrier(AbstractBarrier):
 
     name: ClassVar[str] = "static"
     per_cell: ClassVar[tuple[str, ...]] = ("height",)
-    tuned: ClassVar[Mapping[str, Tuned]] = {"height": Tuned()}
+    tuned: ClassVar[Mapping[str, Tuned]] = {"height": Tuned(low=0.0)}
     level: ClassVar[tuple[str, float] | None] = ("height", 1.0)
     height: Float[Array, "..."]
 

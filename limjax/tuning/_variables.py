@@ -117,7 +117,10 @@ def _forward(x, scale: Tuned):
 
 
 def _backward(y, scale: Tuned):
-    return jnp.exp(y) if scale.log else y
+    if scale.log:
+        return jnp.exp(y)
+    # The slope stays that of y: a number that has come below could not come back otherwise.
+    return y + jax.lax.stop_gradient(jnp.maximum(y, scale.low) - y)
 
 
 def largest(tree: PyTree) -> float:

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import matplotlib.figure
 import numpy as np
 import pytest
@@ -21,10 +22,12 @@ from limjax.plots.tuning import _hand_made_points, where_the_heat_goes
 from limjax.tasks import quadratic
 from limjax.training import RunSettings
 from limjax.tuning import (
+    Design,
     Evaluation,
     HandMade,
     ParetoPoint,
     TuneCode,
+    Variables,
     best_hand_made,
     evaluate,
     evaluate_hand_made,
@@ -109,6 +112,34 @@ def test_barrier_files(tmp_path, name):
     assert eqx.tree_equal(barrier, back)
     if name.startswith(("spline", "learned")):
         assert float(load_barrier(tmp_path / "barrier.json", 77).steps) == 77.0 == float(barrier.stretched(77).steps)
+
+
+@pytest.mark.parametrize(
+    ("barrier", "number"),
+    [
+        (limjax.StaticBarrier(1.0), "height"),
+        (limjax.LyapunovBarrier(1.0), "start"),
+        (limjax.FowlerNordheimBarrier(1.0), "start"),
+        (limjax.SplineBarrier([1.0, 9.0], 36), "knots"),
+        (limjax.ConsolidatingBarrier(1.0), "plastic"),
+    ],
+)
+def test_a_barrier_is_lowered_to_what_a_file_may_hold(tmp_path, barrier, number):
+    def tuned(value):
+        design = Design(barrier, jnp.zeros(()), jnp.zeros(2))
+        variables = Variables(design, numbers=(number,))
+        return getattr(variables.to_design({number: variables.start()[number] + value}).barrier, number)
+
+    wanted = np.maximum(np.asarray(getattr(barrier, number)) - 2.0, 0.0)
+    lowered = barrier.raised(-2.0)
+    np.testing.assert_array_equal(getattr(lowered, number), wanted)
+    np.testing.assert_array_equal(tuned(-2.0), wanted)
+    # It could not come back from where its slope is 0.
+    assert float(jax.grad(lambda value: jnp.sum(tuned(value)))(-2.0)) == wanted.size
+    (tmp_path / "linked.json").symlink_to(tmp_path / "another.json")
+    save_barrier(lowered, tmp_path / "linked.json")
+    assert eqx.tree_equal(lowered, load_barrier(tmp_path / "linked.json"))
+    assert [path.name for path in tmp_path.iterdir()] == ["linked.json"]
 
 
 def test_wrong_barrier_files_are_named(tmp_path):
