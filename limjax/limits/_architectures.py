@@ -125,6 +125,7 @@ def walls(
     cell, store = (records.get("memory_cell", name) for name in (write, storage))
     reads = positive_number(reads, "reads", "It is how often a weight is read per step, for example 2.")
     transfers = positive_number(transfers, "transfers", "It is how often the model is stored, for example 1.")
+    # 2 ln(L0/LT) with L0/LT = 4^b: from the whole range of a weight to one level at the cheapest time.
     heat = 4 * workload.bits * LN2
     if lim_heat_kt is not None:
         heat = positive_number(lim_heat_kt, "lim_heat_kt", "It is heat per parameter in kT.")
@@ -135,6 +136,7 @@ def walls(
     update = workload.total_steps * stored_bits * cell.si
     copied, copy_words = transfers * stored_bits, ""
     if consolidation is not None and consolidation.copied_bits is not None:
+        # Bits per weight over the whole measured sequence: `transfers` and the bits of the workload have no say in it.
         copied = workload.parameters * consolidation.copied_bits
         copy_words = f"; {consolidation.assumptions}: {consolidation.copy_method}, {consolidation.copied_bits:.4g} bits copied per weight"
     raised_words = f"{raising:g} kT of barrier per parameter"
@@ -142,6 +144,7 @@ def walls(
         raising = consolidation.barrier_kt_per_parameter
         raised_words = f"{consolidation.assumptions}: {consolidation.barrier_words}"
     stored = copied * store.si
+    # The temperature reaches learning-in-memory alone: energies of the catalogue are joules as published.
     ledger_joules = workload.parameters * thermal_energy_joules(temperature)
     arithmetic = f"arithmetic at the peak of {chip.name}"
     kept = f"writes to {cell.name}, kept in {store.name}{copy_words}"

@@ -32,6 +32,7 @@ def distance(value: Any) -> Argument:
 
 def probability(value: Any, name: str, high: float = 1 - 1e-7) -> Argument:
     """A probability that is neither 0 nor, up to rounding, 1."""
+    # Between 1 - 1e-7 and 1 there is one float32, and ln(1 - p) would have no digits.
     return Argument(value, name, "It is a probability above 0 and below 1, for example 1e-3.", high=high)
 
 
@@ -74,5 +75,6 @@ def settle(record: Any, numbers: Mapping[str, Number]) -> None:
     for name, number in numbers.items():
         value = getattr(record, name)
         if not (number.optional and value is None):
+            # Called from `__post_init__`, before anyone else has the frozen record.
             checked = positive_number(value, name, number.remedy, number.low, number.high)
             object.__setattr__(record, name, checked)

@@ -20,6 +20,7 @@ _NUMBERS = {
     "attempt_rate": Number("It is k0 in 1/s, for example 1e9.", 1e-6, 1e30),
     "retention_time": Number("It is in seconds; ten years are 3.16e8.", 1e-9, 1e30),
     "retention_failure": Number("It is a probability, for example 1e-4.", 1e-30, 1.0),
+    # The cheapest uT of 1e25, 57.6, is still one that `approaches` integrate.
     "loss_ratio": Number("It is first loss over last, for example 65536.", high=1e25, optional=True),
 }
 
@@ -56,9 +57,11 @@ class Conditions:
 
     def __post_init__(self):
         settle(self, _NUMBERS)
+        # The ranges above hold their ends: a hop as often wrong as right needs no drive, ln(1 - P) has no value at 1.
         for name, end in (("error", 0.5), ("retention_failure", 1.0)):
             if getattr(self, name) >= end:
                 raise ValueError(f"{name} must be below {end:g}, got {getattr(self, name):g}. It is a probability.")
+        # The law's heat diverges at uT = ½ ln(L0/LT), line 10 of docs/law.md.
         if self.contraction_factor <= 0.5:
             raise ValueError(
                 f"contraction_factor must be above 0.5, got {self.contraction_factor:g}: in a shorter time no barrier lets the "

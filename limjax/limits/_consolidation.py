@@ -53,6 +53,8 @@ class MeasuredConsolidation:
         """Barrier work and, where it was measured and is above 0, heat of later updates per weight; None if no method raised barriers [kT]."""
         if self.actuation_kt_per_parameter is None:
             return None
+        # Less heat than fine-tuning is said in `barrier_words` and not taken off, so that the wall is never below the
+        # barrier work.
         return self.actuation_kt_per_parameter + max(self.later_heat_kt_per_parameter or 0.0, 0.0)
 
     @property
@@ -94,6 +96,7 @@ def read_consolidation(path: str | os.PathLike[str]) -> MeasuredConsolidation:
         found = _of_run(content)
     except OSError as error:
         raise ValueError(f"{file} cannot be read: {error.strerror}. {remedy}") from None
+    # The file is at fault in each: JSON nested too deeply, say, or a training of 0 parameters.
     except (KeyError, TypeError, ValueError, ArithmeticError, RecursionError) as error:
         raise ValueError(f"{file} holds no trainings through a sequence ({error}). {remedy}") from None
     if found.barrier_method is None and found.copy_method is None:
@@ -108,10 +111,12 @@ def _of_run(content: dict[str, Any]) -> MeasuredConsolidation:
     bits = finite_number(settings["copy_bits"], "copy_bits")
     for row in rows:
         finite_number(row["final_accuracy"], "final_accuracy")
+        # The rows, means over seeds, do not hold what was copied: it stands with the single trainings.
         row["copied_bits"] = bits * _copied(row["method"], content["trainings"])
     raised = _best([row for row in rows if row["actuation_kt_per_parameter"] > 1e-9])
     copied = _best([row for row in rows if row["copied_bits"] > 0])
     plain = next((row for row in rows if row["method"] == "fine-tune"), None)
+    # NaN where either was not measured, and then None below.
     later = _heat(raised) - _heat(plain)
 
     def of(row, name):

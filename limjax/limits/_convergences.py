@@ -36,6 +36,7 @@ class Course(NamedTuple):
             Argument(contraction_factor, "contraction_factor", "It is time over the cheapest, for example 1.")
         )
         contraction = factor.astype(b.dtype) * log_ratio
+        # From the logarithms, so that the default ratio ends at exactly one level² for every b.
         final = jnp.exp(2 * LN2 * b - log_ratio)
         return Course(*jnp.broadcast_arrays(jnp.exp2(b), contraction, final, jnp.exp(log_ratio)))
 
@@ -100,5 +101,6 @@ def convergence_heat(
         '2408 22.44 22.45 22.18'
     """
     course = Course.of(bits, loss_ratio, contraction_factor)
+    # The names of the approaches are the fields of the result.
     moving = {approach.name: course.heat(approach) for approach in approaches.APPROACHES}
     return ConvergenceHeat(static=course.static_heat(retention_barrier, attempts), **moving, law=course.law_heat())

@@ -19,6 +19,7 @@ _ITERATIONS = {"float32": 12, "float64": 16}
 def optimum(*arguments: Argument) -> tuple[_Values, _Values]:
     """Production and heat for Γτ, p0 and pf; NaN or an error where no drive is fast enough."""
     if any(isinstance(argument.value, jax.core.Tracer) for argument in arguments):
+        # Nothing can be raised and no wider dtype had inside a trace: infeasible points become NaN.
         time, p0, pf = together(*arguments)
         return _solve_two_level(time, p0, pf, _is_erasable(time, p0, pf))
     # Time and least time nearly cancel, and so do the two ends: what is known is computed in float64 whatever the default.
@@ -51,6 +52,7 @@ def reset_work(eps: _Values) -> _Values:
     is_near_half = eps > 0.25
     small = jnp.where(is_near_half, delta, 0.0)
     near = small * jnp.arctanh(small) + 0.5 * jnp.log1p(-small * small)
+    # 0 ln 0 is 0. The slope there, minus infinity, is given as 0, which keeps the gradient of a grid finite.
     is_zero = eps <= 0
     inside = jnp.where(is_near_half | is_zero, 0.1, eps)
     far = LN2 - jnp.where(is_zero, 0.0, entropy(inside))
@@ -67,13 +69,17 @@ def _is_erasable(time: _Values, p0: _Values, pf: _Values) -> Bool[Array, "..."]:
 def _solve_two_level(
     time: _Values, p0: _Values, pf: _Values, is_feasible: Bool[Array, "..."]
 ) -> tuple[_Values, _Values]:
+    # Infeasible points solve some feasible problem: their NaN would reach derivatives through the last `where`.
     p0, pf = jnp.where(is_feasible, p0, 0.5), jnp.where(is_feasible, pf, 0.1)
     shortest = jnp.log(p0) - jnp.log(pf)
     time = jnp.where(is_feasible, time, 10.0)
     length = jnp.arcsin(1 - 2 * pf) - jnp.arcsin(1 - 2 * p0)
+    # K of a slow erasure, (𝓛/Γτ)² by the thermodynamic length, and of a fast one, (p0-pf)/(Γτ - shortest).
     guess = jnp.log((length / time) ** 2 + (p0 - pf) / (time - shortest))
 
     def residual(u: _Values) -> _Values:
+        # Beyond the shortest the time falls with K by as many decades as it has: in logarithms the residual is nearly
+        # straight, and it increases, as `monotone_root` asks.
         duration = _two_level_time(u, pf) - _two_level_time(u, p0)
         return jnp.log(time - shortest) - jnp.log(duration - shortest)
 

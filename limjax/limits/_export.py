@@ -73,6 +73,7 @@ def latex_text(limits: Limits) -> str:
         r"\midrule",
     ]
     for i, entry in enumerate(limits.stack.entries):
+        # `lines_of` gives every stack the same lines in the same order: index i is the same line under each convention.
         cells = [_number(s.entries[i].joules) for s in stacks] if entry.per_update else [_number(entry.joules)]
         if not entry.per_update:
             cells = [rf"\multicolumn{{{len(stacks)}}}{{c}}{{{cells[0]}}}"]
@@ -90,6 +91,7 @@ def _number(value: float) -> str:
 
 
 def _words(text: str) -> str:
+    # Before the replacements below, whose own $ and \ must stay.
     for sign in "&%_#$":
         text = text.replace(sign, "\\" + sign)
     return text.replace("½", r"$\frac{1}{2}$").replace("×", r"$\times$")

@@ -57,6 +57,7 @@ class MeasuredRun:
         for name, value in vars(self).items():
             if name in ("parameters", "seed"):
                 whole_number(value, name, 0 if name == "seed" else 1)
+            # A barrier that stands does no work, and a full gradient leaves nothing to average.
             elif name not in ("actuation_kt_per_parameter", "effective_updates") or value != 0:
                 object.__setattr__(self, name, positive_number(value, name))
 
@@ -211,6 +212,7 @@ def fit_growth(
         raise ValueError(f"{quantity} must be positive in every run for a power law, got {values.min():g}.")
     columns = {name: np.log([getattr(run, name) for run in runs]) for name in _AXES}
     varied = [name for name in _AXES if np.ptp(columns[name]) > _ROUNDING]
+    # Centred, the constant is ln y at the centre, and logarithms far from 0 do not spoil the rank below.
     centred = np.stack([columns[name] - columns[name].mean() for name in varied], axis=1)
     design, target = np.insert(centred, 0, 1.0, axis=1), np.log(values)
     if np.linalg.matrix_rank(design) < design.shape[1]:
@@ -232,13 +234,18 @@ def _resampled(design: np.ndarray, target: np.ndarray, members: list[np.ndarray]
     """The coefficients of runs drawn again, sizes first and then seeds within each; always the same draws."""
     rng, count, rows = np.random.default_rng(0), len(members), np.arange(_RESAMPLES)
     lengths = np.array([len(member) for member in members])
+    # Rows filled up to one length by repetition; no draw below reaches the filling.
     table = np.array([np.resize(member, lengths.max()) for member in members])
+    # How often a draw holds a run: least squares with these weights is that over the runs repeated.
     times = np.zeros((_RESAMPLES, len(target)))
     for slot in range(count):
+        # Of two sizes half of the draws would hold one alone, which has no power: both stay, and seeds are drawn.
         sizes = rng.integers(count, size=_RESAMPLES) if count > 2 else np.full(_RESAMPLES, slot)
         for k in range(lengths.max()):
             drawn = table[sizes, rng.integers(lengths[sizes])]
+            # A size with fewer seeds is drawn from as often as it has seeds, not as often as the largest.
             np.add.at(times, (rows, drawn), k < lengths[sizes])
+    # Normal equations: at most five centred columns, and one batched call for all draws instead of one `lstsq` each.
     products = np.einsum("rn,ni,nj->rij", times, design, design)
     # Some draws hold one size alone, or one lsb: no power follows from them.
     kept = np.linalg.matrix_rank(products, hermitian=True) == design.shape[1]
@@ -295,6 +302,7 @@ def leave_largest_out(runs: Sequence[MeasuredRun], quantity: str = "energy_kt_pe
     largest = max((run.parameters for run in runs), default=0)
     last = [run for run in runs if run.parameters == largest]
     fit = fit_growth([run for run in runs if run.parameters < largest], quantity)
+    # At the largest runs' own tokens, batches and lsb: only the step in size is put to the test.
     others = {name: float(np.exp(np.mean(np.log([getattr(run, name) for run in last])))) for name in _AXES[1:]}
     measured = float(np.mean([getattr(run, quantity) for run in last]))
     return LeaveLargestOut(largest, measured, *fit.predict(float(largest), **others))

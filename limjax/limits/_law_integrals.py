@@ -27,7 +27,9 @@ def at_contraction(
     """Heat and power of the optimum in a given time, and the shortest and longest time it exists for."""
     span = jnp.log(first - floor) - jnp.log(last - floor)
     shortest = 0.5 * span
+    # (L-f)/(L+s) grows with L: as C rises q reaches zero at the start first, where the loss then stands still.
     limit = (first + s) / (first - floor)
+    # The caller refuses times that are too short; here they must only not turn the guess, a logarithm, into NaN.
     bounded = jnp.maximum(theta, shortest * (1 + 1e-6))
     slowest = _SLOWEST[theta.dtype.name]
     # For a full gradient q is the same all along, and known.
@@ -36,11 +38,13 @@ def at_contraction(
     def time(w: Values) -> Values:
         return _quadrature(w, first, s, floor, span)[0]
 
+    # With noise q vanishes at the start alone, where 1/q can be integrated. Without it the time has no end.
     longest = jnp.where(s > 0, time(jnp.full_like(theta, slowest)), jnp.inf)
     target = jnp.where(s > 0, jnp.minimum(bounded, longest), bounded)
     root = monotone_root(
         lambda w: jnp.log(time(w)) - jnp.log(target),
         jnp.minimum(guess, slowest),
+        # w < 0 is C < 0, haste; C = 0, the cheapest time, is w = 0.
         -2 * slowest,
         jnp.where(s > 0, slowest, 2 * slowest),
         _ITERATIONS[theta.dtype.name],
@@ -62,6 +66,7 @@ def _quadrature(w: Values, first: Values, s: Values, floor: Values, span: Values
         (s + floor)[..., None] * (first[..., None] - value) / ((first - floor)[..., None] * (value + s[..., None]))
     )
     shut = jnp.exp(-w)[..., None]
+    # q² = 1 - (1 - e^-w)(1 - lacking), multiplied out.
     q = safe_sqrt(lacking + shut * (1 - lacking))
     time = jnp.sum(weight * (1 + q) / (2 * q), axis=-1)
     heat = jnp.sum(weight * (1 + q) * (1 + q) / (2 * q) * (value + s[..., None]) / above, axis=-1)

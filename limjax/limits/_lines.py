@@ -33,6 +33,7 @@ class Training:
     conditions: Conditions
     hardware: Record
 
+    # `cached_property` writes to the instance dictionary, not by `__setattr__`, and so works in a frozen dataclass.
     @cached_property
     def kt(self) -> float:
         """Thermal energy [J]."""
@@ -264,6 +265,7 @@ class BitsPerUpdate(AbstractLine):
 
     def charge(self, training: Training) -> Charge:
         text = f"{self.bits} bits × kT ln 2 per update, {training.workload.counted}; {self.what}"
+        # Charges are in kT; `build_stack` turns all of them into joules.
         return Charge(training.erasure_joules(self.bits) / training.kt, text)
 
 
@@ -283,6 +285,7 @@ class Accelerator(AbstractLine):
 def lines_of(training: Training) -> tuple[AbstractLine, ...]:
     """The lines of the stack, in order: of updates, of one convergence, of the headline and of the accelerator."""
     asked = training.workload
+    # Whatever departs from these inputs is the same arithmetic, but rebuilds no published number.
     is_law = asked.optimum is not None and asked.scaling == "kaplan"
     is_paper = is_law and asked.updates == "flop" and training.conditions.temperature == 300.0
     updates = (LawPerUpdate(), TrainingSet(), ControllerInformation(), Erasure(), DirectionError(), Precision())

@@ -110,6 +110,7 @@ def measured_limit(
         ValueError: as `fit_growth`, or for a batch size where all runs have one.
     """
     fit, kt = fit_growth(runs, "energy_kt_per_parameter", confidence), thermal_energy_joules(temperature)
+    # `predict` takes only what was fitted: another batch size would be passed over in silence.
     if batch_tokens is not None and "batch_tokens" not in fit.exponents:
         raise ValueError(
             f"batch_tokens={batch_tokens:g} cannot be predicted from runs of one batch size: leave it out."
@@ -161,5 +162,6 @@ def _runs_in(file: pathlib.Path) -> list[MeasuredRun]:
         return [MeasuredRun.from_json(run) for run in runs]
     except OSError as error:
         raise ValueError(f"{file} cannot be read: {error.strerror}. {remedy}") from None
+    # Whatever JSON may hold in the place of runs: lists, texts, numbers beyond floats, objects nested too deeply.
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         raise ValueError(f"{file} holds no measured runs ({error}). {remedy}") from None

@@ -175,6 +175,7 @@ class Catalogue:
         """
         known = {record.name.lower(): record for record in self.of(kind)}
         wanted = name.strip().lower()
+        # Before parts of names, as one name may be a part of another: "HBM2", say, beside an "HBM2e" of the user.
         if wanted in known:
             return known[wanted]
         containing = [key for key in known if wanted and wanted in key]
@@ -218,6 +219,7 @@ def load_catalogue(*files: str | os.PathLike) -> Catalogue:
         >>> len(load_catalogue().of("run"))
         8
     """
+    # Copies: `_own` is kept for the whole process, and a user's records must not stay in it.
     merged = {kind: dict(records) for kind, records in _own().items()}
     for file in files:
         for record in read_records(file):
@@ -228,6 +230,7 @@ def load_catalogue(*files: str | os.PathLike) -> Catalogue:
 @functools.cache
 def _own() -> dict[str, dict[str, Record]]:
     records: dict[str, dict[str, Record]] = {}
+    # Sorted, as the order of a folder is that of its file system and would reach the tables.
     for path in sorted((pathlib.Path(__file__).parent / "catalogue").glob("*.toml")):
         for record in read_records(path):
             records.setdefault(record.kind, {})[record.name] = record
@@ -315,6 +318,7 @@ def _record(path: pathlib.Path, kind: str, table: Mapping[str, Any]) -> Record:
         key: float(table[key]) if key in ("value", "low", "high") else table[key] for key in _COMMON
     }
     record = Record(kind=kind, **values, note=table.get("note", ""), details=MappingProxyType(details))
+    # The tolerance is that of a value written to four digits.
     if kind == "accelerator" and not math.isclose(record.si, record.joules_per_flop, rel_tol=1e-3):
         raise ValueError(
             f"{where}: value {record.value} {record.unit} is not power over peak, {record.joules_per_flop:.4g} J/FLOP."

@@ -87,6 +87,7 @@ def _parametric(key: str, title: str, source: str, *, a: float, b: float, alpha:
     )
 
 
+# N = 1.3e9 C^0.73 turned round: ln C = ln N / 0.73 - this, C in PF-days.
 _KAPLAN_SHIFT = math.log(1.3e9) / 0.73
 
 LAWS: dict[str, ScalingLaw] = {
@@ -194,6 +195,7 @@ def compute_optimal(parameters: float, law: str = "kaplan") -> ComputeOptimal:
     return ComputeOptimal(
         law=chosen,
         parameters=size,
+        # In float64: at exponents near 65, those of 1e28 FLOP, float32 would lose two of its seven digits.
         flops=math.exp(chosen.log_flops + chosen.flops_exponent * math.log(size)),
         tokens=math.exp(chosen.log_tokens + chosen.tokens_exponent * math.log(size)),
         extrapolation=max(size / high, low / size, 1.0),

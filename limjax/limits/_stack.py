@@ -194,6 +194,7 @@ def _headline(training: Training) -> Headline:
 
 def _law(training: Training) -> LawEnergies:
     amounts, heat = training.workload.amounts, training.law_kt_per_parameter
+    # The order of `UPDATES`: flop, token, optimizer.
     flop, token, write = (KT_PER_UPDATE * update.count(amounts) * training.kt for update in UPDATES.values())
     return LawEnergies(
         loss_ratio=training.conditions.ratio(training.workload.bits),
@@ -313,6 +314,7 @@ def energy_limits(
         beside += [replace(asked, scaling=other, updates=update) for update in ("flop", "optimizer")]
     stacks = [
         build_stack(workload, hardware=hardware, conditions=conditions, catalogue=records)
+        # Frozen dataclasses compare by their fields: what was asked for is not repeated beside itself.
         for workload in (asked, *(workload for workload in beside if workload != asked))
     ]
     chips = sorted(records.of("accelerator"), key=lambda chip: chip.joules_per_flop)

@@ -18,6 +18,7 @@ def joules_text(value: float) -> str:
     """An energy in a few digits: 8.28e7, 24.9, or a dash where there is none."""
     if not math.isfinite(value):
         return "-"
+    # From 999.5 on `.3g` rounds up to 1000 and writes it with an exponent, in a form of its own.
     text = f"{value:#.3g}".rstrip(".") if 0.01 <= value < 999.5 else f"{value:.2e}"
     return text.replace("e+0", "e").replace("e+", "e").replace("e-0", "e-")
 

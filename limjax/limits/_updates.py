@@ -9,6 +9,7 @@ from limjax.limits._arguments import chosen
 class Amounts(NamedTuple):
     """How much a training computes, sees and writes: floats or arrays, all but the parameters times any factor."""
 
+    # `workload_energies` gives flops, tokens and steps times kT: a count must be linear in each.
     parameters: Any
     flops: Any
     tokens: Any

@@ -69,6 +69,7 @@ class Workload:
 
     def __post_init__(self):
         settle(self, _NUMBERS)
+        # 8.0 is 8; 8.5 stays for the check to refuse.
         bits = int(self.bits) if isinstance(self.bits, float) and self.bits.is_integer() else self.bits
         object.__setattr__(self, "bits", whole_number(bits, "bits", 1, MAX_BITS))
         get_update(self.updates)
@@ -113,6 +114,7 @@ class Workload:
         """FLOP: given, 6 × parameters × tokens, or by the scaling law [FLOP]."""
         if self.flops is not None:
             return self.flops
+        # Not 6ND for a scaling law: Kaplan's FLOP and tokens are two fits, which it meets within a factor of two.
         optimum = self.optimum
         return 6 * self.parameters * self.total_tokens if optimum is None else optimum.flops
 
@@ -251,6 +253,7 @@ def workload_energies(
     kt = thermal_energy_joules(temperature)
     # kT first: the number of updates alone may leave float32, and kT times small numbers underflows it.
     flops, tokens = scaling_law.flops(size), kt * scaling_law.tokens(size)
+    # kT in the place of steps is the one step that a training has at least.
     counted = update.count(Amounts(size, kt * flops, tokens, jnp.maximum(tokens / batch, kt)))
     course = Course.of(b, loss_ratio, contraction_factor)
     return WorkloadEnergies(

@@ -36,6 +36,7 @@ MAX_CONTRACTION = 60.0
 """Largest uT: beyond it the Runge-Kutta steps are too long."""
 
 _STEPS = 128
+# Enough by halving alone: a bracket of some 50 in ln G shrinks to 3e-6 and to 3e-9.
 _ITERATIONS = {"float32": 24, "float64": 34}
 _NODES, _WEIGHTS = gauss_hermite(32)
 # An exchange of e^-45 per relaxation time is as good as none: hops are then those of the requests alone.
@@ -131,6 +132,8 @@ class LossFollowing(AbstractApproach):
         return safe_log(loss)
 
     def open_log_scale(self, distance: _Values, contraction: _Values, final_loss: _Values) -> _Values:
+        # γ/u of the law. It is not positive where even the mean does not come down to LT: such points are infeasible,
+        # and here the logarithm must only not be NaN.
         share = 1 - (jnp.log(distance) - 0.5 * jnp.log(final_loss)) / contraction
         return jnp.log(jnp.maximum(share, jnp.finfo(share.dtype).eps))
 
@@ -149,6 +152,7 @@ class Knots(AbstractApproach):
     def log_shape(self, progress: Float[Array, ""], mean: _Values, loss: _Values) -> _Values:
         last = self.log_exchange.shape[0] - 1
         at = progress.astype(self.log_exchange.dtype) * last
+        # The last Runge-Kutta stage is at the last knot itself, which belongs to the interval before it.
         left = jnp.clip(jnp.floor(at), 0, last - 1).astype(jnp.int32)
         share = at - left.astype(at.dtype)
         value = (1 - share) * self.log_exchange[left] + share * self.log_exchange[left + 1]
@@ -232,6 +236,7 @@ def integrate(
     nodes, weights = (jnp.asarray(x, dtype).reshape(axis) for x in (_NODES, _WEIGHTS))
 
     def slopes(progress: Float[Array, ""], variance: _Values) -> tuple[_Values, _Values]:
+        # Time is in relaxation times, as G is: the request is then the distance itself, without u.
         mean = m0 * jnp.exp(-theta * progress)
         log_exchange = log_scale + approach.log_shape(progress, mean, mean * mean + variance)
         if ceiling is not None:
@@ -239,6 +244,7 @@ def integrate(
         # A point has no spread, and its root no derivative.
         spread = jnp.sqrt(variance + 1e-7 * mean * mean + 1e-12)
         request = mean[..., None] + spread[..., None] * nodes
+        # `cell_response` holds down to e^-80 in float32: what is shut further than e^-75 is charged as that.
         affinity, activity = cell_response(
             request, jnp.broadcast_to(jnp.maximum(log_exchange, -75.0)[..., None], request.shape)
         )
@@ -252,6 +258,7 @@ def integrate(
         v2, q2 = slopes(progress + 0.5 * h, variance + 0.5 * h * v1)
         v3, q3 = slopes(progress + 0.5 * h, variance + 0.5 * h * v2)
         v4, q4 = slopes(progress + h, variance + h * v3)
+        # A step that overshoots must leave no negative number to the root in `slopes`.
         variance = jnp.maximum(variance + h / 6 * (v1 + 2 * (v2 + v3) + v4), 0.0)
         loss = jnp.square(m0 * jnp.exp(-theta * (progress + h))) + variance
         return (variance, heat + h / 6 * (q1 + 2 * (q2 + q3) + q4)), loss
@@ -312,10 +319,14 @@ def solve(
     approach: AbstractApproach, m0: _Values, theta: _Values, last: _Values, ceiling: _Values | None
 ) -> tuple[_Values, _Values, Bool[Array, "..."], _Values]:
     """`heat` for checked arrays: heat, ln of the scale, whether there is one, and the least final loss."""
+    # That exchange at the start; one that follows speed or loss is smaller still from there on.
     shut = jnp.full_like(m0, _SHUT) - approach.log_shape(jnp.zeros((), m0.dtype), m0, m0 * m0)
     least = integrate(approach, m0, theta, shut, ceiling)[0].loss
     is_feasible = (last > least * (1 + 1e-5)) & (last < m0 * m0) & (m0 > 0) & (theta > 0) & (theta <= MAX_CONTRACTION)
+    # Infeasible points look for some loss in between: their NaN would reach derivatives through the `where`.
     target = jnp.where(is_feasible, last, 0.5 * (least + m0 * m0))
+    # A is at least 2G: the same exchange scatters more where the barrier is not open, so without a ceiling the root is
+    # below the open one, but for the errors of the integration.
     high = approach.open_log_scale(m0, theta, target) + 1e-3
     low = jnp.minimum(shut, high - 1)
 
@@ -323,6 +334,7 @@ def solve(
         return jnp.log(integrate(approach, m0, theta, log_scale, ceiling)[0].loss) - jnp.log(target)
 
     log_scale = monotone_root(residual, high, low, high, _ITERATIONS[m0.dtype.name])
+    # Outside of the search: the root is differentiated as an implicit function, the heat by the chain rule.
     result = integrate(approach, m0, theta, log_scale, ceiling)[0].heat_kt
     return jnp.where(is_feasible, result, jnp.nan), log_scale, is_feasible, least
 
@@ -354,4 +366,5 @@ def static(distance: ArrayLike, contraction: ArrayLike, barrier: ArrayLike, atte
         _arguments.barrier(barrier, remedy="Barriers are in kT; 50 holds a bit for ten years."),
         Argument(attempts, "attempts", "It is attempt rate times training time, for example 1e9 * 1e4."),
     )
+    # k0 T e^-B hops each way in the whole training, over its uT relaxation times.
     return integrate(ConstantExchange(), m0, theta, jnp.log(tries) - height - jnp.log(theta), None)[0]

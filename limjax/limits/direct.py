@@ -65,6 +65,7 @@ def optimum(
     """
     knots = whole_number(knots, "knots", 3, 200, said="from 3 to 200")
     iterations = whole_number(iterations, "iterations")
+    # Refuses what is out of range or reach, and has the dtype of the search.
     first = approaches.heat(LossFollowing(), distance, contraction, final_loss)
     m0, theta, last = (jnp.asarray(x, first.dtype) for x in (distance, contraction, final_loss))
     # The open optimum falls as the loss does, from L0 to LT.
@@ -73,6 +74,7 @@ def optimum(
     curve, history = _search(start, m0, theta, last, iterations)
     best, log_scale, _, _ = approaches.solve(Knots(curve), m0, theta, last, None)
     _, losses = approaches.integrate(Knots(curve), m0, theta, log_scale, None)
+    # The loss before the first Runge-Kutta step and after each, at equal distances in uT as the knots are.
     along = np.concatenate([[distance**2], np.asarray(losses, np.float64)])
     log_loss = np.interp(np.linspace(0, 1, knots), np.linspace(0, 1, along.size), np.log(along))
     gained = float(history[-min(10, iterations)] - history[-1])
@@ -95,6 +97,7 @@ def _search(
         return approaches.solve(Knots(curve), distance, contraction, final_loss, None)[0]
 
     search = optax.lbfgs()
+    # The line search leaves value and gradient of the point it took in the state: they are not computed again.
     value_and_gradient = optax.value_and_grad_from_state(cost)
 
     def step(carry: tuple[Any, Any], _: None) -> tuple[tuple[Any, Any], Any]:

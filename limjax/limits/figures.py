@@ -67,6 +67,7 @@ def figure_data(
         if asked.optimum is not None:
             workload = replace(asked, batch=batch)
         else:
+            # Steps that were given belong to one batch: the tokens stay, and steps follow from the new one.
             workload = Workload(asked.parameters, tokens=asked.total_tokens, batch=batch, bits=asked.bits)
         # Weights in a memory that keeps them, as compute-in-memory needs: writing it is the update wall.
         bars = walls(

@@ -124,6 +124,7 @@ def finite_time_heat(loss_ratio: ArrayLike, contraction: ArrayLike) -> Float[Arr
             f"the loss cannot fall {got:g} times in that time, whatever the barrier. It is cheapest at "
             f"{np.log(got):.6g}."
         )
+    # Twice: the derivative of a branch that is not taken must not divide by zero either.
     return jnp.where(is_feasible, theta * theta / jnp.where(is_feasible, spare, 1.0), jnp.nan)
 
 
@@ -209,6 +210,8 @@ def exchange(loss: ArrayLike, rate: ArrayLike, scatter: ArrayLike = 0.0, power: 
     price = Argument(power, "power", "It is kT per relaxation time, 0 where the time is free.", -np.inf, open_low=False)
     value, u, s, c = _arguments.together(_loss(loss, "loss"), _rate(rate), _scatter(scatter), price)
     above = value - 0.5 * u * s
+    # The root that joins C = 0, without cancellation. C is per relaxation time, uC per step: with its u and that of
+    # 2uL - N = 2u(L-f) the u² of u²L + N = u²(L+s) cancels.
     share = 1 - c * above / (value + s)
     is_feasible = (above > 0) & (share >= 0)
     return jnp.where(is_feasible, u * above / (1 + safe_sqrt(jnp.where(is_feasible, share, 1.0))), jnp.nan)
@@ -369,6 +372,7 @@ def optimum(
     if contraction is None:
         above, below = safe_first - floor, safe_last - floor
         time = jnp.log(above) - jnp.log(below)
+        # 1/below - 1/above over one denominator; divided one by one, as the product of two losses may leave float32.
         heat = 2 * time + 2 * (s + floor) * ((above - below) / above / below)
         return Convergence(*(jnp.where(is_falling, x, jnp.nan) for x in (heat, time, jnp.zeros_like(heat))))
     (theta,) = read(_arguments.contraction(contraction))
@@ -390,6 +394,7 @@ def _along(
 ) -> Descent:
     def step(loss: Float[Array, ""], u: Float[Array, ""]) -> tuple[Array, tuple[Array, Array, Array]]:
         noise = u * u * scatter
+        # A step of finite length takes 1 - (1-u)² = u(2-u) off the loss, where the law in continuous time has 2u.
         gamma = factor * 0.25 * ((2 - u) * u * loss - noise)
         is_open = gamma > 0
         heat = jnp.where(is_open, (u * u * loss + noise) / jnp.where(is_open, gamma, 1.0), jnp.nan)

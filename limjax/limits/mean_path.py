@@ -53,6 +53,7 @@ def _contraction(value: object) -> Argument:
 
 
 def _hypot(a: _Values, b: _Values) -> _Values:
+    # Squares of e^±80 would leave float32; that of a ratio below 1 does not.
     larger, smaller = jnp.maximum(a, b), jnp.minimum(a, b)
     ratio = smaller / larger
     return larger * jnp.sqrt(1 + ratio * ratio)
@@ -203,6 +204,7 @@ def rate_matched(distance: ArrayLike, contraction: ArrayLike, ratio: ArrayLike) 
 _ASINH_SERIES = tuple(
     (-1) ** n * np.prod([(2 * j - 1) / (2 * j) for j in range(1, n + 1)]) / (2 * n + 1) for n in range(10)
 )
+# The first term left out is below 1e-14 here.
 _SERIES_BELOW = 0.25
 _MIN_LOG_KAPPA = -60.0
 
@@ -266,6 +268,7 @@ def _constant_at(m0: _Values, theta: _Values, log_hops: _Values) -> HeatAndVaria
     path = _Path.of(theta)
     log_kappa = LN2 + log_hops - jnp.log(theta) - jnp.log(m0)
     heat = 2 * m0 * _constant_heat(path, theta, log_kappa)
+    # So far down the variance is the shot noise of the net motion alone, and κ must stay a normal float32.
     excess = _constant_excess(path, theta, jnp.maximum(log_kappa, _MIN_LOG_KAPPA))
     variance = m0 * path.x * (path.moved + excess)
     return HeatAndVariance(heat, variance)

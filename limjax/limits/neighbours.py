@@ -84,6 +84,7 @@ def time_dependent_precision(
         Argument(time_response, "time_response", remedy, low=-math.inf, open_low=False),
         Argument(speed_response, "speed_response", remedy, low=-math.inf, open_low=False),
     )
+    # Before the square: 1/δ² alone may leave float32.
     ratio = (by_time - by_speed) / delta
     return 2 * ratio * ratio
 

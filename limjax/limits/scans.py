@@ -208,6 +208,7 @@ def scan_contraction(
     span = np.log(ratio)
     x = np.minimum(span * (0.5 + 2.5 * np.linspace(0.01, 1, points) ** 2), approaches.MAX_CONTRACTION)
     heats = {approach.title: _heats(approach, distance, x, distance**2 / ratio) for approach in APPROACHES}
+    # `averaged` keeps its default, which is not traced: that is the closed form.
     heats["law, open barrier"] = np.asarray(jax.jit(bounds.convergence)(jnp.full(points, ratio), jnp.asarray(x)))
     lines = [Line(title, "lim", heat.astype(np.float64) * whole) for title, heat in heats.items()]
     lines.append(Line("law, in any time", "bound", np.full_like(x, 2 * span) * whole))
@@ -266,13 +267,16 @@ def scan_time(
     """
     assumed = Conditions() if conditions is None else conditions
     x = _axis(low, high, points)
+    # Made for its checks: of its numbers only the parameters are used.
     workload = Workload(parameters, bits=bits, time=float(x[0]))
     whole = workload.parameters * thermal_energy_joules(assumed.temperature)
     distance, theta, ratio = 2.0**bits, assumed.contraction(bits), assumed.ratio(bits)
     log_attempts = np.log(x) + np.log(assumed.attempt_rate)
     barrier = assumed.retention_barrier
+    # One number per time, as `approaches.static` has it: all times in one call.
     scale = jnp.asarray(log_attempts - barrier - np.log(theta), jnp.result_type(float))
     static = approaches.descend(ConstantExchange(), distance, theta, scale).heat_kt
+    # k0 T e^-2 over uT: hops per relaxation time of a cell that is as open as one with levels can be.
     ceiling = jnp.asarray(log_attempts - OPEN_BARRIER_KT - np.log(theta), scale.dtype)
     lines = [Line("static barrier", "lim", np.asarray(static, np.float64) * whole)]
     lines += [
