@@ -83,7 +83,9 @@ def _solve_two_level(
         duration = _two_level_time(u, pf) - _two_level_time(u, p0)
         return jnp.log(time - shortest) - jnp.log(duration - shortest)
 
-    log_k = monotone_root(residual, guess, guess - 12.0, guess + 12.0, _ITERATIONS[guess.dtype.name])
+    # When slow the fast term of the guess is too large, about Γτ times. The speed, Γ√(K w(1-w)), is at most Γ√K/2: no K is lower.
+    low = 2 * jnp.log(2 * (p0 - pf) / time) - 0.1
+    log_k = monotone_root(residual, guess, low, guess + 12.0, _ITERATIONS[guess.dtype.name])
     production = _two_level_production(log_k, pf) - _two_level_production(log_k, p0)
     heat = production + entropy(p0) - entropy(pf)
     return jnp.where(is_feasible, production, jnp.nan), jnp.where(is_feasible, heat, jnp.nan)

@@ -30,7 +30,7 @@ def at_contraction(
     # (L-f)/(L+s) grows with L: as C rises q reaches zero at the start first, where the loss then stands still.
     limit = (first + s) / (first - floor)
     # The caller refuses times that are too short; here they must only not turn the guess, a logarithm, into NaN.
-    bounded = jnp.maximum(theta, shortest * (1 + 1e-6))
+    bounded = jnp.maximum(theta, shortest * (1 + 8 * jnp.finfo(theta.dtype).eps))
     slowest = _SLOWEST[theta.dtype.name]
     # For a full gradient q is the same all along, and known.
     guess = -2 * (jnp.log(shortest) - jnp.log(bounded - shortest))
@@ -43,10 +43,10 @@ def at_contraction(
     target = jnp.where(s > 0, jnp.minimum(bounded, longest), bounded)
     root = monotone_root(
         lambda w: jnp.log(time(w)) - jnp.log(target),
-        jnp.minimum(guess, slowest),
-        # w < 0 is C < 0, haste; C = 0, the cheapest time, is w = 0.
-        -2 * slowest,
-        jnp.where(s > 0, slowest, 2 * slowest),
+        jnp.where(s > 0, jnp.minimum(guess, slowest), guess),
+        # w < 0 is C < 0, haste; C = 0, the cheapest time, is w = 0. Without noise the guess is the root, in any time.
+        jnp.minimum(-2 * slowest, guess - 4),
+        jnp.where(s > 0, slowest, jnp.maximum(2 * slowest, guess + 1)),
         _ITERATIONS[theta.dtype.name],
     )
     _, heat = _quadrature(root, first, s, floor, span)

@@ -29,6 +29,7 @@ from limjax.numerics._quadrature import gauss_hermite
 from limjax.numerics._roots import monotone_root
 from limjax.numerics.checks import Argument, is_known, read, worst
 from limjax.physics._response import cell_response
+from limjax.physics.units import LN2
 
 _Values = Float[Array, "..."]
 
@@ -159,11 +160,14 @@ class Knots(AbstractApproach):
         return jnp.broadcast_to(value.astype(loss.dtype), loss.shape)
 
     def open_log_scale(self, distance: _Values, contraction: _Values, final_loss: _Values) -> _Values:
-        # An open barrier injects 2∫G e^{-2(uT-θ)}dθ; half the sum over the knots is less than that.
+        # An open barrier injects 2∫G e^{-2(uT-θ)}dθ. Half the sum over the knots is less than that where they are close, the sum
+        # over the middles between them always, as a straight line in logarithms has more than its middle on average.
         curve = self.log_exchange.astype(contraction.dtype)
         left = jnp.asarray(np.linspace(-2, 0, curve.shape[0]), curve.dtype)
         axis = (1,) * contraction.ndim + (-1,)
-        injected = jax.nn.logsumexp(curve.reshape(axis) + contraction[..., None] * left.reshape(axis), axis=-1)
+        kept = curve.reshape(axis) + contraction[..., None] * left.reshape(axis)
+        middles = jax.nn.logsumexp(0.5 * (kept[..., 1:] + kept[..., :-1]), axis=-1) + LN2
+        injected = jnp.minimum(jax.nn.logsumexp(kept, axis=-1), middles)
         return jnp.log(final_loss) - injected - jnp.log(contraction / (curve.shape[0] - 1))
 
 
@@ -244,12 +248,13 @@ def integrate(
         # A point has no spread, and its root no derivative.
         spread = jnp.sqrt(variance + 1e-7 * mean * mean + 1e-12)
         request = mean[..., None] + spread[..., None] * nodes
-        # `cell_response` holds down to e^-80 in float32: what is shut further than e^-75 is charged as that.
+        # `cell_response` holds down to e^-80 in float32. Shut further than e^-75 a cell hops as often as it must, |d|, and each hop
+        # costs 2 (ln|d| - ln G).
         affinity, activity = cell_response(
             request, jnp.broadcast_to(jnp.maximum(log_exchange, -75.0)[..., None], request.shape)
         )
         noise, heat = jnp.sum(weights * activity, axis=-1), jnp.sum(weights * request * affinity, axis=-1)
-        return theta * (noise - 2 * variance), theta * heat
+        return theta * (noise - 2 * variance), theta * (heat + 2 * noise * jnp.maximum(-75.0 - log_exchange, 0.0))
 
     def step(carry: tuple[_Values, _Values], progress: Float[Array, ""]) -> tuple[tuple[_Values, _Values], _Values]:
         variance, heat = carry
@@ -283,7 +288,8 @@ def heat(
         distance: m0 [levels].
         contraction: uT [dimensionless], at most 60.
         final_loss: LT, mean squared distance at the end [levels²].
-        log_ceiling: ln of the largest exchange the cell can make [ln(hops per relaxation time)]; None for no limit.
+        log_ceiling: ln of the largest exchange the cell can make [ln(hops per relaxation time)]; None for no limit. Where it leaves
+            less than the final loss, the exchange is the ceiling all along and the descent ends lower than asked.
 
     Returns:
         Heat per parameter [kT]; NaN where traced arguments are infeasible.
@@ -302,7 +308,7 @@ def heat(
         _arguments.distance(distance), _contraction(contraction), _final_loss(final_loss)
     )
     result, _, is_feasible, least = solve(approach, m0, theta, last, _read_ceiling(log_ceiling, m0))
-    if is_known(m0, theta, last) and not bool(np.all(is_feasible)):
+    if is_known(is_feasible) and not bool(np.all(is_feasible)):
         got_m0, got_theta, got, limit = worst(~np.asarray(is_feasible), m0, theta, last, least)
         if got >= got_m0**2:
             raise ValueError(f"final_loss must be below distance² = {got_m0**2:g} levels², got {got:g}.")
@@ -327,16 +333,32 @@ def solve(
     target = jnp.where(is_feasible, last, 0.5 * (least + m0 * m0))
     # A is at least 2G: the same exchange scatters more where the barrier is not open, so without a ceiling the root is
     # below the open one, but for the errors of the integration.
-    high = approach.open_log_scale(m0, theta, target) + 1e-3
-    low = jnp.minimum(shut, high - 1)
+    guess = high = approach.open_log_scale(m0, theta, target) + 1e-3
+    low = jnp.minimum(shut, guess - 1)
+    is_ceiling = jnp.zeros_like(is_feasible)
+    if ceiling is not None:
+        # What is cut at the start has to be made up for later, at most until all is cut.
+        high = jnp.maximum(high, ceiling - _lowest_shape(approach, m0, theta, least))
+        most = integrate(approach, m0, theta, high, ceiling)[0].loss
+        # No scale has more hops: the root would have no derivative, and NaN would come through the `where` below.
+        is_ceiling = target >= most * (1 - 1e-5)
+        target = jnp.where(is_ceiling, jnp.sqrt(least) * jnp.sqrt(most), target)
 
     def residual(log_scale: _Values) -> _Values:
         return jnp.log(integrate(approach, m0, theta, log_scale, ceiling)[0].loss) - jnp.log(target)
 
-    log_scale = monotone_root(residual, high, low, high, _ITERATIONS[m0.dtype.name])
+    root = monotone_root(residual, guess, low, high, _ITERATIONS[m0.dtype.name])
+    log_scale = jnp.where(is_ceiling, high, root)
     # Outside of the search: the root is differentiated as an implicit function, the heat by the chain rule.
     result = integrate(approach, m0, theta, log_scale, ceiling)[0].heat_kt
     return jnp.where(is_feasible, result, jnp.nan), log_scale, is_feasible, least
+
+
+def _lowest_shape(approach: AbstractApproach, m0: _Values, theta: _Values, least: _Values) -> _Values:
+    """The least of `log_shape` over the stages of the integration, none of which has less loss than a shut cell's last."""
+    stages = jnp.asarray(np.linspace(0, 1, 2 * _STEPS + 1), m0.dtype)
+    shapes = jax.vmap(lambda progress: approach.log_shape(progress, m0 * jnp.exp(-theta * progress), least))(stages)
+    return jnp.min(shapes, axis=0)
 
 
 @finite

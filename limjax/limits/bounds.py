@@ -417,7 +417,7 @@ def retention(
     duration = Argument(time, "time", "Retention is in seconds; ten years are 3.16e8.")
     count = Argument(cells, "cells", "It is how many cells must survive.")
     t, p, n, k0 = read(duration, probability(failure, "failure"), count, _arguments.attempt_rate(attempt_rate))
-    rate = np.log(float(ways)) + jnp.log(n) + jnp.log(k0) + jnp.log(t)
+    rate = (LN2 if ways == 2 else 0.0) + jnp.log(n) + jnp.log(k0) + jnp.log(t)
     return jnp.maximum(rate - jnp.log(-jnp.log1p(-p)), 0.0)
 
 

@@ -77,7 +77,8 @@ def optimum(
     # The loss before the first Runge-Kutta step and after each, at equal distances in uT as the knots are.
     along = np.concatenate([[distance**2], np.asarray(losses, np.float64)])
     log_loss = np.interp(np.linspace(0, 1, knots), np.linspace(0, 1, along.size), np.log(along))
-    gained = float(history[-min(10, iterations)] - history[-1])
+    # To the curve that is given back, as `history` ends one step before it.
+    gained = float(history[-min(10, iterations)] - best)
     return DirectOptimum(
         float(best), np.asarray(curve + log_scale, np.float64), log_loss, bool(gained < 1e-5 * float(best))
     )

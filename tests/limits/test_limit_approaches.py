@@ -177,6 +177,64 @@ def test_static_is_the_update_wall():
     assert float(late.loss) == pytest.approx(1 / (2 * math.pi), rel=0.05)
 
 
+def test_a_barrier_of_any_height_is_a_wall():
+    """It was one of e^-75 hops at most: 40,998 kT from 104 kT on."""
+    hop = math.exp(-200.0) * 1e13 / 11.09
+    expected, _ = numpy_moments(lambda *a: hop, 256.0, 11.09, 600)
+    run = jax.jit(jax.value_and_grad(lambda b: approaches.static(256.0, 11.09, b, 1e13).heat_kt))
+    (low, slope), (high, same) = (map(float, run(b)) for b in (80.0, 200.0))
+    assert high == pytest.approx(expected, rel=0.01)
+    assert [slope, same] == pytest.approx([(high - low) / 120] * 2, rel=1e-4)
+
+
+@pytest.mark.representatives(1)
+@pytest.mark.parametrize(("approach", "ceiling"), [(LossFollowing(), 8.0), (RateMatched(), 2.0)], ids=["loss", "rate"])
+def test_the_final_loss_is_met_below_a_ceiling(approach, ceiling):
+    """Cut at the start, the exchange is larger later than one that is open all along."""
+    shape = SHAPES[approach.name]
+
+    def moments(log_scale, steps=300):
+        return numpy_moments(lambda *a: min(math.exp(log_scale) * shape(*a), math.exp(ceiling)), 256.0, 11.09, steps)
+
+    top = float(approach.open_log_scale(*jnp.asarray([256.0, 11.09, 1.0], jnp.float32)))
+    scale = optimize.brentq(lambda x: math.log(moments(x)[1]), top - 0.5, top + 1, xtol=1e-3)
+    heat = float(approaches.heat(approach, 256.0, 11.09, 1.0, log_ceiling=ceiling))
+    assert heat == pytest.approx(moments(scale, 1500)[0], rel=0.01)
+
+
+def test_a_ceiling_too_low_for_the_final_loss_is_the_exchange():
+    heat = approaches.heat(LossFollowing(), 256.0, 11.09, 1.0, log_ceiling=-2.0)
+    constant = approaches.descend(ConstantExchange(), 256.0, 11.09, -2.0)
+    assert float(heat) == pytest.approx(float(constant.heat_kt), rel=1e-6) and float(constant.loss) < 1
+
+
+@pytest.mark.slow
+def test_gradients_below_a_ceiling_are_finite():
+    """Met, cut all along, and above the loss at the start."""
+    ends = jnp.asarray([0.25, 1.0, 1e9])
+    run = jax.value_and_grad(lambda c, last: approaches.heat(LossFollowing(), 256.0, 11.09, last, log_ceiling=c))
+    heat, slope = jax.vmap(run, (None, 0))(-2.0, ends)
+    np.testing.assert_array_equal(np.isfinite(heat), [True, True, False])
+    assert np.isfinite(slope).all() and float(slope[1]) < 0
+
+
+def test_curves_are_mapped():
+    curves = jnp.zeros((2, 3)) + jnp.asarray([[0.0], [5.0]])
+    heat = jax.vmap(lambda knots: approaches.heat(Knots(knots), 256.0, 11.09, 1.0))(curves)
+    # a level curve is a constant barrier, whatever the level
+    assert heat == pytest.approx(float(approaches.heat(ConstantExchange(), 256.0, 11.09, 1.0)), rel=1e-4)
+
+
+def test_one_step_of_the_search_is_no_convergence(monkeypatch):
+    """The heat before the only step is compared with that of the curve after it."""
+    found = (jnp.float32(19.0), jnp.float32(0.0), jnp.asarray(True), 0.0)
+    monkeypatch.setattr(approaches, "solve", lambda *_: found)
+    monkeypatch.setattr(approaches, "integrate", lambda *_: (None, np.full(128, 20.0)))
+    for before, expected in ((1e3, False), (19.0, True)):
+        monkeypatch.setattr(direct, "_search", lambda start, *_, h=before: (start, jnp.full(1, h, start.dtype)))
+        assert direct.optimum(100.0, 4.0, 18.23, knots=3, iterations=1).is_converged is expected
+
+
 def test_a_ceiling_of_the_exchange_only_costs():
     free = float(approaches.heat(LossFollowing(), 256.0, 11.09, 1.0))
     wide, narrow = (

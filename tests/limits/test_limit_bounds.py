@@ -82,6 +82,7 @@ def test_retention(reference, x64, name):
     i = reference[name]["inputs"]
     barrier = bounds.retention(i["time_s"], i["fail_prob"], i["n_bits"], 1 / i["attempt_time_s"])
     assert close(barrier, reference[name], "barrier_kT")
+    assert bounds.retention(*jnp.asarray([1e8, 1e-4, 1.0, 1e9], jnp.float32), ways=2).dtype == jnp.float32
     kept = math.exp(-i["n_bits"] * i["time_s"] / i["attempt_time_s"] * math.exp(-float(barrier)))
     assert 1 - kept == pytest.approx(i["fail_prob"], rel=1e-6)
 
@@ -224,6 +225,22 @@ def test_slow_erasure_approaches_its_length(x64):
         for t in (1e2, 1e3, 1e4)
     ]
     assert np.diff(ratio).max() < 0 and ratio[-1] == pytest.approx(1, abs=1e-4) and min(ratio) > 1
+
+
+@pytest.mark.parametrize(("p0", "pf"), [(0.5, 0.1), (0.5, 0.499), (1 - 1e-6, 0.3), (1e-3, 1e-9)])
+def test_a_very_slow_erasure_costs_its_length(x64, p0, pf):
+    length = math.asin(1 - 2 * pf) - math.asin(1 - 2 * p0)
+    for time in (1e6, 1e8, 1e12):
+        assert float(bounds.two_level_erasure(time, p0, pf)[0]) == pytest.approx(length**2 / time, rel=1e-4)
+
+
+def test_an_erasure_that_hardly_lifts_the_level(x64):
+    """Between occupations so near to 1 the speed is (1+K)/K of the least; K, and the duration, are those of one p."""
+    p0, pf = 0.99999982, 0.99999979
+    f = path_of_two_level(-2.0, 0.5 * (p0 + pf))
+    got, _ = bounds.two_level_erasure((p0 - pf) / f, p0, pf)
+    p, w = 0.5 * (p0 + pf), 0.5 * (p0 + pf) - f
+    assert float(got) == pytest.approx((p0 - pf) * math.log(p * (1 - w) / (w * (1 - p))), rel=1e-2)
 
 
 def test_actuation_is_the_free_energy_and_returns_the_recovered_share(x64):

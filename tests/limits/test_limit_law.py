@@ -87,7 +87,7 @@ def test_given_time_by_integration_and_by_the_quadratic(x64, contraction):
 
     def g(loss):
         value = float(gamma(loss)) / rate
-        # the quadratic of physics.md section 3(b), in units of u
+        # the quadratic of docs/law.md over u: `power` is per relaxation time
         q = power * value**2 / (loss + scatter) - 2 * value + loss - 0.5 * rate * scatter
         assert abs(q) < 1e-8 * loss
         return value
@@ -110,6 +110,15 @@ def test_full_gradient_is_a_special_case(x64):
         close(almost.heat_kt, float(with_noise.heat_kt), 1e-6)
     both = bounds.convergence(655.36, 5.0, 4.0 * (1 - 1 / 655.36))
     close(both, float(law.optimum(65536.0, 100.0, scatter=400.0, contraction=5.0).heat_kt), 1e-9)
+
+
+@pytest.mark.parametrize("contraction", [8 * math.log(2) * (1 + 1e-9), 1e8, 1e18])
+def test_full_gradient_in_extreme_times(contraction):
+    expected = contraction**2 / (contraction - 8 * math.log(2))
+    with jax.enable_x64(True):
+        close(law.optimum(65536.0, 1.0, contraction=contraction).heat_kt, expected, 1e-6)
+    if contraction > 10:
+        close(law.optimum(65536.0, 1.0, contraction=contraction).heat_kt, expected, 1e-5)
 
 
 def test_no_free_exchange_does_better_in_a_given_time(x64):
