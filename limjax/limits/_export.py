@@ -87,7 +87,8 @@ def _number(value: float) -> str:
     if value == 0:
         return "$0$"
     mantissa, exponent = f"{value:.2e}".split("e")
-    return f"${value:.3g}$" if 0.01 <= value < 1000 else rf"${mantissa}\times10^{{{int(exponent)}}}$"
+    # As `joules_text`: from 999.5 on `.3g` rounds up to 1000 and writes 1e+03.
+    return f"${value:.3g}$" if 0.01 <= value < 999.5 else rf"${mantissa}\times10^{{{int(exponent)}}}$"
 
 
 def _words(text: str) -> str:

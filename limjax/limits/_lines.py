@@ -16,7 +16,6 @@ from limjax.limits._convergences import Course
 from limjax.limits._records import Record
 from limjax.limits._workload import KT_PER_UPDATE, Workload
 from limjax.limits.approaches import APPROACHES, AbstractApproach
-from limjax.limits.law import exchange
 from limjax.physics.units import LN2, thermal_energy_joules
 
 RECONSTRUCTED_BITS = (4, 32)
@@ -106,9 +105,10 @@ class TrainingSet(AbstractLine):
     name, approach, source = "training-set energy", "bound", "Tkachenko 2025, arXiv:2503.09980 v3"
 
     def charge(self, training: Training) -> Charge:
-        energy = neighbours.training_set_energy(training.workload.parameters, training.workload.total_tokens)
+        # `neighbours.training_set_energy` in Python's floats: a workload may be larger than float32 holds.
+        energy = 2.0 * training.workload.parameters * training.workload.total_tokens
         text = "2 N D kT or more, quasi-static analog network, every token counted once whatever counts as an update here; "
-        return Charge(float(energy), text + "formula as in the abstract, up to a factor of order one")
+        return Charge(energy, text + "formula as in the abstract, up to a factor of order one")
 
 
 class ControllerInformation(AbstractLine):
@@ -175,7 +175,8 @@ class StaticPerUpdate(AbstractLine):
 
     def charge(self, training: Training) -> Charge:
         barrier, step_time = training.conditions.retention_barrier, training.workload.step_time
-        one = float(bounds.drive(1.0 / step_time, training.conditions.attempt_rate, barrier))
+        # `bounds.drive` in Python's floats, as in `TrainingSet`: its logarithm stays far from their ends.
+        one = 2 * math.asinh(math.exp(barrier - math.log(2 * training.conditions.attempt_rate * step_time)))
         text = f"one level per update over {barrier:.1f} kT (10-year retention by default, one way), "
         return Charge(training.workload.update_count * one, text + f"one hop per step of {step_time:.2g} s")
 
@@ -242,9 +243,12 @@ class LawConvergence(AbstractLine):
 
     def charge(self, training: Training) -> Charge:
         asked, cells = training.workload, training.conditions
-        # g0 per relaxation time over the open rate: the optimum needs that long for the first of them.
-        first = cells.contraction(asked.bits) * float(exchange(asked.levels**2, 1.0))
-        text = f"2 ln(L0/LT) at uT = ln(L0/LT), {cells.ratio_text(asked.bits)}, full gradient, open barrier; the attempt rate "
+        theta, log_ratio = cells.contraction(asked.bits), math.log(cells.ratio(asked.bits))
+        # g0 = (γ/u) L0 per relaxation time over the open rate: the optimum needs that long for the first of them.
+        first = (theta - 0.5 * log_ratio) * asked.levels**2
+        factor = cells.contraction_factor
+        form, at = ("2 ln(L0/LT)", "") if factor == 1 else ("(uT)²/(uT - ½ ln(L0/LT))", f"{factor:g} ")
+        text = f"{form} at uT = {at}ln(L0/LT), {cells.ratio_text(asked.bits)}, full gradient, open barrier; the attempt rate "
         text += (
             f"allows it in {first * asked.duration / training.open_hops:.2g} s or more; memory alone, without control"
         )

@@ -8,6 +8,7 @@ import pytest
 from command_line import refused, run
 
 from limjax.limits import energy_limits
+from limjax.limits._export import _number
 
 
 def test_rows_are_the_lines_of_every_convention():
@@ -34,6 +35,13 @@ def test_the_table_has_the_same_numbers_in_as_many_columns():
     found = [float(f"{a}e{b or 0}") for a, b in re.findall(r"\$([\d.]+)(?:\\times10\^\{(-?\d+)\})?\$", row)]
     expected = [stack.entry("Landauer erasure").joules for stack in (limits.stack, *limits.others)]
     assert found == pytest.approx(expected, rel=0.006)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(999.4, "$999$"), (999.7, r"$1.00\times10^{3}$"), (0.00999, r"$9.99\times10^{-3}$")]
+)
+def test_numbers_of_the_table(value, text):
+    assert _number(value) == text
 
 
 def test_on_the_command_line(capsys):

@@ -178,6 +178,26 @@ def test_the_stack_follows_what_it_is_given():
     assert "B200 fp4" in build_stack(Workload(1e12), hardware="b200 FP4").entries[-1].name
 
 
+def test_a_workload_may_be_larger_than_float32_holds():
+    most = build_stack(Workload(1e30, tokens=1e60))
+    assert most.entry("training-set energy").joules == pytest.approx(2e90 * KT)
+    # asinh x is ln 2x for large x: 2 (B + ln(rate/k0)) an update
+    one = 2 * (Conditions().retention_barrier + math.log(1e60 / 1e6 / (90 * 86400.0) / 1e9))
+    assert most.entry("static barrier, per update").joules == pytest.approx(6e90 * one * KT)
+
+
+def test_the_law_says_at_what_time_it_is(headline):
+    words = headline.stack.entry("LIM law, one convergence").assumptions
+    hasty = build_stack(Workload(1e15), conditions=Conditions(contraction_factor=0.7))
+    said = hasty.entry("LIM law, one convergence").assumptions
+    assert words.startswith("2 ln(L0/LT) at uT = ln(L0/LT),")
+    assert said.startswith("(uT)²/(uT - ½ ln(L0/LT)) at uT = 0.7 ln(L0/LT),")
+    # the first exchange is u (1 - ½/0.7) L0 hops a step
+    for text, share in ((words, 0.5), (said, 0.7 - 0.5)):
+        seconds = share * math.log(65536.0) * 65536.0 / (1e9 * math.exp(-2.0))
+        assert f"allows it in {seconds:.2g} s or more" in text
+
+
 def test_a_loss_ratio_out_of_reach_says_what_is_left():
     with pytest.raises(ValueError, match="the hops of the requests alone leave"):
         energy_limits(1e12, conditions=Conditions(loss_ratio=1e8, contraction_factor=0.6))
