@@ -86,9 +86,9 @@ def page(contents: Sequence[dict], sweeps: Sequence[Sequence[MeasuredRun]]) -> s
 
 def _continued(runs: Sequence[MeasuredRun]) -> str:
     limit = measured_limit(runs, LARGE)
-    law = "" if limit.law_joules is None else f", the law by its own power {limit.law_joules:.2g} J"
     return (
-        f"Continued to {LARGE:.0e} parameters: **{limit.joules:.2g} J** ({limit.low_joules:.2g} to {limit.high_joules:.2g} J){law}. "
+        f"Continued to {LARGE:.0e} parameters: **{limit.joules:.2g} J** ({limit.low_joules:.2g} to {limit.high_joules:.2g} J), "
+        f"the law by its own power {limit.law_joules:.2g} J. "
         f"{limit.assumptions[0].upper()}{limit.assumptions[1:]}. Sizes of {max(limit.sizes) / min(limit.sizes):.0f} to 1 are no evidence that "
         f"a power law holds over {limit.extrapolation:.0e} to 1: a larger model measured outside the band would refute it."
     )

@@ -211,12 +211,16 @@ def fit_growth(
     if not (values > 0).all():
         raise ValueError(f"{quantity} must be positive in every run for a power law, got {values.min():g}.")
     columns = {name: np.log([getattr(run, name) for run in runs]) for name in _AXES}
-    varied = [name for name in _AXES if np.ptp(columns[name]) > _ROUNDING]
+    # Sizes differ by choice, not by rounding, however close they are.
+    varied = [name for name in _AXES if name == "parameters" or np.ptp(columns[name]) > _ROUNDING]
     # Centred, the constant is ln y at the centre, and logarithms far from 0 do not spoil the rank below.
     centred = np.stack([columns[name] - columns[name].mean() for name in varied], axis=1)
     design, target = np.insert(centred, 0, 1.0, axis=1), np.log(values)
-    if np.linalg.matrix_rank(design) < design.shape[1]:
-        raise ValueError(f"{', '.join(varied)} vary together in these runs: their powers cannot be told apart.")
+    # Of the products, as for the draws below: of sizes a billionth apart none would be left.
+    if np.linalg.matrix_rank(design.T @ design, hermitian=True) < design.shape[1]:
+        raise ValueError(
+            f"{', '.join(varied)} vary together in these runs, or hardly: their powers cannot be told apart."
+        )
     found = np.linalg.lstsq(design, target)[0]
     members = [np.flatnonzero([run.parameters == size for run in runs]) for size in sizes]
     return GrowthFit(
@@ -244,7 +248,7 @@ def _resampled(design: np.ndarray, target: np.ndarray, members: list[np.ndarray]
         for k in range(lengths.max()):
             drawn = table[sizes, rng.integers(lengths[sizes])]
             # A size with fewer seeds is drawn from as often as it has seeds, not as often as the largest.
-            np.add.at(times, (rows, drawn), k < lengths[sizes])
+            times[rows, drawn] += k < lengths[sizes]
     # Normal equations: at most five centred columns, and one batched call for all draws instead of one `lstsq` each.
     products = np.einsum("rn,ni,nj->rij", times, design, design)
     # Some draws hold one size alone, or one lsb: no power follows from them.

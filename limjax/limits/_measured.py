@@ -29,7 +29,7 @@ class MeasuredLimit:
         exponent: power of the number of parameters in kT per parameter.
         exponent_low: lower end of its interval.
         exponent_high: upper end.
-        law_joules: the law's 2 ln(L0/LT) + 2 n_eff by its own power law from the same runs [J], or None if it is not positive somewhere.
+        law_joules: the law's 2 ln(L0/LT) + 2 n_eff by its own power law from the same runs [J].
         tokens_per_parameter: at which the runs were measured, or which were asked for.
         batch_tokens: tokens per step at which they were, or which were asked for.
         batch_exponent: power of the tokens per step, or None where the runs have one batch size.
@@ -46,7 +46,7 @@ class MeasuredLimit:
     exponent: float
     exponent_low: float
     exponent_high: float
-    law_joules: float | None
+    law_joules: float
     tokens_per_parameter: float
     batch_tokens: float
     batch_exponent: float | None
@@ -78,10 +78,9 @@ class MeasuredLimit:
         Returns:
             Text without colours.
         """
-        law = "" if self.law_joules is None else f" The law by the same runs: {self.law_joules:.3g} J."
         said = (
             f"Measured and continued: {self.joules:.3g} J ({self.low_joules:.2g} to {self.high_joules:.2g} J), {self.kt_per_parameter:.3g} kT per "
-            f"parameter.{law} Assumed: {self.assumptions}. A larger model measured outside its band would refute it."
+            f"parameter. The law by the same runs: {self.law_joules:.3g} J. Assumed: {self.assumptions}. A larger model measured outside its band would refute it."
         )
         return textwrap.fill(said, max(width, 60))
 
@@ -117,8 +116,7 @@ def measured_limit(
         )
     others = {} if batch_tokens is None else {"batch_tokens": batch_tokens}
     middle, low, high = fit.predict(parameters, **others)
-    has_law = all(run.law_kt_per_parameter > 0 for run in runs)
-    law = fit_growth(runs, "law_kt_per_parameter").predict(parameters, **others)[0] if has_law else None
+    law = fit_growth(runs, "law_kt_per_parameter").predict(parameters, **others)[0]
     return MeasuredLimit(
         parameters=parameters,
         joules=middle * parameters * kt,
@@ -128,7 +126,7 @@ def measured_limit(
         exponent=fit.exponents["parameters"],
         exponent_low=fit.band()[0],
         exponent_high=fit.band()[1],
-        law_joules=None if law is None else law * parameters * kt,
+        law_joules=law * parameters * kt,
         tokens_per_parameter=fit.centre["tokens_per_parameter"],
         batch_tokens=others.get("batch_tokens", fit.centre["batch_tokens"]),
         batch_exponent=fit.exponents.get("batch_tokens"),

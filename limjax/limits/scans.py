@@ -10,7 +10,7 @@ from jaxtyping import Array, ArrayLike, Float
 
 from limjax.limits import approaches, bounds
 from limjax.limits._conditions import DEFAULT_TIME_S, OPEN_BARRIER_KT, Conditions
-from limjax.limits._convergences import ConvergenceHeat, convergence_heat
+from limjax.limits._convergences import Course
 from limjax.limits._lines import RECONSTRUCTED_BITS
 from limjax.limits._records import Catalogue, Record, load_catalogue
 from limjax.limits._workload import KT_PER_UPDATE, Workload
@@ -98,15 +98,14 @@ def _one_convergence(assumed: Conditions, bits: ArrayLike, whole: np.ndarray | f
 
     # Traced, so that what is out of reach leaves a gap instead of raising.
     @jax.jit
-    def heats(values: Float[Array, "..."]) -> ConvergenceHeat:
-        factor = assumed.contraction_factor
-        return convergence_heat(values, assumed.loss_ratio, factor, retention_barrier=barrier, attempts=attempts)
+    def heats(values: Float[Array, "..."]) -> tuple[Array, Array, Array]:
+        course = Course.of(values, assumed.loss_ratio, assumed.contraction_factor)
+        return course.static_heat(barrier, attempts), course.heat(ConstantExchange()), course.law_heat()
 
-    heat = heats(jnp.asarray(bits, jnp.result_type(float)))
-    titled = {"static barrier": heat.static, "constant barrier": heat.constant, "law": heat.law}
+    titles = ("static barrier", "constant barrier", "law")
     return [
         Line(f"LIM, {title}, one convergence", "lim", whole * np.asarray(value, np.float64))
-        for title, value in titled.items()
+        for title, value in zip(titles, heats(jnp.asarray(bits, jnp.result_type(float))))
     ]
 
 
@@ -145,6 +144,7 @@ def scan_parameters(
     assumed = Conditions() if conditions is None else conditions
     records = load_catalogue() if catalogue is None else catalogue
     x = _axis(low, high, points)
+    # The ends as they were given: the error is to name one of them, and not a size between.
     for size in x[[0, -1]].tolist():
         Workload(size, bits=bits, batch=batch)
     kt = thermal_energy_joules(assumed.temperature)

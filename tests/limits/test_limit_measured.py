@@ -54,6 +54,16 @@ def test_several_powers_are_told_apart_if_they_vary_apart():
         fit_growth(together)
 
 
+def test_sizes_may_be_close():
+    """Within a tenth they were taken for one size, whose power was then missing."""
+    close = runs(sizes=(10_000, 10_500))
+    assert fit_growth(close).exponents == {"parameters": pytest.approx(0.2)}
+    longer = [dataclasses.replace(run, tokens=(1 + run.seed) * run.tokens) for run in close]
+    assert measured_limit(longer, 1e6).exponent == pytest.approx(0.2)
+    with pytest.raises(ValueError, match="parameters vary together in these runs, or hardly"):
+        fit_growth(runs(sizes=(10**9, 10**9 + 1)))
+
+
 def test_bands_are_like_those_of_student_and_cover_as_often():
     """Beside Student's interval of the same points, an independent route."""
     rng, covered, widths = np.random.default_rng(7), 0, []
