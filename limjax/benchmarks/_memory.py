@@ -7,7 +7,7 @@ from limjax.benchmarks._steps import compiled_step, step_modes
 _WORD = 4
 _ADAM = 3 * _WORD
 """Parameters and two moments."""
-# Sums per parameter, compensations counted.
+# Sums per parameter, compensations counted: heat, path and saturations, of which the last is a count and has none.
 _SUMS = {
     "Adam": 0,
     "ledger per leaf": 0,
@@ -69,6 +69,7 @@ def measure_memory(parameters: int = 1_000_000) -> list[dict[str, Any]]:
         compiled, _ = compiled_step(mode, parameters)
         analysis, cost, text = compiled.memory_analysis(), compiled.cost_analysis(), compiled.as_text()
         assert analysis is not None and cost is not None and text is not None  # CPU, GPU and TPU have them
+        # Only what the entry computation calls is launched as a kernel; the bodies of the fusions stand before it.
         entry = text[text.index("\nENTRY") :]
         rows.append(
             {

@@ -45,6 +45,7 @@ def measure_samplers(elements: int = 1_000_000, rounds: int = 10) -> list[dict[s
     # One attempt in a step: the barrier is -ln g.
     cell = ArrheniusCell(attempt_rate=1.0, step_time=1.0)
     exact = jax.jit(lambda w, s, d, g: exact_step(0, w, s, cell, d, -g))
+    # Without a request both rates are the exchange, as those of the two Poisson counts are.
     nothing = jnp.zeros(elements)
     for rate in (0.01, 1.0, 8.0, 100.0):
         rates, log_rate = jnp.full(elements, rate, jnp.float32), jnp.log(jnp.float32(rate))

@@ -22,6 +22,7 @@ def measure_startup(parameters: int = 10_000, repeats: int = 3) -> dict[str, Any
     """
 
     def imported(names: str) -> float:
+        # Timed inside the process: the start of the interpreter is not the import.
         code = f"import time; t = time.perf_counter(); import {names}; print(time.perf_counter() - t)"
         runs = [
             subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -31,6 +32,7 @@ def measure_startup(parameters: int = 10_000, repeats: int = 3) -> dict[str, Any
 
     seconds = {}
     for mode in step_modes():
+        # Or a mode that another measurement compiled would take no time.
         compiled_step.cache_clear()
         began = time.perf_counter()
         compiled_step(mode, parameters)

@@ -30,6 +30,7 @@ def step_modes(barrier: float = _BARRIER, request: float = 1.0) -> dict[str, opt
     Returns:
         Optimizers by name of the mode.
     """
+    # With the same gradient at every step Adam's update is the learning rate, whatever the gradient: `request` levels.
     adam = optax.adam(request * 2**-10)
 
     def wrapped(hops: HopsName = "mean", **options):
@@ -74,7 +75,9 @@ def compiled_step(mode: str, parameters: int, barrier: float = _BARRIER, request
         gradient = jax.random.normal(jax.random.key(2), (parameters,))
         return params, jax.jit(optimizer.init)(params), gradient, jnp.asarray(1.0)
 
+    # From shapes, so that the cache holds programs and no arrays.
     shapes = jax.eval_shape(arguments)
+    # Donated, as a training loop does: state is overwritten in place, and every call has to start from the last one's.
     return jax.jit(step, donate_argnums=(0, 1)).lower(*shapes).compile(), arguments
 
 
@@ -92,6 +95,7 @@ def measure_steps(sizes: list[int], rounds: int = 20, modes: tuple[str, ...] | N
     """
     rows = []
     for size in sizes:
+        # Ratios need their reference, asked for or not.
         names = step_modes() if modes is None else ("Adam", *(m for m in modes if m != "Adam"))
         calls, held = _steppers({name: compiled_step(name, size) for name in names})
         copy = jax.jit(lambda x: x + 1, donate_argnums=0)
@@ -117,6 +121,7 @@ def measure_steps(sizes: list[int], rounds: int = 20, modes: tuple[str, ...] | N
             )
             if name not in ("Adam", "one array read and written (x + 1)"):
                 rows[-1]["hops_per_parameter"] = _hops_per_parameter(held[name][1], size)
+        # The copy was added last; it reads and writes 4 bytes an element.
         rows[-1]["bytes_per_second"] = 8 * size / rows[-1]["seconds"]
     return rows
 
@@ -182,4 +187,5 @@ def _per_step(seconds: dict[str, list[float]]) -> dict[str, list[float]]:
 
 def _hops_per_parameter(state, parameters: int) -> float:
     ledger = get_ledger(state)
+    # Over all steps that were taken, the warm-up's too.
     return total(ledger, "hops") / int(ledger.steps) / parameters

@@ -26,6 +26,7 @@ from limjax.training import RunKeys, RunSettings, plain_step
 
 COMPARE, PLAIN = "compare.json", "plain training"
 _REMEDY = "Put back the file as it was written, or choose a new folder; nothing was changed."
+# Earlier files have each number, its mean and its error without `per_parameter`; energy was called cost.
 _EARLIER = {
     f"{before}{name}{behind}": f"{before}{now}_per_parameter{behind}"
     for name, now in (("heat_kt", "heat_kt"), ("actuation_kt", "actuation_kt"), ("cost_kt", "energy_kt"))
@@ -95,7 +96,9 @@ class CompareResult:
         """Points of test accuracy that a barrier lost against plain training of the same seeds, paired, with the standard error."""
         if self.plain is None:
             return math.nan, math.nan
+        # Seed by seed, before the mean: start and batches are the same in both, and their scatter drops out.
         points = 100 * (self.plain.test_accuracy - row.test_accuracy)
+        # `mean` averages an attribute, so the differences take the place of one.
         return dataclasses.replace(row, test_loss=points).mean("test_loss")
 
     def __str__(self) -> str:
@@ -153,10 +156,12 @@ def compare(
     task = get_task(task) if isinstance(task, str) else task
     settings = RunSettings.of(task, steps=steps, batch_size=batch_size, learning_rate=learning_rate, lsb=lsb, hops=hops)
     numbers = list(range(int(seeds))) if is_whole(seeds) else [int(seed) for seed in seeds]  # pyright: ignore
+    # Only to refuse a wrong name before anything is trained.
     hops_of(hops)
     points = _points(task, settings, barriers)
     if not numbers:
         raise ValueError("seeds must be at least 1, or a list of them; got none.")
+    # Neither the barriers nor `plain`: a folder may be given more of them later.
     common = {name: getattr(settings, name) for name in _SAME if name != "seeds"} | {"seeds": numbers}
     path = None if folder is None else local_path(folder, "folder") / COMPARE
     known = {} if path is None or not path.exists() else _kept(path, common)
@@ -180,7 +185,9 @@ def compare(
                 on_progress(len([n for n in names if n in known]), len(names), name)
             known[name] = _trained(task, settings, name, points.get(name), numbers)
             if path is not None:
+                # If the process is killed after this, the file is all there is: it must not say completed too early.
                 ending = ResultCode.completed if all(n in known for n in names) else ResultCode.interrupted
+                # Rows of earlier calls stay in the file, whatever was asked for this time.
                 write_json(path, so_far(ending, [*dict.fromkeys([*names, *known])]).to_json())
     return so_far(ResultCode.completed)
 
@@ -220,6 +227,7 @@ def _kept(path: pathlib.Path, common: dict[str, Any]) -> dict[str, Compared]:
         }
     except (KeyError, TypeError, ValueError, OverflowError, AttributeError, RecursionError):
         raise ValueError(f"{path} is damaged: its rows are no comparison of barriers. {_REMEDY}") from None
+    # Only a file that was read as a whole is written again.
     renew(path, _EARLIER)
     return known
 
@@ -251,10 +259,12 @@ def _plain(task: Task, settings: RunSettings, seeds: list[int]) -> tuple[np.ndar
         carry = params, inner.init(params)
         params, _ = jax.lax.fori_loop(0, settings.steps, lambda i, c: step(c, i, train, keys.data), carry)
         nothing = jnp.asarray(jnp.nan, jnp.result_type(float))
+        # A task without any data has a loss of its parameters; one that only lacks test data has no test loss.
         loss = task.loss(params, test) if test is not None or task.train is None else nothing
         return loss, nothing if task.accuracy is None or test is None else task.accuracy(params, test)
 
     data = (jax.tree.map(jnp.asarray, tree) for tree in (task.train, task.test))
+    # Data have no axis of runs: all seeds read one copy.
     found = jax.jit(jax.vmap(one, in_axes=(0, None, None)))(jnp.asarray(seeds, jnp.uint32), *data)
     losses, accuracies = (np.asarray(x, np.float64) for x in found)
     return losses, accuracies

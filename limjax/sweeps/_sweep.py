@@ -122,6 +122,7 @@ def sweep(
     groups: dict[Any, list[int]] = {}
     points = [_point(task, setting, run_settings.steps) for setting in settings]
     for i, point in enumerate(points):
+        # Static fields are in the structure, shapes and dtypes of numbers are not.
         shapes = tuple((x.shape, x.dtype) for x in jax.tree.leaves(point))
         groups.setdefault((jax.tree.structure(point), shapes), []).append(i)
     shape = (len(settings), numbers.size)
@@ -133,7 +134,9 @@ def sweep(
         run = _compiled(task, run_settings, hops_of(hops))
         pairs = [(i, j) for i in members for j in range(numbers.size)]
         for begin in range(0, len(pairs), at_once):
+            # A last chunk that is shorter compiles once more.
             chunk = pairs[begin : begin + at_once]
+            # A point stands there once for each of its seeds, so that runs have one axis that `spread` can divide.
             stacked = jax.tree.map(lambda *x: jnp.stack(x), *(points[i] for i, _ in chunk))
             chosen = jnp.asarray([numbers[j] for _, j in chunk], jnp.uint32)
             found = run(*parallel.spread((stacked, chosen)), train, test)
@@ -164,6 +167,7 @@ def _compiled(task: Task, settings: RunSettings, hops: AbstractHops):
         params, state = jax.lax.fori_loop(0, settings.steps, lambda _, c: step(c, train), carry)
         ledger, count = get_ledger(state), sum(leaf.size for leaf in jax.tree.leaves(params))
         nothing = jnp.asarray(jnp.nan, jnp.result_type(float))
+        # A task without any data has a loss of its parameters; one that only lacks test data has no test loss.
         has_loss = test is not None or task.train is None
         return (
             task.loss(params, test) if has_loss else nothing,
@@ -172,4 +176,5 @@ def _compiled(task: Task, settings: RunSettings, hops: AbstractHops):
             jnp.sum(ledger.actuation.total) / count,
         )
 
+    # Data have no axis of runs: all of them read one copy.
     return jax.jit(jax.vmap(one, in_axes=(0, 0, None, None)))

@@ -29,6 +29,7 @@ def compare_table(result: "CompareResult") -> Table:
         title_justify="left",
     )
     table.add_column("barrier", overflow="fold")
+    # Only NaN differs from itself.
     has_accuracy = any(row.mean("test_accuracy")[0] == row.mean("test_accuracy")[0] for row in result.rows)
     columns = ["test\naccuracy", "points\nlost"] if has_accuracy else ["test loss"]
     for column in (*columns, "heat\nkT/parameter", "work\nkT/parameter"):
@@ -38,6 +39,7 @@ def compare_table(result: "CompareResult") -> Table:
         reached = [_pair(row.mean("test_accuracy"), 4), "" if is_plain else _pair(result.lost(row), 2)]
         cells = reached if has_accuracy else [_pair(row.mean("test_loss"))]
         energies = (row.mean(name) for name in ("heat_kt_per_parameter", "actuation_kt_per_parameter"))
+        # As Text: rich would read the brackets of an array in a barrier's name as markup.
         table.add_row(Text(row.barrier), *cells, *map(_pair, energies))
     return table
 

@@ -115,6 +115,7 @@ class AbstractProblem(abc.ABC):
         Returns:
             The design.
         """
+        # A step time is a scale: its logarithm may move either way and the time stays positive.
         return Design(barrier, jnp.log(self.cell.step_time), jnp.zeros(rate_knots))
 
     def plain(self, design: Design) -> Design:
@@ -150,6 +151,7 @@ class AbstractProblem(abc.ABC):
             heat_kt_per_parameter=per_parameter("heat"),
             actuation_kt_per_parameter=per_parameter("actuation"),
             path_levels=per_parameter("path"),
+            # The ledger counts parameter-steps.
             saturated=per_parameter("saturated") / self.steps,
             seconds=self.steps * jnp.exp(design.log_step_time),
         )
@@ -169,6 +171,7 @@ class AbstractProblem(abc.ABC):
             The outcome, one number per seed.
         """
 
+        # Data are an argument: by closure they would be constants of the program, and each part would need its own.
         def runs(design, seeds, data):
             return jax.vmap(lambda seed: self.outcome(design, seed, data, hops, None))(seeds)
 
@@ -186,8 +189,11 @@ class AbstractProblem(abc.ABC):
         """
 
         def call(*args):
+            # Arrays may be traced; the rest is part of the program and must be hashable, as static fields are.
             arrays, others = eqx.partition(args, eqx.is_array)
             leaves, structure = jax.tree.flatten(others)
+            # Functions that are given here are new closures at every call, so their name and `kind` must say all that a
+            # closure captures beside the problem.
             key = (function.__name__, kind, tuple(leaves), structure)
             if key not in self._programs:  # not eqx.filter_jit, whose global cache would keep the problem and its data
                 self._programs[key] = jax.jit(lambda arrays: function(*eqx.combine(arrays, others)))

@@ -14,6 +14,7 @@ from limjax.tuning._variables import raised
 # A limit counts as kept within half a percent: the seeds' own scatter is larger.
 _FEASIBLE = 0.005
 # So many candidates are raised or lowered until they keep the limit, between these shifts [kT], in so many halvings.
+# After the last one the shift is known to 8 kT / 2**6, an eighth of a kT.
 _CALIBRATED, _SHIFTS, _HALVINGS = 2, (-4.0, 4.0), 6
 
 
@@ -34,10 +35,12 @@ class Candidate(NamedTuple):
     def merit(self) -> float:
         """What it is worth once its level is put right, at a typical price of the limit."""
         merit = self.goal + TYPICAL_PRICE * sum(j.violation for j in self.judgements)
+        # NaN compares false with everything: `sorted` would put it anywhere.
         return merit if math.isfinite(merit) else math.inf
 
     @property
     def is_broken(self) -> bool:
+        # Not `violation > ...`: a NaN must count as broken.
         return not (self.violation <= _FEASIBLE and math.isfinite(self.goal))
 
 
@@ -59,7 +62,9 @@ class _Jury:
         """The best so far, if any was judged."""
         usable = [c for c in self.judged if math.isfinite(c.violation) and math.isfinite(c.goal)]
         if not usable:
+            # Nothing finite: what was judged first, the design that the search started from.
             return self.judged[0] if self.judged else None
+        # Among those that break the limit the goal is no guide; the nearest to it is taken.
         return min(usable, key=lambda c: (c.is_broken, c.violation if c.is_broken else c.goal))
 
 
@@ -86,7 +91,9 @@ def selected(
 
 def _calibrate(members: Sequence[Member], designs: tuple[Design, ...], jury: _Jury) -> None:
     """Has designs judged on the way to the least whole-barrier shift that keeps the limits, by halving an interval of kT."""
+    # A higher barrier lets fewer hops pass, for more heat: up for a limit on the loss, down for one on the energy.
     towards = 1.0 if members[0].objective.limited == "loss" else -1.0
+    # `high` keeps the limit once it is judged, `low` is taken not to: halving closes in on the least shift that does.
     low, high = (towards * x for x in _SHIFTS)
     for k in range(_HALVINGS + 1):
         shift = high if k == 0 else 0.5 * (low + high)
@@ -96,6 +103,7 @@ def _calibrate(members: Sequence[Member], designs: tuple[Design, ...], jury: _Ju
         candidate = jury(moved)  # pyright: ignore[reportArgumentType]  # none of them is None
         if not candidate.is_broken:
             high = shift
+        # Not even the end of the interval keeps the limit: what lies between is not worth the runs.
         elif k == 0:
             return
         else:

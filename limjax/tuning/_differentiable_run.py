@@ -62,6 +62,7 @@ class Problem(AbstractProblem):
         self._data = _evaluation_data(task, evaluation_size)
         self._held, self._evaluation_size = 0, evaluation_size
         if task.train is not None:
+            # May be 0 for few examples or a small share: `data` then measures the loss on what is trained on.
             self._held = round(validation * task.train_size)
             available = task.train_size - self._held
             if self.batch_size > available:
@@ -96,7 +97,10 @@ class Problem(AbstractProblem):
         """
         fit, measured = self._set_aside(data[0], seed) if data[1] is None else data
         cell = eqx.tree_at(lambda c: c.step_time, self.cell, jnp.exp(design.log_step_time))
+        # Also where no derivative is taken, so that a design is judged with the optimizer that it was tuned with.
         inner = self.task.defaults.make_optimizer(self.schedule(design), differentiable=True)
+        # Plain sums: the rounding that compensation removes is far below the scatter over seeds, and it would have to
+        # be carried, and differentiated, in every step.
         carry, step = seeded_run(
             self.task, cell, design.barrier, inner, hops_of(hops), seed, self.batch_size, compensated=False
         )
@@ -113,8 +117,10 @@ class Problem(AbstractProblem):
 
             def one_window(carry, _):
                 carry = checkpointed_loop(body, carry, window)
+                # Of the weights before the cut: its derivative has to reach the design through this window.
                 return _forget(carry), self.task.loss(carry[0], measured)
 
+            # One compiled window for all of them; a shorter last one is compiled by itself.
             carry, losses = jax.lax.scan(one_window, carry, None, length=count)
             loss = jnp.sum(losses)
             if rest:
@@ -135,7 +141,9 @@ class Problem(AbstractProblem):
             return None, None
         size = self.task.train_size
         first = jax.random.randint(jax.random.fold_in(jax.random.key(seed), _VALIDATION), (), 0, size)
+        # Rotated indices: the block may cross the end of the data, and no shape depends on the traced seed.
         order = (jnp.arange(size) + first) % size
+        # What is set aside beyond `evaluation_size` is not trained on either.
         block = order[: self._held][: self._evaluation_size]
         fit, measured = (jax.tree.map(lambda x, i=index: x[i], examples) for index in (order[self._held :], block))
         return fit, measured
@@ -164,6 +172,7 @@ def _forget(carry: tuple[PyTree, PyTree]) -> tuple[PyTree, PyTree]:
         if isinstance(node, LearningInMemoryState):
             barrier = node.barrier._replace(state=stop(node.barrier.state), height=stop(node.barrier.height))
             return node._replace(inner=stop(node.inner), barrier=barrier)
+        # States of transformations around the memory follow from weights and gradients alone.
         return jax.lax.stop_gradient(node)
 
     return stop(params), jax.tree.map(forget, state, is_leaf=lambda x: isinstance(x, LearningInMemoryState))

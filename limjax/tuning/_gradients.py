@@ -66,7 +66,8 @@ def _forward(function, point, key):
     flat, unravel = ravel_pytree(point)
 
     def along(direction):
-        # The primal values do not depend on the direction, so vmap computes them once.
+        # The primal values do not depend on the direction, so vmap computes them once;
+        # `out_axes` of None holds it to that: a batched value would be refused.
         return jax.jvp(lambda x: function(unravel(x)), (flat,), (direction,))
 
     (value, extra), (slopes, _) = jax.vmap(along, out_axes=((None, None), 0))(jnp.eye(flat.size, dtype=flat.dtype))
@@ -78,10 +79,13 @@ def _evolution(function, pairs, spread, point, key):
     directions = jax.random.normal(key, (pairs, flat.size), flat.dtype)
 
     def difference(direction):
+        # Both sides see the same seeds: what they have in common drops out, all even orders among it. Slope times
+        # direction is the gradient on average, since E[εεᵀ] = 1.
         up, _ = function(unravel(flat + spread * direction))
         down, _ = function(unravel(flat - spread * direction))
         return (up - down) / (2 * spread) * direction
 
     # One pair at a time: the memory of one run, and no batched compilation of it.
     slopes = jnp.mean(jax.lax.map(difference, directions), axis=0)
+    # Value and outcome of the point itself: history and the price of a limit follow them.
     return function(point), unravel(slopes)

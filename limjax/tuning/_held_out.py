@@ -72,6 +72,7 @@ class Evaluation(NamedTuple):
     def is_no_worse_than(self, other: "Evaluation") -> bool:
         """Whether the mean test loss is at most the other's plus one standard error of the other."""
         error = other.loss_error
+        # One seed has no error: the bare losses decide.
         return self.mean_loss <= other.mean_loss + (0.0 if math.isnan(error) else error)
 
 
@@ -118,7 +119,9 @@ def evaluate(
     if isinstance(design, AbstractBarrier):
         design = problem.design(design)
     outcome = problem.run(design, jnp.asarray(np.asarray(seeds), jnp.uint32), part="test", hops=hops)
+    # On the host in float64, so that the means over seeds do not round again.
     loss, heat, actuation, path = (np.asarray(x, np.float64) for x in outcome[:4])
+    # The duration is the design's, the same for all seeds.
     return Evaluation(loss, heat, actuation, path, float(outcome.seconds[0]))
 
 
@@ -155,7 +158,8 @@ def hand_made_policies(problem: Problem) -> dict[str, dict[str, AbstractBarrier]
     schedule = problem.task.defaults.make_schedule(problem.learning_rate, problem.steps)
     progress = np.linspace(0, 1, 33)
     rates = np.array([float(schedule(p * (problem.steps - 1))) for p in progress])
-    # The last step of a cosine has no rate at all; the barrier need not go to infinity for it.
+    # g is best at |d|/sqrt(2p), and both the request and 1/sqrt(p) fall as the rate does: B rises by 2 ln (lr0/lr).
+    # The last steps of a cosine have hardly any rate; the barrier need not follow by more than 2 ln 10⁴ = 18 kT.
     fall = np.log(rates[0] / np.maximum(rates, rates[0] * 1e-4))
     duration = problem.steps * float(problem.cell.step_time)
     return {
@@ -217,6 +221,7 @@ def evaluate_hand_made(
             result = HandMade(family, setting, barrier, evaluate(problem, barrier, seeds))
             results.append(result)
             if progress is not None:
+                # Barriers of a family differ in numbers alone: the first compiles for all.
                 progress.did(runs=len(seeds), program=family)
             if on_progress is not None:
                 on_progress(result)
@@ -255,12 +260,14 @@ def energy_at_loss(results: Sequence[tuple[float, float]], loss: float) -> float
         >>> f"{energy_at_loss([(1.0, 8.0), (2.0, 2.0), (3.0, 9.0)], 1.5):.2f} kT"
         '4.00 kT'
     """
+    # By loss, then by energy: of equal losses only the cheapest can be on the front.
     points = np.array(sorted(results), np.float64).reshape(-1, 2)
     points = points[np.isfinite(points).all(axis=1)]
     if not points.size:
         return None
     # In order of rising loss a policy is beaten in neither if it is cheaper than all before it.
     front = points[points[:, 1] < np.minimum.accumulate(np.concatenate([[math.inf], points[:-1, 1]]))]
+    # np.interp would go on flat, as if the ends had been seen there; a NaN loss ends here too.
     if not front[0, 0] <= loss <= front[-1, 0]:
         return None
     return float(np.exp(np.interp(loss, front[:, 0], np.log(front[:, 1]))))
@@ -283,6 +290,7 @@ def train_design(problem: Problem, design: Design, seed: int, *, hops: HopsName 
         problem.task,
         cell=cell,
         barrier=design.barrier,
+        # With the number below Adam's root that tuning had: this is to be the run that was judged.
         optimizer=problem.task.defaults.make_optimizer(problem.schedule(design), differentiable=True),
         hops=hops,
         steps=problem.steps,

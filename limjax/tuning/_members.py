@@ -63,6 +63,7 @@ class Member:
         self._data = problem.data("validation")
         self._plain, self.multiplier = None, 0.0
         if objective.limited == "loss":
+            # Not from 0: a loss 5 % above the limit raises the price by 0.15 a step, and 15 would take a hundred steps.
             self.multiplier = TYPICAL_PRICE
             self._plain = _plain_difference(problem, self.design(variables.start()), self.selection)
 
@@ -74,6 +75,7 @@ class Member:
         """Objective, mean outcome and gradient at a point, for seeds further on."""
         drawn = self.seeds + np.uint32(offset)
         easier = self._plain(drawn) if self._plain is not None else 0.0
+        # Arrays, not Python numbers: `compiled` would take those for parts of the program and make one at every step.
         (value, mean), slope = self._step(
             point, self.variables, self.objective, jnp.asarray(self.multiplier), key, jnp.asarray(drawn),
             jnp.asarray(easier), self._data,
@@ -118,6 +120,7 @@ def _plain_difference(problem: AbstractProblem, start: Design, selection: int) -
 
     What a seed sets aside may be easy or hard, which scatters losses by far more than a barrier changes them.
     """
+    # `plain_validation_loss` makes the start plain by itself, and is called before the name is taken over.
     usual, start = plain_validation_loss(problem, start, selection), problem.plain(start)
 
     def difference(seeds: np.ndarray) -> float:
@@ -137,7 +140,9 @@ def _compiled_step(problem: AbstractProblem, search: Search):
         def function(point):
             design = variables.to_design(point)
             outcomes = jax.vmap(lambda s: problem.outcome(design, s, data, hops, window))(seeds)
+            # Means before logarithms, as candidates are judged.
             mean = jax.tree.map(jnp.mean, outcomes)
+            # A constant: it steadies what is said about the limit, and has no derivative.
             mean = mean._replace(loss=mean.loss - easier.astype(mean.loss.dtype))
             return objective.value(mean, multiplier), mean
 

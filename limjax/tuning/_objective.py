@@ -70,10 +70,12 @@ class Objective(eqx.Module):
         self.is_plain = max_loss == "plain"
         limit = {"loss": max_loss, "energy": max_energy_kt, "nothing": 1.0}[self.limited]
         name = "max_energy_kt" if self.limited == "energy" else "max_loss"
+        # NaN until `settled`: whoever forgets that gets NaN, and not the results of a wrong limit.
         self.limit = as_leaf(math.nan if self.is_plain else positive_number(limit, name))
 
     def settled(self, plain_loss: Callable[[], float]) -> "Objective":
         """With the number for the word "plain", where that is the limit."""
+        # A leaf like any number: the programs that have it as an argument stay as they are.
         return eqx.tree_at(lambda o: o.limit, self, as_leaf(plain_loss())) if self.is_plain else self
 
     def value(self, outcome: Outcome, multiplier: Float[Array, ""]) -> Float[Array, ""]:
@@ -81,6 +83,7 @@ class Objective(eqx.Module):
         goal = self.goal(outcome)
         if self.limited == "nothing":
             return goal
+        # At 0 the limit is kept with room to spare: it costs a constant and pulls no more.
         shifted = jnp.maximum(self.violation(outcome) + multiplier / self.penalty, 0.0)
         return goal + 0.5 * self.penalty * (shifted**2 - (multiplier / self.penalty) ** 2)
 

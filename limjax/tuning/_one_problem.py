@@ -105,6 +105,7 @@ def tune(
 
     Source: docs/tuning.md; checkpointing after Griewank & Walther, ACM TOMS 26, 19 (2000).
     """
+    # Each takes its own keywords out of `shorthand`; fields of `RunSettings` are left over, and what nobody knows.
     objective, search = said(Objective, objective, shorthand), said(Search, search, shorthand)
     check_names(tune, shorthand, Objective, Search)
     search = search.trading(bool(objective.time > 0))
@@ -154,12 +155,14 @@ def tuned(
         variables = Variables(start, **flags, numbers=search.numbers)
         member = Member(problem, objective, variables, search)
     except KeyboardInterrupt:
+        # Before the first outer step there is no other design than the start.
         code, design, history, nearest = ResultCode.interrupted, start, (), float("nan")
     else:
         report = None if on_progress is None else lambda rows, left: on_progress(rows[0], left)
         found = descend([member], search, progress, report)
         code, design, nearest = found.result, found.designs[0], found.limited[0]
         history = tuple(rows[0] for rows in found.history)
+    # In this order: what Ctrl-C leaves is the tuned design first, then what it is compared with.
     wanted: dict[str, tuple[Design, Any]] = {
         "after": (design, "exact"),
         "plain": (problem.plain(start), "mean"),
@@ -184,5 +187,6 @@ def tuned(
         nearest=None if objective.limited == "nothing" else nearest,
         problem=problem,
         **{name: made.pop(name) for name in ("before", "after", "plain")},
+        # What is left of them after the three.
         shares=made,
     )

@@ -88,6 +88,7 @@ def descend(members: Sequence[Member], search: Search, progress: Progress, on_ro
         descent.accept,
         members[0].variables.start(),
         steps=search.steps,
+        # The second moment remembers 1/(1 - 0.98) = 50 steps, about a whole search; Adam's usual 0.999 is 1,000.
         optimizer=optax.chain(optax.scale_by_adam(b1=0.9, b2=0.98), optax.scale(-1.0)),
         schedule=optax.cosine_decay_schedule(search.outer_rate, search.steps, alpha=0.1),
     )
@@ -96,6 +97,7 @@ def descend(members: Sequence[Member], search: Search, progress: Progress, on_ro
         best, was_stopped = selected(members, candidates, progress)
         if was_stopped:
             code = ResultCode.interrupted
+        # Only a search that ran to its end may say that nothing keeps the limit.
         elif code is ResultCode.completed and best is not None and best.is_broken:
             code = ResultCode.infeasible
         if best is not None:
@@ -108,6 +110,7 @@ class _Descent:
 
     def __init__(self, members: Sequence[Member], search: Search, progress: Progress, on_rows: OnRows | None):
         self._members, self._search, self._progress, self._on_rows = members, search, progress, on_rows
+        # The start is a candidate too: a descent that only does harm returns it.
         self._means, self._part, self._found = [], [], [members[0].variables.start()]
         self._key, self._began = jax.random.key(int(search.seed)), time.monotonic()
         self.history: list[tuple[OuterRow, ...]] = []
@@ -127,6 +130,7 @@ class _Descent:
                     float(mean.seconds), largest(slope), member.multiplier, time.monotonic() - self._began,
                 )
             )  # fmt: skip
+        # Also of steps that are not finite and will be refused: they show where a descent diverges.
         self.history.append(tuple(rows))
         words = f"outer step {k + 1}/{self._search.steps}: " + "; ".join(
             f"loss {r.loss:.4f}, heat {r.heat_kt_per_parameter:.3g} + work {r.actuation_kt_per_parameter:.3g} kT/parameter"
@@ -136,6 +140,7 @@ class _Descent:
         self._progress.did(words, runs, "outer step")
         if self._on_rows is not None:
             self._on_rows(tuple(rows), self._progress.left)
+        # A step that is wrong for one of them is taken for none: the point is shared.
         finite = all(math.isfinite(row.objective) and math.isfinite(row.gradient) for row in rows)
         return Evaluated(sum(row.objective for row in rows), jax.tree.map(lambda *x: sum(x[1:], x[0]), *slopes), finite)
 
@@ -146,6 +151,7 @@ class _Descent:
         if len(self._part) >= max(1, self._search.steps // _PARTS):
             self._found.append(_mean(self._part))
             self._part = []
+        # After the evaluation, so that value and slope of a step are at one price.
         for member, mean in zip(self._members, self._means):
             member.follow(mean)
         return False

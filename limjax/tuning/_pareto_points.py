@@ -17,6 +17,7 @@ from limjax.tuning._one_problem import TuneResult
 _NEW_SWEEP = "Put back the file as the sweep wrote it, or choose a new folder; nothing was changed."
 NUMBERS = ("test_loss", "test_loss_error", "energy_kt_per_parameter", "energy_kt_per_parameter_error", "seconds")
 """What is measured of a point on held-out seeds."""
+# In the order of NUMBERS, whose last, the seconds, has its first name still.
 _EARLIER: dict[str, str] = dict(zip(("loss", "loss_error", "energy_kt", "energy_error"), NUMBERS))
 _POINT_AGAIN = "Delete that file to tune its point again; nothing was changed."
 
@@ -50,6 +51,7 @@ class ParetoPoint(NamedTuple):
     def of(cls, setting: dict[str, float], found: TuneResult) -> "ParetoPoint":
         """The point that tuning for a setting found."""
         after = found.after
+        # Not on the front so far: that takes all points, and is marked at the end of the sweep.
         return cls(
             setting, str(found.result), found.design, after.mean_loss, after.loss_error, after.energy_kt_per_parameter,
             after.energy_kt_per_parameter_error, after.seconds, False,
@@ -87,6 +89,7 @@ class PointStore:
                     "nothing was changed."
                 )
         try:
+            # Also where it is the same: a file of an earlier version then says everything.
             write_json(path, settings)
         except OSError as error:
             raise ValueError(f"{path} cannot be written: {reason(error)}. Choose another folder.") from None
@@ -101,18 +104,21 @@ class PointStore:
                 barrier_from_json(content["barrier"], str(path)), np.float32(content["log_step_time"]) + jnp.zeros(()),
                 jnp.asarray(content["log_rate"], jnp.result_type(float)),
             )  # fmt: skip
+            # null is what `without_nan` wrote.
             numbers = {name: math.nan if content[name] is None else float(content[name]) for name in NUMBERS}
             point = ParetoPoint(setting, str(content["result"]), design, **numbers, is_front=False)
         except KeyError as error:
             raise ValueError(f"{path} is damaged: it has no {error}. {_POINT_AGAIN}") from None
         except (TypeError, OverflowError, RecursionError) as error:
             raise ValueError(f"{path} is damaged ({reason(error)}). {_POINT_AGAIN}") from None
+        # Last: a file that turned out damaged stays as it was.
         renew(path, _EARLIER)
         return point
 
     def save(self, index: int, point: ParetoPoint) -> None:
         """Keeps a finished point."""
         if self._folder is not None:
+            # In one piece: an interrupted write leaves no file of this name, and the point is tuned again.
             write_json(self._folder / f"point-{index:03d}.json", point_to_json(point))
 
 

@@ -70,6 +70,7 @@ class Tradeoff:
     def __post_init__(self):
         if self.mode not in ("weights", "budget"):
             raise ValueError(f'mode must be "weights" or "budget", got {self.mode!r}.')
+        # From cheap to dear energy in both modes: each point starts from one that takes a little more of it.
         usual = np.geomspace(1e-4, 3e-2, 8) if self.mode == "weights" else np.geomspace(30.0, 0.5, 8)
         energies = (usual if self.energy is None else np.asarray(self.energy)).tolist()
         if not energies:
@@ -216,6 +217,7 @@ class _Sweep:
         pieces = [piece.tolist() for piece in np.array_split(range(len(settings)), min(len(devices), len(settings)))]
         try:
             if len(pieces) == 1:
+                # In this thread: Ctrl-C is raised here and ends a step in the middle, not only after it.
                 self._chain(pieces[0], devices[0])
                 return
             with ThreadPoolExecutor(len(pieces)) as pool:
@@ -223,6 +225,7 @@ class _Sweep:
                     for future in [pool.submit(self._chain, piece, d) for piece, d in zip(pieces, devices)]:
                         future.result()
                 finally:
+                    # Leaving the pool waits for all chains: what ended one, an error as well, ends the others.
                     self._stop.set()
         except KeyboardInterrupt:
             self._stop.set()
@@ -235,6 +238,7 @@ class _Sweep:
                 if self._stop.is_set():
                     return
                 self._progress.did(f"point {index + 1} of {len(settings)}")
+                # The thread's own setting. Data and design are not committed to a device, so they follow it.
                 with jax.default_device(device):
                     objective = self._tradeoff.objective(settings[index])
                     found = tuned(self._problem, start, objective, self._search, self._progress, self._check)
@@ -244,9 +248,11 @@ class _Sweep:
                 point = ParetoPoint.of(settings[index], found)
                 self._store.save(index, point)
                 self._add(index, point)
+            # Of a kept point as well: a sweep that goes on starts its points where the whole one would have.
             start = self.found[index].design
 
     def _add(self, index: int, point: ParetoPoint) -> None:
+        # Chains share no index; the lock is for what is told, one at a time and in order.
         with self._lock:
             self.found[index] = point
             if self._on_progress is not None:
@@ -254,6 +260,7 @@ class _Sweep:
 
     def _check(self, row: Any, left: float) -> None:
         if self._stop.is_set():
+            # Python raises Ctrl-C in the main thread alone; this hands it on to the others between two outer steps.
             raise KeyboardInterrupt
 
 
@@ -269,7 +276,9 @@ def _identity(problem: Problem, start: AbstractBarrier) -> dict[str, Any]:
         learning_rate=problem.learning_rate,
     )
     run = prepare(settings, problem.task, cell=problem.cell, barrier=start, compare=())
+    # Seeds are the search's, and nothing is compared: no point depends on those of a run.
     kinds = {name: value for name, value in program(run).items() if name not in ("random key", "list of comparisons")}
+    # `program` has the structure of both, without the numbers.
     kinds["cell or starting barrier"] = fingerprints.of_arrays([problem.cell, start])
     return settings.to_json() | {"program": kinds}
 
@@ -279,6 +288,7 @@ def _identity_of_search(tradeoff: Tradeoff, search: Search) -> dict[str, Any]:
     whole = {name: int(getattr(search, name)) for name in ("outer_steps", "selection", "pairs")}
     flags = {name: bool(getattr(search, name)) for name in ("tune_learning_rate", "tune_step_time", "resample")}
     return {
+        # Python's own numbers and lists: they are compared with what JSON gives back.
         "mode": tradeoff.mode,
         "points": tradeoff.settings,
         **whole,
@@ -321,6 +331,7 @@ def hand_made_on_front(result: ParetoResult) -> Bool[np.ndarray, "policies"]:
 
 def _front(code, points, with_time, policies, plain, problem) -> ParetoResult:
     objectives = ("test_loss", "energy_kt_per_parameter", *["seconds"] * with_time)
+    # No points make an array without a second axis.
     values = np.array([[getattr(p, name) for name in objectives] for p in points]).reshape(-1, len(objectives))
     # Of points that are equal in everything the first stands on the front for all of them.
     front = non_dominated(values)
@@ -328,6 +339,7 @@ def _front(code, points, with_time, policies, plain, problem) -> ParetoResult:
     reference = {"test_loss": 2 * plain.mean_loss, "energy_kt_per_parameter": plain.energy_kt_per_parameter}
     if with_time and points:
         reference["seconds"] = 2 * max(p.seconds for p in points)
+    # A zero makes the volume infinite and a negative number leaves its point out; neither needs a warning.
     with np.errstate(invalid="ignore", divide="ignore"):
         volume = hypervolume(np.log(values[front]), np.log(np.array(list(reference.values())))) if points else 0.0
     if plain.is_missing:

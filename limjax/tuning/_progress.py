@@ -32,6 +32,7 @@ class Progress:
     def did(self, words: str = "", runs: int | float = 0, program: str = "") -> None:
         """Takes note of the runs that a program did, and says what was or is being done."""
         if runs:
+            # The clock is read only here: all the time since the last runs is what these took.
             now = time.monotonic()
             took, self._last = now - self._last, now
             self._done += runs
@@ -48,5 +49,6 @@ class Progress:
         """Seconds left [s], or NaN."""
         if not self._timed:
             return math.nan
+        # Programs that are still to come are taken to need as much as the first calls of those before them.
         compiling = sum(self._first.values()) / len(self._first) * max(0, self._programs - len(self._first))
         return self._seconds / self._timed * max(0.0, self._planned - self._done) + compiling

@@ -31,6 +31,7 @@ def tune_summary(result: TuneResult, hand_made: Sequence[HandMade] = ()) -> dict
     """
     best = best_hand_made(hand_made, result.plain)
     after, problem = result.after, result.problem
+    # null where one of the two is missing: false would say that it is worse.
     is_judged = not (after.is_missing or result.plain.is_missing)
     return without_nan({
         **problem.described(),
@@ -90,6 +91,7 @@ def save_tune(result: TuneResult, folder: str | os.PathLike[str], hand_made: Seq
     """
     folder = pathlib.Path(folder)
     summary = tune_summary(result, hand_made)
+    # First, so that a barrier that no file can hold (`save_barrier` refuses it) does not cost the rest.
     write_json(folder / TUNE, summary)
     save_barrier(result.barrier, folder / BARRIER)
     arrays = {f"history/{name}": np.array([getattr(row, name) for row in result.history]) for name in OuterRow._fields}

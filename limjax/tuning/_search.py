@@ -86,6 +86,7 @@ class Search:
                 f'numbers must be names such as ("rule.strength",), or None for all; got {self.numbers!r}.'
             )
         positive_number(self.outer_rate, "outer_rate")
+        # 500 of them, counted from 500 on, end where the held-out seeds begin.
         not_held_out = "from 1 to 500, so as not to touch the held-out seeds"
         whole_number(self.selection, "selection", 1, 500, said=not_held_out)
         if np.intersect1d(self.test_seeds, self.tuning_seeds).size:
@@ -134,12 +135,16 @@ class Search:
 
     def step_runs(self, limited: str) -> float:
         """What an outer step costs, in training runs, for an objective that limits this."""
+        # Under a limit on the loss every seed is also trained without hop noise, for the control variate.
         return self.tuning_seeds.size * (_GRADIENT_RUNS + (limited == "loss"))
 
     def work(self, limited: str) -> tuple[int | float, int]:
         """What a search costs at most, in training runs, and by how many programs they are done."""
+        # 8 is `_PARTS` of `_outer_steps.py` and 14 is `_CALIBRATED` times 1 + `_HALVINGS` of `_candidates.py`; both
+        # import this module.
         candidates = min(self.steps, 8) + 1 + (0 if limited == "nothing" else 14)
         judged = int(self.selection) * candidates
+        # After, before and plain, and the two shares.
         evaluated = self.test_seeds.size * (5 if self.tune_learning_rate else 3)
         return self.steps * self.step_runs(limited) + judged + evaluated, PROGRAMS
 
@@ -170,6 +175,7 @@ def check_names(function: Callable[..., Any], shorthand: dict[str, Any], *kinds:
         TypeError: for the first one, with the nearest that there is.
     """
     known = [p for each in (function, RunSettings, *kinds) for p in inspect.signature(each).parameters]
+    # `shorthand` is the catch-all itself; what tuning does not follow is never hinted at, and refused by `problem_of`.
     known = [name for name in known if name not in ("shorthand", *_NOT_TUNED)]
     for name in shorthand:
         if name not in known and name not in _NOT_TUNED:
@@ -193,6 +199,7 @@ def problem_of(
         given = {
             name: value
             for name, value in vars(task).items()
+            # Settings always have the other numbers of a cell; these are None unless they were asked for.
             if name in (*_NOT_TUNED, "bits", "memory_device", "max_affinity")
         }
         _check_run(settings)

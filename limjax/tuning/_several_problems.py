@@ -98,10 +98,12 @@ def tune_rule(
         raise ValueError(f"{len(problems)} problems need as many numbers of seeds of at least 1, got seeds={seeds!r}.")
     if max_loss is not None and len(max_loss) != len(problems):
         raise ValueError(f"max_loss needs one loss for each of the {len(problems)} problems, got {max_loss!r}.")
+    # Its seeds stand for all here, in the check against the held-out ones and the time left; members have their own.
     search = Search(
         outer_steps=outer_steps, outer_rate=outer_rate, seeds=counts[0], held_out=held_out, selection=selection, hops=hops,
         tune_learning_rate=tune_learning_rate,
     )  # fmt: skip
+    # Only the length differs: the numbers that are tuned have the same shapes everywhere, and are shared.
     starts = [problem.design(barrier.stretched(problem.steps)) for problem in problems]
     if max_loss is None:
         max_loss = [plain_validation_loss(problem, start, selection) for problem, start in zip(problems, starts)]

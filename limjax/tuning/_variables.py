@@ -44,11 +44,13 @@ class Variables(eqx.Module):
             for field, scale in tuned_fields(barrier, self.numbers).items()
         }
         for field, value in values.items():
+            # Barriers of this library hold finite numbers only, so this is the logarithm of 0.
             if not jnp.all(jnp.isfinite(value)):
                 raise ValueError(f"Tuning moves the logarithm of {field}: start it above 0, not from {barrier!r}.")
         if self.learning_rate:
             values["log_rate"] = self.design.log_rate / _RATE_SIZE
         if self.step_time:
+            # Its size is 1: a factor e in time is a factor e in exchange, as 1 kT of barrier is.
             values["log_step_time"] = self.design.log_step_time
         return values
 
