@@ -197,6 +197,31 @@ def whole_number(value: Any, name: str, low: int = 1, high: int | None = None, *
     raise ValueError(f"{name} must be a whole number {said}, got {elided(repr(value))}.")
 
 
+def seed_list(seeds: Any, name: str) -> np.ndarray:
+    """A list of seeds as an array.
+
+    Args:
+        seeds: what the user gave.
+        name: what the user calls it.
+
+    Returns:
+        The seeds, as unsigned 32-bit numbers.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    try:
+        values = np.asarray(seeds)
+    except (TypeError, ValueError):  # lists of several lengths
+        values = np.zeros(0)
+    is_list = values.ndim == 1 and values.size > 0 and values.dtype.kind in "iu"
+    if not is_list or values.min() < 0 or values.max() >= 2**32:
+        raise ValueError(
+            f"{name} must be a positive number, or a list of whole numbers from 0 to 2**32 - 1; got {elided(repr(seeds))}."
+        )
+    return values.astype(np.uint32)
+
+
 class Argument(NamedTuple):
     """One argument of a bound: its value, what the user calls it and the range it must lie in.
 

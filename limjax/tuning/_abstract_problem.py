@@ -125,9 +125,15 @@ class AbstractProblem(abc.ABC):
             design: the design that plain training is to be compared with.
 
         Returns:
-            By default the design itself: without hop noise, and with a driver of no end, only its learning rate matters.
+            By default the design itself: without hop noise, and with a driver of no end (`plain_problem`), only its learning
+            rate matters.
         """
         return design
+
+    @property
+    def plain_problem(self) -> "AbstractProblem":
+        """The problem whose runs of a `plain` design without hop noise are plain training; by default itself."""
+        return self
 
     def outcome_of(self, loss: Float[Array, ""], ledger: Ledger, design: Design) -> Outcome:
         """The outcome of a run that ended.

@@ -14,7 +14,7 @@ from limjax.tuning._variables import raised
 # A limit counts as kept within half a percent: the seeds' own scatter is larger.
 _FEASIBLE = 0.005
 # So many candidates are raised or lowered until they keep the limit, between these shifts [kT], in so many halvings.
-# After the last one the shift is known to 8 kT / 2**6, an eighth of a kT.
+# After the last one the shift is known to 8 kT / 2**6, an eighth of a kT. The first one lands on the candidate itself, which is judged.
 _CALIBRATED, _SHIFTS, _HALVINGS = 2, (-4.0, 4.0), 6
 
 
@@ -77,19 +77,19 @@ def selected(
     loss settles the shape of a barrier sooner than its level.
     """
     is_limited = members[0].objective.limited != "nothing"
-    jury = _Jury(members, progress, len(designs) + is_limited * _CALIBRATED * (_HALVINGS + 1))
+    jury = _Jury(members, progress, len(designs) + is_limited * _CALIBRATED * _HALVINGS)
     try:
         for each in designs:
             jury(each)
         if is_limited:
             for candidate in sorted(jury.judged, key=lambda c: c.merit)[:_CALIBRATED]:
-                _calibrate(members, candidate.designs, jury)
+                _calibrate(members, candidate, jury)
     except KeyboardInterrupt:
         return jury.best, True
     return jury.best, False
 
 
-def _calibrate(members: Sequence[Member], designs: tuple[Design, ...], jury: _Jury) -> None:
+def _calibrate(members: Sequence[Member], unmoved: Candidate, jury: _Jury) -> None:
     """Has designs judged on the way to the least whole-barrier shift that keeps the limits, by halving an interval of kT."""
     # A higher barrier lets fewer hops pass, for more heat: up for a limit on the loss, down for one on the energy.
     towards = 1.0 if members[0].objective.limited == "loss" else -1.0
@@ -97,10 +97,12 @@ def _calibrate(members: Sequence[Member], designs: tuple[Design, ...], jury: _Ju
     low, high = (towards * x for x in _SHIFTS)
     for k in range(_HALVINGS + 1):
         shift = high if k == 0 else 0.5 * (low + high)
-        moved = tuple(raised(design, shift) for design in designs)
-        if any(design is None for design in moved):
-            return
-        candidate = jury(moved)  # pyright: ignore[reportArgumentType]  # none of them is None
+        candidate = unmoved
+        if shift != 0:
+            moved = tuple(raised(design, shift) for design in unmoved.designs)
+            if any(design is None for design in moved):
+                return
+            candidate = jury(moved)  # pyright: ignore[reportArgumentType]  # none of them is None
         if not candidate.is_broken:
             high = shift
         # Not even the end of the interval keeps the limit: what lies between is not worth the runs.

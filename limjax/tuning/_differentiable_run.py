@@ -1,5 +1,6 @@
 """A whole training run as one differentiable function of its design: barrier, step time, learning rate."""
 
+import copy
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -61,6 +62,7 @@ class Problem(AbstractProblem):
         self.task, self.batch_size, self.learning_rate = task, settings.batch_size, settings.learning_rate
         self._data = _evaluation_data(task, evaluation_size)
         self._held, self._evaluation_size = 0, evaluation_size
+        self._plain: Problem | None = None
         if task.train is not None:
             # May be 0 for few examples or a small share: `data` then measures the loss on what is trained on.
             self._held = round(validation * task.train_size)
@@ -72,6 +74,17 @@ class Problem(AbstractProblem):
                 )
         shapes = jax.eval_shape(task.init, jax.random.key(0))
         self.parameters = sum(leaf.size for leaf in jax.tree.leaves(shapes))
+
+    @property
+    def plain_problem(self) -> "Problem":
+        """The same without the end of the cell's driver (`max_affinity`), which would hold the plain optimizer back."""
+        if getattr(self.cell, "max_affinity", None) is None:
+            return self
+        if self._plain is None:
+            self._plain = copy.copy(self)
+            self._plain.cell = eqx.tree_at(lambda cell: cell.max_affinity, self.cell, None)
+            self._plain._programs = {}
+        return self._plain
 
     def schedule(self, design: Design) -> Callable[[Any], Any]:
         """The learning rate of a design as an optax schedule."""
@@ -112,7 +125,6 @@ class Problem(AbstractProblem):
             carry = checkpointed_loop(body, carry, self.steps)
             loss = self.task.loss(carry[0], measured)
         else:
-            losses = []
             count, rest = divmod(self.steps, window)
 
             def one_window(carry, _):
@@ -121,7 +133,7 @@ class Problem(AbstractProblem):
                 return _forget(carry), self.task.loss(carry[0], measured)
 
             # One compiled window for all of them; a shorter last one is compiled by itself.
-            carry, losses = jax.lax.scan(one_window, carry, None, length=count)
+            carry, losses = jax.lax.scan(jax.checkpoint(one_window, prevent_cse=False), carry, None, length=count)
             loss = jnp.sum(losses)
             if rest:
                 carry = checkpointed_loop(body, carry, rest)
@@ -164,13 +176,17 @@ class Problem(AbstractProblem):
 
 
 def _forget(carry: tuple[PyTree, PyTree]) -> tuple[PyTree, PyTree]:
-    """The same state without the derivatives of the weights and of what follows them; the ledger keeps its own."""
+    """The same state without the derivatives of the weights and of what follows them.
+
+    The ledger keeps its own, and so does the height of the last step: the next step's work starts from it, and no later one does, so
+    that its derivative reaches back over one step of one window, and the work of a rising barrier still telescopes.
+    """
     params, state = carry
     stop = functools.partial(jax.tree.map, jax.lax.stop_gradient)
 
     def forget(node):
         if isinstance(node, LearningInMemoryState):
-            barrier = node.barrier._replace(state=stop(node.barrier.state), height=stop(node.barrier.height))
+            barrier = node.barrier._replace(state=stop(node.barrier.state))
             return node._replace(inner=stop(node.inner), barrier=barrier)
         # States of transformations around the memory follow from weights and gradients alone.
         return jax.lax.stop_gradient(node)

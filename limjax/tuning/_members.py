@@ -13,11 +13,9 @@ from limjax.memory._hops import HopsName
 from limjax.tuning._abstract_problem import AbstractProblem, Design, Outcome
 from limjax.tuning._gradients import value_and_gradient
 from limjax.tuning._objective import Objective
-from limjax.tuning._search import Search
-from limjax.tuning._variables import Variables
+from limjax.tuning._search import FIRST_SELECTION, Search
+from limjax.tuning._variables import Variables, lifted
 
-# Selection seeds lie above tuning's and below the held-out ones.
-_FIRST_SELECTION = 500
 TYPICAL_PRICE = 15.0
 """Of a logarithm of the loss in logarithms of the energy, near a loss that is hardly worse than plain training's."""
 
@@ -65,11 +63,16 @@ class Member:
         if objective.limited == "loss":
             # Not from 0: a loss 5 % above the limit raises the price by 0.15 a step, and 15 would take a hundred steps.
             self.multiplier = TYPICAL_PRICE
-            self._plain = _plain_difference(problem, self.design(variables.start()), self.selection)
+            start = self.design(variables.start())
+            # That of the limit "plain" is known: it is the limit.
+            usual = (
+                float(objective.limit) if objective.is_plain else plain_validation_loss(problem, start, self.selection)
+            )
+            self._plain = _plain_difference(problem, start, usual)
 
     def design(self, point) -> Design:
-        """The design of this member at a point."""
-        return self.variables.to_design(point)
+        """The design of this member at a point, as it may be judged and returned."""
+        return lifted(self.variables.to_design(point))
 
     def step(self, point, key, offset: int):
         """Objective, mean outcome and gradient at a point, for seeds further on."""
@@ -107,24 +110,24 @@ def plain_validation_loss(problem: AbstractProblem, design: Design, selection: i
         Mean over the seeds on which candidates are compared [loss units].
     """
     seeds = selection_seeds(selection)
-    return float(np.mean(problem.run(problem.plain(design), seeds, part="validation", hops="mean").loss))
+    plain, start = problem.plain_problem, problem.plain(design)
+    return float(np.mean(plain.run(start, seeds, part="validation", hops="mean").loss))
 
 
 def selection_seeds(count: int) -> Integer[Array, "seeds"]:
     """Seeds on which candidates are compared: neither tuning's nor held out."""
-    return jnp.arange(_FIRST_SELECTION, _FIRST_SELECTION + count, dtype=jnp.uint32)
+    return jnp.arange(FIRST_SELECTION, FIRST_SELECTION + count, dtype=jnp.uint32)
 
 
-def _plain_difference(problem: AbstractProblem, start: Design, selection: int) -> Callable[[np.ndarray], float]:
-    """How much less training without hop noise loses on some seeds than on the seeds of the selection, as a control variate.
+def _plain_difference(problem: AbstractProblem, start: Design, usual: float) -> Callable[[np.ndarray], float]:
+    """How much more training without hop noise loses on some seeds than usual, on those of the selection, as a control variate.
 
     What a seed sets aside may be easy or hard, which scatters losses by far more than a barrier changes them.
     """
-    # `plain_validation_loss` makes the start plain by itself, and is called before the name is taken over.
-    usual, start = plain_validation_loss(problem, start, selection), problem.plain(start)
+    plain, start = problem.plain_problem, problem.plain(start)
 
     def difference(seeds: np.ndarray) -> float:
-        outcome = problem.run(start, jnp.asarray(seeds, jnp.uint32), part="validation", hops="mean")
+        outcome = plain.run(start, jnp.asarray(seeds, jnp.uint32), part="validation", hops="mean")
         value = float(np.mean(outcome.loss)) - usual
         # A run that diverges even without hop noise is reported by the outer loop.
         return value if math.isfinite(value) else 0.0

@@ -144,9 +144,9 @@ def tuned(
     search: Search,
     progress: Progress,
     on_progress: Callable[[OuterRow, float], None] | None = None,
+    only_after: bool = False,
 ) -> TuneResult:
-    """`tune` of objects that are ready, whose work is planned."""
-    member = None
+    """`tune` of objects that are ready, whose work is planned; `only_after` leaves out what the result is compared with."""
     try:
         if objective.is_plain:
             progress.did("training without hop noise, for the loss to keep")
@@ -163,19 +163,21 @@ def tuned(
         code, design, nearest = found.result, found.designs[0], found.limited[0]
         history = tuple(rows[0] for rows in found.history)
     # In this order: what Ctrl-C leaves is the tuned design first, then what it is compared with.
-    wanted: dict[str, tuple[Design, Any]] = {
-        "after": (design, "exact"),
-        "plain": (problem.plain(start), "mean"),
-        "before": (start, "exact"),
+    wanted: dict[str, tuple[AbstractProblem, Design, Any]] = {
+        "after": (problem, design, "exact"),
+        "plain": (problem.plain_problem, problem.plain(start), "mean"),
+        "before": (problem, start, "exact"),
     }
     if search.tune_learning_rate:
-        wanted["barrier"] = Design(design.barrier, design.log_step_time, start.log_rate), "exact"
-        wanted["learning_rate"] = Design(start.barrier, start.log_step_time, design.log_rate), "exact"
+        wanted["barrier"] = problem, Design(design.barrier, design.log_step_time, start.log_rate), "exact"
+        wanted["learning_rate"] = problem, Design(start.barrier, start.log_step_time, design.log_rate), "exact"
     made: dict[str, Evaluation] = dict.fromkeys(wanted, MISSING)
+    chosen = () if code is ResultCode.interrupted else ("after",) if only_after else tuple(wanted)
     try:
-        for name, (each, hops) in wanted.items() if code is not ResultCode.interrupted else ():
+        for name in chosen:
+            ran, each, hops = wanted[name]
             progress.did(f"held-out seeds: {name.replace('_', ' ')}")
-            made[name] = evaluate(problem, each, search.test_seeds, hops=hops)
+            made[name] = evaluate(ran, each, search.test_seeds, hops=hops)
             progress.did(runs=search.test_seeds.size, program=hops)
     except KeyboardInterrupt:
         code = ResultCode.interrupted

@@ -15,15 +15,11 @@ from limjax.tuning._abstract_problem import Design
 from limjax.tuning._candidates import selected
 from limjax.tuning._members import Member
 from limjax.tuning._progress import Progress
-from limjax.tuning._search import Search
+from limjax.tuning._search import PARTS, RESAMPLE, Search
 from limjax.tuning._variables import largest
 
 TuneCode = ResultCode
 """How tuning ended."""
-# Tuning seeds are small numbers plus multiples of this, selection seeds lie below the held-out ones.
-_RESAMPLE = 100_000
-# Candidates are means of the design over so many parts of the descent.
-_PARTS = 8
 OnRows = Callable[[tuple["OuterRow", ...], float], None]
 
 
@@ -121,7 +117,7 @@ class _Descent:
         key = jax.random.fold_in(self._key, k)
         rows, self._means, slopes = [], [], []
         for member in self._members:
-            value, mean, slope = member.step(point, key, _RESAMPLE * (k + 1) if self._search.resample else 0)
+            value, mean, slope = member.step(point, key, RESAMPLE * (k + 1) if self._search.resample else 0)
             self._means.append(mean)
             slopes.append(slope)
             rows.append(
@@ -148,7 +144,7 @@ class _Descent:
         """Keeps the point, and moves the prices of the limits."""
         del found
         self._part.append(point)
-        if len(self._part) >= max(1, self._search.steps // _PARTS):
+        if len(self._part) >= -(-self._search.steps // PARTS):
             self._found.append(_mean(self._part))
             self._part = []
         # After the evaluation, so that value and slope of a step are at one price.

@@ -9,8 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from limjax._files import read_json, reason, renew, without_nan, write_json
+from limjax.barriers._base import AbstractBarrier
 from limjax.barriers._files import barrier_from_json, barrier_to_json
 from limjax.numerics._present_names import with_present_names
+from limjax.numerics.checks import is_real
 from limjax.tuning._differentiable_run import Design
 from limjax.tuning._one_problem import TuneResult
 
@@ -100,13 +102,9 @@ class PointStore:
             return None
         try:
             content = with_present_names(read_json(path, _POINT_AGAIN), _EARLIER)
-            design = Design(
-                barrier_from_json(content["barrier"], str(path)), np.float32(content["log_step_time"]) + jnp.zeros(()),
-                jnp.asarray(content["log_rate"], jnp.result_type(float)),
-            )  # fmt: skip
-            # null is what `without_nan` wrote.
-            numbers = {name: math.nan if content[name] is None else float(content[name]) for name in NUMBERS}
-            point = ParetoPoint(setting, str(content["result"]), design, **numbers, is_front=False)
+            # Says itself which file is wrong.
+            barrier = barrier_from_json(content["barrier"], str(path))
+            point = _point(content, setting, barrier)
         except KeyError as error:
             raise ValueError(f"{path} is damaged: it has no {error}. {_POINT_AGAIN}") from None
         except (TypeError, OverflowError, RecursionError) as error:
@@ -122,6 +120,26 @@ class PointStore:
             write_json(self._folder / f"point-{index:03d}.json", point_to_json(point))
 
 
+def _point(content: dict[str, Any], setting: dict[str, float], barrier: AbstractBarrier) -> ParetoPoint:
+    """The point that a file describes, of a barrier that is read.
+
+    Raises:
+        KeyError: for what it lacks.
+        TypeError: for what is no number.
+    """
+
+    def number(name):
+        if not is_real(content[name]):
+            raise TypeError(f"{name} is {content[name]!r}, no number")
+        return content[name]
+
+    dtype = jnp.result_type(float)
+    design = Design(barrier, *(jnp.asarray(number(name), dtype) for name in ("log_step_time", "log_rate")))
+    # null is what `without_nan` wrote.
+    numbers = {name: math.nan if content[name] is None else float(number(name)) for name in NUMBERS}
+    return ParetoPoint(setting, str(content["result"]), design, **numbers, is_front=False)
+
+
 def _difference(kept: dict[str, Any], given: dict[str, Any]) -> str | None:
     """In what a sweep differs from the one in its folder, in a few words; None if it is the same."""
     for name, value in given.items():
@@ -130,7 +148,8 @@ def _difference(kept: dict[str, Any], given: dict[str, Any]) -> str | None:
         if kept[name] == value:
             continue
         if isinstance(value, dict) and isinstance(kept[name], dict):  # fingerprints, which say nothing themselves
-            return f"it has another {' and another '.join(key for key in value if kept[name].get(key) != value[key])}"
+            names = [key for key in kept[name] | value if kept[name].get(key) != value.get(key)]
+            return f"it has another {' and another '.join(names)}"
         return f"it has {name} = {kept[name]!r}, but {value!r} was given"
     return None
 

@@ -72,9 +72,11 @@ class Tradeoff:
             raise ValueError(f'mode must be "weights" or "budget", got {self.mode!r}.')
         # From cheap to dear energy in both modes: each point starts from one that takes a little more of it.
         usual = np.geomspace(1e-4, 3e-2, 8) if self.mode == "weights" else np.geomspace(30.0, 0.5, 8)
-        energies = (usual if self.energy is None else np.asarray(self.energy)).tolist()
-        if not energies:
-            raise ValueError(f"energy must be positive numbers, at least one of them; got {self.energy!r}.")
+        energies = usual if self.energy is None else self.energy
+        if np.ndim(energies) == 0 or not len(energies):
+            raise ValueError(f"energy must be a list of positive numbers, at least one of them; got {self.energy!r}.")
+        if np.ndim(self.time) == 0:
+            raise ValueError(f"time must be a list of positive numbers, or () for none; got {self.time!r}.")
         object.__setattr__(self, "energy", tuple(positive_number(x, "energy") for x in energies))
         object.__setattr__(self, "time", tuple(positive_number(x, "time") for x in self.time))
 
@@ -172,7 +174,7 @@ def pareto_front(
         # First, so that Ctrl-C keeps them.
         sweep.load()
         progress.did("plain training on the held-out seeds")
-        plain = evaluate(problem, StaticBarrier.at_retention(problem.cell), seeds, hops="mean")
+        plain = evaluate(problem.plain_problem, StaticBarrier.at_retention(problem.cell), seeds, hops="mean")
         progress.did(runs=seeds.size, program="mean")
         sweep.run(jax.local_devices() if devices is None else list(devices))
         code = ResultCode.completed if len(sweep.found) == len(settings) else ResultCode.interrupted
@@ -209,7 +211,7 @@ class _Sweep:
             if point is not None:
                 self._add(index, point)
             else:
-                self._progress.plan(self._search.work(self._tradeoff.objective(setting).limited)[0])
+                self._progress.plan(self._search.work(self._tradeoff.objective(setting).limited, only_after=True)[0])
 
     def run(self, devices: list[Any]) -> None:
         """Tunes what is not kept yet, or as much of it as Ctrl-C leaves."""
@@ -241,7 +243,9 @@ class _Sweep:
                 # The thread's own setting. Data and design are not committed to a device, so they follow it.
                 with jax.default_device(device):
                     objective = self._tradeoff.objective(settings[index])
-                    found = tuned(self._problem, start, objective, self._search, self._progress, self._check)
+                    found = tuned(
+                        self._problem, start, objective, self._search, self._progress, self._check, only_after=True
+                    )
                 if found.result is ResultCode.interrupted:
                     return
                 # Also after Ctrl-C: this one was finished.
@@ -301,14 +305,16 @@ def _identity_of_search(tradeoff: Tradeoff, search: Search) -> dict[str, Any]:
         "window": None if search.window is None else int(search.window),
         "search_hops": search.hops,
         "search_seed": int(search.seed),
-        **({} if search.numbers is None else {"numbers": list(search.numbers)}),
+        "numbers": None if search.numbers is None else list(search.numbers),
     }
 
 
 def _earlier(tradeoff: Tradeoff) -> dict[str, Any]:
     """What sweeps were that do not say it: the defaults of then."""
     usual = _identity_of_search(tradeoff, Search(outer_steps=OUTER_STEPS_OF_A_POINT).trading(bool(tradeoff.time)))
-    then = ("selection", "pairs", "tune_step_time", "resample", "gradient", "window", "search_hops", "search_seed")
+    then = (
+        "selection", "pairs", "tune_step_time", "resample", "gradient", "window", "search_hops", "search_seed", "numbers",
+    )  # fmt: skip
     unknown = ("memory_device", "stop_at_heat", "stop_at_loss", "max_affinity")  # of a run, which had none of these
     return dict.fromkeys(unknown) | {name: usual[name] for name in then}
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from limjax.barriers._base import AbstractBarrier
 from limjax.memory._hops import HopsName
-from limjax.numerics.checks import WholeNumber, positive_number, whole_number
+from limjax.numerics.checks import WholeNumber, positive_number, seed_list, whole_number
 from limjax.physics._abstract_cell import AbstractCell
 from limjax.tasks import Task, get_task
 from limjax.training import RunSettings
@@ -26,8 +26,14 @@ PROGRAMS = 4
 """A step, validation, and runs with and without hop noise."""
 OUTER_STEPS, OUTER_STEPS_OF_A_POINT = 60, 30
 """What a search takes that does not say: alone, and for one point of a front, which starts from the point before."""
+RESAMPLE = 100_000
+"""Every outer step moves the tuning seeds on by so much."""
+FIRST_SELECTION = 500
+"""Seeds on which candidates are compared count from here: above tuning's, below the held-out ones."""
+PARTS = 8
+"""Candidates are means of the design over at most so many parts of the descent."""
 # Settings of a run that no design is tuned under.
-_NOT_TUNED = ("mesh", "storage", "microbatches", "learning_rate_factor")
+_NOT_TUNED = ("mesh", "storage", "microbatches", "learning_rate_factor", "stop_at_heat", "stop_at_loss")
 # What a cell says itself.
 _OF_CELL = ("lsb", "attempt_rate", "step_time", "temperature", "bits", "memory_device", "max_affinity")
 
@@ -89,8 +95,7 @@ class Search:
         # 500 of them, counted from 500 on, end where the held-out seeds begin.
         not_held_out = "from 1 to 500, so as not to touch the held-out seeds"
         whole_number(self.selection, "selection", 1, 500, said=not_held_out)
-        if np.intersect1d(self.test_seeds, self.tuning_seeds).size:
-            raise ValueError("held_out must not contain tuning seeds: an evaluation on them would flatter the result.")
+        self._check_held_out()
         check_method(self.gradient)
         if self.hops not in ("gaussian", "exact", "mean"):
             raise ValueError(f'hops must be "gaussian", "exact" or "mean", got {self.hops!r}.')
@@ -104,19 +109,33 @@ class Search:
         if self.window is not None:
             whole_number(self.window, "window")
 
+    def _check_held_out(self) -> None:
+        """Refuses an evaluation on seeds that the result was found with."""
+        held_out, seeds = (x.astype(np.int64) for x in (self.test_seeds, self.tuning_seeds))
+        # Of every step: those before the first move are none of them, and refused all the same.
+        moves, rest = np.divmod(held_out[:, None] - seeds[None, :], RESAMPLE)
+        is_tuned = (rest == 0) & (moves >= 0) & (moves <= (self.steps if self.resample else 0))
+        chosen = np.arange(FIRST_SELECTION, FIRST_SELECTION + int(self.selection))
+        wrong = held_out[is_tuned.any(axis=1) | np.isin(held_out, chosen)]
+        if wrong.size:
+            raise ValueError(
+                f"held_out must not contain tuning seeds: an evaluation on them would flatter the result. Seed {wrong[0]} is one: "
+                f"tuning takes its seeds moved on by {RESAMPLE:_} at every step, and {chosen[0]} to {chosen[-1]} for the choice."
+            )
+
     @property
     def tuning_seeds(self) -> np.ndarray:
         """The seeds of an outer step, before they are moved on."""
         if np.ndim(self.seeds) == 0:
             return np.arange(whole_number(self.seeds, "seeds")).astype(np.uint32)
-        return _listed(self.seeds, "seeds")
+        return seed_list(self.seeds, "seeds")
 
     @property
     def test_seeds(self) -> np.ndarray:
         """The seeds of the evaluation."""
         if np.ndim(self.held_out) == 0:
             return held_out_seeds(whole_number(self.held_out, "held_out"))
-        return _listed(self.held_out, "held_out")
+        return seed_list(self.held_out, "held_out")
 
     @property
     def steps(self) -> int:
@@ -138,14 +157,14 @@ class Search:
         # Under a limit on the loss every seed is also trained without hop noise, for the control variate.
         return self.tuning_seeds.size * (_GRADIENT_RUNS + (limited == "loss"))
 
-    def work(self, limited: str) -> tuple[int | float, int]:
-        """What a search costs at most, in training runs, and by how many programs they are done."""
-        # 8 is `_PARTS` of `_outer_steps.py` and 14 is `_CALIBRATED` times 1 + `_HALVINGS` of `_candidates.py`; both
-        # import this module.
-        candidates = min(self.steps, 8) + 1 + (0 if limited == "nothing" else 14)
+    def work(self, limited: str, only_after: bool = False) -> tuple[int | float, int]:
+        """What a search costs at most, in training runs, and by how many programs they are done; `only_after` as in `tuned`."""
+        # 12 is `_CALIBRATED` times `_HALVINGS` of `_candidates.py`, which imports this module.
+        candidates = min(self.steps, PARTS) + 1 + (0 if limited == "nothing" else 12)
         judged = int(self.selection) * candidates
         # After, before and plain, and the two shares.
-        evaluated = self.test_seeds.size * (5 if self.tune_learning_rate else 3)
+        count = 1 if only_after else 5 if self.tune_learning_rate else 3
+        evaluated = self.test_seeds.size * count
         return self.steps * self.step_runs(limited) + judged + evaluated, PROGRAMS
 
 
@@ -236,22 +255,6 @@ def _check_run(settings: RunSettings) -> None:
             f"Tuning has many seeds, but the settings have seed={settings.seed}: leave that out, and give the seeds to "
             "Search(seeds=..., held_out=...)."
         )
-
-
-def _listed(seeds: Any, name: str) -> np.ndarray:
-    """A list of seeds as an array."""
-    values = np.asarray(seeds)
-    if (
-        values.ndim != 1
-        or values.size == 0
-        or values.dtype.kind not in "iu"
-        or values.min() < 0
-        or values.max() >= 2**32
-    ):
-        raise ValueError(
-            f"{name} must be a positive number, or a list of whole numbers from 0 to 2**32 - 1; got {seeds!r}."
-        )
-    return values.astype(np.uint32)
 
 
 def starting_barrier(

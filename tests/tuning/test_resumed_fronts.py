@@ -5,15 +5,30 @@ import pathlib
 import shutil
 import threading
 
+import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import limjax
 from limjax.cli import main
+from limjax.numerics._present_names import with_present_names
 from limjax.tasks import quadratic
 from limjax.training import RunSettings
-from limjax.tuning import TuneCode, TuneResult, _pareto_sweep, pareto_front
+from limjax.tuning import (
+    Design,
+    ParetoPoint,
+    Problem,
+    TuneCode,
+    TuneResult,
+    _pareto_points,
+    _pareto_sweep,
+    pareto_front,
+    plain_validation_loss,
+)
 from limjax.tuning._held_out import MISSING
+from limjax.tuning._pareto_points import PointStore, _difference
 from limjax.tuning._result_files import pareto_summary
 
 pytestmark = pytest.mark.optax
@@ -22,13 +37,23 @@ DONE = MISSING._replace(
     **dict.fromkeys(("loss", "heat_kt_per_parameter", "actuation_kt_per_parameter", "path_levels"), np.ones(2)),
     seconds=1.0,
 )
-NEW = ("selection", "pairs", "tune_step_time", "resample", "gradient", "window", "search_hops", "search_seed")
+NEW = (
+    "selection",
+    "pairs",
+    "tune_step_time",
+    "resample",
+    "gradient",
+    "window",
+    "search_hops",
+    "search_seed",
+    "numbers",
+)
 """Keys of the search in `sweep.json` that earlier sweeps do not have."""
 EARLIER = pathlib.Path(__file__).parent / "earlier_front"
 """A folder as an earlier version wrote it."""
 
 
-def found(problem, start, *others):
+def found(problem, start, *others, **named):
     return TuneResult(TuneCode.completed, start.barrier, start, (), DONE, DONE, DONE, {}, None, problem)
 
 
@@ -108,6 +133,60 @@ def test_a_folder_does_not_go_on_under_another_search(front, tmp_path):
         front(gradient="truncated", folder=tmp_path / "windows")
 
 
+def test_a_folder_does_not_go_on_with_other_numbers_tuned(front, tmp_path):
+    some = {"numbers": ("height",), "folder": tmp_path / "some"}
+    front(), front(**some)
+    with pytest.raises(ValueError, match=r"it has numbers = None, but \['height'\]"):
+        front(numbers=("height",))
+    with pytest.raises(ValueError, match=r"it has numbers = \['height'\], but None"):
+        front(**some | {"numbers": None})
+    assert front(**some).result is TuneCode.completed
+
+
+def test_a_program_that_is_gone_is_named():
+    assert _difference({"program": {"loss": "a", "cell": "b"}}, {"program": {"loss": "a"}}) == "it has another cell"
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"test_loss": "abc"}, "test_loss is 'abc', no number"),
+        ({"log_step_time": None}, "log_step_time is None, no number"),
+        ({"log_rate": ["a"]}, r"log_rate is \['a'\], no number"),
+        ({"barrier": 3}, "is not a limjax barrier"),
+    ],
+)
+def test_a_damaged_point_is_named(tmp_path, changed, said):
+    content = json.loads((EARLIER / "point-000.json").read_text())
+    path = tmp_path / "point-000.json"
+    path.write_text(json.dumps(with_present_names(content, _pareto_points._EARLIER) | changed))
+    with pytest.raises(ValueError, match=f"point-000.json.*{said}"):
+        PointStore(tmp_path, {}).load(0, {})
+
+
+@pytest.mark.usefixtures("x64")
+def test_a_kept_point_comes_back_to_the_last_digit(tmp_path):
+    design = Design(limjax.StaticBarrier(12.0), jnp.log(limjax.ArrheniusCell().step_time), jnp.linspace(-0.1, 0.3, 8))
+    point = ParetoPoint({"energy": 1.0}, "completed", design, 1.0, 0.1, 2.0, 0.1, 1.0, False)
+    store = PointStore(tmp_path, {})
+    store.save(0, point)
+    kept = store.load(0, point.setting)
+    assert eqx.tree_equal(kept.design, design) and repr(kept) == repr(point)
+
+
+def test_plain_training_has_no_end_of_the_driver(front, monkeypatch):
+    """Neither that of a front nor that of the limit "plain": under one nothing would be delivered."""
+    ran = []
+    monkeypatch.setattr(_pareto_sweep, "evaluate", lambda problem, *others, **named: ran.append(problem) or DONE)
+    monkeypatch.setattr(Problem, "run", lambda self, *others, **named: ran.append(self) or DONE)
+    driven = RunSettings.of(quadratic(), steps=4, max_affinity=10.0)
+    found = pareto_front(driven, barrier="static:height=12", energy=[1e-3], hand_made=False)
+    plain_validation_loss(found.problem, found.problem.design(limjax.StaticBarrier(12.0)))
+    assert found.problem.cell.driver_affinity == 10.0 and len(ran) == 2
+    free = eqx.tree_at(lambda cell: cell.max_affinity, found.problem.cell, None)
+    assert ran[0] is ran[1] and eqx.tree_equal(ran[0].cell, free) and ran[0].plain_problem is ran[0]
+
+
 def test_points_of_an_earlier_version_are_read_the_same_and_written_again(front, monkeypatch, tmp_path):
     """One as the version before wrote it, and one of today under the names of then."""
     first = front()
@@ -117,7 +196,7 @@ def test_points_of_an_earlier_version_are_read_the_same_and_written_again(front,
     then = now.replace("energy_kt_per_parameter_error", "energy_error").replace("_kt_per_parameter", "_kt")
     files[1].write_text(then.replace('"test_loss', '"loss'))
     assert {"loss", "loss_error", "energy_kt", "energy_error"} <= set(json.loads(files[1].read_text()))
-    monkeypatch.setattr(_pareto_sweep, "tuned", lambda *arguments: pytest.fail("tuned again"))
+    monkeypatch.setattr(_pareto_sweep, "tuned", lambda *arguments, **named: pytest.fail("tuned again"))
     kept = front().points
     assert repr(kept[1]._replace(is_front=False)) == repr(first.points[1]._replace(is_front=False))
     assert files[1].read_text() == now
@@ -137,7 +216,7 @@ def test_earlier_fronts_with_time_tuned_the_step_time(front, tmp_path):
 def test_what_another_device_finishes_after_ctrl_c_is_kept(front, monkeypatch, tmp_path):
     begun = threading.Event()
 
-    def run(problem, start, objective, search, progress, on_progress):
+    def run(problem, start, objective, search, progress, on_progress, **named):
         if float(objective.energy) < 5e-3:  # the first device, where Ctrl-C comes
             begun.wait(60)
             raise KeyboardInterrupt

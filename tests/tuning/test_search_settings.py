@@ -44,6 +44,9 @@ SETTINGS = RunSettings.of(quadratic(), steps=4)
         ({"held_out": [1000.5]}, "held_out must be a positive number, or a list"),
         ({"seeds": [0.5]}, "seeds must be a positive number, or a list"),
         ({"outer_steps": 0}, "outer_steps must be a whole number"),
+        ({"held_out": [1000, 100_000]}, "must not contain tuning seeds.* Seed 100000 is one"),
+        ({"held_out": [6_000_003]}, "Seed 6000003 is one"),
+        ({"held_out": [510]}, "Seed 510 is one.* and 500 to 531 for the choice"),
     ],
 )
 def test_a_search_refuses_when_it_is_made(given, said):
@@ -56,7 +59,8 @@ def test_a_search_refuses_when_it_is_made(given, said):
     ("given", "said"),
     [
         *(({name: value}, f"Tuning takes no {name}") for name, value in (
-            ("mesh", "data=1"), ("storage", "int8"), ("learning_rate_factor", (1.0, 0.5))
+            ("mesh", "data=1"), ("storage", "int8"), ("learning_rate_factor", (1.0, 0.5)), ("stop_at_heat", 5.0),
+            ("stop_at_loss", 0.1),
         )),
         ({"mesh": "data=1", "microbatches": 2}, "Tuning takes no mesh"),
         *(({"cell": limjax.ArrheniusCell(), name: value}, f"A cell has its own {name}") for name, value in (
@@ -91,6 +95,25 @@ def test_unknown_keywords_are_named_with_the_nearest(function, task):
         function(task, qqqq=3)
 
 
+def test_held_out_seeds_beside_those_of_tuning_are_taken():
+    for given in ([100_004], [6_100_000], [532]):  # 4 seeds, 60 steps, 32 for the choice
+        assert Search(held_out=given).test_seeds.tolist() == given
+    assert Search(held_out=[100_000], resample=False).test_seeds.tolist() == [100_000]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"energy": 0.1}, "energy must be a list of positive numbers, at least one of them; got 0.1"),
+        ({"energy": []}, "energy must be a list of positive numbers"),
+        ({"time": 0.1}, "time must be a list of positive numbers, or .* got 0.1"),
+    ],
+)
+def test_a_tradeoff_refuses_what_is_no_list(given, said):
+    with unchecked_types(), pytest.raises(ValueError, match=said):
+        Tradeoff(**given)
+
+
 def test_what_is_said_twice_to_tune_is_refused():
     problem = Problem(quadratic(), steps=4)
     with pytest.raises(ValueError, match=r"A problem has its own validation = 0[.]2, got 0[.]5"):
@@ -107,7 +130,7 @@ class _Stopped(Exception):
 def searched(monkeypatch):
     """A function that returns the search with which a call begins its descent."""
 
-    def stop(problem, start, objective, search, *others):
+    def stop(problem, start, objective, search, *others, **named):
         raise _Stopped(search)
 
     for module in (_one_problem, _pareto_sweep):

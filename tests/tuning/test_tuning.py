@@ -4,15 +4,18 @@ import dataclasses
 import gc
 import json
 import weakref
+from types import SimpleNamespace
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from curve import FEW, START
+from curve import BARRIERS, FEW, START
+from unchecked import unchecked_types
 
 import limjax
+from limjax.barriers import barrier_from_json, barrier_to_json
 from limjax.tasks import Task, quadratic
 from limjax.training import RunSettings
 from limjax.tuning import (
@@ -23,7 +26,11 @@ from limjax.tuning import (
     TuneCode,
     Tuned,
     TuneResult,
+    Variables,
     Weights,
+    _members,
+    _one_problem,
+    _several_problems,
     evaluate,
     held_out_seeds,
     plain_validation_loss,
@@ -31,7 +38,13 @@ from limjax.tuning import (
     tune_rule,
     tuned_fields,
 )
+from limjax.tuning._candidates import selected
+from limjax.tuning._held_out import MISSING
+from limjax.tuning._members import Judgement, Member
+from limjax.tuning._outer_steps import Found, _Descent
+from limjax.tuning._progress import Progress
 from limjax.tuning._result_files import tune_summary, verdict
+from limjax.tuning._variables import largest, lifted, raised
 
 pytestmark = pytest.mark.optax
 
@@ -101,12 +114,14 @@ def test_one_rule_for_several_problems(problem):
     "settings, said",
     [
         (dict(seeds=[1, 2, 3]), "2 problems need as many numbers of seeds"),
+        (dict(seeds=[1, 1.5]), "2 problems need as many numbers of seeds of at least 1, got"),
+        (dict(max_loss=[1.0, "plain"]), "max_loss must be a positive number, got 'plain'"),
         (dict(max_loss=[1.0]), "one loss for each of the 2 problems"),
         (dict(selection=0), "selection must be a whole number from 1 to 500"),
     ],
 )
 def test_wrong_settings_of_a_rule_are_named(problem, settings, said):
-    with pytest.raises(ValueError, match=said):
+    with unchecked_types(), pytest.raises(ValueError, match=said):
         tune_rule([problem, problem], limjax.LearnedBarrier.from_theory(), **settings)
 
 
@@ -187,6 +202,122 @@ def test_a_barrier_without_numbers_says_what_to_do():
     assert tuned_fields(Mine()) == {"height": Tuned(1.0)}
 
 
+@pytest.mark.parametrize("numbers", [None, ("slopes",), ("output",), ("offset", "hidden")])
+def test_some_numbers_are_tuned_from_where_they_stand(problem, numbers):
+    barrier = limjax.LearnedBarrier(1.0, [0.0, 1.0, -0.5, 0.0], np.ones((4, 2)), [0.1, 0.2], [0.3, -0.3], steps=36)
+    variables = Variables(problem.design(barrier), numbers=numbers)
+    back = variables.to_design(variables.start()).barrier
+    for name in ("offset", "slopes", "hidden", "hidden_bias", "output"):
+        np.testing.assert_allclose(getattr(back, name), getattr(barrier, name), rtol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("barrier", "name", "wanted"),
+    [
+        (limjax.StaticBarrier(2.0), "height", 0.0),
+        (limjax.SplineBarrier([2.0, 5.0], 36), "knots", [0.0, 1.0]),
+        (limjax.LyapunovBarrier(3.0), "start", 0.0),
+        (limjax.FowlerNordheimBarrier(10.0, 0.01), "start", 6.0),
+        (BARRIERS["learned"](), "offset", -0.5 * np.log(1e6) + 4),  # no height: it is that of ln g
+        (limjax.ScheduledBarrier(lambda step: 9.0 + 0.0 * step), "offset", -4.0),
+    ],
+    ids=lambda x: getattr(x, "name", None),
+)
+def test_no_height_falls_below_0(problem, barrier, name, wanted):
+    lower = raised(problem.design(barrier), -4.0).barrier
+    np.testing.assert_allclose(getattr(lower, name), wanted, rtol=1e-6)
+    if barrier.name != "scheduled":  # holds a function
+        assert eqx.tree_equal(barrier_from_json(barrier_to_json(lower)), lower)
+
+
+def test_what_a_descent_found_below_0_is_judged_at_0(problem):
+    start = problem.design(limjax.StaticBarrier(2.0))
+    member = Member(problem, Objective(), Variables(start), Search())
+    assert float(member.design({"height": jnp.asarray(-1.7)}).barrier.height) == 0.0
+    assert lifted(start).barrier.height == 2.0
+
+
+def test_plain_training_for_a_limit_is_not_run_again(problem, monkeypatch):
+    monkeypatch.setattr(_members, "plain_validation_loss", lambda *arguments: pytest.fail("run again"))
+    limit = Objective(max_loss="plain").settled(lambda: 0.3)
+    assert Member(problem, limit, Variables(problem.design(START)), Search()).multiplier > 0
+
+
+@pytest.mark.parametrize("needed", [11.3, 7.6, 99.0])
+def test_the_least_shift_that_keeps_a_limit_is_found_without_judging_twice(problem, needed):
+    judged = []
+
+    def judge(design):
+        judged.append(float(design.barrier.height))
+        return Judgement(0.0, needed - judged[-1], judged[-1])
+
+    member = SimpleNamespace(judge=judge, selection=1, objective=Objective(max_loss=1.0))
+    with unchecked_types():
+        best, _ = selected([member], [(problem.design(limjax.StaticBarrier(10.0)),)], Progress())
+    assert len(judged) == len(set(judged)) <= 1 + 6
+    if needed < 14:
+        assert needed - 0.005 <= float(best.designs[0].barrier.height) <= needed + 8 / 2**6
+
+
+@pytest.mark.parametrize("steps", [1, 7, 8, 15, 16, 60])
+def test_a_descent_has_at_most_eight_parts_which_hold_all_of_it(steps):
+    member = SimpleNamespace(
+        variables=SimpleNamespace(start=lambda: {"x": np.zeros(steps)}), design=lambda point: point["x"]
+    )
+    with unchecked_types():
+        descent = _Descent([member], Search(outer_steps=steps), Progress(), None)
+        for point in np.eye(steps):
+            descent.accept({"x": jnp.asarray(point)}, None)
+        means = np.stack([candidate[0] for candidate in descent.candidates()[1:]])
+    assert len(means) <= min(steps, 8)
+    # Every step stands in one mean, and all means but the last are of as many.
+    assert ((means > 0).sum(axis=0) == 1).all() and len(set((means > 0).sum(axis=1)[:-1])) <= 1
+    np.testing.assert_allclose(means.sum(axis=1), 1.0, rtol=1e-6)
+
+
+def test_the_largest_of_a_tree_with_nan_is_nan():
+    assert np.isnan(largest({"a": np.ones(2), "b": np.array([0.0, np.nan])})) and largest([np.ones(2), -3.0]) == 3.0
+
+
+def test_a_point_of_a_front_is_evaluated_once(problem, monkeypatch):
+    start, evaluated = problem.design(START), []
+    monkeypatch.setattr(_one_problem, "descend", lambda *others: Found(TuneCode.completed, (start,), (1.0,), ()))
+    monkeypatch.setattr(_one_problem, "evaluate", lambda *others, **named: evaluated.append(named["hops"]) or MISSING)
+    for only_after, wanted in ((True, ["exact"]), (False, ["exact", "mean", "exact"])):
+        evaluated.clear()
+        _one_problem.tuned(problem, start, Objective(), Search(), Progress(), only_after=only_after)
+        assert evaluated == wanted
+    assert Search().work("nothing")[0] - Search().work("nothing", only_after=True)[0] == 2 * 8
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 6])
+def test_ctrl_c_keeps_a_rule(problem, monkeypatch, count):
+    """Before the first outer step, and while the rule is evaluated."""
+    done, made = [], limjax.SplineBarrier([12.0, 12.0], 36)
+
+    def evaluate(*others, **named):
+        if len(done) == count - 1:
+            raise KeyboardInterrupt
+        done.append(named["hops"])
+        return MISSING._replace(loss=np.ones(2))
+
+    def plain(*others):
+        if count == 0:
+            raise KeyboardInterrupt
+        return 0.3
+
+    monkeypatch.setattr(_several_problems, "evaluate", evaluate)
+    monkeypatch.setattr(_several_problems, "plain_validation_loss", plain)
+    found = Found(TuneCode.completed, (problem.design(made),) * 2, (1.0,) * 2, ())
+    monkeypatch.setattr(_several_problems, "descend", lambda *others: found)
+    result = tune_rule([problem] * 2, START, seeds=np.int64(2))
+    assert result.result is TuneCode.interrupted and eqx.tree_equal(result.barrier, START if count == 0 else made)
+    assert done == ["exact", "exact", "mean", "mean", "exact", "exact"][: max(count - 1, 0)]
+    judged = [not e.is_missing for e in (*result.after, *result.plain, *result.before)]
+    assert judged == [k < count - 1 for k in range(6)]
+    np.testing.assert_allclose(result.limits, np.nan if count == 0 else 0.3)
+
+
 def test_objective_multiplier_rises_only_while_the_limit_is_broken():
     objective = Objective(max_loss=0.1)
 
@@ -223,6 +354,15 @@ def test_ctrl_c_runs_nothing_more(problem, monkeypatch):
     assert judging.result is TuneCode.interrupted and not judging.after.is_missing and judging.plain.is_missing
     assert runs == ["validation"] * 3 + ["test"] and "Not judged" in verdict(judging)
     assert json.dumps(tune_summary(judging), allow_nan=False)
+
+
+@pytest.mark.slow
+def test_plain_training_is_that_of_a_driver_without_end():
+    losses = []
+    for most in (None, 10.0):
+        problem = Problem(quadratic(), limjax.ArrheniusCell(max_affinity=most), steps=20)
+        losses.append(plain_validation_loss(problem, problem.design(limjax.StaticBarrier(49.5)), 2))
+    assert losses[0] == losses[1]
 
 
 @pytest.mark.slow

@@ -6,8 +6,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from curve import BARRIERS, curve_task
+from scipy.special import i0e, i1e
 
 import limjax
+from limjax.barriers._base import BarrierInputs
+from limjax.memory import LearningInMemoryState
+from limjax.memory._blocks import Blocks
+from limjax.memory._charged_barrier import init_barrier, move_barrier
 from limjax.numerics._loops import checkpointed_loop
 from limjax.tuning import (
     Problem,
@@ -16,6 +21,7 @@ from limjax.tuning import (
     train_design,
     value_and_gradient,
 )
+from limjax.tuning._differentiable_run import _forget
 
 pytestmark = pytest.mark.optax
 
@@ -135,15 +141,40 @@ def test_truncation_cuts_the_weights_but_not_the_ledger(problem):
     def slopes(window):
         def value(point):
             outcome = problem.outcome(variables.to_design(point), jnp.asarray(0), data, "gaussian", window)
-            return outcome.loss, outcome.heat_kt_per_parameter
+            return outcome.loss, outcome.heat_kt_per_parameter, outcome.actuation_kt_per_parameter
 
-        loss, heat = jax.jit(jax.jacrev(value))(variables.start())
-        return loss["knots"], heat["knots"]
+        return [slope["knots"] for slope in jax.jit(jax.jacrev(value))(variables.start())]
 
     whole, cut = slopes(None), slopes(6)
     assert not np.allclose(whole[0], cut[0], rtol=0.1)
     # The heat's direct dependence on the barrier, 2 d² / A summed, survives.
     assert (np.asarray(cut[1]) > 0).all()
+    # A spline follows nothing: its work knows no weights, and no cut changes its derivative.
+    np.testing.assert_allclose(cut[2], whole[2], rtol=1e-5, atol=1e-6)
+
+
+def test_the_work_of_a_rising_barrier_telescopes_through_the_cuts():
+    """Its derivative is that of the free energy at the end less that at the start, wherever a run is cut."""
+    cell, nothing = limjax.ArrheniusCell(), [jnp.zeros(3)]
+    static = limjax.StaticBarrier(10.0)
+
+    def work(heights):
+        barrier, total = init_barrier(static, nothing, Blocks(nothing)), 0.0
+        for step in range(2):
+            barrier = barrier._replace(policy=eqx.tree_at(lambda b: b.height, static, heights[step]))
+            inputs = BarrierInputs(jnp.asarray(step), None, nothing, nothing, cell)
+            barrier, done, _ = move_barrier(barrier, inputs, Blocks(nothing))
+            # Of a memory nothing else matters here.
+            _, state = _forget((nothing, LearningInMemoryState(*[()] * 2, barrier, *[()] * 5)))
+            barrier, total = state.barrier, total + done.value
+        return total
+
+    value, slope = jax.jit(jax.value_and_grad(work))(jnp.array([10.0, 15.0]))
+    halves = np.array([5.0, 7.5])
+    # The free energy of the cosine landscape, ln Z = ln I0(B/2) - B/2, and its derivative; the finite-time excess is 1e-8 kT.
+    energies, slopes = -np.log(i0e(halves)), 0.5 - 0.5 * i1e(halves) / i0e(halves)
+    np.testing.assert_allclose(value, energies[1] - energies[0], rtol=1e-5)
+    np.testing.assert_allclose(slope, [-slopes[0], slopes[1]], rtol=1e-5)
 
 
 # -- what a run gives --------------------------------------------------------------------------------------------------
