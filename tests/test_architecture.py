@@ -39,7 +39,7 @@ ALLOWED = {
     "training": _RUN | {"_files", "checkpoints", "parallel", "measure", "_fingerprints", "versions"},
     "versions": set(),
     "consolidation": _RUN | {"tuning", "limits", "parallel", "_files", "_summaries", "versions"},
-    "sweeps": _RUN | {"parallel", "_files"},
+    "sweeps": _RUN | {"parallel", "_files", "_fingerprints"},
     "benchmarks": _RUN | {"versions"},
     "tuning": _RUN | {"_files", "_fingerprints"},
     "gap": {"physics", "limits", "devices", "tasks", "training"},

@@ -5,15 +5,18 @@ import os
 import signal
 import types
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from command_line import refused, run
+from unchecked import unchecked_types
 
 import limjax
 import limjax.cli.compare as command
+from limjax.barriers._base import BarrierInputs
 from limjax.cli.compare import _names
 from limjax.plots import comparing
-from limjax.sweeps import compare
+from limjax.sweeps import SweepResult, _compare, compare
 
 pytestmark = pytest.mark.optax
 
@@ -70,6 +73,70 @@ def test_a_file_of_an_earlier_version_is_read_the_same_and_written_again(folder,
     known = compare("quadratic", BARRIERS, folder=tmp_path, **WORDS, on_progress=lambda *_: pytest.fail("trained"))
     assert json.dumps(known.to_json()) == json.dumps(json.loads(now.read_text()))
     assert earlier.read_bytes() == now.read_bytes()
+
+
+def spline(*shifts):
+    """Of so many knots that `repr` does not say them."""
+    return [limjax.SplineBarrier(np.linspace(9.0, 16.0, 12) + shift, 20) for shift in shifts]
+
+
+@pytest.fixture
+def highest(monkeypatch):
+    """Comparisons in which a row's heat is the barrier at the last step: nothing is trained."""
+
+    def trained(task, points, *, seeds, **others):
+        inputs = BarrierInputs(jnp.asarray(19), None, None, [], points[0].cell)
+        height = float(points[0].barrier.evaluate(inputs, ())[0])
+        return SweepResult(*[np.full((1, len(seeds)), height)] * 4)
+
+    monkeypatch.setattr(_compare, "sweep", trained)
+
+    def call(barriers, **given):
+        found = compare("quadratic", barriers, plain=False, **WORDS, **given)
+        return [round(float(row.heat_kt_per_parameter[0]), 4) for row in found.rows]
+
+    return call
+
+
+def test_barriers_of_one_name_are_told_apart_by_their_numbers(highest, tmp_path):
+    assert highest(spline(0.0, 5.0)) == [16.0, 21.0]
+    assert highest(spline(0.0), folder=tmp_path) == [16.0]
+    assert highest(spline(5.0, 0.0), folder=tmp_path) == [21.0, 16.0]
+    rows = json.loads((tmp_path / "compare.json").read_text())["rows"]
+    assert len(rows) == 2 == len({row["fingerprint"] for row in rows}) and rows[0]["barrier"] == rows[1]["barrier"]
+    rising = [limjax.ScheduledBarrier(lambda step, kt=kt: 9.0 + kt * step) for kt in (0.0, 1.0)]
+    assert highest(rising) == [9.0, 28.0]
+    with pytest.raises(ValueError, match="twice"):
+        highest(spline(0.0, 0.0))
+
+
+def test_a_barrier_file_that_changed_is_another_barrier(highest, tmp_path):
+    path = str(tmp_path / "x.json")
+    for shift in (0.0, 5.0, 0.0):
+        limjax.save_barrier(*spline(shift), path)
+        assert highest([path], folder=tmp_path) == [16.0 + shift]
+    assert len(json.loads((tmp_path / "compare.json").read_text())["rows"]) == 2
+
+
+def test_rows_without_fingerprint_count_where_the_name_says_all(highest, tmp_path):
+    """Those of an earlier version."""
+    barriers = [*spline(0.0), limjax.StaticBarrier(12.0), "static:height=10"]
+    highest(barriers, folder=tmp_path)
+    path = tmp_path / "compare.json"
+    content = json.loads(path.read_text())
+    for row in content["rows"]:
+        row.pop("fingerprint", None)
+        row["heat_kt_per_parameter"] = [123.0] * 3
+    path.write_text(json.dumps(content))
+    assert highest(barriers, folder=tmp_path) == [16.0, 123.0, 123.0]
+    kept = json.loads(path.read_text())["rows"]
+    assert [row["heat_kt_per_parameter"][0] for row in kept] == [16.0, 123.0, 123.0, 123.0]
+
+
+@pytest.mark.parametrize("seeds", [0, -1, [], [-1], [1.5], [2**32], [True], [[1]], [[1], [1, 2]], "12"])
+def test_wrong_seeds_are_refused(seeds):
+    with unchecked_types(), pytest.raises(ValueError, match="seeds must be a"):
+        compare("quadratic", BARRIERS, seeds=seeds)
 
 
 def test_a_signal_ends_it_after_the_barrier_under_way(tmp_path):

@@ -98,6 +98,12 @@ def test_wrong_settings_are_refused_when_made(given, said):
         Setting(**given)
 
 
+@pytest.mark.parametrize("seeds", [0, [], [1.5], [-1], [2**32]])
+def test_wrong_seeds_are_refused(seeds):
+    with unchecked_types(), pytest.raises(ValueError, match="seeds must be a"):
+        sweep("quadratic", POINTS[:1], seeds=seeds)
+
+
 def test_empty_sweeps_are_refused():
     with pytest.raises(ValueError, match="got 0 settings, 4 seeds"):
         sweep("quadratic", [])

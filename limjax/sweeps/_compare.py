@@ -3,14 +3,17 @@
 import dataclasses
 import math
 import pathlib
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from limjax import _fingerprints as fingerprints
 from limjax import parallel
 from limjax._files import local_path, read_json, reason, renew, without_nan, write_json
 from limjax.barriers._base import AbstractBarrier
@@ -18,11 +21,12 @@ from limjax.barriers._specification import barrier_from_name
 from limjax.memory._hops import HopsName, hops_of
 from limjax.numerics._present_names import with_present_names
 from limjax.numerics._result_code import ResultCode
-from limjax.numerics.checks import WholeNumber, is_whole
+from limjax.numerics.checks import WholeNumber
 from limjax.physics._cell import ArrheniusCell
-from limjax.sweeps._sweep import Setting, SweepResult, sweep
+from limjax.sweeps._sweep import Setting, SweepResult, reached, seed_numbers, sweep
 from limjax.tasks import Task, get_task
 from limjax.training import RunKeys, RunSettings, plain_step
+from limjax.training._same_run import of_schedules
 
 COMPARE, PLAIN = "compare.json", "plain training"
 _REMEDY = "Put back the file as it was written, or choose a new folder; nothing was changed."
@@ -32,6 +36,10 @@ _EARLIER = {
     for name, now in (("heat_kt", "heat_kt"), ("actuation_kt", "actuation_kt"), ("cost_kt", "energy_kt"))
     for before, behind in (("", ""), ("mean_", ""), ("", "_error"))
 }
+# A barrier's name and, where that does not say all of its numbers, their fingerprint.
+_Which = tuple[str, str]
+# What `repr` makes of arrays of many numbers, `f32[12]`, and of functions; and a file, whose content may change.
+_UNSAID = re.compile(r"\w\[|<|\.json$")
 _SAME = ("task", "steps", "batch_size", "learning_rate", "lsb", "hops", "seeds")
 
 
@@ -45,6 +53,7 @@ class Compared:
         test_accuracy: of each seed, NaN where the task has none.
         heat_kt_per_parameter: update heat per parameter of each seed [kT], NaN for plain training.
         actuation_kt_per_parameter: barrier work per parameter of each seed [kT], NaN for plain training.
+        fingerprint: of the barrier's numbers, where its name does not say them; rows of earlier versions have none.
     """
 
     barrier: str
@@ -52,6 +61,12 @@ class Compared:
     test_accuracy: Float[np.ndarray, "seeds"]
     heat_kt_per_parameter: Float[np.ndarray, "seeds"]
     actuation_kt_per_parameter: Float[np.ndarray, "seeds"]
+    fingerprint: str = ""
+
+    @property
+    def is_of(self) -> _Which:
+        """What this is a row of, as wanted rows are looked up."""
+        return self.barrier, self.fingerprint
 
     @property
     def energy_kt_per_parameter(self) -> Float[np.ndarray, "seeds"]:
@@ -67,7 +82,8 @@ class Compared:
     def to_json(self) -> dict[str, Any]:
         """Every number and the means, as JSON can hold them."""
         names = SweepResult._fields
-        content: dict[str, Any] = {"barrier": self.barrier, **{name: getattr(self, name).tolist() for name in names}}
+        named = {"barrier": self.barrier} | ({"fingerprint": self.fingerprint} if self.fingerprint else {})
+        content: dict[str, Any] = {**named, **{name: getattr(self, name).tolist() for name in names}}
         for name in (*names, "energy_kt_per_parameter"):
             content[f"mean_{name}"], content[f"{name}_error"] = self.mean(name)
         return without_nan(content)
@@ -132,7 +148,7 @@ def compare(
         barriers: barriers, or their names with arguments (`"lyapunov:start=8"`).
         seeds: seeds of initialisation, batches and hops, or how many.
         folder: where `compare.json` is kept after every barrier, made if it is not there; one that is there goes on, and may be given
-            more barriers.
+            more barriers. A barrier file that changed, like any barrier of other numbers, is another barrier.
         hops: "mean", "gaussian" or "exact".
         steps: training steps; None takes the task's, as in the next three.
         batch_size: examples per step.
@@ -155,62 +171,71 @@ def compare(
     """
     task = get_task(task) if isinstance(task, str) else task
     settings = RunSettings.of(task, steps=steps, batch_size=batch_size, learning_rate=learning_rate, lsb=lsb, hops=hops)
-    numbers = list(range(int(seeds))) if is_whole(seeds) else [int(seed) for seed in seeds]  # pyright: ignore
+    numbers = seed_numbers(seeds).tolist()
     # Only to refuse a wrong name before anything is trained.
     hops_of(hops)
     points = _points(task, settings, barriers)
-    if not numbers:
-        raise ValueError("seeds must be at least 1, or a list of them; got none.")
     # Neither the barriers nor `plain`: a folder may be given more of them later.
     common = {name: getattr(settings, name) for name in _SAME if name != "seeds"} | {"seeds": numbers}
     path = None if folder is None else local_path(folder, "folder") / COMPARE
     known = {} if path is None or not path.exists() else _kept(path, common)
-    names = [PLAIN] * plain + list(points)
+    wanted = [(PLAIN, "")] * plain + list(points)
     if path is not None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ValueError(f"folder {path.parent} cannot be made ({reason(error)}): choose another.") from None
 
-    def so_far(code: ResultCode, wanted: Sequence[str] = names) -> CompareResult:
-        return CompareResult(code, common, tuple(known[name] for name in wanted if name in known))
+    def so_far(code: ResultCode, which: Sequence[_Which] = wanted) -> CompareResult:
+        return CompareResult(code, common, tuple(known[each] for each in which if each in known))
 
     with parallel.interrupts_noted() as interrupted:
-        for name in names:
-            if name in known:
+        for each in wanted:
+            if each in known:
                 continue
             if interrupted():
                 return so_far(ResultCode.interrupted)
             if on_progress is not None:
-                on_progress(len([n for n in names if n in known]), len(names), name)
-            known[name] = _trained(task, settings, name, points.get(name), numbers)
+                on_progress(len([other for other in wanted if other in known]), len(wanted), each[0])
+            known[each] = _trained(task, settings, each, points.get(each), numbers)
             if path is not None:
                 # If the process is killed after this, the file is all there is: it must not say completed too early.
-                ending = ResultCode.completed if all(n in known for n in names) else ResultCode.interrupted
+                ending = ResultCode.completed if all(other in known for other in wanted) else ResultCode.interrupted
                 # Rows of earlier calls stay in the file, whatever was asked for this time.
-                write_json(path, so_far(ending, [*dict.fromkeys([*names, *known])]).to_json())
+                write_json(path, so_far(ending, [*dict.fromkeys([*wanted, *known])]).to_json())
     return so_far(ResultCode.completed)
 
 
-def _points(task: Task, settings: RunSettings, barriers: Sequence[str | AbstractBarrier]) -> dict[str, Setting]:
-    """The settings of the sweep by what their barriers are called; a wrong name is said before any work."""
+def _points(task: Task, settings: RunSettings, barriers: Sequence[str | AbstractBarrier]) -> dict[_Which, Setting]:
+    """The settings of the sweep by what their barriers are called and made of; a wrong name is said before any work."""
     if not barriers or isinstance(barriers, str):
         raise ValueError(f'barriers must be a list of barriers such as ["lyapunov", "static"]; got {barriers!r}.')
     cell = ArrheniusCell(lsb=settings.lsb)
     schedule = task.defaults.make_schedule(settings.learning_rate, settings.steps)
-    points: dict[str, Setting] = {}
+    points: dict[_Which, Setting] = {}
     for barrier in barriers:
-        name = barrier if isinstance(barrier, str) else repr(barrier)
-        if name in points:
+        name, made = (barrier, None) if isinstance(barrier, str) else (repr(barrier), barrier)
+        if made is None:
+            made = barrier_from_name(name, cell, settings.steps, schedule)
+        # The one that was looked at is trained: its file may be another one by then.
+        which = name, _fingerprint(made) if _UNSAID.search(name) else ""
+        if which in points:
             raise ValueError(f"barriers names {name!r} twice.")
-        if isinstance(barrier, str):
-            barrier_from_name(barrier, cell, settings.steps, schedule)
-        points[name] = Setting(barrier, cell, settings.learning_rate)
+        points[which] = Setting(made, cell, settings.learning_rate)
     return points
 
 
-def _kept(path: pathlib.Path, common: dict[str, Any]) -> dict[str, Compared]:
-    """What a file has already, if it is of the same runs."""
+def _fingerprint(barrier: AbstractBarrier) -> str:
+    """Of the numbers of a barrier and its functions of the step; its kind is in the name."""
+    numbers = fingerprints.of_arrays(eqx.filter(barrier, eqx.is_array_like))
+    return fingerprints.combined(numbers, *of_schedules(barrier))
+
+
+def _kept(path: pathlib.Path, common: dict[str, Any]) -> dict[_Which, Compared]:
+    """What a file has already, if it is of the same runs.
+
+    Rows of earlier versions have no fingerprint: they stay in the file, and count where the name says all.
+    """
     content = read_json(path, _REMEDY)
     for name, value in common.items():
         if content.get(name) != value:
@@ -219,12 +244,14 @@ def _kept(path: pathlib.Path, common: dict[str, Any]) -> dict[str, Compared]:
                 "new folder. Nothing was changed."
             )
     try:
-        known = {
-            row["barrier"]: Compared(
-                row["barrier"], *(_numbers(row[name], len(common["seeds"])) for name in SweepResult._fields)
+        rows = [
+            Compared(
+                row["barrier"], *(_numbers(row[name], len(common["seeds"])) for name in SweepResult._fields),
+                fingerprint=str(row.get("fingerprint", "")),
             )
             for row in with_present_names(content["rows"], _EARLIER)
-        }
+        ]  # fmt: skip
+        known = {row.is_of: row for row in rows}
     except (KeyError, TypeError, ValueError, OverflowError, AttributeError, RecursionError):
         raise ValueError(f"{path} is damaged: its rows are no comparison of barriers. {_REMEDY}") from None
     # Only a file that was read as a whole is written again.
@@ -239,13 +266,14 @@ def _numbers(values: Any, count: int) -> Float[np.ndarray, "seeds"]:
     return array
 
 
-def _trained(task: Task, settings: RunSettings, name: str, point: Setting | None, seeds: list[int]) -> Compared:
+def _trained(task: Task, settings: RunSettings, which: _Which, point: Setting | None, seeds: list[int]) -> Compared:
+    name, fingerprint = which
     if point is None:
         losses, accuracies = _plain(task, settings, seeds)
         nothing = np.full(len(seeds), math.nan)
         return Compared(name, losses, accuracies, nothing, nothing)
     found = sweep(task, [point], seeds=seeds, hops=settings.hops, steps=settings.steps, batch_size=settings.batch_size)  # pyright: ignore
-    return Compared(name, *(array[0] for array in found))
+    return Compared(name, *(array[0] for array in found), fingerprint=fingerprint)
 
 
 def _plain(task: Task, settings: RunSettings, seeds: list[int]) -> tuple[np.ndarray, np.ndarray]:
@@ -258,10 +286,7 @@ def _plain(task: Task, settings: RunSettings, seeds: list[int]) -> tuple[np.ndar
         params = task.init(keys.start)
         carry = params, inner.init(params)
         params, _ = jax.lax.fori_loop(0, settings.steps, lambda i, c: step(c, i, train, keys.data), carry)
-        nothing = jnp.asarray(jnp.nan, jnp.result_type(float))
-        # A task without any data has a loss of its parameters; one that only lacks test data has no test loss.
-        loss = task.loss(params, test) if test is not None or task.train is None else nothing
-        return loss, nothing if task.accuracy is None or test is None else task.accuracy(params, test)
+        return reached(task, params, test)
 
     data = (jax.tree.map(jnp.asarray, tree) for tree in (task.train, task.test))
     # Data have no axis of runs: all seeds read one copy.

@@ -7,14 +7,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from limjax import parallel
 from limjax.barriers._base import AbstractBarrier
 from limjax.barriers._specification import barrier_from_name
 from limjax.memory import AbstractHops, get_ledger
 from limjax.memory._hops import HopsName, hops_of
-from limjax.numerics.checks import WholeNumber, is_whole, positive_number
+from limjax.numerics.checks import WholeNumber, is_whole, positive_number, seed_list, whole_number
 from limjax.physics._abstract_cell import AbstractCell
 from limjax.physics._cell import ArrheniusCell
 from limjax.tasks import Task, get_task
@@ -112,10 +112,10 @@ def sweep(
         ((2, 2), True)
     """
     task = get_task(task) if isinstance(task, str) else task
-    numbers = np.arange(int(seeds)) if is_whole(seeds) else np.asarray(seeds)  # pyright: ignore[reportArgumentType]
-    if not settings or numbers.size == 0 or at_once < 1:
+    numbers = seed_numbers(seeds)
+    if not settings or at_once < 1:
         raise ValueError(
-            f"A sweep needs settings, seeds and at least one run at once; got {len(settings)} settings, {numbers.size} seeds, "
+            f"A sweep needs settings and at least one run at once; got {len(settings)} settings, {numbers.size} seeds, "
             f"at_once={at_once}."
         )
     run_settings = RunSettings.of(task, steps=steps, batch_size=batch_size)
@@ -157,6 +157,32 @@ def _point(task: Task, setting: Setting, steps: int) -> tuple[AbstractBarrier, A
     return barrier, cell, jnp.asarray(rate, jnp.result_type(float))
 
 
+def reached(task: Task, params: PyTree, test: PyTree) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Test loss and test accuracy, each NaN where the task has none.
+
+    Args:
+        task: the task.
+        params: parameters after training.
+        test: the task's test data, which may be traced.
+
+    Returns:
+        `(loss, accuracy)`.
+    """
+    nothing = jnp.asarray(jnp.nan, jnp.result_type(float))
+    # A task without any data has a loss of its parameters; one that only lacks test data has no test loss.
+    loss = task.loss(params, test) if test is not None or task.train is None else nothing
+    return loss, nothing if task.accuracy is None or test is None else task.accuracy(params, test)
+
+
+def seed_numbers(seeds: Any) -> np.ndarray:
+    """The seeds of a list, or as many as a number says.
+
+    Raises:
+        ValueError: for what is neither.
+    """
+    return np.arange(whole_number(seeds, "seeds")).astype(np.uint32) if is_whole(seeds) else seed_list(seeds, "seeds")
+
+
 def _compiled(task: Task, settings: RunSettings, hops: AbstractHops):
     """All runs of one structure, as one compiled function of (points, seeds, training data, test data)."""
 
@@ -166,12 +192,8 @@ def _compiled(task: Task, settings: RunSettings, hops: AbstractHops):
         carry, step = seeded_run(task, cell, barrier, inner, hops, seed, settings.batch_size)
         params, state = jax.lax.fori_loop(0, settings.steps, lambda _, c: step(c, train), carry)
         ledger, count = get_ledger(state), sum(leaf.size for leaf in jax.tree.leaves(params))
-        nothing = jnp.asarray(jnp.nan, jnp.result_type(float))
-        # A task without any data has a loss of its parameters; one that only lacks test data has no test loss.
-        has_loss = test is not None or task.train is None
         return (
-            task.loss(params, test) if has_loss else nothing,
-            nothing if task.accuracy is None or test is None else task.accuracy(params, test),
+            *reached(task, params, test),
             jnp.sum(ledger.heat.total) / count,
             jnp.sum(ledger.actuation.total) / count,
         )

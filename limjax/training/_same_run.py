@@ -36,10 +36,7 @@ def program(run: Run) -> dict[str, str]:
         return jax.ShapeDtypeStruct((run.settings.batch_size, *np.shape(x)[1:]), jnp.asarray(x[:1]).dtype)
 
     def policy(tree):
-        # Of a function the structure keeps nothing: what a schedule computes is traced by itself.
-        scheduled = [b for b in jax.tree.leaves(tree, is_leaf=_is_scheduled) if _is_scheduled(b)]
-        drawn = [fingerprints.of_function(b.schedule, jax.ShapeDtypeStruct((), jnp.int32)) for b in scheduled]
-        return fingerprints.combined(fingerprints.of_structure(tree), *drawn)
+        return fingerprints.combined(fingerprints.of_structure(tree), *of_schedules(tree))
 
     step = jax.ShapeDtypeStruct((), jnp.int32)
     found = {
@@ -55,6 +52,12 @@ def program(run: Run) -> dict[str, str]:
     if run.schedule is not None:
         found["schedule"] = fingerprints.of_function(run.schedule, step)
     return found
+
+
+def of_schedules(tree: PyTree) -> list[str]:
+    """Fingerprints of the functions of the step that scheduled barriers in a tree are."""
+    scheduled = [b for b in jax.tree.leaves(tree, is_leaf=_is_scheduled) if _is_scheduled(b)]
+    return [fingerprints.of_function(b.schedule, jax.ShapeDtypeStruct((), jnp.int32)) for b in scheduled]
 
 
 def _is_scheduled(x: Any) -> bool:
