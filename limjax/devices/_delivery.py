@@ -33,11 +33,15 @@ class Window(NamedTuple):
     def gone(self, level: Float[Array, "..."], up: bool) -> Float[Array, "..."]:
         """The share of it that lies behind a device in one direction; the middle of one without ends."""
         position = jnp.clip((level - self.low) / (self.high - self.low), 0.0, 1.0)
+        # Without ends the share is inf/inf. Laws that read it are refused there (`PulsedCell._check`); an energy by
+        # conductance is then that of the middle.
         position = jnp.where(jnp.isfinite(self.low), position, 0.5)
         return position if up else 1 - position
 
     def held(self, level: Float[Array, "..."], move: Float[Array, "..."]) -> Float[Array, "..."]:
         """A move, no further than to the end."""
+        # A device may stand outside: its own window may be narrower than the range its weights start from. It is not
+        # pulled in, it only cannot go farther out.
         return jnp.clip(move, jnp.minimum(self.low - level, 0.0), jnp.maximum(self.high - level, 0.0))
 
 
@@ -80,6 +84,7 @@ class _Devices:
 
     def both(self, function, upwards, level) -> Float[Array, "..."]:
         """`function(law, gone, scale)` in the direction of each device."""
+        # The direction differs from device to device and the two laws may be of different classes: both are computed.
         up, down = (
             function(self._pulse(way).steps, self.window.gone(level, way), self.scale(way)) for way in (True, False)
         )
@@ -95,8 +100,10 @@ def delivered(
     cell: "PulsedCell", drift: Float[Array, "..."], level: Float[Array, "..."] | None, place: Place
 ) -> Delivery:
     """What the pulses for a request do: see `limjax.devices.PulsedCell.deliver`."""
+    # None only where there is no window, so that no law asks where a device stands.
     level = jnp.zeros_like(drift) if level is None else level
     relaxed = _relaxed(cell, level)
+    # Pulses come at the end of a step, after what relaxes during it (docs/device.md).
     at = level if relaxed is None else level + relaxed
     devices, upwards = _Devices(cell, place.leaf, level), drift >= 0
     sign = jnp.where(upwards, 1.0, -1.0).astype(drift.dtype)
@@ -108,12 +115,17 @@ def delivered(
     if place.key is not None:
         move, pulses = _drawn(devices, upwards, sign, request, at, mean, place)
     taken = mean if move is None else move
+    # A word is rewritten whole where its rounded request is not zero, which happens with the chance min(|d|, 1); of
+    # pulses that were drawn the same formula makes 0 or 1.
     count = pulses if cell.word_bits is None else cell.word_bits * jnp.minimum(pulses, 1.0)
+    # Energies are at most linear in the position: the middle of the way stands for all pulses of the step.
     middle = devices.window.gone(at + 0.5 * taken, True)
+    # Of the mean move: the chance of rounding and of noise is not counted as misplaced.
     charges: dict[str, Any] = {"pulses": count, "misplaced": jnp.abs(mean - drift)}
     for name in cell.charges:
         if name not in charges:
             charges[name] = count * devices.charge(upwards, middle, name)
+    # Asked of the mean move as well, so that it is the same in all modes.
     ended = devices.window.held(at, free) != free
     return Delivery(mean, move, wanted > request, ended.astype(drift.dtype), relaxed, charges)
 
@@ -123,8 +135,11 @@ def _relaxed(cell: "PulsedCell", level):
     retention = cell.retention
     if retention is None or retention.rest is None:
         return None
+    # `PulsedCell._check` refuses a place to relax to without a window.
     assert cell.levels is not None
     low, high = cell.levels.astype(level.dtype)
+    # Over the device's own barrier, whatever height the step is charged at. What is forgotten in a step, 1 - e^(-k0 τ
+    # e^-B), is far below the rounding of 1 for a device that holds: hence expm1.
     exponent = cell.log_attempts(level.dtype) - cell.own_barrier.astype(level.dtype)
     target = low + retention.rest.astype(level.dtype) * (high - low)
     return -(target - level) * jnp.expm1(-jnp.exp(exponent))
@@ -140,19 +155,23 @@ def _drawn(devices: _Devices, upwards, sign, request, level, mean, place: Place)
         share = request - low
         step = law.move(gone, low + 1, scale) - law.move(gone, low, scale)
         noise = law.variance(gone, low, scale)
+        # Law of total variance: that of rounding to `low` or `low + 1`, and the mean of the noise of both.
         return share * (1 - share) * step**2 + noise + share * (law.variance(gone, low + 1, scale) - noise)
 
     variance = devices.both(spread, upwards, level)
     words = step_words(place.key, place.leaf, place.step, request.shape)
     if not place.whole:
+        # The slope of a root at 0 is infinite and must not meet the gradient, not even times 0.
         root = jnp.sqrt(jnp.where(variance > 0, variance, 1.0)) * (variance > 0).astype(variance.dtype)
         return devices.window.held(level, mean + root * normal_quantile(words[0], request.dtype)), request
     low = jnp.floor(request)
     # 24 bits: a uniform that float32 holds exactly, so that a request of a whole number is never rounded.
     uniform = (words[0] >> jnp.uint32(8)).astype(request.dtype) * 2.0**-24
     pulses = low + (uniform < request - low).astype(request.dtype)
+    # Counts have no slope of use, and a `while_loop` has none in reverse mode: `stretched` gives the derivative.
     frozen = jax.lax.stop_gradient((pulses, level))
     if devices.cell.noise is None:
+        # All pulses of a device go the same way, so that to be held once at the end is to be held after each of them.
         free = sign * devices.both(lambda law, gone, scale: law.move(gone, frozen[0], scale), upwards, frozen[1])
         moved = devices.window.held(frozen[1], free)
     else:
@@ -174,8 +193,10 @@ def _one_by_one(devices: _Devices, upwards, sign, pulses, level, place: Place):
         words = step_words(folded(key, k), place.leaf, place.step, pulses.shape)
         number = normal_quantile(words[0], pulses.dtype)
         now = level + moved
+        # A pulse may go backwards by its noise: it is held at either end before the next one starts from there.
         free = sign * devices.both(lambda law, gone, scale: step(law, gone, scale, number), upwards, now)
         return k + 1, jnp.where(k.astype(pulses.dtype) < pulses, moved + devices.window.held(now, free), moved)
 
+    # How many rounds it takes is known at run time only, and is the same for all: that of the device with most pulses.
     most = jnp.max(pulses, initial=0.0).astype(jnp.int32)
     return jax.lax.while_loop(lambda carry: carry[0] < most, pulse, (jnp.int32(0), jnp.zeros_like(level)))[1]

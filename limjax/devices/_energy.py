@@ -49,6 +49,7 @@ class GivenEnergy(AbstractPulseEnergy):
         self.energy = checked_leaf(energy, "energy", low=0.0, remedy="It is joules for one pulse, for example 5e-15.")
 
     def joules(self, position) -> Float[Array, "..."]:
+        # As many numbers as places: callers index them place by place (`device_response`).
         return self.energy.astype(position.dtype) + jnp.zeros_like(position)
 
 

@@ -17,6 +17,8 @@ from limjax.devices._pulse_data import Pulses, read_pulses
 _STARTS = ((0.1, 1.0), (0.7, 0.3))
 """Where fits start from: noise of a step, and noise of a reading over its robust guess."""
 
+# Of ln size and ln noise in units of the range; of the slope of soft bounds, where -2 leaves no step at the near end, 2
+# none at the far end and 4 none from three quarters of the range on; of ν.
 _BOUNDS = {"size": (-14.0, 0.7), "soft-bounds": (-2.0, 4.0), "exponential": (-8.0, 25.0), "noise": (-7.0, 4.0)}
 _LEAST_FREEDOM = 3.0
 _OUTLIER = 0.5  # a reading is called one if this is more likely than that it is none
@@ -47,6 +49,7 @@ class Fitted:
 
         reach = float(stdtrit(min(self.freedom, 1e6), 0.975)) * self.error
         if self.positive:
+            # A number that the data do not tell has an error of inf: e^700 is near the end of what a float holds.
             factor = math.exp(min(reach / self.value, 700.0))
             return self.value / factor, self.value * factor
         return self.value - reach, self.value + reach
@@ -133,6 +136,7 @@ def fit_pulses(data: str | os.PathLike[str] | Mapping[str, Any] | Pulses, law: s
     pulses = data if isinstance(data, Pulses) else read_pulses(data)
     readings, low, high = _readings(pulses)
     names = tuple(SHAPES) if law == "auto" else (law,)
+    # Errors are differences of gradients, which takes float64; what the user set for promotion must not reach the fit.
     with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         readings = jax.tree.map(jnp.asarray, readings)
         found = {name: _best(name, readings) for name in names}
@@ -141,6 +145,7 @@ def fit_pulses(data: str | os.PathLike[str] | Mapping[str, Any] | Pulses, law: s
         flat = found[best][0]
         errors = _errors(best, flat, readings)
         result = jax.tree.map(np.asarray, filtered(best, jnp.asarray(flat), readings))
+        # Only the first reading of a series corrects the state: from there on it is the law alone.
         free = jax.tree.map(
             np.asarray, filtered(best, jnp.asarray(flat), readings._replace(seen=readings.fresh & readings.seen))
         )
@@ -152,12 +157,14 @@ def _readings(pulses: Pulses) -> tuple[Readings, float, float]:
     seen = ~np.isnan(pulses.conductance)
     steady = _medians(pulses.conductance[seen])
     low, high = float(steady.min()), float(steady.max())
+    # No NaN where nothing was read: the filter multiplies the value by a gain of 0.
     value = np.where(seen, (pulses.conductance - low) / (high - low), 0.0)
     count = len(value)
     steps, fresh = np.zeros(count), np.zeros(count, bool)
     for i in range(count):
         before, now = (pulses.pulse[i - 1], pulses.pulse[i]) if i else (0.0, 0.0)
         turned = i > 0 and pulses.up[i] != pulses.up[i - 1]
+        # A count that goes back without a turn is a new cycle, about whose start the reading before says nothing.
         fresh[i] = i == 0 or pulses.series[i] != pulses.series[i - 1] or (now <= before and not turned)
         # A sweep that is counted from its own start begins with so many pulses.
         steps[i] = 0.0 if fresh[i] else (now - before if now > before else now)
@@ -167,6 +174,7 @@ def _readings(pulses: Pulses) -> tuple[Readings, float, float]:
         first = value[i : i + 1 + ends[0]] if ends.size else value[i:]
         first = np.sort(first[seen[i : i + len(first)]][:5])
         if first.size:
+            # Quartiles of up to five readings: one outlier among them does not matter.
             prior[i], deviation[i] = np.median(first), first[-len(first) // 4] - first[len(first) // 4] + 0.01
     return Readings(value, seen, steps, pulses.up, fresh, prior, np.maximum(deviation, 0.01)), low, high
 
@@ -185,12 +193,16 @@ def _best(law: str, readings: Readings) -> tuple[Float[np.ndarray, "numbers"], f
 
     value, seen, up = (np.asarray(x) for x in (readings.value, readings.seen, readings.up))
     pulses, fresh = np.asarray(readings.pulses), np.asarray(readings.fresh)
+    # Changes that pulses made: both ends were read, and nothing else happened in between.
     inner = seen[1:] & seen[:-1] & ~fresh[1:] & (pulses[1:] > 0)
     change = np.diff(value) / np.maximum(pulses[1:], 1)
     sizes = []
     for way, sign in ((True, 1), (False, -1)):
         mine = sign * change[inner & (up[1:] == way)]
+        # The median of the changes is safe from outliers but comes near 0, or below, where noise hides the steps.
         sizes.append(max(float(np.median(mine)), float(np.mean(np.abs(mine))) / 5, 1e-5) if mine.size else 1e-2)
+    # Steady steps leave second differences alone, and independent readings give them six times their variance; 1.4826
+    # makes a standard deviation of a median of distances.
     twice = np.diff(value, 2)[inner[1:] & inner[:-1]]
     reading = max(1.4826 * float(np.median(np.abs(twice))) / math.sqrt(6) if twice.size else 1e-2, 1e-4)
     shapes = {"linear": (), "soft-bounds": (1.0, 1.0), "exponential": (1.5, 1.5)}[law]
@@ -203,6 +215,7 @@ def _best(law: str, readings: Readings) -> tuple[Float[np.ndarray, "numbers"], f
         return (value, slope) if math.isfinite(value) and np.isfinite(slope).all() else (1e10, np.zeros_like(slope))
 
     tried = []
+    # Noises of steps and of readings can stand in for each other: there may be a maximum on either side.
     for noise, share in _STARTS:
         start = np.array([*np.log(sizes), *shapes, math.log(noise), math.log(share * reading)])
         start = np.clip(start, *np.transpose(bounds))
@@ -221,6 +234,7 @@ def _errors(law: str, flat: Float[np.ndarray, "numbers"], readings: Readings) ->
     rows = []
     for i in range(len(flat)):
         shift = step * np.eye(len(flat))[i]
+        # Differences of a gradient that is compiled already: a Hessian would be compiled for this alone.
         above, below = (np.asarray(cost_and_slope(law, jnp.asarray(flat + s), readings)[1]) for s in (shift, -shift))
         rows.append((above - below) / (2 * step))
     curvature = 0.5 * (np.array(rows) + np.array(rows).T)
@@ -250,6 +264,7 @@ def _result(
     freedom = max(0.5 / max(known) ** 2, _LEAST_FREEDOM) if known else math.inf
     fitted = {}
     for k, way in enumerate(("up", "down")):
+        # What was fitted is a logarithm: its error is that of the number over the number.
         size = float(np.exp(numbers.log_sizes[k])) * width
         fitted[f"step_{way}"] = Fitted(size, size * float(wrong.log_sizes[k]), "S", True, freedom)
         for name in shape:

@@ -56,6 +56,7 @@ def fitted_device(fit: PulseFit, name: str, title: str = "", retention: Retentio
         kept = None if error is None or not math.isfinite(error) else float(error)
         numbers[key] = Number(key, float(value), unit, year, source, how, kept, note)
 
+    # From the error of the nominal pulse, W/n differentiated by n; n is half the sum of both steps.
     error = window * width / nominal**2 * 0.5 * math.hypot(steps["up"].error, steps["down"].error)
     add("levels", max(window * width / nominal, 1.0), error, note="Window over the mean of both steps in its middle.")
     for way, step in steps.items():
@@ -69,18 +70,22 @@ def fitted_device(fit: PulseFit, name: str, title: str = "", retention: Retentio
                 note=str(fit.numbers[f"slope_{way}"]) + " over the range",
             )
         elif fit.law == "exponential":
+            # ν is over the readings' range, which is the window here; `ExponentialSteps` takes none below 0.01.
             curvature = fit.numbers[f"nonlinearity_{way}"]
             add(f"nonlinearity_{way}", max(curvature.value * window, 0.01), curvature.error * window)
     noise = fit.numbers["noise"]
+    # A noise that the data show no sign of is not known, and what is not known is left out (docs/device.md).
     if math.isfinite(noise.error):
         add("noise", noise.value, noise.error)
     add("conductance_low", fit.low + low * width, None, "S", "measured")
     add("conductance_high", fit.low + high * width, None, "S", "measured")
     _add_pulses(fit, add)
     if retention is not None:
+        # `add` reads `source` when it is called: what follows is from these tests.
         source = f"fitted to retention tests, at temperatures around {retention.reference:.0f} K"
         add("activation_energy", retention.activation_ev.value, retention.activation_ev.error, "eV")
         add("attempt_rate", retention.attempt_rate, None, "1/s", note=f"Its logarithm: {retention.log_attempt_rate}.")
+    # Where both bounds are out of sight the steps are as good as equal: that is the linear law.
     law = (
         fit.law
         if fit.law != "soft-bounds" or any(_bound(fit, way, low, high) < _FARTHEST for way in steps)
@@ -122,6 +127,7 @@ def _step(fit: PulseFit, way: str, low: float, high: float) -> Fitted:
 def _bound(fit: PulseFit, way: str, low: float, high: float) -> float:
     """Where steps end, in windows from where pulses come from."""
     slope = fit.numbers[f"slope_{way}"].value
+    # Steps that grow along their way have no end ahead.
     if slope <= 0:
         return _FARTHEST
     start = low if way == "up" else 1 - high
@@ -134,6 +140,7 @@ def _add_pulses(fit: PulseFit, add) -> None:
     for way in ("up", "down"):
         mine = pulses.up == (way == "up")
 
+        # Without signs: voltages and currents of pulses down are often written as negative, and energies are positive.
         def middle(column, mine=mine):
             return None if column is None or np.isnan(column[mine]).all() else float(np.nanmedian(np.abs(column[mine])))
 

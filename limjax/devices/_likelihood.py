@@ -83,6 +83,7 @@ def steps_of(law: str, shape: Float[Array, "shape"]) -> AbstractSteps:
     if law == "soft-bounds":
         # Far away instead of at infinity.
         slope = jnp.where(jnp.abs(shape[0]) < 1e-9, 1e-9, shape[0])
+        # Past the checks of the constructor, as a search looks at bounds that no device has.
         return eqx.tree_at(lambda s: s.bound, SoftBoundsSteps(), 0.5 + 1 / slope)
     return eqx.tree_at(lambda s: s.nonlinearity, ExponentialSteps(1.0), shape[0])
 
@@ -123,6 +124,7 @@ def filtered(law: str, flat: Float[Array, "numbers"], readings: Readings) -> Fil
     numbers = Numbers.of(flat)
     laws = [steps_of(law, shape) for shape in numbers.shapes]
     one, zero = jnp.ones(()), jnp.zeros(())
+    # The range of the data is 1 here: it is the window, and steps and noises are shares of it.
     scales = [Scale(jnp.exp(size), one, jnp.exp(numbers.log_noise), zero) for size in numbers.log_sizes]
     reading_variance = jnp.exp(2 * numbers.log_reading)
 
@@ -136,22 +138,28 @@ def filtered(law: str, flat: Float[Array, "numbers"], readings: Readings) -> Fil
 
     def step(carry, reading):
         state, variance = carry
+        # The extended filter: the law is linearised where the state is expected, and the error of the state so far is
+        # scaled by its slope.
         expected, slope = jax.value_and_grad(moved)(state, reading.pulses, reading.up)
         spread = slope**2 * variance + noise(state, reading.pulses, reading.up)
         expected = jnp.where(reading.fresh, reading.prior, expected)
         spread = jnp.where(reading.fresh, reading.prior_deviation**2, spread)
         total = spread + reading_variance
         surprise = reading.value - expected
+        # Not in logarithms: where the normal density underflows, the uniform one keeps the logarithm of the sum finite.
         density = (1 - OUTLIERS) * jnp.exp(-0.5 * surprise**2 / total) / jnp.sqrt(2 * jnp.pi * total)
         both = density + OUTLIERS / _WIDTH
         inlier = density / both
+        # A reading corrects the state as far as it is likely to be none of the outliers.
         gain = jnp.where(reading.seen, inlier * spread / total, 0.0)
         updated = expected + gain * surprise
+        # The prior of a fresh reading was made of that reading and those after it: it says nothing about the law.
         likelihood = jnp.where(reading.seen & ~reading.fresh, jnp.log(both), 0.0)
         return (updated, (1 - gain) * spread), Filtered(
             likelihood, surprise / jnp.sqrt(total), inlier, updated, expected
         )
 
+    # Any numbers: the first reading is always fresh, and then its prior takes their place.
     start = (jnp.asarray(0.5), jnp.asarray(1.0))
     _, found = jax.lax.scan(step, start, jax.tree.map(jnp.asarray, readings))
     return found

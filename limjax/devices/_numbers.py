@@ -124,6 +124,7 @@ def number_of(where: str, name: str, table: Mapping[str, Any]) -> Number:
         if not isinstance(table[key], str) or not table[key].strip():
             raise ValueError(f"{where}: {key} must be a text, got {table[key]!r}.")
     wanted = NUMBERS[name][0]
+    # A prefix goes before units of one letter only: eV and 1/s are written as they are.
     if table["unit"] != wanted and not (
         len(wanted) == 1 and table["unit"][1:] == wanted and table["unit"][0] in _SCALES
     ):
@@ -152,7 +153,9 @@ def _referred(where: str, name: str, table: Mapping[str, Any]) -> Number:
     from limjax.limits._records import load_catalogue  # not needed to train on other devices
 
     record = load_catalogue().get("memory_cell", table["catalogue"])
+    # The range of a record is no standard error, and so becomes part of the note.
     note = f"Range {record.low:g} to {record.high:g} {record.unit}; {record.note} {table.get('note', '')}".strip()
+    # A record is the energy of writing one bit: it is taken for that of one pulse.
     return Number(
         name, record.value, record.unit.removesuffix("/bit"), record.year, record.source, record.how, None, note
     )

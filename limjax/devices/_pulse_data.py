@@ -97,6 +97,7 @@ def read_pulses(data: str | os.PathLike[str] | Mapping[str, Any]) -> Pulses:
             f"{where}, column conductance, row {wrong[0] + 1}: {conductance[wrong[0]]:g} is no conductance in siemens (from 0 to "
             f"{_LARGEST:g}). 1 µS is 1e-6; a resistance in ohm must be inverted."
         )
+    # The initial values are for a column without any reading, which comes to the same end.
     if not np.nanmax(conductance, initial=0.0) > np.nanmin(conductance, initial=np.inf):
         raise ValueError(f"{where}, column conductance: all readings are the same, so that there are no steps to fit.")
     optional = {
@@ -108,6 +109,7 @@ def read_pulses(data: str | os.PathLike[str] | Mapping[str, Any]) -> Pulses:
         raise ValueError(
             f"{where}, column width, row {wrong[0] + 1}: {width[wrong[0]]:g} is no width in seconds. 100 ns are 1e-7."
         )
+    # Without both columns there is nothing to zip, and all pulses are one series.
     labels = list(zip(*(list(map(str, table[name])) for name in ("device", "cycle") if name in table))) or [()] * len(
         pulse
     )
@@ -129,6 +131,7 @@ def read_table(path: pathlib.Path) -> tuple[str, dict[str, list[str]]]:
         ValueError: if it is no such file.
     """
     try:
+        # Spreadsheets write a byte order mark, which would become part of the first name.
         text = path.read_text(encoding="utf-8-sig")
     except (UnicodeDecodeError, IsADirectoryError):
         raise ValueError(f"{path} is no text file with comma-separated values.") from None
@@ -139,6 +142,7 @@ def read_table(path: pathlib.Path) -> tuple[str, dict[str, list[str]]]:
             f"{path} holds no readings: it needs a line with the names of its columns and one line for each pulse."
         )
     names = [name.strip().lower() for name in rows[0]]
+    # A line of another length may lack any of its values, not only the last.
     short = next((i for i, row in enumerate(rows[1:]) if len(row) != len(names)), None)
     if short is not None:
         raise ValueError(
@@ -157,6 +161,7 @@ def numbers_of(where: str, table: Mapping[str, Any], name: str, unit: str, gaps:
     for row, word in enumerate(table[name]):
         is_empty = word is None or (isinstance(word, str) and word.lower() in ("", "nan", "na", "-"))
         try:
+            # By way of its text: `float` would take True for 1.
             value = float("nan") if is_empty else float(str(word))
         except (TypeError, ValueError):
             value = None

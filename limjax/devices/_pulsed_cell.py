@@ -69,6 +69,7 @@ class Pulse(eqx.Module):
         Returns:
             Energy [J] or time [s].
         """
+        # Asked only for the cell's `charges`, which are known of both pulses.
         if name == "device_joules":
             assert self.energy is not None
             return self.energy.joules(position)
@@ -204,6 +205,7 @@ class PulsedCell(AbstractCell):
             needing.append("a spread of windows")
         if self.retention is not None and self.retention.rest is not None and self.levels is None:
             needing.append("a place to relax to")
+        # Without a window such laws would see every device in the middle of one, and no one would notice.
         if needing and self.levels is None:
             raise ValueError(
                 f"levels must say how wide the window is, got None: {', '.join(needing)} depends on where in it a cell stands. Pass the "
@@ -225,12 +227,14 @@ class PulsedCell(AbstractCell):
     @property
     def reads_weights(self) -> bool:
         """Whether what a pulse does depends on where the cell stands."""
+        # Equal steps end at the end of a window too.
         return self.levels is not None
 
     @property
     def own_barrier(self) -> Float[Array, "..."]:
         """The barrier of its retention [kT]: from its activation energy, or the one that holds ten years."""
         if self.retention is None:
+            # `attempt_rate` is the 1 GHz of `__init__` then.
             return self.retention_barrier(10 * YEAR_S)
         return self.retention.barrier(self.temperature)
 
@@ -286,6 +290,7 @@ def _window(levels) -> LevelRange | None:
 def _highest(retention: Retention | None, temperature) -> float:
     """Highest barrier of the cell: that of the device is never clipped."""
     if retention is None or not is_known(retention.activation_ev, jnp.asarray(temperature)):
+        # As `max_barrier` of other cells; a traced barrier cannot be looked at to choose one.
         return 80.0
     barrier = retention.barrier(jnp.asarray(temperature, retention.activation_ev.dtype))
     return max(80.0, 2 * float(np.max(barrier)))

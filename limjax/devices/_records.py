@@ -55,6 +55,7 @@ class Device:
     def levels(self) -> float:
         """Nominal pulses from one end of the window to the other; of a word of bits its steps."""
         bits = self.si("word_bits")
+        # 0 where it is not known, which `_checked` refuses.
         return float(self.si("levels") or 0.0) if bits is None else 2.0**bits - 1
 
     @property
@@ -62,6 +63,7 @@ class Device:
         """What a run would use and is not known, in words."""
         energy = "" if all(self.pulse_energy(way) for way in ("up", "down")) else "the energy of a pulse"
         time = "" if all(self.si("pulse_time", way) for way in ("up", "down")) else "the width of a pulse"
+        # Words of bits have neither noise nor spread: nothing is missing there.
         noise = "" if {"noise", "noise_levels", "word_bits"} & set(self.numbers) else "noise from cycle to cycle"
         spread = "" if {"spread_size", "word_bits"} & set(self.numbers) else "spread between devices"
         kept = "" if self._retention(300.0) is not None else "retention"
@@ -150,6 +152,7 @@ class Device:
         """What a pulse takes in one direction, "up" or "down"; None where that is not known."""
         joules, volts, seconds = (self.si(name, way) for name in ("pulse_energy", "voltage", "pulse_time"))
         low, high, farads = self.si("conductance_low"), self.si("conductance_high"), self.si("capacitance")
+        # What was published of the pulse itself goes before what is computed from voltages.
         if joules is not None:
             return GivenEnergy(joules)
         if volts is not None and farads is not None:
@@ -164,9 +167,12 @@ class Device:
             self.si(name) for name in ("activation_energy", "retention_time", "thermal_stability")
         )
         per_kelvin = BOLTZMANN_J_PER_K / ELEMENTARY_CHARGE_C
+        # Three ways to say it, the most direct first; Δ is by its definition over kT at 300 K.
         if activation is None and stability is not None:
             activation = stability * per_kelvin * 300.0
         if activation is None and held is not None:
+            # `AbstractCell.retention_barrier` of one cell for that time, at the temperature of the test, as an energy.
+            # A device that forgets sooner than it attempts has no barrier, not a negative one.
             tested = self.si("retention_temperature") or temperature
             activation = per_kelvin * tested * max(math.log(rate * held / -math.log1p(-_FAILURE)), 0.0)
         return None if activation is None else Retention(activation, rate, rest)
@@ -179,9 +185,11 @@ class Device:
             lines += [
                 "",
                 f"[numbers.{number.name}]",
+                # repr reads back as the same number; that of a NumPy float would write its type too.
                 f"value = {float(number.value)!r}",
                 f"unit = {_quoted(number.unit)}",
             ]
+            # `number_of` would refuse an infinite error when the file is read.
             lines += (
                 [] if number.error is None or not math.isfinite(number.error) else [f"error = {float(number.error)!r}"]
             )
@@ -215,6 +223,7 @@ def get_device(name: str | os.PathLike[str]) -> Device:
         '1 fJ'
     """
     text = os.fspath(name)
+    # A path may have an = in it.
     if "=" in text and not text.endswith(".toml"):
         return _of_text(text)
     if text.endswith(".toml") or os.sep in text:
@@ -235,11 +244,13 @@ def _of_text(text: str) -> Device:
     law = items.pop("law", "linear")
     numbers = {}
     for key, item in items.items():
+        # The number ends in a digit or a point, so that the e of 5eV is its unit's and that of 1E-15 its own.
         found = re.fullmatch(r"([-+0-9.eE]*[0-9.])\s*([a-zA-Zµ/1]*)", item.strip())
         if found is None:
             raise ValueError(
                 f"device {text!r}: expected {key}=number, perhaps with a unit, such as pulse_time=10ms; got {key}={item}."
             )
+        # A name that is no number's goes on to `number_of`, which says which ones are near.
         unit = found[2] or NUMBERS.get(key, ("1",))[0]
         table = {
             "value": float(found[1]),
@@ -254,6 +265,7 @@ def _of_text(text: str) -> Device:
 
 @functools.cache
 def _of_zoo(name: str) -> Device:
+    # Kept for the life of the process, unlike files of a user, which may change between two calls.
     return read_device(ZOO / f"{name}.toml")
 
 
@@ -293,6 +305,7 @@ def _checked(where: str, device: Device) -> Device:
         raise ValueError(
             f"{where}: levels, the nominal pulses from end to end of the window, must be known and at least 1 (or word_bits)."
         )
+    # A bound that is not given is the end of the window; there is no such natural ν.
     if device.law == "exponential" and any(device.si("nonlinearity", way) is None for way in ("up", "down")):
         raise ValueError(f"{where}: the law exponential needs nonlinearity, or nonlinearity_up and nonlinearity_down.")
     return device

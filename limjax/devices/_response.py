@@ -54,6 +54,7 @@ def device_response(device: Device, places: WholeNumber = 5) -> list[Response]:
         window, none = jnp.float32(device.levels), jnp.zeros((), jnp.float32)
         scale = Scale(pulse.size.astype(jnp.float32), window, none, none)
         step = pulse.steps.move(position if way == "up" else 1 - position, jnp.ones_like(position), scale)
+        # At the place itself in both directions: energy depends on the conductance, steps on what lies behind.
         energy = None if pulse.energy is None else pulse.energy.joules(position)
         rows[way] = np.broadcast_to(np.asarray(step), (places,)), energy
     return [

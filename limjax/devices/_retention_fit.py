@@ -101,15 +101,20 @@ def fit_retention(
     time, kelvin, failed = (np.atleast_1d(np.asarray(x, np.float64)) for x in (times, temperatures, failures))
     count = None if cells is None else np.broadcast_to(np.asarray(cells, np.float64), failed.shape)
     _check(time, kelvin, failed, count)
+    # From the middle of the tests, where the rate is measured; k0 stands far outside of them, at 1/T = 0, and follows
+    # from it.
     middle = float(np.mean(1 / kelvin))
     distance = (1 / kelvin - middle) / _EV_PER_K  # [1/eV]
+    # Half a failure more, as 0 and all have no logarithm here. It only starts the fit of counts and gives `spread`.
     share = failed if count is None else (failed + 0.5) / (count + 1)
+    # ln of the rate: P = 1 - e^(-rate t), whose rate is -ln(1 - P)/t.
     height = np.log(-np.log1p(-share)) - np.log(time)
     start = np.array([np.average(height), -np.polyfit(distance, height, 1)[0]])
     solution, covariance, spread = (
         _line(distance, height, start) if count is None else _binomial(distance, time, failed, count, start, height)
     )
     log_rate, activation = (float(x) for x in solution)
+    # From the middle of the tests to infinite temperature, as a line and with both errors and their covariance.
     lever = middle / _EV_PER_K
     log_attempts = log_rate + activation * lever
     errors = np.sqrt(np.diag(covariance))
@@ -186,10 +191,12 @@ def _line(distance, height, start):
         return height - (x[0] - x[1] * distance)
 
     # Distances beyond the usual one count linearly.
+    # 1.4826 makes a standard deviation of a median of distances; points on one line leave 0, which is no scale.
     usual = max(1.4826 * float(np.median(np.abs(residual(start) - np.median(residual(start))))), 1e-9)
     found = least_squares(residual, start, loss="soft_l1", f_scale=usual)
     rest = residual(found.x)
     design = np.stack([np.ones_like(distance), -distance], axis=1)
+    # The slope of soft_l1, 2 (sqrt(1 + z) - 1), at z = (rest/usual)²: what each point weighed in the fit.
     weight = 1 / np.sqrt(1 + (rest / usual) ** 2)
     free = max(len(height) - 2, 1)
     variance = float(np.sum(weight * rest**2) / free)
@@ -201,8 +208,10 @@ def _binomial(distance, time, failed, count, start, height):
     from scipy.optimize import minimize
 
     def cost(x):
+        # A simplex tries anything: from h = e^30 on no cell survives, and below e^-700 float64 ends.
         hazard = np.exp(np.clip(x[0] - x[1] * distance + np.log(time), -700, 30))
         lost = np.maximum(-np.expm1(-hazard), 1e-300)
+        # Minus the logarithm of the binomial law; a survivor counts -ln e^-h = h, which ln(1 - P) would round away.
         return float(np.sum(-failed * np.log(lost) + (count - failed) * hazard))
 
     found = minimize(cost, start, method="Nelder-Mead", options={"xatol": 1e-10, "fatol": 1e-12, "maxiter": 20_000})

@@ -97,6 +97,7 @@ class DeviceSpread(eqx.Module):
         Returns:
             Their factors.
         """
+        # From the seed alone: the same devices in every run and member of an ensemble, whatever the key of the hops.
         key: UInt32[Array, 2] = key_words(jnp.asarray([0xDE71CE, self.seed], jnp.uint32))
         dtype = like.dtype
         first = step_words(key, leaf, jnp.int32(0), like.shape)
@@ -106,6 +107,8 @@ class DeviceSpread(eqx.Module):
             for sigma, word in zip((self.size, self.asymmetry, self.window), (*first, second[0]))
         )
         factor = jnp.maximum(1 + size, 0.0)
+        # The four words are all in use by now; the low word of a uniform matters near 0 only, so that one may serve
+        # again. The uniform is strictly between 0 and 1: a share of 0 sticks no device, a share of 1 all.
         is_stuck = unit_uniform(second[1], first[0], dtype) < self.stuck.astype(dtype)
         return OneDevice(
             up=factor * jnp.maximum(1 + asymmetry, 0.0),

@@ -108,6 +108,7 @@ class LinearSteps(AbstractSteps):
         return pulses * ((scale.relative * scale.size) ** 2 + scale.levels**2)
 
     def mean_move(self, gone, request, scale) -> Float[Array, "..."]:
+        # As it is, so that a device of nominal steps hands on a request to the last bit.
         return scale.size * request
 
 
@@ -144,6 +145,7 @@ class SoftBoundsSteps(AbstractSteps):
 
     def move(self, gone, pulses, scale) -> Float[Array, "..."]:
         slope, share = self._slope(scale, gone.dtype)
+        # Every pulse leaves the same share of the way to the bound: steps are a geometric series.
         here = 1 - slope * (gone - 0.5)
         return scale.size * here * _geometric(pulses, jnp.log1p(-share))
 
@@ -160,6 +162,7 @@ class SoftBoundsSteps(AbstractSteps):
 def _geometric(terms, log_ratio):
     """(r^n - 1) / (r - 1), the sum of a geometric series, for ln r around 0 too."""
     is_even = jnp.abs(log_ratio) < 1e-5
+    # 0/0 of the branch that is not taken would reach the gradient.
     safe = jnp.where(is_even, 1.0, log_ratio)
     return jnp.where(is_even, terms * (1 + 0.5 * (terms - 1) * log_ratio), jnp.expm1(terms * safe) / jnp.expm1(safe))
 
@@ -204,6 +207,8 @@ class ExponentialSteps(AbstractSteps):
         # To leading order in the step over the window: the noise of each pulse, shrunk by the slope of all that come after it.
         _, start, grown = self._stretched(gone, pulses, scale)
         end = start + grown
+        # A step at y = e^{ν(x - 1/2)} is size/y, and what follows shrinks its noise by y/end: of relative noise y drops
+        # out, of the other y² remains, whose mean is taken over the way.
         mean_square = (end**2 + end * start + start**2) / 3
         return pulses * ((scale.relative * scale.size) ** 2 + scale.levels**2 * mean_square) / end**2
 

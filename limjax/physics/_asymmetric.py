@@ -115,6 +115,7 @@ class AsymmetricCell(AbstractCell):
         """
         tilt, barrier, transfer = jnp.broadcast_arrays(2 * half_tilt, barrier, self.transfer.astype(half_tilt.dtype))
         log_exchange = self.log_exchange(barrier)
+        # Where θF, or -(1-θ)F, is B, hops that way are no longer hindered.
         lowest, highest = -barrier / (1 - transfer), barrier / transfer
         if max_move is not None:
             move = jnp.full(tilt.shape, max_move, tilt.dtype)
@@ -123,6 +124,8 @@ class AsymmetricCell(AbstractCell):
         held = jnp.clip(tilt, lowest, highest)
         is_small = jnp.abs(held) < 1
         small = jnp.where(is_small, held, 0.0)
+        # The two exponentials cancel at small F, so that one is taken out of the bracket; at large F all exponents stay
+        # below ln(k0 τ), where g and its factor alone may be beyond the dtype.
         direct = jnp.exp(log_exchange - (1 - transfer) * small) * jnp.expm1(small)
         wide = jnp.exp(log_exchange + transfer * held) - jnp.exp(log_exchange - (1 - transfer) * held)
         return jnp.where(is_small, direct, wide), (tilt < lowest) | (tilt > highest)
@@ -133,20 +136,25 @@ def _affinity(drift, log_exchange, transfer):
     """F by Newton's method in closed steps: from below, where the equation's logarithm is concave, no step goes too far."""
     magnitude = jnp.abs(drift)
     is_moved = magnitude > 0
+    # A request down is one up for a cell with θ and 1 - θ exchanged.
     forward = jnp.where(drift < 0, 1 - transfer, transfer)
     # The equation is e^{(θ-½)F} sinh(F/2) = |d|/2g = x.
     log_x = safe_log(jnp.where(is_moved, magnitude, 1.0)) - log_exchange - math.log(2)
     is_large = log_x > 0
     x = jnp.exp(jnp.where(is_large, 0.0, log_x))
+    # The start: at large x hops back are few, θF is near ln(d/g); at small x the split of the tilt hardly matters.
     f = jnp.where(is_large, (jnp.where(is_large, log_x, 0.0) + math.log(2)) / forward, 2 * asinh(x))
     for _ in range(_ITERATIONS):
+        # tanh is 1 from there on, and sinh is still a float32.
         half = jnp.minimum(0.5 * f, 30.0)
         # ln sinh(F/2) and its slope without overflow; the ratio to x keeps the digits of a small F, which a logarithm would not.
         log_sinh = 0.5 * f + jnp.log(-0.5 * jnp.expm1(-f))
         slope = forward - 0.5 + 0.5 / jnp.tanh(half)
         excess = jnp.exp((forward - 0.5) * jnp.where(is_large, 0.0, f)) * jnp.sinh(jnp.where(is_large, 0.0, half)) / x
         error = jnp.where(is_large, (forward - 0.5) * f + log_sinh - log_x, jnp.log1p(excess - 1))
+        # From above the root a concave function throws Newton's step too far, even below 0, where its logarithm ends.
         f = jnp.maximum(f - error / slope, 0.5 * f)
+    # 0 times the request, for the sake of NaN, which is not above 0 either.
     return jnp.where(is_moved, jnp.where(drift < 0, -f, f), 0.0 * drift)
 
 
@@ -156,6 +164,8 @@ def _affinity_jvp(primals, tangents):
     drift_dot, log_exchange_dot, transfer_dot = tangents
     affinity = _affinity(*primals)
     up, down = _rates(affinity, *primals)
+    # The implicit function theorem on d(F, ln g, θ), whose slopes are θ k₊τ + (1-θ) k₋τ, d and dF: no derivative goes
+    # through the iterations.
     stiffness = jnp.maximum(transfer * up + (1 - transfer) * down, jnp.finfo(drift.dtype).tiny)
     share = drift / stiffness
     return affinity, drift_dot / stiffness - share * (log_exchange_dot + affinity * transfer_dot)
@@ -163,6 +173,7 @@ def _affinity_jvp(primals, tangents):
 
 def _rates(affinity, drift, log_exchange, transfer):
     """The rates; the larger as the smaller plus the request, so that they differ by it."""
+    # Each is right where the tilt hinders it, and at most g; where the tilt helps it is g, finite and not used.
     down = jnp.exp(log_exchange - (1 - transfer) * jnp.maximum(affinity, 0.0))
     up = jnp.exp(log_exchange + transfer * jnp.minimum(affinity, 0.0))
     return jnp.where(drift < 0, up, down + drift), jnp.where(drift < 0, up - drift, down)

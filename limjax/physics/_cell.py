@@ -177,6 +177,7 @@ class ArrheniusCell(AbstractCell):
             B, not clipped to the cell's range [kT].
         """
         drift, activity = as_floating(drift), as_floating(activity)
+        # A² - d² as a product, as squares cancel where nearly all scatter is the request's own.
         square = jnp.maximum((activity - drift) * (activity + drift), jnp.finfo(drift.dtype).tiny)
         return self.barrier(0.5 * jnp.log(0.25 * square))
 

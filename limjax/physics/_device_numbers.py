@@ -45,6 +45,7 @@ def device_numbers(
         "max_barrier": positive(max_barrier, "max_barrier", barrier_remedy),
     }
     lowest, highest = numbers["min_barrier"], numbers["max_barrier"]
+    # The sum is traced if either of them is, and a traced one cannot be compared here.
     if not isinstance(lowest + highest, jax.core.Tracer) and bool(jnp.any(lowest >= highest)):
         raise ValueError(f"min_barrier must be below max_barrier, got {min_barrier} and {max_barrier} kT.")
     if bits is not None:

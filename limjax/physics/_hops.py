@@ -54,6 +54,7 @@ def exact_hops(
         >>> f"{jax.grad(exact_hops, argnums=2)(*w, jnp.float32(2.0), jnp.float32(1.0)):.4f}"
         '1.1667'
     """
+    # One pair of words serves both counts, exchanged: they are tied only below 2^-32 (`unit_uniform`).
     rates = jax.lax.stop_gradient((up, down))
     displacement = poisson_inverse_cdf(w0, w1, rates[0]) - poisson_inverse_cdf(w1, w0, rates[1])
     return stretched(displacement, up - down, up + down)
@@ -71,6 +72,7 @@ def _stretched_jvp(primals, tangents):
     displacement, mean, activity = primals
     _, mean_dot, activity_dot = tangents
     is_positive = activity > 0
+    # Noise n = sqrt(A) ξ with ξ held: dn/dA = n/2A.
     share = 0.5 * (displacement - mean) / jnp.where(is_positive, activity, 1.0)
     tangent = mean_dot + jnp.where(is_positive, share * activity_dot, 0.0)
     return displacement, jnp.broadcast_to(tangent, displacement.shape)
@@ -108,6 +110,7 @@ def exact_step(
         >>> exact_step(0, key, jnp.int32(1), cell, jnp.zeros(4), jnp.float32(12.0)).shape
         (4,)
     """
+    # Counts are constant in pieces: nothing inside is differentiated, `stretched` says what the derivative is.
     moved = _drawn(leaf, *jax.lax.stop_gradient((key, step, cell, drift, barrier)))
     return stretched(moved, drift, cell.response(drift, barrier).activity)
 
@@ -133,6 +136,7 @@ def _by_rates(leaf, any_rates):
     def only(displacement):
         def draw(key, step, cell, drift, barrier):
             words, rates = step_words(key, leaf, step, drift.shape), cell.response(drift, barrier)
+            # Branches that count by comparisons make 0 hops of NaN, and a request that failed must be seen.
             return jnp.where(jnp.isnan(drift), drift, displacement(*words, rates.up, rates.down))
 
         return draw
@@ -158,6 +162,7 @@ def _by_rates(leaf, any_rates):
     @jax.custom_batching.custom_vmap
     def draw(key, step, cell, drift, barrier):
         lowest, highest, smaller = cell.rate_bounds(drift, barrier)
+        # A bound that is NaN passes no comparison: what is left are branches that fit any number of hops.
         conditions = highest < poisson.RARE, highest < poisson.FEW, lowest >= poisson.FEW, smaller < poisson.RARE
         # The first that holds.
         branch = jnp.argmax(jnp.stack([*conditions, jnp.bool_(True)]))
@@ -202,5 +207,6 @@ def gaussian_hops(
     """
     del w1
     is_positive = activity > 0
+    # Twice: the infinite slope of the root at 0 would reach the gradient through the branch that is not taken.
     spread = jnp.where(is_positive, jnp.sqrt(jnp.where(is_positive, activity, 1.0)), 0.0)
     return drift + spread * normal_quantile(w0, drift.dtype)

@@ -11,6 +11,7 @@ def barrier_that_holds(
 ) -> Float[Array, "..."]:
     """B = ln(n k0 t / -ln(1 - P)) [kT], as `AbstractCell.retention_barrier` documents it."""
     time = checked_leaf(time, "time", low=0.0, open_low=True, remedy="Retention is in seconds; ten years are 3.16e8.")
+    # A sum of logarithms, as a product of such numbers may leave the dtype.
     return jnp.log(attempt_rate) + jnp.log(time) + _log_cells(cells) - _log_chance(failure)
 
 
@@ -31,4 +32,5 @@ def _log_chance(failure: ArrayLike) -> Float[Array, "..."]:
     # The upper end is open as well: certain failure needs no barrier at all.
     remedy = "It is a probability above 0 and below 1, for example 1e-4."
     failure = checked_leaf(failure, "failure", low=0.0, open_low=True, high=1 - 1e-7, remedy=remedy)
+    # 1 - P is 1 in float32 for P below 3e-8.
     return jnp.log(-jnp.log1p(-failure))

@@ -89,6 +89,7 @@ def cell_response(
     root = jnp.sqrt(1 + square)
     # ln 2x = ln|d| - ln g where x is large: x itself may not be finite.
     logarithm = normal_log(jnp.where(is_large, magnitude, bounded + root)) + jnp.where(is_large, -log_exchange, 0.0)
+    # `normal_log` makes some finite number of infinity.
     logarithm = jnp.where(magnitude > jnp.finfo(drift.dtype).max, magnitude, logarithm)
     if drift.dtype == jnp.float32:
         # A logarithm near 1 loses digits; the odd polynomial takes over there, at no division (8.5e-8 below x = 1/2).
@@ -127,6 +128,7 @@ def _cell_response_jvp(primals, tangents):
 def _response_slopes(drift, log_exchange):
     """1/A, d/A and 2g/A, whose derivatives are products of themselves: nothing of the size of 1/A² is ever formed."""
     activity = cell_response(drift, log_exchange)[1]
+    # The activity is 0 only where request and exchange both are, to the dtype.
     inverse = 1 / jnp.maximum(activity, jnp.finfo(drift.dtype).tiny)
     return inverse, drift * inverse, 2 * jnp.exp(log_exchange) * inverse
 
@@ -173,6 +175,7 @@ def split_activity(
     total = activity + jnp.abs(drift)
     exchange = jnp.exp(log_exchange)
     larger = 0.5 * total
+    # The quotient is at most 1, as A is at least 2g: no g² is formed.
     smaller = exchange * (2 * exchange / jnp.maximum(total, jnp.finfo(drift.dtype).tiny))
     return jnp.where(drift < 0, smaller, larger), jnp.where(drift < 0, larger, smaller)
 
@@ -209,10 +212,12 @@ def symmetric_tilt(
         `(d [levels], whether the tilt was held)`.
     """
     if max_move is not None:
+        # A largest move is a largest tilt, the affinity that this move needs.
         move = jnp.full(jnp.shape(log_exchange), max_move, log_exchange.dtype)
         barrier = jnp.minimum(barrier, 0.5 * cell_response(move, log_exchange)[0])
     held = jnp.clip(half_tilt, -barrier, barrier)
     is_small = jnp.abs(held) < 1
+    # For small tilts, where the difference of the two rates cancels.
     direct = 2 * jnp.exp(log_exchange) * jnp.sinh(jnp.where(is_small, held, 1.0))
     # ln g inside the exponentials: for |F|/2 <= B they stay below k0 τ, where g and sinh alone may not be floats.
     wide = jnp.exp(log_exchange + held) - jnp.exp(log_exchange - held)

@@ -73,6 +73,7 @@ def _free_energy(barrier):
     series = jnp.zeros_like(bounded)
     for coefficient in reversed(_LOG_I0_SERIES):
         series = bounded * (coefficient + series)
+    # i0e is e^-z I0(z): the B/2 is in it already, and I0 alone leaves float32 at 184 kT.
     return jnp.where(is_small, half - series, -jnp.log(i0e(half)))
 
 
@@ -177,6 +178,7 @@ def thermodynamic_length(barrier: Float[Array, "..."]) -> Float[Array, "..."]:
     """
     barrier = element(barrier, "barrier", low=0.0)
     scaled = barrier / _LENGTH_SCALE
+    # y² of the fit above, and y; powers of B², so that there is no kink at B = 0.
     square = jax.lax.rsqrt(1 + scaled * scaled)
     variable = jnp.sqrt(square)
     polynomial = jnp.zeros_like(variable)

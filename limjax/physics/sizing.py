@@ -84,6 +84,7 @@ def size_cell(
         (attempt_rate, "attempt_rate", 1e-6, 1e30, "It is k0 in 1/s, for example 1e9."),
         (step_time, "step_time", 1e-20, 1e20, "It is in seconds, for example 1e-3."),
     ):
+        # Only the check counts: the leaf may be float32, and the numbers go on in float64.
         checked_leaf(value, name, low=low, high=high, remedy=remedy)
     # Exponentials of barriers leave float32.
     with jax.enable_x64(True):

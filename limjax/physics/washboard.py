@@ -41,6 +41,7 @@ def _node_axis(values: np.ndarray, like: Array) -> Array:
 
 
 def _log_i0(x):
+    # ΔF(2x) is x - ln I0(x), and I0 itself overflows.
     return x - free_energy(2 * x)
 
 
@@ -58,6 +59,7 @@ def _log_relative_expm1(affinity):
 def _window(barrier, affinity, full: float):
     """Length of the interval beyond which e^(-F s) has beaten every I0(B sin πs) <= e^(πBs)."""
     decay = jnp.maximum(affinity - _PI * barrier, _NEGLIGIBLE / full)
+    # Where the window ends inside, the integrand is negligible: its derivative needs no boundary term.
     return jax.lax.stop_gradient(_NEGLIGIBLE / decay)
 
 
@@ -67,6 +69,7 @@ def _log_integral(barrier, affinity):
     window = _window(barrier, affinity, 0.5)[None]
     s = window * _node_axis(_NODES, barrier)
     log_weights = jnp.log(_node_axis(_WEIGHTS, barrier)) + jnp.log(window)
+    # At 1 - s the sine is that at s, and e^(-F(1-s)) is e^(-Fs) times e^(-F(1-2s)).
     reflected = jnp.log1p(jnp.exp(-affinity[None] * (1 - 2 * s)))
     exponent = _log_i0(barrier[None] * jnp.sin(_PI * s)) - affinity[None] * s + reflected
     return jax.nn.logsumexp(log_weights + exponent, axis=0)
@@ -246,6 +249,7 @@ def drift(barrier: Float[Array, "..."], affinity: Float[Array, "..."]) -> Float[
     barrier, affinity = element(barrier, "barrier", low=0.0), element(affinity, "affinity")
     magnitude = jnp.abs(affinity)
     log_mobility = _log_relative_expm1(magnitude) - _log_integral(barrier, magnitude)
+    # With F as a factor outside the logarithm it is odd, and exactly 0 without a tilt.
     return affinity * jnp.exp(log_mobility)
 
 
@@ -281,10 +285,12 @@ def diffusion(barrier: Float[Array, "..."], affinity: Float[Array, "..."]) -> Fl
     y = (window * _node_axis(_NODES, barrier))[None]
     log_weights = (jnp.log(_node_axis(_WEIGHTS, barrier)) + jnp.log(window))[None]
     x = _node_axis(np.arange(_PERIOD_POINTS) / _PERIOD_POINTS, barrier)[:, None]
+    # V(x) - V(x - y) without its tilt, the difference of the cosines as a product.
     rise = barrier[None, None] * jnp.sin(_PI * y) * jnp.sin(_PI * (2 * x - y))
     log_plus = jax.nn.logsumexp(log_weights + rise - affinity[None, None] * y, axis=1)
     # I₋(x) = I₊(1/2 - x): the cosine is odd about a quarter period.
     log_minus = jnp.roll(log_plus[::-1], _PERIOD_POINTS // 2 + 1, axis=0)
+    # Means over the period, in logarithms: the integrals grow as e^B.
     log_points = math.log(_PERIOD_POINTS)
     numerator = jax.nn.logsumexp(2 * log_plus + log_minus, axis=0) - log_points
     denominator = jax.nn.logsumexp(log_plus, axis=0) - log_points
@@ -292,6 +298,7 @@ def diffusion(barrier: Float[Array, "..."], affinity: Float[Array, "..."]) -> Fl
 
 
 def _log_drift_ratio(barrier, affinity):
+    # 2 sinh(F/2) is e^(F/2) (1 - e^-F), and the bracket is that of `drift`.
     return 0.5 * affinity + _log_integral(barrier, affinity) + log_effective_diffusion(barrier)
 
 
@@ -426,5 +433,6 @@ def validity_map(
 
     # At F = 4B + 40 both errors exceed 0.4 whatever the barrier.
     bracket = (jnp.zeros_like(barriers), 2 + 20 / barriers)
+    # More halvings than a float64 has binary digits. `low` is within the tolerance all along.
     low, _ = jax.lax.fori_loop(0, 60, halve, bracket)
     return low
