@@ -63,7 +63,7 @@ def test_rates_request_affinity_and_activity_are_of_one_piece(x64, cell, barrier
 
 @pytest.mark.representatives(1)
 def test_float32_extremes_are_finite_and_nan_stays(cell):
-    drift = jnp.concatenate([jnp.geomspace(1e-30, 1e6, 40), -jnp.geomspace(1e-30, 1e6, 40), jnp.zeros(1)])
+    drift = jnp.concatenate([jnp.geomspace(1e-37, 1e6, 40), -jnp.geomspace(1e-37, 1e6, 40), jnp.zeros(1)])
     for barrier in (0.0, 20.0, 80.0):
         b = jnp.float32(barrier)
         for values in cell.response(drift, b):

@@ -88,6 +88,14 @@ def test_traced_values_are_checked_at_run_time():
         heat(jnp.float32(-0.5)).block_until_ready()
 
 
+def test_traced_levels_are_taken_and_checked_at_run_time():
+    levels = eqx.filter_jit(lambda a: ArrheniusCell(levels=(-a, 2 * a)).levels)
+    assert levels(jnp.float32(3.0)).tolist() == [-3.0, 6.0]
+    assert jax.jit(lambda w: limjax.PulsedCell(levels=w).levels)(3.0).tolist() == [-1.5, 1.5]
+    with pytest.raises(RuntimeError, match=r"levels must be .* with lowest < highest, got traced"):
+        levels(jnp.float32(-3.0)).block_until_ready()
+
+
 # A pytree of leaves.
 
 

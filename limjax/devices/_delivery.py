@@ -108,7 +108,8 @@ def delivered(
     devices, upwards = _Devices(cell, place.leaf, level), drift >= 0
     sign = jnp.where(upwards, 1.0, -1.0).astype(drift.dtype)
     wanted = jnp.abs(drift)
-    request = jnp.minimum(wanted, float(cell.max_pulses))
+    # One pulse a bit rewrites a word to whatever level is asked for: nothing of a request is lost there.
+    request = wanted if cell.word_bits is not None else jnp.minimum(wanted, float(cell.max_pulses))
     free = sign * devices.both(lambda law, gone, scale: law.mean_move(gone, request, scale), upwards, at)
     mean = devices.window.held(at, free)
     move, pulses = None, request
@@ -197,6 +198,8 @@ def _one_by_one(devices: _Devices, upwards, sign, pulses, level, place: Place):
         free = sign * devices.both(lambda law, gone, scale: step(law, gone, scale, number), upwards, now)
         return k + 1, jnp.where(k.astype(pulses.dtype) < pulses, moved + devices.window.held(now, free), moved)
 
-    # How many rounds it takes is known at run time only, and is the same for all: that of the device with most pulses.
-    most = jnp.max(pulses, initial=0.0).astype(jnp.int32)
-    return jax.lax.while_loop(lambda carry: carry[0] < most, pulse, (jnp.int32(0), jnp.zeros_like(level)))[1]
+    # How many rounds it takes is known at run time only, and is the same for all: that of the device with most pulses, where
+    # a request that is NaN must not stop the others.
+    most = jnp.max(pulses, initial=0.0, where=pulses > 0).astype(jnp.int32)
+    # 0 times the pulses is NaN where they are, so that a request that failed is seen.
+    return jax.lax.while_loop(lambda carry: carry[0] < most, pulse, (jnp.int32(0), 0.0 * pulses))[1]

@@ -1,7 +1,6 @@
 """What one pulse takes at the device: given, by Joule's law, or to charge a capacitor. Lines and drivers are not in it."""
 
 import abc
-from typing import ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -11,9 +10,7 @@ from limjax.numerics.checks import checked_leaf
 
 
 class AbstractPulseEnergy(eqx.Module):
-    """The energy of a pulse. A new one is a class with `joules`; `name` is how device files call it."""
-
-    name: ClassVar[str]
+    """The energy of a pulse. A new one is a class with `joules`."""
 
     @abc.abstractmethod
     def joules(self, position: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -42,7 +39,6 @@ class GivenEnergy(AbstractPulseEnergy):
         '5.0e-15'
     """
 
-    name: ClassVar[str] = "given"
     energy: Float[Array, "..."]
 
     def __init__(self, energy: ArrayLike):
@@ -71,7 +67,6 @@ class OhmicEnergy(AbstractPulseEnergy):
         '1.47e-10'
     """
 
-    name: ClassVar[str] = "ohmic"
     volts: Float[Array, "..."]
     conductance_low: Float[Array, "..."]
     conductance_high: Float[Array, "..."]
@@ -108,7 +103,6 @@ class CapacitiveEnergy(AbstractPulseEnergy):
         '1.0e-15'
     """
 
-    name: ClassVar[str] = "capacitive"
     volts: Float[Array, "..."]
     farads: Float[Array, "..."]
 

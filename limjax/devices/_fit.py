@@ -129,7 +129,7 @@ def fit_pulses(data: str | os.PathLike[str] | Mapping[str, Any] | Pulses, law: s
         >>> low < 1e-7 < high
         True
 
-    Source: maximum likelihood of a Kalman filter, `limjax.devices.likelihood`.
+    Source: maximum likelihood of an extended Kalman filter (Särkkä, Bayesian Filtering and Smoothing, 2013, section 5.2).
     """
     if law != "auto" and law not in SHAPES:
         raise ValueError(f'law must be "auto", {", ".join(map(repr, SHAPES))}, got {law!r}.')
@@ -146,10 +146,9 @@ def fit_pulses(data: str | os.PathLike[str] | Mapping[str, Any] | Pulses, law: s
         errors = _errors(best, flat, readings)
         result = jax.tree.map(np.asarray, filtered(best, jnp.asarray(flat), readings))
         # Only the first reading of a series corrects the state: from there on it is the law alone.
-        free = jax.tree.map(
-            np.asarray, filtered(best, jnp.asarray(flat), readings._replace(seen=readings.fresh & readings.seen))
-        )
-    return _result(best, flat, errors, aic, pulses, readings, (low, high), result, free)
+        first = readings._replace(seen=readings.fresh & readings.seen)
+        curve = np.asarray(filtered(best, jnp.asarray(flat), first).state)
+    return _result(best, flat, errors, aic, pulses, readings, (low, high), result, curve)
 
 
 def _readings(pulses: Pulses) -> tuple[Readings, float, float]:
@@ -157,6 +156,11 @@ def _readings(pulses: Pulses) -> tuple[Readings, float, float]:
     seen = ~np.isnan(pulses.conductance)
     steady = _medians(pulses.conductance[seen])
     low, high = float(steady.min()), float(steady.max())
+    if not high > low:
+        raise ValueError(
+            f"Column conductance: all readings but single ones are the same, {low:g} S, so that there are no steps to fit. Give more pulses, "
+            "or read with more digits."
+        )
     # No NaN where nothing was read: the filter multiplies the value by a gain of 0.
     value = np.where(seen, (pulses.conductance - low) / (high - low), 0.0)
     count = len(value)
@@ -182,9 +186,8 @@ def _readings(pulses: Pulses) -> tuple[Readings, float, float]:
 def _medians(values: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
     """Medians of three neighbours, so that a single outlier does not set the range."""
     padded = np.concatenate([values[:1], values, values[-1:]])
-    inner = np.median(np.stack([padded[:-2], padded[1:-1], padded[2:]]), axis=0)
     # The ends of the range are reached at turns and ends, where a median of three falls short by a step: what is left out is noise.
-    return inner
+    return np.median(np.stack([padded[:-2], padded[1:-1], padded[2:]]), axis=0)
 
 
 def _best(law: str, readings: Readings) -> tuple[Float[np.ndarray, "numbers"], float]:
@@ -250,13 +253,10 @@ def _errors(law: str, flat: Float[np.ndarray, "numbers"], readings: Readings) ->
     return errors
 
 
-def _result(
-    law, flat, errors, aic, pulses: Pulses, readings: Readings, ends, found: Filtered, free: Filtered
-) -> PulseFit:
+def _result(law, flat, errors, aic, pulses: Pulses, readings: Readings, ends, found: Filtered, curve) -> PulseFit:
     low, high = ends
     width = high - low
-    with jax.enable_x64(True):
-        numbers, wrong = (jax.tree.map(np.asarray, Numbers.of(jnp.asarray(x))) for x in (flat, errors))
+    numbers, wrong = Numbers.of(flat), Numbers.of(errors)
     shape = {"linear": (), "soft-bounds": ("slope",), "exponential": ("nonlinearity",)}[law]
     # A variance of f degrees of freedom is known to sqrt(2/f) of itself, a deviation to sqrt(1/2f): of the noises that the data tell at
     # all the one known worse says how far errors may be trusted.
@@ -274,7 +274,6 @@ def _result(
     fitted["reading_noise"] = Fitted(reading, reading * float(wrong.log_reading), "S", True, freedom)
     seen, fresh = np.asarray(readings.seen), np.asarray(readings.fresh)
     good = seen & (found.inlier > _OUTLIER)
-    curve = np.where(fresh, found.state, free.state)
     residual, value = (np.asarray(readings.value) - curve)[good], np.asarray(readings.value)[good]
     tested = good & ~fresh
     return PulseFit(

@@ -54,14 +54,12 @@ class Filtered(NamedTuple):
         innovation: reading minus prediction, over its standard deviation.
         inlier: probability that it is none of the outliers.
         state: the conductance that the device had, by all readings so far.
-        predicted: the conductance that was expected before the reading.
     """
 
     log_likelihood: Float[Array, "readings"]
     innovation: Float[Array, "readings"]
     inlier: Float[Array, "readings"]
     state: Float[Array, "readings"]
-    predicted: Float[Array, "readings"]
 
 
 SHAPES = {"linear": 0, "soft-bounds": 1, "exponential": 1}
@@ -98,13 +96,13 @@ class Numbers(NamedTuple):
         log_reading: ln of the standard deviation of a reading.
     """
 
-    log_sizes: Float[Array, "2"]
-    shapes: Float[Array, "2 shape"]
-    log_noise: Float[Array, ""]
-    log_reading: Float[Array, ""]
+    log_sizes: Float[Array, "2"] | Float[np.ndarray, "2"]
+    shapes: Float[Array, "2 shape"] | Float[np.ndarray, "2 shape"]
+    log_noise: Float[Array, ""] | Float[np.ndarray, ""]
+    log_reading: Float[Array, ""] | Float[np.ndarray, ""]
 
     @classmethod
-    def of(cls, flat: Float[Array, "numbers"]) -> "Numbers":
+    def of(cls, flat: Float[Array, "numbers"] | Float[np.ndarray, "numbers"]) -> "Numbers":
         """From one array."""
         return cls(flat[:2], flat[2:-2].reshape(2, -1), flat[-2], flat[-1])
 
@@ -155,9 +153,7 @@ def filtered(law: str, flat: Float[Array, "numbers"], readings: Readings) -> Fil
         updated = expected + gain * surprise
         # The prior of a fresh reading was made of that reading and those after it: it says nothing about the law.
         likelihood = jnp.where(reading.seen & ~reading.fresh, jnp.log(both), 0.0)
-        return (updated, (1 - gain) * spread), Filtered(
-            likelihood, surprise / jnp.sqrt(total), inlier, updated, expected
-        )
+        return (updated, (1 - gain) * spread), Filtered(likelihood, surprise / jnp.sqrt(total), inlier, updated)
 
     # Any numbers: the first reading is always fresh, and then its prior takes their place.
     start = (jnp.asarray(0.5), jnp.asarray(1.0))

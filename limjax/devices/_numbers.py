@@ -6,13 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from limjax.numerics.checks import is_real, whole_number
 
 HOW = ("measured", "specified", "fitted", "estimated", "derived", "projected", "chosen")
 """How a number may have been obtained: `derived` from others by what the note says, `projected` to devices that were not made, `chosen`
 where the device leaves it open."""
 
-_SCALES = {"m": 1e-3, "µ": 1e-6, "u": 1e-6, "n": 1e-9, "p": 1e-12, "f": 1e-15, "a": 1e-18}
+# The micro sign, and the Greek letter that looks like it and stands on other keyboards.
+_SCALES = {"m": 1e-3, "\u00b5": 1e-6, "\u03bc": 1e-6, "u": 1e-6, "n": 1e-9, "p": 1e-12, "f": 1e-15, "a": 1e-18}
 _UNITS = {
     "J": "an energy such as pJ", "s": "a time such as ns", "V": "volts", "S": "a conductance such as µS", "F": "a capacitance such as fF",
     "eV": "eV", "1/s": "1/s", "K": "K", "1": "1, a plain number",
@@ -47,6 +50,12 @@ _ONCE = {
     "endurance": ("1", "cycles it survives"),
     "word_bits": ("1", "cells of one bit that hold a weight together"),
 }
+_SHARES = ("zero", "stuck", "rest")  # not above 1
+_POSITIVE = (
+    "attempt_rate",
+    "retention_time",
+    "retention_temperature",
+)  # not 0: what is made of them is their logarithm or over them
 NUMBERS = {
     **_ONCE,
     **{name + way: said for name, said in _EITHER.items() for way in ("", "_up", "_down")},
@@ -118,20 +127,21 @@ def number_of(where: str, name: str, table: Mapping[str, Any]) -> Number:
     if unknown:
         raise ValueError(f"{where} has an unknown entry {unknown[0]!r}.")
     for key in ("value", *(key for key in ("error",) if key in table)):
-        if not is_real(table[key]) or not math.isfinite(table[key]) or table[key] < 0 or isinstance(table[key], bool):
+        if not is_real(table[key]) or np.ndim(table[key]) or not math.isfinite(table[key]) or table[key] < 0:
             raise ValueError(f"{where}: {key} must be a number of at least 0, got {table[key]!r}.")
     for key in ("unit", "source", "how", *(key for key in ("note",) if key in table)):
         if not isinstance(table[key], str) or not table[key].strip():
             raise ValueError(f"{where}: {key} must be a text, got {table[key]!r}.")
     wanted = NUMBERS[name][0]
-    # A prefix goes before units of one letter only: eV and 1/s are written as they are.
+    # A prefix goes before units of one letter only: eV, 1/s and plain numbers are written as they are.
     if table["unit"] != wanted and not (
-        len(wanted) == 1 and table["unit"][1:] == wanted and table["unit"][0] in _SCALES
+        len(wanted) == 1 and wanted.isalpha() and table["unit"][1:] == wanted and table["unit"][0] in _SCALES
     ):
         raise ValueError(f"{where}: unit must be {_UNITS[wanted]}, got {table['unit']!r}.")
     if table["how"] not in HOW:
         raise ValueError(f"{where}: how must be one of {', '.join(HOW)}, got {table['how']!r}.")
     whole_number(table["year"], f"{where}: year", 1900, 2100)
+    _check_range(f"{where}: value", name, table["value"])
     return Number(
         name,
         float(table["value"]),
@@ -142,6 +152,16 @@ def number_of(where: str, name: str, table: Mapping[str, Any]) -> Number:
         table.get("error"),
         table.get("note", ""),
     )
+
+
+def _check_range(what: str, name: str, value: float | int) -> None:
+    if name in _SHARES and value > 1:
+        raise ValueError(f"{what} must be a share from 0 to 1, got {value!r}: {NUMBERS[name][1]}.")
+    if name in _POSITIVE and value == 0:
+        raise ValueError(f"{what} must be above 0, got {value!r}. One that is not known is left out.")
+    if name == "word_bits":
+        # Files may write 8.0.
+        whole_number(int(value) if value == int(value) else value, what, 1, 24)
 
 
 def _referred(where: str, name: str, table: Mapping[str, Any]) -> Number:

@@ -137,6 +137,7 @@ class PulsedCell(AbstractCell):
         step_time: duration τ of one optimizer step. [s]
         temperature: temperature of the devices. [K]
         max_pulses: pulses that the driver gives to one cell in one step at most; the rest of a request is lost and counted as saturated.
+            Words of bits need one pulse for each bit, however far they go.
         word_bits: for digital memories: a weight is a word of so many cells, which one pulse each rewrites to whatever level is asked
             for. None for a weight that is one device.
 
@@ -177,7 +178,7 @@ class PulsedCell(AbstractCell):
         down: Pulse | None = None,
         *,
         lsb: ArrayLike = 2**-10,
-        levels: WholeNumber | float | LevelRange | None = None,
+        levels: ArrayLike | LevelRange | None = None,
         noise: PulseNoise | None = None,
         spread: DeviceSpread | None = None,
         retention: Retention | None = None,
@@ -283,7 +284,7 @@ def _window(levels) -> LevelRange | None:
     if levels is None or isinstance(levels, tuple):
         return levels
     remedy = "It is the number of nominal pulses from one end of the window to the other, for example 200."
-    width = float(checked_leaf(levels, "levels", low=0.0, open_low=True, remedy=remedy, single=True))
+    width = checked_leaf(levels, "levels", low=0.0, open_low=True, remedy=remedy, single=True)
     return (-width / 2, width / 2)
 
 

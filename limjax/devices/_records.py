@@ -62,7 +62,7 @@ class Device:
     def missing(self) -> tuple[str, ...]:
         """What a run would use and is not known, in words."""
         energy = "" if all(self.pulse_energy(way) for way in ("up", "down")) else "the energy of a pulse"
-        time = "" if all(self.si("pulse_time", way) for way in ("up", "down")) else "the width of a pulse"
+        time = "" if all(self.si("pulse_time", way) is not None for way in ("up", "down")) else "the width of a pulse"
         # Words of bits have neither noise nor spread: nothing is missing there.
         noise = "" if {"noise", "noise_levels", "word_bits"} & set(self.numbers) else "noise from cycle to cycle"
         spread = "" if {"spread_size", "word_bits"} & set(self.numbers) else "spread between devices"
@@ -125,8 +125,7 @@ class Device:
         noise = PulseNoise(own["noise"], own["noise_levels"]) if own["noise"] or own["noise_levels"] else None
         spread = DeviceSpread(own["spread_size"], own["spread_asymmetry"], own["spread_window"], own["stuck"], seed)
         is_spread = any(own[name] for name in ("spread_size", "spread_asymmetry", "spread_window", "stuck"))
-        bits, zero = self.si("word_bits"), self.si("zero")
-        zero = 0.5 if zero is None else zero
+        bits, zero = self.si("word_bits"), _given(self.si("zero"), 0.5)
         return PulsedCell(
             self._pulse("up"),
             self._pulse("down"),
@@ -141,12 +140,15 @@ class Device:
         )
 
     def _pulse(self, way: str) -> Pulse:
-        return Pulse(self._steps(way), self.si("size", way) or 1.0, self.pulse_energy(way), self.si("pulse_time", way))
+        size = _given(self.si("size", way), 1.0)
+        return Pulse(self._steps(way), size, self.pulse_energy(way), self.si("pulse_time", way))
 
     def _steps(self, way: str) -> AbstractSteps:
         if self.law == "soft-bounds":
-            return SoftBoundsSteps(self.si("bound", way) or 1.0)
-        return ExponentialSteps(self.si("nonlinearity", way) or 1.0) if self.law == "exponential" else LinearSteps()
+            return SoftBoundsSteps(_given(self.si("bound", way), 1.0))
+        if self.law == "exponential":
+            return ExponentialSteps(_given(self.si("nonlinearity", way), 1.0))
+        return LinearSteps()
 
     def pulse_energy(self, way: str) -> AbstractPulseEnergy | None:
         """What a pulse takes in one direction, "up" or "down"; None where that is not known."""
@@ -162,7 +164,7 @@ class Device:
         return None
 
     def _retention(self, temperature: float) -> Retention | None:
-        rate, rest = self.si("attempt_rate") or _ATTEMPT_RATE, self.si("rest")
+        rate, rest = _given(self.si("attempt_rate"), _ATTEMPT_RATE), self.si("rest")
         activation, held, stability = (
             self.si(name) for name in ("activation_energy", "retention_time", "thermal_stability")
         )
@@ -173,7 +175,7 @@ class Device:
         if activation is None and held is not None:
             # `AbstractCell.retention_barrier` of one cell for that time, at the temperature of the test, as an energy.
             # A device that forgets sooner than it attempts has no barrier, not a negative one.
-            tested = self.si("retention_temperature") or temperature
+            tested = _given(self.si("retention_temperature"), temperature)
             activation = per_kelvin * tested * max(math.log(rate * held / -math.log1p(-_FAILURE)), 0.0)
         return None if activation is None else Retention(activation, rate, rest)
 
@@ -244,8 +246,10 @@ def _of_text(text: str) -> Device:
     law = items.pop("law", "linear")
     numbers = {}
     for key, item in items.items():
-        # The number ends in a digit or a point, so that the e of 5eV is its unit's and that of 1E-15 its own.
-        found = re.fullmatch(r"([-+0-9.eE]*[0-9.])\s*([a-zA-Zµ/1]*)", item.strip())
+        # An e is the number's only before digits: that of 5eV is its unit's.
+        found = re.fullmatch(
+            r"([-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?)\s*([a-zA-Z\u00b5\u03bc/1]*)", item.strip()
+        )
         if found is None:
             raise ValueError(
                 f"device {text!r}: expected {key}=number, perhaps with a unit, such as pulse_time=10ms; got {key}={item}."
@@ -309,6 +313,11 @@ def _checked(where: str, device: Device) -> Device:
     if device.law == "exponential" and any(device.si("nonlinearity", way) is None for way in ("up", "down")):
         raise ValueError(f"{where}: the law exponential needs nonlinearity, or nonlinearity_up and nonlinearity_down.")
     return device
+
+
+def _given(value: float | None, default: float) -> float:
+    """A number, or what stands for one that is not known; 0 is known."""
+    return default if value is None else value
 
 
 def _quoted(text: str) -> str:

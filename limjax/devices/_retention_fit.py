@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from limjax.devices._fit import Fitted
 from limjax.devices._pulse_data import numbers_of, read_table
 from limjax.devices._pulsed_cell import Retention
-from limjax.numerics.checks import WholeNumber
+from limjax.numerics.checks import WholeNumber, elided
 from limjax.physics.units import BOLTZMANN_J_PER_K, ELEMENTARY_CHARGE_C
 
 Tests = Sequence[float | int] | Float[np.ndarray, "tests"] | Int[np.ndarray, "tests"]
@@ -81,7 +81,7 @@ def fit_retention(
         failures: share of the cells that failed, above 0 and below 1; or their number where `cells` says how many there were, which may be none
             or all.
         cells: how many cells each test had. Then the fit is the most likely one of binomial counts; without, a robust line through the
-            logarithms (an outlier carries little weight), whose errors come from the scatter.
+            logarithms (an outlier carries little weight), whose errors come from the scatter: infinite for two tests, which show none.
 
     Returns:
         The fit.
@@ -99,7 +99,13 @@ def fit_retention(
     Source: JEDEC JESD22-A117 and JESD91 for retention tests and Arrhenius' law; the cell of this library for what they mean.
     """
     time, kelvin, failed = (np.atleast_1d(np.asarray(x, np.float64)) for x in (times, temperatures, failures))
-    count = None if cells is None else np.broadcast_to(np.asarray(cells, np.float64), failed.shape)
+    count = None if cells is None else np.asarray(cells, np.float64)
+    if count is not None:
+        if count.shape not in ((), (1,), failed.shape):
+            raise ValueError(
+                f"cells must be one number for all tests or one for each of the {failed.size}, got {count.size} numbers."
+            )
+        count = np.broadcast_to(count, failed.shape)
     _check(time, kelvin, failed, count)
     # From the middle of the tests, where the rate is measured; k0 stands far outside of them, at 1/T = 0, and follows
     # from it.
@@ -120,10 +126,7 @@ def fit_retention(
     errors = np.sqrt(np.diag(covariance))
     error = math.sqrt(max(float(np.array([1.0, lever]) @ covariance @ np.array([1.0, lever])), 0.0))
     if activation <= 0:
-        raise ValueError(
-            f"These tests fail no faster when they are warmer (activation energy {activation:.3g} eV): Arrhenius' law tells no barrier from "
-            "them. Are temperatures in kelvin and times in seconds, test by test?"
-        )
+        raise _no_faster(f"activation energy {activation:.3g} eV")
     return RetentionFit(
         activation_ev=Fitted(activation, float(errors[1]), "eV"),
         log_attempt_rate=Fitted(log_attempts, error, ""),
@@ -181,7 +184,28 @@ def _check(time, kelvin, failed, count) -> None:
         if bad.size:
             raise ValueError(f"{name}, test {bad[0] + 1}: expected {said}, got {values[bad[0]]:g}.")
     if np.unique(kelvin).size < 2:
-        raise ValueError(f"temperatures: all tests are at {kelvin[0]:g} K; a barrier takes two temperatures at least.")
+        said = f"all tests are at {kelvin[0]:g} K" if kelvin.size else "there are no tests"
+        raise ValueError(f"temperatures: {said}; a barrier takes two temperatures at least.")
+    if count is None:
+        return
+    lost, kept = kelvin[failed > 0], kelvin[failed < count]
+    said = elided(", ".join(f"{k:g} of {n:g}" for k, n in zip(failed, count)))
+    # Where a temperature parts cells that fail from cells that do not, ever steeper lines are ever more likely: no barrier is the
+    # likeliest, and the search would end anywhere.
+    if not (lost.size and kept.size) or kept.max() <= lost.min():
+        raise ValueError(
+            f"failures: {said} tell no barrier, which takes cells that failed at one temperature and cells that held at a warmer one. "
+            "Test longer where none failed, shorter where all did."
+        )
+    if lost.max() <= kept.min():
+        raise _no_faster(f"{said} failed")
+
+
+def _no_faster(said: str) -> ValueError:
+    return ValueError(
+        f"These tests fail no faster when they are warmer ({said}): Arrhenius' law tells no barrier from them. Are temperatures in kelvin "
+        "and times in seconds, test by test?"
+    )
 
 
 def _line(distance, height, start):
@@ -198,9 +222,12 @@ def _line(distance, height, start):
     design = np.stack([np.ones_like(distance), -distance], axis=1)
     # The slope of soft_l1, 2 (sqrt(1 + z) - 1), at z = (rest/usual)²: what each point weighed in the fit.
     weight = 1 / np.sqrt(1 + (rest / usual) ** 2)
-    free = max(len(height) - 2, 1)
-    variance = float(np.sum(weight * rest**2) / free)
-    covariance = variance * np.linalg.inv((design * weight[:, None]).T @ design)
+    free = len(height) - 2
+    covariance = np.full((2, 2), np.inf)
+    # A line meets two points whatever their errors are: they show no scatter.
+    if free > 0:
+        variance = float(np.sum(weight * rest**2) / free)
+        covariance = variance * np.linalg.inv((design * weight[:, None]).T @ design)
     return found.x, covariance, float(np.sqrt(np.mean(rest**2)))
 
 

@@ -1,8 +1,10 @@
 """How pulses differ from each other, and devices."""
 
+from typing import NamedTuple
+
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float, UInt32
+from jaxtyping import Array, ArrayLike, Bool, Float, UInt32
 
 from limjax.numerics.checks import WholeNumber, checked_leaf, whole_number
 from limjax.numerics.counters import key_words, step_words
@@ -37,11 +39,13 @@ class PulseNoise(eqx.Module):
         self.levels = checked_leaf(levels, "levels", low=0.0, remedy=remedy)
 
 
-class OneDevice:
-    """What makes one device differ: factors on its steps and its window, and whether it is stuck."""
+class OneDevice(NamedTuple):
+    """What makes one device differ: factors on its steps and its window, and whether it moves at all."""
 
-    def __init__(self, up: Array, down: Array, window: Array, moves: Array):
-        self.up, self.down, self.window, self.moves = up, down, window, moves
+    up: Float[Array, "..."]
+    down: Float[Array, "..."]
+    window: Float[Array, "..."]
+    moves: Bool[Array, "..."]
 
 
 class DeviceSpread(eqx.Module):

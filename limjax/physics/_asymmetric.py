@@ -10,7 +10,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float
 from limjax.numerics._elementary import asinh, safe_log
 from limjax.numerics.checks import WholeNumber, checked_leaf
 from limjax.physics._abstract_cell import AbstractCell
-from limjax.physics._device_numbers import device_numbers
+from limjax.physics._device_numbers import LevelRange, device_numbers
 from limjax.physics._response import Response
 
 # Newton steps: enough for float64 at every transfer coefficient from 0.05 to 0.95 (tests).
@@ -72,7 +72,7 @@ class AsymmetricCell(AbstractCell):
         recovery: ArrayLike = 0.0,
         min_barrier: ArrayLike = 0.0,
         max_barrier: ArrayLike = 80.0,
-        levels: tuple[int, int] | None = None,
+        levels: LevelRange | None = None,
         bits: WholeNumber | None = None,
     ):
         numbers = device_numbers(
@@ -141,7 +141,9 @@ def _affinity(drift, log_exchange, transfer):
     # The equation is e^{(θ-½)F} sinh(F/2) = |d|/2g = x.
     log_x = safe_log(jnp.where(is_moved, magnitude, 1.0)) - log_exchange - math.log(2)
     is_large = log_x > 0
-    x = jnp.exp(jnp.where(is_large, 0.0, log_x))
+    # Near the smallest normal number x, or half of the F that is found, is 0 to XLA, and 0/0 below: F = d/g = 2x there, whatever θ is.
+    is_linear = log_x < math.log(4 * jnp.finfo(drift.dtype).tiny)
+    x = jnp.exp(jnp.where(is_large | is_linear, 0.0, log_x))
     # The start: at large x hops back are few, θF is near ln(d/g); at small x the split of the tilt hardly matters.
     f = jnp.where(is_large, (jnp.where(is_large, log_x, 0.0) + math.log(2)) / forward, 2 * asinh(x))
     for _ in range(_ITERATIONS):
@@ -154,6 +156,7 @@ def _affinity(drift, log_exchange, transfer):
         error = jnp.where(is_large, (forward - 0.5) * f + log_sinh - log_x, jnp.log1p(excess - 1))
         # From above the root a concave function throws Newton's step too far, even below 0, where its logarithm ends.
         f = jnp.maximum(f - error / slope, 0.5 * f)
+    f = jnp.where(is_linear, jnp.exp(jnp.where(is_linear, log_x + math.log(2), 0.0)), f)
     # 0 times the request, for the sake of NaN, which is not above 0 either.
     return jnp.where(is_moved, jnp.where(drift < 0, -f, f), 0.0 * drift)
 

@@ -7,9 +7,9 @@ import jax.core
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
-from limjax.numerics.checks import WholeNumber, checked_leaf, compute_dtype, whole_number
+from limjax.numerics.checks import WholeNumber, checked_leaf, compute_dtype, stopped_if, whole_number
 
-LevelRange = tuple[float | int, float | int]
+LevelRange = tuple[ArrayLike, ArrayLike]
 """Lowest and highest level of a cell, or the ends of a device's window [levels]."""
 
 
@@ -58,14 +58,23 @@ def device_numbers(
 
 def _checked_range(levels) -> Float[Array, "2"]:
     """Lowest and highest level."""
+    wanted = "levels must be (lowest, highest) with lowest < highest, got"
+    remedy = "They are level numbers, for example levels=(-128, 127)."
+    is_traced = False
     try:
         lowest, highest = levels
-        is_range = bool(lowest < highest)
+        is_traced = isinstance(lowest, jax.core.Tracer) or isinstance(highest, jax.core.Tracer)
+        is_range = is_traced or bool(lowest < highest)
     except (TypeError, ValueError):
         is_range = False
     if not is_range:
-        raise ValueError(f"levels must be (lowest, highest) with lowest < highest, got {levels!r}.")
-    return checked_leaf(list(levels), "levels", remedy="They are level numbers, for example levels=(-128, 127).")
+        raise ValueError(f"{wanted} {levels!r}.")
+    if not is_traced:
+        return checked_leaf(list(levels), "levels", remedy=remedy)
+    # Traced ones are compared at run time, as in `checked_leaf`.
+    leaves = [checked_leaf(end, "levels", remedy=remedy, single=True) for end in levels]
+    ends = jnp.stack([leaf.astype(jnp.result_type(float)) for leaf in leaves])
+    return stopped_if(ends, ~(ends[0] < ends[1]), f"{wanted} traced values outside that. {remedy}")
 
 
 def as_floating(value: ArrayLike) -> Float[Array, "..."]:

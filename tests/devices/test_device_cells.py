@@ -2,6 +2,7 @@
 
 import math
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,6 +23,7 @@ from limjax.devices import (
     Retention,
     SoftBoundsSteps,
 )
+from limjax.devices._steps import Scale, _geometric
 from limjax.physics._pulses import Place
 
 KEY = jnp.asarray([5, 7], jnp.uint32)
@@ -208,6 +210,41 @@ def test_a_word_of_bits_is_rewritten_once():
     got = delivered(cell, jnp.asarray([5.0, 0.0, -1.0]), jnp.zeros(3))
     np.testing.assert_array_equal(got.move, [5.0, 0.0, -1.0])
     np.testing.assert_array_equal(got.charges["pulses"], [8.0, 0.0, 8.0])
+    # However far it goes.
+    far = delivered(PulsedCell(levels=(-32768, 32767), word_bits=16), jnp.asarray([5000.0, -40000.0]), jnp.zeros(2))
+    np.testing.assert_array_equal(far.move, [5000.0, -32768.0])
+    np.testing.assert_array_equal(far.charges["pulses"], [16.0, 16.0])
+    assert not far.held.any()
+
+
+def test_a_request_that_is_nan_stops_no_other():
+    cell = PulsedCell(levels=1000, noise=PulseNoise(0.3))
+    move = delivered(cell, jnp.asarray([jnp.nan, 10.0, -10.0]), jnp.zeros(3)).move
+    # Ten pulses of their own noise: six standard deviations, a false alarm in 500 million.
+    assert np.isnan(move[0]) and np.abs(move[1:] - np.asarray([10.0, -10.0])).max() < 6 * 0.3 * math.sqrt(10)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_ratios_near_one_and_curvatures_near_zero_have_no_jump(x64, dtype):
+    exact = 1e-6 if dtype == jnp.float32 else 1e-9
+    terms, ratios = (
+        np.ravel(values).astype(dtype)
+        for values in np.meshgrid(
+            [1.0, 99.0, 101.0, 1000.0], [0.0, -1e-13, 3e-7, -0.99e-6, 1.01e-6, -0.99e-5, 0.99e-5, 1.01e-5]
+        )
+    )
+    found, slopes = jax.jit(jax.vmap(jax.value_and_grad(_geometric, argnums=1)))(terms, ratios)
+    counts = np.arange(1000) * (np.arange(1000) < terms[:, None])
+    powers = np.exp(counts * ratios[:, None].astype(np.float64)) * (np.arange(1000) < terms[:, None])
+    np.testing.assert_allclose(found, powers.sum(axis=1), rtol=exact)
+    if dtype == jnp.float64:
+        np.testing.assert_allclose(slopes, (counts * powers).sum(axis=1), rtol=1e-6, atol=1e-6)
+    scale = Scale(*map(dtype, (1.0, 100.0, 0.0, 0.0)))
+    for rate in (0.99e-4, 1.01e-4):
+        law = eqx.tree_at(lambda s: s.nonlinearity, ExponentialSteps(1.0), dtype(rate))
+        rate = float(law.nonlinearity)
+        expected = 100 / rate * np.log1p(rate * 0.8 * np.exp(-rate * -0.3))
+        assert float(law.move(dtype(0.2), dtype(80.0), scale)) == pytest.approx(expected, rel=exact)
 
 
 @pytest.mark.slow

@@ -132,6 +132,8 @@ def test_a_file_as_a_parameter_analyser_writes_it(tmp_path):
     assert pulses.up.tolist() == [True] * 6 + [False] * 6 and pulses.voltage is not None
     with pytest.raises(ValueError, match="different lengths"):
         read_pulses({"pulse": [1, 2], "conductance": [1e-6], "direction": ["up", "up"]})
+    with pytest.raises(ValueError, match=r"conductance: all readings but single ones are the same, 1e-06 S"):
+        fit_pulses({"pulse": np.arange(7), "conductance": [1e-6] * 3 + [2e-6] + [1e-6] * 3, "direction": ["up"] * 7})
     with pytest.raises(ValueError, match=r"law must be .*'cubic'"):
         fit_pulses(pulses, "cubic")
     with pytest.raises(ValueError, match=r"no text file"):
@@ -176,6 +178,15 @@ def test_retention_from_shares_with_an_outlier():
     assert spoiled.activation_ev.value == pytest.approx(1.2, abs=0.1) and spoiled.spread > clean.spread
 
 
+def test_two_shares_give_a_line_without_errors():
+    fit = fit_retention([1e4, 1e4], [400.0, 430.0], [0.1, 0.5])
+    rates = -np.log1p(-np.array([0.1, 0.5])) / 1e4
+    expected = np.log(rates[1] / rates[0]) * EV_PER_K / (1 / 400 - 1 / 430)
+    assert fit.activation_ev.value == pytest.approx(expected, rel=1e-6)
+    errors = [fit.activation_ev.error, fit.log_attempt_rate.error, fit.log_rate.error, fit.barrier().error]
+    assert errors == [np.inf] * 4 and fit.activation_ev.interval == (-np.inf, np.inf)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -186,6 +197,12 @@ def test_retention_from_shares_with_an_outlier():
         (([1.0, 1.0], [300.0, 300.0], [0.1, 0.2]), r"all tests are at 300 K"),
         (([1.0, 1.0], [300.0, 400.0], [0.2, 0.1]), r"fail no faster when they are warmer"),
         (([1.0], [300.0, 400.0], [0.2, 0.1]), r"equal length, got 1, 2 and 2"),
+        (([], [], []), r"temperatures: there are no tests"),
+        (([1.0, 1.0], [300.0, 400.0], [1, 2], [10, 10, 10]), r"cells must be .*each of the 2, got 3 numbers"),
+        (([1.0, 1.0], [300.0, 400.0], [0, 0], 100), r"0 of 100, 0 of 100 tell no barrier.*Test longer"),
+        (([1.0, 1.0], [300.0, 400.0], [100, 100], 100), r"100 of 100, 100 of 100 tell no barrier.*shorter"),
+        (([1.0, 1.0, 1.0], [300.0, 350.0, 400.0], [0, 5, 100], 100), r"failures: 0 of 100, 5 of 100.*tell no barrier"),
+        (([1.0, 1.0], [300.0, 400.0], [5, 0], 100), r"no faster when they are warmer \(5 of 100, 0 of 100 failed\)"),
     ],
 )
 def test_wrong_retention_tests_are_named(arguments, said):

@@ -134,6 +134,10 @@ GOOD = (ZOO / "ecram.toml").read_text()
         (GOOD.replace('unit = "fJ"', 'unit = "fW"'), r"pulse_energy: unit must be an energy such as pJ, got 'fW'"),
         (GOOD.replace('how = "projected"', 'how = "guessed"'), r"how must be one of measured.*'guessed'"),
         (GOOD.replace("value = 1000.0", "value = -3"), r"levels: value must be a number of at least 0, got -3"),
+        (
+            GOOD.replace("value = 1000.0", "value = [1, 2]"),
+            r"levels: value must be a number of at least 0, got \[1, 2\]",
+        ),
         (GOOD.replace("value = 1000.0", "value = 0"), r"levels, the nominal pulses from end to end"),
         (GOOD.replace("year = 2018\n", "", 1), r"levels lacks year. Every number says where it comes from"),
         (GOOD.replace('law = "soft-bounds"', 'law = "exponential"'), r"exponential needs nonlinearity"),
@@ -151,7 +155,21 @@ def test_a_device_of_a_few_numbers():
     device = get_device("levels=1000, pulse_energy=1fJ, pulse_time=10 ms")
     assert device.si("pulse_energy") == 1e-15 and device.si("pulse_time") == 1e-2 and device.levels == 1000
     assert get_device("law=soft-bounds,levels=50,noise=0.3").cell().noise is not None
+    for micro in "u\u00b5\u03bc":
+        assert get_device(f"levels=1e3,pulse_time=10{micro}s").si("pulse_time") == pytest.approx(1e-5)
+    # 0 is a number that is known.
+    still = get_device("levels=100,size_down=0,pulse_time=0s")
+    assert float(still.cell().down.size) == 0 and float(still.cell().up.size) == 1
+    assert "the width of a pulse" not in still.missing and "device_seconds" in still.cell().charges
     for text, said in (
+        ("levels=1..2", r"expected levels=number.*got levels=1..2"),
+        ("levels=100000m1", r"levels: unit must be 1, a plain number, got 'm1'"),
+        ("levels=100,retention_time=0s", r"retention_time: value must be above 0, got 0"),
+        ("levels=100,retention_time=1s,retention_temperature=0", r"retention_temperature: value must be above 0"),
+        ("levels=100,activation_energy=1eV,attempt_rate=0", r"attempt_rate: value must be above 0, got 0"),
+        ("levels=100,zero=3", r"zero: value must be a share from 0 to 1, got 3"),
+        ("word_bits=2.5", r"word_bits: value must be a whole number from 1 to 24, got 2.5"),
+        ("word_bits=2000", r"word_bits: value must be a whole number from 1 to 24, got 2000"),
         ("levels=many", r"expected levels=number"),
         ("levels=100,pulse_time=3 V", r"pulse_time: unit must be a time"),
         ("pulse_time=3s", r"levels, the nominal pulses"),
@@ -160,6 +178,12 @@ def test_a_device_of_a_few_numbers():
     ):
         with pytest.raises(ValueError, match=said):
             get_device(text)
+
+
+@pytest.mark.parametrize("text", ["law=soft-bounds,bound=0", "law=exponential,nonlinearity=0"])
+def test_a_shape_of_zero_is_not_taken_for_a_missing_one(text):
+    with pytest.raises(ValueError, match=r"(bound|nonlinearity) must be .*got 0"):
+        get_device(f"levels=100,{text}").cell()
 
 
 def test_names_that_are_not_known():
