@@ -73,6 +73,18 @@ def test_float32_extremes_are_finite_and_nan_stays(cell):
     assert np.isnan(cell.heat(jnp.float32(np.nan), jnp.float32(10.0)))
 
 
+def test_requests_far_below_the_exchange_need_the_linear_affinity():
+    """F = d/g, also where d/2g is below the smallest float32."""
+    cell, drift = limjax.AsymmetricCell(0.3), jnp.asarray([1e-28, -1e-31, 4e-32, -3e-32, 1e-33, -1e-37])
+    affinity, slope = jax.jit(jax.vmap(jax.value_and_grad(lambda d: cell.response(d, jnp.float32(0.0)).affinity)))(
+        drift
+    )
+    exchange = 1e9 * 1e-3
+    np.testing.assert_allclose(affinity, np.asarray(drift, np.float64) / exchange, rtol=1e-5, atol=1.2e-38)
+    np.testing.assert_allclose(slope, 1 / exchange, rtol=1e-5)
+    assert not np.any(cell.heat(drift[-2:], 0.0))
+
+
 @pytest.mark.representatives(3)
 @pytest.mark.parametrize("drift", [-30.0, -0.4, 0.02, 5.0])
 def test_gradients_against_finite_differences(x64, cell, drift):
