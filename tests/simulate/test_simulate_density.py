@@ -108,7 +108,7 @@ def test_transport_of_the_washboard_is_its_quadrature(x64, barrier, affinity):
         assert abs(float(found.drift)) < 1e-10
 
 
-@pytest.mark.representatives(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("barrier", [15.0, 10.0])
 def test_transport_over_a_high_barrier_in_32_bit_programs(barrier):
     """The drift lies five orders below the rates between cells; both numbers against quadratures."""
