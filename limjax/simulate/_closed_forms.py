@@ -193,19 +193,7 @@ def full_control_erasure(
 
     best = value(z)
     for _ in range(_NEWTON_STEPS):
-        y, gap = 0.5 * (z[1:] + z[:-1]), np.diff(z)
-        # Gradient and Hessian of N times the value: the 1/N of the mean drops out of the move.
-        first = 2 * (y - x) / stretch + slope(y)
-        # Clipped where the barrier bends down: the Hessian stays positive definite and every move goes downhill.
-        second = np.maximum(2 / stretch + curvature(y), 0)
-        upper, lower = 0.5 * first - 1 / gap, 0.5 * first + 1 / gap
-        gradient = upper + np.append(lower[1:], 0)
-        own = 0.25 * second + gap**-2
-        # An edge has its two shares alone: a tridiagonal Hessian, in the upper form of `solveh_banded`.
-        bands = np.zeros((2, cells))
-        bands[1] = own + np.append(own[1:], 0)
-        bands[0, 1:] = (0.25 * second - gap**-2)[1:]
-        move = np.append(0.0, -solveh_banded(bands, gradient))
+        move = _newton_move(z, x, stretch, slope, curvature)
         length = 1.0
         # NaN is no fall either.
         while length > 1e-10 and not value(z + length * move) < best:
@@ -217,3 +205,20 @@ def full_control_erasure(
         if before - best < 1e-13 * abs(best):
             break
     return FullControlErasure(float(best), float(local_work), x, 0.5 * (z[1:] + z[:-1]))
+
+
+def _newton_move(z, x, stretch, slope, curvature):
+    """The move of the edges `z` by Newton's method; the first stays."""
+    y, gap = 0.5 * (z[1:] + z[:-1]), np.diff(z)
+    # Gradient and Hessian of N times the value: the 1/N of the mean drops out of the move.
+    first = 2 * (y - x) / stretch + slope(y)
+    # Clipped where the barrier bends down: the Hessian stays positive definite and every move goes downhill.
+    second = np.maximum(2 / stretch + curvature(y), 0)
+    upper, lower = 0.5 * first - 1 / gap, 0.5 * first + 1 / gap
+    gradient = upper + np.append(lower[1:], 0)
+    own = 0.25 * second + gap**-2
+    # An edge has its two shares alone: a tridiagonal Hessian, in the upper form of `solveh_banded`.
+    bands = np.zeros((2, y.size))
+    bands[1] = own + np.append(own[1:], 0)
+    bands[0, 1:] = (0.25 * second - gap**-2)[1:]
+    return np.append(0.0, -solveh_banded(bands, gradient))
