@@ -309,17 +309,25 @@ def _in_float64(name, function, potential, control, diffusion):
     arguments = (potential, control, diffusion)
     if jnp.result_type(float) == jnp.float64:
         return function(*arguments)
-    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(arguments)):
-        raise ValueError(
-            f"{name} cannot be traced in 32-bit floats, where the slowest rates are lost in rounding: set "
-            'jax.config.update("jax_enable_x64", True), or call it outside of jit, grad and vmap.'
-        )
+    traced = ValueError(
+        f"{name} cannot be traced in 32-bit floats, where the slowest rates are lost in rounding: set "
+        'jax.config.update("jax_enable_x64", True), or call it outside of jit, grad and vmap.'
+    )
+    if _any_traced(arguments):
+        raise traced
     # By NumPy first: outside of the block below JAX has no float64.
     wide = [np.asarray(leaf, np.float64) if eqx.is_array_like(leaf) else leaf for leaf in jax.tree.leaves(arguments)]
-    with jax.enable_x64(True):
+    # Numbers that a potential closes over have the dtype that its author gave them.
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
         wide = [jnp.asarray(leaf) if isinstance(leaf, np.ndarray) else leaf for leaf in wide]
         values = function(*jax.tree.unflatten(jax.tree.structure(arguments), wide))
+    if _any_traced(values):  # by what the potential closes over
+        raise traced
     return jax.tree.map(lambda value: jnp.asarray(np.asarray(value), jnp.float32), values)
+
+
+def _any_traced(tree):
+    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree))
 
 
 def _relaxation_rates(potential, control, diffusion, grid, count):

@@ -20,7 +20,7 @@ from limjax.simulate._langevin import check_protocol
 from limjax.simulate._protocols import ControlProtocol
 
 # `jax.scipy.linalg.expm` squares 16 times and is NaN beyond. More would be no better: each doubles the rounding.
-_LARGEST_NORM = 3.9 * 2**17
+_LARGEST_NORM = {"float32": 3.9 * 2**17, "float64": 5.3 * 2**17}
 
 
 class JumpNetwork(eqx.Module):
@@ -160,7 +160,7 @@ def start_of(
     dtype = jnp.result_type(float) if start is None else start.dtype
     fastest = check_rates(network, protocol, steps, dtype)
     if fastest is not None:
-        needed = fastest.norm * float(protocol.duration) / _LARGEST_NORM
+        needed = fastest.norm * float(protocol.duration) / _LARGEST_NORM[jnp.dtype(dtype).name]
         if needed > steps:
             raise ValueError(
                 f"{steps} steps are too few: a state is left at a rate of {fastest.leaving:.3g}, too often in one step for its "

@@ -206,10 +206,12 @@ def _trap_density(protocol):
 
 
 def _trap_run(protocol, key, count, steps):
-    # In equilibrium in the trap where it is at first.
-    return _watched(
-        MovingTrap(), protocol, lambda k: protocol.initial + jax.random.normal(k, (count,)), key, steps
-    ), None
+    def start(k):
+        # In equilibrium in the trap where it is at first.
+        scatter = jax.random.normal(k, (count,))
+        return protocol.initial.astype(scatter.dtype) + scatter
+
+    return _watched(MovingTrap(), protocol, start, key, steps), None
 
 
 def _trap_free_energy(protocol):

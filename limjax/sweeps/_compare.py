@@ -226,9 +226,9 @@ def _points(task: Task, settings: RunSettings, barriers: Sequence[str | Abstract
 
 
 def _fingerprint(barrier: AbstractBarrier) -> str:
-    """Of the numbers of a barrier and its functions of the step; its kind is in the name."""
+    """Of a barrier's class and fields, its numbers, and its functions of the step: the name of a file says none of them."""
     numbers = fingerprints.of_arrays(eqx.filter(barrier, eqx.is_array_like))
-    return fingerprints.combined(numbers, *of_schedules(barrier))
+    return fingerprints.combined(fingerprints.of_structure(barrier), numbers, *of_schedules(barrier))
 
 
 def _kept(path: pathlib.Path, common: dict[str, Any]) -> dict[_Which, Compared]:

@@ -178,8 +178,8 @@ class Problem(AbstractProblem):
 def _forget(carry: tuple[PyTree, PyTree]) -> tuple[PyTree, PyTree]:
     """The same state without the derivatives of the weights and of what follows them.
 
-    The ledger keeps its own, and so does the height of the last step: the next step's work starts from it, and no later one does, so
-    that its derivative reaches back over one step of one window, and the work of a rising barrier still telescopes.
+    The ledger keeps its own, and so does the height of the last step: the next step's work starts from it, so that the work of a
+    rising barrier still telescopes, and no later one does. Its derivative reaches back over the window before at most.
     """
     params, state = carry
     stop = functools.partial(jax.tree.map, jax.lax.stop_gradient)

@@ -73,9 +73,9 @@ class Tradeoff:
         # From cheap to dear energy in both modes: each point starts from one that takes a little more of it.
         usual = np.geomspace(1e-4, 3e-2, 8) if self.mode == "weights" else np.geomspace(30.0, 0.5, 8)
         energies = usual if self.energy is None else self.energy
-        if np.ndim(energies) == 0 or not len(energies):
+        if not _is_list(energies) or not len(energies):
             raise ValueError(f"energy must be a list of positive numbers, at least one of them; got {self.energy!r}.")
-        if np.ndim(self.time) == 0:
+        if not _is_list(self.time):
             raise ValueError(f"time must be a list of positive numbers, or () for none; got {self.time!r}.")
         object.__setattr__(self, "energy", tuple(positive_number(x, "energy") for x in energies))
         object.__setattr__(self, "time", tuple(positive_number(x, "time") for x in self.time))
@@ -90,6 +90,10 @@ class Tradeoff:
         if self.mode == "budget":
             return Objective(Weights(0.0, setting["time"]), max_energy_kt=setting["energy"])
         return Objective(Weights(setting["energy"], setting["time"]))
+
+
+def _is_list(x: Any) -> bool:
+    return isinstance(x, Sequence) and not isinstance(x, str) or getattr(x, "ndim", 0) == 1
 
 
 class ParetoResult(NamedTuple):
