@@ -312,3 +312,17 @@ def test_wrong_specifications_are_named(text, said):
         jaxtyping.config.update("jaxtyping_disable", False)
     for word in said:
         assert word in str(error.value)
+
+
+@pytest.mark.parametrize("kind", ["callback", "plain Python"])
+def test_scheduled_by_name_takes_rates_that_cannot_be_mapped(kind):
+    def rate(step):
+        if kind == "plain Python":
+            return 1e-2 if int(step) < 5 else 1e-3
+        return jax.pure_callback(
+            lambda k: np.float32(1e-2 if k < 5 else 1e-3), jax.ShapeDtypeStruct((), np.float32), step
+        )
+
+    barrier = barrier_from_name("scheduled", limjax.ArrheniusCell(), 10, rate)
+    first, last = (float(barrier.schedule(jnp.int32(step))) for step in (0, 9))
+    assert last - first == pytest.approx(2 * np.log(10.0), rel=1e-5)

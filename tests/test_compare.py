@@ -116,6 +116,9 @@ def test_a_barrier_file_that_changed_is_another_barrier(highest, tmp_path):
         limjax.save_barrier(*spline(shift), path)
         assert highest([path], folder=tmp_path) == [16.0 + shift]
     assert len(json.loads((tmp_path / "compare.json").read_text())["rows"]) == 2
+    # Nor does the name of a file say what is no number of the barrier.
+    kinds = [limjax.MomentBarrier(granularity=kind) for kind in ("leaf", "parameter")]
+    assert len({_compare._fingerprint(barrier) for barrier in kinds}) == 2
 
 
 def test_rows_without_fingerprint_count_where_the_name_says_all(highest, tmp_path):

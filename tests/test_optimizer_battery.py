@@ -135,7 +135,7 @@ def test_several_ledgers_in_multi_transform():
 def test_no_ledger_is_an_error():
     with pytest.raises(ValueError, match=r"no ledger.*optimizer.init"):
         limjax.get_ledger(optax.adam(0.1).init(make_params()))
-    with pytest.raises(ValueError, match="no ledger"):
+    with pytest.raises(ValueError, match="no limjax state"):
         limjax.get_barrier(())
 
 

@@ -77,7 +77,7 @@ def barrier_from_json(content: Any, where: str = "The barrier") -> AbstractBarri
 
 
 def save_barrier(barrier: AbstractBarrier, path: str | os.PathLike[str]) -> None:
-    """Writes a barrier to a JSON file, in one piece.
+    """Writes a barrier to a JSON file, in one piece: a link is replaced.
 
     Args:
         barrier: any barrier but a scheduled one.

@@ -142,7 +142,7 @@ class LyapunovBarrier(AbstractBarrier):
         size = sum(d.size * shards_of(d, inputs.loss) for d in drift)
         total = sum((total_of(d * d, inputs.loss).astype(loss.dtype) for d in drift), jnp.zeros_like(loss))
         square = total / max(float(size), 1.0)  # as a float: there may be more requests than an int32 counts
-        # Where nothing was measured yet the means begin, as `is_first` above.
+        # Where nothing was measured yet the means begin, as `is_first` above; the first one also counts for those that were no numbers.
         step = jnp.where((state.smoothed == 0) & (state.request == 0), 0, inputs.step)
         settled = step >= SETTLING_STEPS
 

@@ -92,7 +92,11 @@ class _WithTheRate:
         if not callable(self.learning_rate):
             return 0
         tried = jnp.arange(0, max(steps, 1), 1 + steps // _MOST_RATES, dtype=jnp.int32)
-        return int(tried[jnp.argmax(jax.jit(jax.vmap(lambda step: self._rate(step)))(tried))])
+        try:  # in a loop and not in a `vmap`, of which callbacks know nothing
+            rates = jax.lax.map(self._rate, tried)
+        except jax.errors.ConcretizationTypeError:  # a schedule in plain Python, for a loop without `jit`
+            rates = jnp.stack([self._rate(step) for step in tried])
+        return int(tried[jnp.argmax(rates)])
 
     def _rate(self, step):
         value = self.learning_rate(step) if callable(self.learning_rate) else self.learning_rate

@@ -164,8 +164,8 @@ def _geometric(terms, log_ratio):
     # Where ln r is below 1e-5 and n ln r below 1e-3, what is left out is below 1e-10 in the sum and 1e-6 in its slope. No more than a
     # billion terms count, so that it holds for all ratios that are as good as 1.
     is_even = jnp.abs(log_ratio) * jnp.clip(terms, 100.0, 1e9) < 1e-3
-    # 0/0 of the branch that is not taken would reach the gradient.
-    safe = jnp.where(jnp.abs(log_ratio) < 1e-12, 1.0, log_ratio)
+    # 0/0 of the branch that is not taken would reach the gradient, and so would an overflow: -1 has neither.
+    safe = jnp.where(jnp.abs(log_ratio) < 1e-12, -1.0, log_ratio)
     # To the second power of ln r: 1 + (n - 1) ln r/2 + (n - 1)(2n - 1) ln² r/12.
     near = 1 + 0.5 * (terms - 1) * log_ratio * (1 + (2 * terms - 1) * log_ratio / 6)
     return jnp.where(is_even, terms * near, jnp.expm1(terms * safe) / jnp.expm1(safe))

@@ -1,5 +1,7 @@
 """Erasing a bit: the work without a limit of time, and the optimum of a two-level system in a given one."""
 
+import math
+
 import jax
 import jax.core
 import jax.numpy as jnp
@@ -72,7 +74,10 @@ def _solve_two_level(
     # Infeasible points solve some feasible problem: their NaN would reach derivatives through the last `where`.
     p0, pf = jnp.where(is_feasible, p0, 0.5), jnp.where(is_feasible, pf, 0.1)
     shortest = jnp.log(p0) - jnp.log(pf)
-    time = jnp.where(is_feasible, time, 10.0)
+    asked = jnp.where(is_feasible, time, 10.0)
+    # The speed, Γ√(K w(1-w)), is at most Γ√K/2: no K is below e^`low`. Where that may be no float any more the first order in 1/Γτ is exact.
+    is_slow = 2 * jnp.log(2 * (p0 - pf) / asked) < math.log(float(jnp.finfo(asked.dtype).tiny)) + 1
+    time = jnp.where(is_slow, 1e6, asked)
     length = jnp.arcsin(1 - 2 * pf) - jnp.arcsin(1 - 2 * p0)
     # K of a slow erasure, (𝓛/Γτ)² by the thermodynamic length, and of a fast one, (p0-pf)/(Γτ - shortest).
     guess = jnp.log((length / time) ** 2 + (p0 - pf) / (time - shortest))
@@ -83,10 +88,11 @@ def _solve_two_level(
         duration = _two_level_time(u, pf) - _two_level_time(u, p0)
         return jnp.log(time - shortest) - jnp.log(duration - shortest)
 
-    # When slow the fast term of the guess is too large, about Γτ times. The speed, Γ√(K w(1-w)), is at most Γ√K/2: no K is lower.
+    # When slow the fast term of the guess is too large, about Γτ times.
     low = 2 * jnp.log(2 * (p0 - pf) / time) - 0.1
     log_k = monotone_root(residual, guess, low, guess + 12.0, _ITERATIONS[guess.dtype.name])
     production = _two_level_production(log_k, pf) - _two_level_production(log_k, p0)
+    production = jnp.where(is_slow, length**2 / asked, production)
     heat = production + entropy(p0) - entropy(pf)
     return jnp.where(is_feasible, production, jnp.nan), jnp.where(is_feasible, heat, jnp.nan)
 

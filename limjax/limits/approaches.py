@@ -342,7 +342,9 @@ def solve(
         most = integrate(approach, m0, theta, high, ceiling)[0].loss
         # No scale has more hops: the root would have no derivative, and NaN would come through the `where` below.
         is_ceiling = target >= most * (1 - 1e-5)
-        target = jnp.where(is_ceiling, jnp.sqrt(least) * jnp.sqrt(most), target)
+        # Any loss in between serves, without a derivative: that of `most` may not be finite.
+        between = jax.lax.stop_gradient(jnp.sqrt(least) * jnp.sqrt(most))
+        target = jnp.where(is_ceiling, between, target)
 
     def residual(log_scale: _Values) -> _Values:
         return jnp.log(integrate(approach, m0, theta, log_scale, ceiling)[0].loss) - jnp.log(target)

@@ -93,7 +93,7 @@ class Tradeoff:
 
 
 def _is_list(x: Any) -> bool:
-    return isinstance(x, Sequence) and not isinstance(x, str) or getattr(x, "ndim", 0) == 1
+    return (isinstance(x, Sequence) and not isinstance(x, str)) or getattr(x, "ndim", 0) == 1
 
 
 class ParetoResult(NamedTuple):

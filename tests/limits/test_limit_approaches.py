@@ -210,7 +210,12 @@ def test_a_ceiling_too_low_for_the_final_loss_is_the_exchange():
 
 @pytest.mark.slow
 def test_gradients_below_a_ceiling_are_finite():
-    """Met, cut all along, and above the loss at the start."""
+    """Met, cut all along, and above the loss at the start; and where the ceiling is beyond every exchange."""
+    high, none = (
+        jax.grad(lambda m0, c=c: approaches.heat(LossFollowing(), m0, 4.0, 18.23, log_ceiling=c))(100.0)
+        for c in (95.0, None)
+    )
+    assert float(high) == pytest.approx(float(none), rel=1e-3)
     ends = jnp.asarray([0.25, 1.0, 1e9])
     run = jax.value_and_grad(lambda c, last: approaches.heat(LossFollowing(), 256.0, 11.09, last, log_ceiling=c))
     heat, slope = jax.vmap(run, (None, 0))(-2.0, ends)

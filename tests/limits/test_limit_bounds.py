@@ -234,6 +234,14 @@ def test_a_very_slow_erasure_costs_its_length(x64, p0, pf):
         assert float(bounds.two_level_erasure(time, p0, pf)[0]) == pytest.approx(length**2 / time, rel=1e-4)
 
 
+def test_traced_erasures_in_float32_may_take_ten_years():
+    times = jnp.asarray([1e12, 3e17, 1e30], jnp.float32)
+    found, slope = jax.jit(jax.vmap(jax.value_and_grad(lambda t: bounds.two_level_erasure(t, 0.5, 0.499)[0])))(times)
+    length = math.asin(1 - 2 * 0.499)
+    np.testing.assert_allclose(found, length**2 / times, rtol=1e-3)
+    np.testing.assert_allclose(slope, -(length**2) / times**2, rtol=1e-3)
+
+
 def test_an_erasure_that_hardly_lifts_the_level(x64):
     """Between occupations so near to 1 the speed is (1+K)/K of the least; K, and the duration, are those of one p."""
     p0, pf = 0.99999982, 0.99999979
