@@ -124,6 +124,7 @@ def test_gated_write_by_exact_hops():
     assert np.var(moves) < 1.02 * np.sqrt(request**2 + 4 * np.exp(2 * (LOG_ATTEMPTS - height)))
 
 
+@pytest.mark.slow
 def test_arrays_with_barriers_of_their_own_and_empty_ones():
     """Requests of many levels are written through the run's own barrier, that of their array; an empty array costs nothing."""
     heights, drifts = np.array([11.0, 12.0, 16.0]), [jnp.full(shape, 50.0) for shape in ((4,), (0,), (3,))]

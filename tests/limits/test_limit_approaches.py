@@ -177,6 +177,7 @@ def test_static_is_the_update_wall():
     assert float(late.loss) == pytest.approx(1 / (2 * math.pi), rel=0.05)
 
 
+@pytest.mark.slow
 def test_a_barrier_of_any_height_is_a_wall():
     """It was one of e^-75 hops at most: 40,998 kT from 104 kT on."""
     hop = math.exp(-200.0) * 1e13 / 11.09
@@ -187,6 +188,7 @@ def test_a_barrier_of_any_height_is_a_wall():
     assert [slope, same] == pytest.approx([(high - low) / 120] * 2, rel=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.representatives(1)
 @pytest.mark.parametrize(("approach", "ceiling"), [(LossFollowing(), 8.0), (RateMatched(), 2.0)], ids=["loss", "rate"])
 def test_the_final_loss_is_met_below_a_ceiling(approach, ceiling):
@@ -223,6 +225,7 @@ def test_gradients_below_a_ceiling_are_finite():
     assert np.isfinite(slope).all() and float(slope[1]) < 0
 
 
+@pytest.mark.slow
 def test_curves_are_mapped():
     curves = jnp.zeros((2, 3)) + jnp.asarray([[0.0], [5.0]])
     heat = jax.vmap(lambda knots: approaches.heat(Knots(knots), 256.0, 11.09, 1.0))(curves)

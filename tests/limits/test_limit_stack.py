@@ -178,6 +178,7 @@ def test_the_stack_follows_what_it_is_given():
     assert "B200 fp4" in build_stack(Workload(1e12), hardware="b200 FP4").entries[-1].name
 
 
+@pytest.mark.slow
 def test_a_workload_may_be_larger_than_float32_holds():
     most = build_stack(Workload(1e30, tokens=1e60))
     assert most.entry("training-set energy").joules == pytest.approx(2e90 * KT)

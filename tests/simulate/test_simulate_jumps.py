@@ -201,6 +201,7 @@ def test_tau_leaping_in_a_trace():
         assert jax.eval_shape(run, traced).shape == (1,)
 
 
+@pytest.mark.slow
 def test_rates_too_fast_for_a_step_are_refused_with_how_many_it_takes():
     lift = LinearProtocol(0.0, 1.0, 1.0, [1.0, 1.0])
     for few in (
