@@ -83,7 +83,7 @@ class _WithTheRate:
     # Step of the largest rate, lr0. Not the first one: before a warm-up from 0 that is 0, and the cells would stand open from then on.
     peak: int = 0
 
-    def __call__(self, step):
+    def __call__(self, step: ArrayLike) -> Float[Array, "..."]:
         # A rate that ends at 0 ends at a barrier that is finite and far above the cell's, which clips it.
         return self.start + self.power * (safe_log(self._rate(self.peak)) - safe_log(self._rate(step)))
 
@@ -98,7 +98,7 @@ class _WithTheRate:
             rates = jnp.stack([self._rate(step) for step in tried])
         return int(tried[jnp.argmax(rates)])
 
-    def _rate(self, step):
+    def _rate(self, step: ArrayLike) -> Float[Array, "..."]:
         value = self.learning_rate(step) if callable(self.learning_rate) else self.learning_rate
         return jnp.asarray(value, jnp.result_type(float))
 

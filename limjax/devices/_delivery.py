@@ -1,10 +1,11 @@
 """What pulses make of requests: how many are given, where they take the devices, and what they take."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from limjax.devices._steps import Scale
 from limjax.numerics.counters import folded, step_words
@@ -82,7 +83,9 @@ class _Devices:
     def _pulse(self, up: bool):
         return self.cell.up if up else self.cell.down
 
-    def both(self, function, upwards, level) -> Float[Array, "..."]:
+    def both(
+        self, function: Callable[..., Any], upwards: Bool[Array, "..."], level: Float[Array, "..."]
+    ) -> Float[Array, "..."]:
         """`function(law, gone, scale)` in the direction of each device."""
         # The direction differs from device to device and the two laws may be of different classes: both are computed.
         up, down = (
@@ -90,7 +93,7 @@ class _Devices:
         )
         return jnp.where(upwards, up, down)
 
-    def charge(self, upwards, position, name: str) -> Float[Array, "..."]:
+    def charge(self, upwards: Bool[Array, "..."], position: Float[Array, "..."], name: str) -> Float[Array, "..."]:
         """What one pulse takes in the direction of each device."""
         up, down = (self._pulse(way).charge(name, position) for way in (True, False))
         return jnp.where(upwards, up, down)
@@ -131,7 +134,7 @@ def delivered(
     return Delivery(mean, move, wanted > request, ended.astype(drift.dtype), relaxed, charges)
 
 
-def _relaxed(cell: "PulsedCell", level):
+def _relaxed(cell: "PulsedCell", level: Float[Array, "..."]) -> Float[Array, "..."] | None:
     """What devices forget during the step [levels], or None."""
     retention = cell.retention
     if retention is None or retention.rest is None:
@@ -146,7 +149,15 @@ def _relaxed(cell: "PulsedCell", level):
     return -(target - level) * jnp.expm1(-jnp.exp(exponent))
 
 
-def _drawn(devices: _Devices, upwards, sign, request, level, mean, place: Place):
+def _drawn(
+    devices: _Devices,
+    upwards: Bool[Array, "..."],
+    sign: Float[Array, "..."],
+    request: Float[Array, "..."],
+    level: Float[Array, "..."],
+    mean: Float[Array, "..."],
+    place: Place,
+) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
     """Displacements and numbers of pulses by chance."""
     assert place.key is not None
 
@@ -180,7 +191,14 @@ def _drawn(devices: _Devices, upwards, sign, request, level, mean, place: Place)
     return stretched(jax.lax.stop_gradient(moved), mean, variance), pulses
 
 
-def _one_by_one(devices: _Devices, upwards, sign, pulses, level, place: Place):
+def _one_by_one(
+    devices: _Devices,
+    upwards: Bool[Array, "..."],
+    sign: Float[Array, "..."],
+    pulses: Float[Array, "..."],
+    level: Float[Array, "..."],
+    place: Place,
+) -> Float[Array, "..."]:
     """Displacement of pulses that each have noise of their own."""
     assert place.key is not None
     key = folded(place.key, _PULSES)

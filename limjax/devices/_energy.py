@@ -44,7 +44,7 @@ class GivenEnergy(AbstractPulseEnergy):
     def __init__(self, energy: ArrayLike):
         self.energy = checked_leaf(energy, "energy", low=0.0, remedy="It is joules for one pulse, for example 5e-15.")
 
-    def joules(self, position) -> Float[Array, "..."]:
+    def joules(self, position: Float[Array, "..."]) -> Float[Array, "..."]:
         # As many numbers as places: callers index them place by place (`device_response`).
         return self.energy.astype(position.dtype) + jnp.zeros_like(position)
 
@@ -80,7 +80,7 @@ class OhmicEnergy(AbstractPulseEnergy):
         remedy = "It is the width of the pulse in seconds, for example 1e-7."
         self.seconds = checked_leaf(seconds, "seconds", low=0.0, open_low=True, remedy=remedy)
 
-    def joules(self, position) -> Float[Array, "..."]:
+    def joules(self, position: Float[Array, "..."]) -> Float[Array, "..."]:
         volts, low, high, seconds = (
             x.astype(position.dtype) for x in (self.volts, self.conductance_low, self.conductance_high, self.seconds)
         )
@@ -111,6 +111,6 @@ class CapacitiveEnergy(AbstractPulseEnergy):
         remedy = "It is the capacitance in farads: 1 fF is 1e-15."
         self.farads = checked_leaf(farads, "farads", low=0.0, open_low=True, remedy=remedy)
 
-    def joules(self, position) -> Float[Array, "..."]:
+    def joules(self, position: Float[Array, "..."]) -> Float[Array, "..."]:
         energy = self.volts.astype(position.dtype) ** 2 * self.farads.astype(position.dtype)
         return energy + jnp.zeros_like(position)

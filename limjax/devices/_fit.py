@@ -253,7 +253,17 @@ def _errors(law: str, flat: Float[np.ndarray, "numbers"], readings: Readings) ->
     return errors
 
 
-def _result(law, flat, errors, aic, pulses: Pulses, readings: Readings, ends, found: Filtered, curve) -> PulseFit:
+def _result(
+    law: str,
+    flat: Float[np.ndarray, "numbers"],
+    errors: Float[np.ndarray, "numbers"],
+    aic: dict[str, float],
+    pulses: Pulses,
+    readings: Readings,
+    ends: tuple[float, float],
+    found: Filtered,
+    curve: Float[np.ndarray, "readings"],
+) -> PulseFit:
     low, high = ends
     width = high - low
     numbers, wrong = Numbers.of(flat), Numbers.of(errors)

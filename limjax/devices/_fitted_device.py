@@ -2,6 +2,7 @@
 
 import datetime
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -134,7 +135,7 @@ def _bound(fit: PulseFit, way: str, low: float, high: float) -> float:
     return float(np.clip((0.5 + 1 / slope - start) / (high - low), 1.0, _FARTHEST))
 
 
-def _add_pulses(fit: PulseFit, add) -> None:
+def _add_pulses(fit: PulseFit, add: Callable[..., None]) -> None:
     """What the optional columns tell: voltage and width, or the energy where a current was measured."""
     pulses = fit.pulses
     for way in ("up", "down"):

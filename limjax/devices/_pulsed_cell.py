@@ -280,7 +280,7 @@ class PulsedCell(AbstractCell):
         return delivered(self, drift, level, place)
 
 
-def _window(levels) -> LevelRange | None:
+def _window(levels: ArrayLike | LevelRange | None) -> LevelRange | None:
     if levels is None or isinstance(levels, tuple):
         return levels
     remedy = "It is the number of nominal pulses from one end of the window to the other, for example 200."
@@ -288,7 +288,7 @@ def _window(levels) -> LevelRange | None:
     return (-width / 2, width / 2)
 
 
-def _highest(retention: Retention | None, temperature) -> float:
+def _highest(retention: Retention | None, temperature: ArrayLike) -> float:
     """Highest barrier of the cell: that of the device is never clipped."""
     if retention is None or not is_known(retention.activation_ev, jnp.asarray(temperature)):
         # As `max_barrier` of other cells; a traced barrier cannot be looked at to choose one.

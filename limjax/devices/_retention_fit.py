@@ -163,7 +163,12 @@ def read_retention(file: str | os.PathLike[str]) -> dict[str, Any]:
     return found
 
 
-def _check(time, kelvin, failed, count) -> None:
+def _check(
+    time: Float[np.ndarray, "..."],
+    kelvin: Float[np.ndarray, "..."],
+    failed: Float[np.ndarray, "..."],
+    count: Float[np.ndarray, "..."] | None,
+) -> None:
     if not time.shape == kelvin.shape == failed.shape or time.ndim != 1:
         raise ValueError(
             f"times, temperatures and failures must be lists of equal length, got {time.size}, {kelvin.size} and {failed.size} numbers."
@@ -208,7 +213,9 @@ def _no_faster(said: str) -> ValueError:
     )
 
 
-def _line(distance, height, start):
+def _line(
+    distance: Float[np.ndarray, "tests"], height: Float[np.ndarray, "tests"], start: Float[np.ndarray, "2"]
+) -> tuple[Float[np.ndarray, "2"], Float[np.ndarray, "2 2"], float]:
     from scipy.optimize import least_squares
 
     def residual(x):
@@ -231,7 +238,14 @@ def _line(distance, height, start):
     return found.x, covariance, float(np.sqrt(np.mean(rest**2)))
 
 
-def _binomial(distance, time, failed, count, start, height):
+def _binomial(
+    distance: Float[np.ndarray, "tests"],
+    time: Float[np.ndarray, "tests"],
+    failed: Float[np.ndarray, "tests"],
+    count: Float[np.ndarray, "tests"],
+    start: Float[np.ndarray, "2"],
+    height: Float[np.ndarray, "tests"],
+) -> tuple[Float[np.ndarray, "2"], Float[np.ndarray, "2 2"], float]:
     from scipy.optimize import minimize
 
     def cost(x):

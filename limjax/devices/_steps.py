@@ -9,7 +9,7 @@ doi 10.1109/TNANO.2013.2250995 (steps that fall exponentially with the state).
 """
 
 import abc
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -101,13 +101,13 @@ class LinearSteps(AbstractSteps):
     name: ClassVar[str] = "linear"
     needs_window: ClassVar[bool] = False
 
-    def move(self, gone, pulses, scale) -> Float[Array, "..."]:
+    def move(self, gone: Float[Array, "..."], pulses: Float[Array, "..."], scale: Scale) -> Float[Array, "..."]:
         return scale.size * pulses
 
-    def variance(self, gone, pulses, scale) -> Float[Array, "..."]:
+    def variance(self, gone: Float[Array, "..."], pulses: Float[Array, "..."], scale: Scale) -> Float[Array, "..."]:
         return pulses * ((scale.relative * scale.size) ** 2 + scale.levels**2)
 
-    def mean_move(self, gone, request, scale) -> Float[Array, "..."]:
+    def mean_move(self, gone: Float[Array, "..."], request: Float[Array, "..."], scale: Scale) -> Float[Array, "..."]:
         # As it is, so that a device of nominal steps hands on a request to the last bit.
         return scale.size * request
 
@@ -138,18 +138,18 @@ class SoftBoundsSteps(AbstractSteps):
         remedy = "1 are soft bounds at the end of the window; far above 1 steps are linear."
         self.bound = checked_leaf(bound, "bound", low=1.0, remedy=remedy)
 
-    def _slope(self, scale: Scale, dtype):
+    def _slope(self, scale: Scale, dtype: Any) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
         """How fast steps shrink along the window, and the share of what is left that one pulse takes."""
         slope = 1 / (self.bound.astype(dtype) - 0.5)
         return slope, jnp.minimum(slope * scale.size / scale.window, 1 - _LEAST_LEFT)
 
-    def move(self, gone, pulses, scale) -> Float[Array, "..."]:
+    def move(self, gone: Float[Array, "..."], pulses: Float[Array, "..."], scale: Scale) -> Float[Array, "..."]:
         slope, share = self._slope(scale, gone.dtype)
         # Every pulse leaves the same share of the way to the bound: steps are a geometric series.
         here = 1 - slope * (gone - 0.5)
         return scale.size * here * _geometric(pulses, jnp.log1p(-share))
 
-    def variance(self, gone, pulses, scale) -> Float[Array, "..."]:
+    def variance(self, gone: Float[Array, "..."], pulses: Float[Array, "..."], scale: Scale) -> Float[Array, "..."]:
         # A step is here times (size + σ size ξ), and what comes after shrinks it: its second moment obeys m' = q m + τ².
         slope, share = self._slope(scale, gone.dtype)
         here = 1 - slope * (gone - 0.5)
@@ -159,7 +159,7 @@ class SoftBoundsSteps(AbstractSteps):
         return from_steps * _geometric(pulses, spread) + scale.levels**2 * _geometric(pulses, log_kept + spread)
 
 
-def _geometric(terms, log_ratio):
+def _geometric(terms: Float[Array, "..."], log_ratio: Float[Array, "..."]) -> Float[Array, "..."]:
     """(r^n - 1) / (r - 1), the sum of a geometric series, for ln r around 0 too."""
     # Where ln r is below 1e-5 and n ln r below 1e-3, what is left out is below 1e-10 in the sum and 1e-6 in its slope. No more than a
     # billion terms count, so that it holds for all ratios that are as good as 1.
@@ -194,13 +194,15 @@ class ExponentialSteps(AbstractSteps):
         remedy = "Steps at the far end are e^-ν times those at the near end; for equal steps use LinearSteps()."
         self.nonlinearity = checked_leaf(nonlinearity, "nonlinearity", low=0.01, high=30.0, remedy=remedy)
 
-    def _stretched(self, gone, pulses, scale: Scale):
+    def _stretched(
+        self, gone: Float[Array, "..."], pulses: Float[Array, "..."], scale: Scale
+    ) -> tuple[Float[Array, "..."], Float[Array, "..."], Float[Array, "..."]]:
         # e^{ν(x - 1/2)} grows by the same amount with every pulse.
         rate = self.nonlinearity.astype(gone.dtype)
         start = jnp.exp(rate * (gone - 0.5))
         return rate, start, rate * scale.size / scale.window * pulses
 
-    def move(self, gone, pulses, scale) -> Float[Array, "..."]:
+    def move(self, gone: Float[Array, "..."], pulses: Float[Array, "..."], scale: Scale) -> Float[Array, "..."]:
         rate, start, grown = self._stretched(gone, pulses, scale)
         # Small ν, which only fits come to: steps are as good as linear.
         is_even = jnp.abs(rate) < 1e-4
@@ -209,7 +211,7 @@ class ExponentialSteps(AbstractSteps):
         small = jnp.where(is_even, grown / start, 0.0)
         return jnp.where(is_even, scale.size * pulses / start * (1 - small / 2 + small**2 / 3), curved)
 
-    def variance(self, gone, pulses, scale) -> Float[Array, "..."]:
+    def variance(self, gone: Float[Array, "..."], pulses: Float[Array, "..."], scale: Scale) -> Float[Array, "..."]:
         # To leading order in the step over the window: the noise of each pulse, shrunk by the slope of all that come after it.
         _, start, grown = self._stretched(gone, pulses, scale)
         end = start + grown

@@ -109,7 +109,7 @@ class Blocks:
                 sums[i] = jnp.sum(rows[:, end - self.sizes[i] : end], axis=1).astype(dtype)
         return jnp.stack(sums, axis=1) if sums and entries else jnp.zeros((len(entries), len(self.sizes)), dtype)
 
-    def _pieces(self, group, block):
+    def _pieces(self, group: list[int], block: Any) -> list[Any]:
         if len(group) == 1:
             return [block]
         # On the host, so that the slices have ends known to the compiler.

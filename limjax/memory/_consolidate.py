@@ -1,5 +1,7 @@
 """The end of a task: barriers that keep what was learnt are told of it."""
 
+from typing import Any
+
 import jax
 from jaxtyping import PyTree
 
@@ -11,7 +13,7 @@ from limjax.memory._state import LearningInMemoryState, some_memories
 from limjax.memory._step import wide
 
 
-def _is_consolidating(x) -> bool:
+def _is_consolidating(x: Any) -> bool:
     return isinstance(x, ConsolidatingBarrier)
 
 

@@ -1,7 +1,7 @@
 """A number for every parameter, in the form it is known in: one for all, one for each leaf, or one for each parameter."""
 
 import abc
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -78,7 +78,7 @@ class Field(abc.ABC):
         """
 
 
-def _of_children(cls, children):
+def _of_children(cls: type[Field], children: Iterable[Any]) -> Any:
     field = object.__new__(cls)  # whatever a transformation puts in place of the numbers
     (field.value,) = children
     return field
@@ -87,33 +87,33 @@ def _of_children(cls, children):
 class Uniform(Field):
     """One number for all parameters, of shape ()."""
 
-    def blocks(self, layout):
+    def blocks(self, layout: Blocks) -> list[Float[Array, "..."]]:
         # The leaves of a group have one dtype, that of the first.
         return [self.value.astype(layout.dtypes[group[0]]) for group in layout.groups]
 
-    def like(self, given, scope, layout, in_blocks):
+    def like(self, given: Any, scope: str, layout: Blocks, in_blocks: bool) -> Field:
         given = jnp.asarray(given, self.value.dtype)
         if given.ndim:
             raise _wrong_form("global", "one number", given)
         return Uniform(given)
 
-    def mean(self, sizes):
+    def mean(self, sizes: list[int] | None) -> tuple[Float[Array, ""], int | None]:
         return self.value, None if sizes is None else sum(sizes)
 
 
 class PerLeaf(Field):
     """One number for all parameters of a leaf, an array of shape (leaves,)."""
 
-    def blocks(self, layout):
+    def blocks(self, layout: Blocks) -> list[Float[Array, "..."]]:
         return layout.spread(self.value)
 
-    def like(self, given, scope, layout, in_blocks):
+    def like(self, given: Any, scope: str, layout: Blocks, in_blocks: bool) -> Field:
         given = jnp.stack(given) if isinstance(given, list | tuple) and given else jnp.asarray(given)
         if given.shape not in ((), self.value.shape):
             raise _wrong_form("leaf", f"an array of shape {self.value.shape}", given)
         return PerLeaf(jnp.broadcast_to(given.astype(self.value.dtype), self.value.shape))
 
-    def mean(self, sizes):
+    def mean(self, sizes: list[int] | None) -> tuple[Float[Array, ""], int | None]:
         if sizes is None:
             return jnp.mean(self.value), None
         weights = jnp.asarray(sizes, self.value.dtype)
@@ -123,13 +123,13 @@ class PerLeaf(Field):
 class PerParameter(Field):
     """One number for each parameter, as a list of blocks (`Blocks`)."""
 
-    def map(self, function, *others):
+    def map(self, function: Callable[..., Any], *others: Field) -> Field:
         return PerParameter([function(*items) for items in zip(self.value, *(other.value for other in others))])
 
-    def blocks(self, layout):
+    def blocks(self, layout: Blocks) -> list[Float[Array, "..."]]:
         return self.value
 
-    def like(self, given, scope, layout, in_blocks):
+    def like(self, given: Any, scope: str, layout: Blocks, in_blocks: bool) -> Field:
         if scope == "global":  # differing between the cells of a leaf, or it would be `Uniform`
             given = [jnp.asarray(given)] * len(self.value)
         elif scope == "leaf" or in_blocks:
@@ -145,7 +145,7 @@ class PerParameter(Field):
             ]
         )
 
-    def mean(self, sizes):
+    def mean(self, sizes: list[int] | None) -> tuple[Float[Array, ""], int | None]:
         count = sum(block.size for block in self.value)
         # The count as a float: it may be more than an int32 holds.
         return jnp.sum(stacked([jnp.sum(block) for block in self.value])) / max(float(count), 1.0), count

@@ -63,7 +63,16 @@ class MeanHops(AbstractHops):
     name: ClassVar[str] = "mean"
     is_noisy: ClassVar[bool] = False
 
-    def draw(self, key, leaf, step, cell, drift, barrier, activity) -> Float[Array, "..."]:
+    def draw(
+        self,
+        key: UInt32[Array, "2"],
+        leaf: int,
+        step: Int[Array, ""],
+        cell: AbstractCell,
+        drift: Float[Array, "..."],
+        barrier: Float[Array, "..."],
+        activity: Float[Array, "..."],
+    ) -> Float[Array, "..."]:
         return drift
 
 
@@ -77,7 +86,16 @@ class GaussianHops(AbstractHops):
 
     name: ClassVar[str] = "gaussian"
 
-    def draw(self, key, leaf, step, cell, drift, barrier, activity) -> Float[Array, "..."]:
+    def draw(
+        self,
+        key: UInt32[Array, "2"],
+        leaf: int,
+        step: Int[Array, ""],
+        cell: AbstractCell,
+        drift: Float[Array, "..."],
+        barrier: Float[Array, "..."],
+        activity: Float[Array, "..."],
+    ) -> Float[Array, "..."]:
         return gaussian_hops(*step_words(key, leaf, step, drift.shape), drift, activity)
 
 
@@ -92,7 +110,16 @@ class ExactHops(AbstractHops):
     name: ClassVar[str] = "exact"
     on_ladder: ClassVar[bool] = True
 
-    def draw(self, key, leaf, step, cell, drift, barrier, activity) -> Float[Array, "..."]:
+    def draw(
+        self,
+        key: UInt32[Array, "2"],
+        leaf: int,
+        step: Int[Array, ""],
+        cell: AbstractCell,
+        drift: Float[Array, "..."],
+        barrier: Float[Array, "..."],
+        activity: Float[Array, "..."],
+    ) -> Float[Array, "..."]:
         return exact_step(leaf, key, step, cell, drift, barrier)
 
 

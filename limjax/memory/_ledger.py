@@ -185,7 +185,7 @@ def init_ledger(
     )
 
 
-def _copy(p):
+def _copy(p: Any) -> Array:
     # A copy: the same buffer in parameters and state could not be donated to one jitted call.
     return jnp.zeros_like(p) if isinstance(p, jax.ShapeDtypeStruct) else jnp.array(p, copy=True)
 

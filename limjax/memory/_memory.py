@@ -272,7 +272,13 @@ class Memory:
         moved, new = self._step(state, Request(inputs, leaves, still, half_tilts), params)
         return unflatten([None if g is None else m for g, m in zip(given, moved)]), new
 
-    def _step(self, state: LearningInMemoryState, request: Request, params, optimizer_heat=None):
+    def _step(
+        self,
+        state: LearningInMemoryState,
+        request: Request,
+        params: PyTree | None,
+        optimizer_heat: Float[Array, "state_leaves"] | None = None,
+    ) -> tuple[list[Array], LearningInMemoryState]:
         # Only where cells differ: elsewhere a shape that has to be broadcast is a slip that strict JAX settings should
         # report.
         with broadcasting() if self._varied else contextlib.nullcontext():
@@ -282,7 +288,7 @@ class Memory:
         """Where the parameters stand, for who reads it."""
         return None if params is None or not self._reads_weights else [wide(p) for p in jax.tree.leaves(params)]
 
-    def _infos(self, state: LearningInMemoryState, params, updates) -> Sequence[LeafInfo]:
+    def _infos(self, state: LearningInMemoryState, params: PyTree | None, updates: PyTree) -> Sequence[LeafInfo]:
         ledger = state.ledger
         return known_leaves(ledger.per_leaf.total.shape[-1], ledger.start, params, self._made.leaves, updates)
 
@@ -335,14 +341,14 @@ def _differ_in_shards(leaves: Sequence[Any]) -> bool:
     return len({axes_of(leaf) for leaf in leaves if isinstance(leaf, jax.Array)}) > 1
 
 
-def _or_zeros(leaf, info: LeafInfo):
+def _or_zeros(leaf: Any, info: LeafInfo) -> Any:
     return _zeros(leaf, info) if leaf is None else leaf
 
 
-def _zeros(leaf, info: LeafInfo):
+def _zeros(leaf: Any, info: LeafInfo) -> Array:
     """Zeros for an array, split over devices and shards as it is."""
     return jnp.zeros(info.shape, info.dtype) if leaf is None else jnp.zeros_like(leaf, info.dtype, info.shape)
 
 
-def _loss(value) -> Float[Array, ""] | None:
+def _loss(value: Any) -> Float[Array, ""] | None:
     return None if value is None else jnp.asarray(value, jnp.result_type(float))

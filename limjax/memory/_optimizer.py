@@ -1,7 +1,8 @@
 """The optax transformations: any optimizer on physical memory, and the memory as the optimizer."""
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import optax
 from jaxtyping import Array, ArrayLike, PyTree
@@ -115,7 +116,14 @@ def learning_in_memory(
     return optax.GradientTransformationExtraArgs(init, update)  # pyright: ignore[reportArgumentType]  # optax types any tree
 
 
-def _on_groups(inner, groups: Groups, barrier, make, optimizer_memory, frozen) -> optax.GradientTransformationExtraArgs:
+def _on_groups(
+    inner: optax.GradientTransformationExtraArgs,
+    groups: Groups,
+    barrier: AbstractBarrier | None,
+    make: Callable[..., Memory],
+    optimizer_memory: tuple[AbstractCell, AbstractBarrier] | None,
+    frozen: Frozen | None,
+) -> optax.GradientTransformationExtraArgs:
     """The optimizer on several memories: it sees all parameters, each memory its own."""
     if not (callable(groups) or isinstance(groups, Mapping)):
         raise TypeError(
@@ -171,7 +179,7 @@ def _on_groups(inner, groups: Groups, barrier, make, optimizer_memory, frozen) -
     return optax.GradientTransformationExtraArgs(init, update)  # pyright: ignore[reportArgumentType]  # optax types any tree
 
 
-def _with_value(extra_args: dict, value) -> dict:
+def _with_value(extra_args: dict[str, Any], value: Any) -> dict[str, Any]:
     # Left out and not None: an optimizer that needs the loss then says so itself.
     return extra_args if value is None else {"value": value, **extra_args}
 

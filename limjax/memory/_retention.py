@@ -133,7 +133,7 @@ def _wandered(
         return [(wide(leaf) + move * unit).astype(leaf.dtype) for leaf, move, unit in back]
 
 
-def _folded(level, move, ends):
+def _folded(level: Float[Array, "*s"], move: Float[Array, "*s"], ends: Float[Array, "2"]) -> Float[Array, "*s"]:
     """A move on a ladder with ends, as a free one folded half a level beyond them: hops that the ends stop do not happen."""
     width, whole = ends[1] - ends[0] + 1, jnp.round(level)
     # A period of twice the levels, up and mirrored down: each has two places in it, those at the ends as well. In whole numbers, as a

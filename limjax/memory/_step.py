@@ -143,7 +143,13 @@ def _stages(
     return [jnp.zeros_like(m) if f else m for m, f in zip(moved, request.still)], ledger, compare, withheld
 
 
-def _driven(cell: AbstractCell, request: Request, layout: Blocks, heights, max_move):
+def _driven(
+    cell: AbstractCell,
+    request: Request,
+    layout: Blocks,
+    heights: list[Float[Array, "..."]],
+    max_move: float | None,
+) -> tuple[list[Float[Array, "..."]], list[Array] | None, list[Float[Array, "..."]] | None]:
     """Mean moves per block [levels]; where the tilt was held, if tilts drive the cells; and what is beyond the driver, or None."""
     if request.half_tilts is None:
         assert request.inputs.drift is not None
@@ -160,19 +166,35 @@ def _driven(cell: AbstractCell, request: Request, layout: Blocks, heights, max_m
     return reached, held, [want - reach for want, reach in zip(wanted, reached)]
 
 
-def _cut(moved, cell: AbstractCell, layout: Blocks, drifts, withheld):
+def _cut(
+    moved: list[Array],
+    cell: AbstractCell,
+    layout: Blocks,
+    drifts: list[Float[Array, "..."]],
+    withheld: list[Float[Array, "..."]],
+) -> list[Array]:
     """The updates, with those that the driver cannot deliver cut to what it can; the others stay as they are, bit for bit."""
     pairs = zip(moved, layout.unpack(drifts), layout.unpack(withheld))
     return [jnp.where(rest == 0, update, _to_weight(drift, cell, update)) for update, drift, rest in pairs]
 
 
-def _kept_back(request: Request, layout: Blocks, withheld, owed) -> list[Float[Array, "..."]]:
+def _kept_back(
+    request: Request, layout: Blocks, withheld: list[Array] | None, owed: list[Float[Array, "..."]]
+) -> list[Float[Array, "..."]]:
     """What the driver did not deliver, per leaf, to be asked for again [levels]."""
     # A leaf that is not updated in this step keeps what it is owed.
     return [old if f else r for r, old, f in zip(layout.unpack(withheld), owed, request.still)]
 
 
-def _hopped(state: LearningInMemoryState, hops: AbstractHops, params, layout: Blocks, drifts, heights, activities):
+def _hopped(
+    state: LearningInMemoryState,
+    hops: AbstractHops,
+    params: PyTree | None,
+    layout: Blocks,
+    drifts: list[Float[Array, "..."]],
+    heights: list[Float[Array, "..."]],
+    activities: list[Float[Array, "..."]],
+) -> tuple[list[Float[Array, "..."]] | None, list[Float[Array, "..."]] | None]:
     """Displacements of hops that scatter and of cells with ends, or None for the mean; and which were stopped at an end, or None."""
     cell, moves = state.cell, None
     if hops.is_noisy:
@@ -185,7 +207,13 @@ def _hopped(state: LearningInMemoryState, hops: AbstractHops, params, layout: Bl
     return (moves, None) if cell.levels is None else _inside(cell, moves, drifts, params, layout, hops.on_ladder)
 
 
-def _delivered(state: LearningInMemoryState, params, layout: Blocks, asked, hops: AbstractHops) -> list[Delivery]:
+def _delivered(
+    state: LearningInMemoryState,
+    params: PyTree | None,
+    layout: Blocks,
+    asked: list[Float[Array, "..."]],
+    hops: AbstractHops,
+) -> list[Delivery]:
     """What the pulses of a device make of the requests."""
     cell = state.cell
     is_placed = cell.reads_weights or cell.levels is not None
@@ -195,7 +223,7 @@ def _delivered(state: LearningInMemoryState, params, layout: Blocks, asked, hops
     return [cell.deliver(*item) for item in zip(asked, levels, places)]
 
 
-def _levels(cell: AbstractCell, params, layout: Blocks) -> list[Float[Array, "..."]]:
+def _levels(cell: AbstractCell, params: PyTree | None, layout: Blocks) -> list[Float[Array, "..."]]:
     """Where the weights stand, per block [levels]."""
     if params is None:
         said = (
@@ -208,7 +236,14 @@ def _levels(cell: AbstractCell, params, layout: Blocks) -> list[Float[Array, "..
     return layout.pack([wide(p) / cell.lsb.astype(compute_dtype(p.dtype)) for p in jax.tree.leaves(params)])
 
 
-def _inside(cell: AbstractCell, moves, drifts, params, layout: Blocks, on_ladder: bool):
+def _inside(
+    cell: AbstractCell,
+    moves: list[Float[Array, "..."]] | None,
+    drifts: list[Float[Array, "..."]],
+    params: PyTree | None,
+    layout: Blocks,
+    on_ladder: bool,
+) -> tuple[list[Float[Array, "..."]], list[Float[Array, "..."]]]:
     """The displacements that keep the weights inside the cell's range, and which were stopped at its end."""
     levels = _levels(cell, params, layout)
     inside, stopped = [], []
@@ -223,7 +258,14 @@ def _inside(cell: AbstractCell, moves, drifts, params, layout: Blocks, on_ladder
     return inside, stopped
 
 
-def _compared(state: LearningInMemoryState, inputs: BarrierInputs, layout: Blocks, drifts, heights, activities):
+def _compared(
+    state: LearningInMemoryState,
+    inputs: BarrierInputs,
+    layout: Blocks,
+    drifts: list[Float[Array, "..."]],
+    heights: list[Float[Array, "..."]],
+    activities: list[Float[Array, "..."]],
+) -> tuple[dict[str, ChargedComparison], dict[str, Field]]:
     """The comparisons after the step, and what it costs on each of them."""
     given = inputs if inputs.drift is not None else inputs._replace(drift=layout.unpack(drifts))
     record = StepRecord(given, layout, drifts, heights, activities)
@@ -235,7 +277,14 @@ def _compared(state: LearningInMemoryState, inputs: BarrierInputs, layout: Block
     return compare, charges
 
 
-def _charged(ledger: Ledger, outcome: StepOutcome, charges, layout: Blocks, still, optimizer_heat) -> Ledger:
+def _charged(
+    ledger: Ledger,
+    outcome: StepOutcome,
+    charges: dict[str, Field],
+    layout: Blocks,
+    still: tuple[bool, ...],
+    optimizer_heat: Float[Array, "state_leaves"] | None,
+) -> Ledger:
     """The ledger with the step in it; what does not move keeps its barrier shut, and nothing is charged to it."""
     # Only what this ledger keeps: other columns may have nothing to be computed from, such as hops that were not drawn.
     wanted = {*ledger.blocks, *ledger.rows}
@@ -258,14 +307,18 @@ def _charged(ledger: Ledger, outcome: StepOutcome, charges, layout: Blocks, stil
     return ledger.add(kept | sums, optimizer_heat)
 
 
-def _handed_out(cell: AbstractCell, request: Request, layout: Blocks, displacements, is_mean: bool):
+def _handed_out(
+    cell: AbstractCell, request: Request, layout: Blocks, displacements: list[Float[Array, "..."]], is_mean: bool
+) -> list[Array]:
     """The displacements as updates of the weights; the updates themselves where cells move as they are asked to."""
     if is_mean and request.half_tilts is None:
         return request.leaves
     return [_to_weight(d, cell, leaf) for d, leaf in zip(layout.unpack(displacements), request.leaves)]
 
 
-def _handed_on(cell: AbstractCell, request: Request, layout: Blocks, asked, deliveries: list[Delivery]):
+def _handed_on(
+    cell: AbstractCell, request: Request, layout: Blocks, asked: list[Float[Array, "..."]], deliveries: list[Delivery]
+) -> list[Array]:
     """What the device delivers as updates; on average the updates with what it adds, so that a faithful one hands them on bit for bit."""
     is_mean = deliveries[0].move is None
     moves = [d.mean - drift if d.move is None else d.move for d, drift in zip(deliveries, asked)]
@@ -274,7 +327,7 @@ def _handed_on(cell: AbstractCell, request: Request, layout: Blocks, asked, deli
     return [leaf + move if is_mean else move for move, leaf in zip(moved, request.leaves)]
 
 
-def _to_weight(displacement, cell: AbstractCell, like):
+def _to_weight(displacement: Float[Array, "..."], cell: AbstractCell, like: Array) -> Array:
     # The product in the wide dtype, so that a half-precision update is rounded once.
     return (displacement * cell.lsb.astype(displacement.dtype)).astype(like.dtype)
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -85,7 +86,7 @@ def normal_log(x: Float[Array, "..."]) -> Float[Array, "..."]:
 
 
 @normal_log.defjvp
-def _normal_log_jvp(primals, tangents):
+def _normal_log_jvp(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
     # Through bits there is no derivative; this one holds to every order, as 1/x is differentiated as usual.
     return normal_log(*primals), tangents[0] / primals[0]
 

@@ -11,12 +11,12 @@ import jax
 import jax.core
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, PyTree
+from jaxtyping import Array, ArrayLike, Bool, Float, PyTree
 
 from limjax.numerics.counters import axes_of, over_shards
 
 
-def compute_dtype(dtype) -> jnp.dtype:
+def compute_dtype(dtype: Any) -> jnp.dtype:
     """The dtype in which heat is computed: float64 for float64 values, float32 for everything smaller."""
     return jnp.dtype("float64") if jnp.dtype(dtype) == jnp.dtype("float64") else jnp.dtype("float32")
 
@@ -26,7 +26,7 @@ def broadcasting() -> Any:
     return jax.numpy_rank_promotion("allow")
 
 
-def as_leaf(value) -> Float[Array, "..."]:
+def as_leaf(value: Any) -> Float[Array, "..."]:
     """The value as a strongly typed float array, so that it can be differentiated and changed without recompiling."""
     if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jnp.floating):
         return value.astype(compute_dtype(value.dtype))
@@ -56,7 +56,7 @@ def stopped_if(values: PyTree, is_wrong: Bool[Array, "..."], message: str) -> An
 
 
 def checked_leaf(
-    value,
+    value: Any,
     name: str,
     *,
     remedy: str,
@@ -134,7 +134,7 @@ def varied_numbers(tree: Any, names: Sequence[str]) -> dict[str, Array]:
 _BEYOND_FLOATS = 2**1023
 
 
-def is_real(value) -> bool:
+def is_real(value: Any) -> bool:
     """Whether it is a real number or an array or list of them: NumPy would read "1" as one, and drop imaginary parts."""
     if isinstance(value, jax.Array):
         return jnp.issubdtype(value.dtype, jnp.floating) or jnp.issubdtype(value.dtype, jnp.integer)
@@ -289,7 +289,7 @@ def broadcast(*arrays: Float[Array, "..."]) -> list[Float[Array, "..."]]:
     return list(jnp.broadcast_arrays(*arrays))
 
 
-def worst(is_wrong, *arrays) -> list[float]:
+def worst(is_wrong: ArrayLike, *arrays: ArrayLike) -> list[float]:
     """The entries of each array where `is_wrong` first holds, for a message."""
     index = int(np.argmax(np.asarray(is_wrong)))
     shape = np.shape(is_wrong)

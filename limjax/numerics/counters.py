@@ -10,6 +10,7 @@ Threefry-2x32; 13 rounds are their fastest setting that passes every BigCrush te
 import contextlib
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -171,7 +172,7 @@ def member_key(key_words: UInt32[Array, "2"], arrays: Sequence[Array]) -> UInt32
     return _member_key(key_words, jax.lax.stop_gradient(list(arrays)))
 
 
-def axes_of(x) -> frozenset:
+def axes_of(x: Any) -> frozenset:
     """Mesh axes of a surrounding `shard_map` over which a value differs."""
     return jax.typeof(x).manual_axis_type.varying
 
@@ -213,13 +214,15 @@ def folded(key_words: UInt32[Array, "2"], number: Integer[Array, ""] | int) -> U
 
 # The identity, but for its batching rule, which is told over which of the arrays `vmap` maps.
 @jax.custom_batching.custom_vmap
-def _member_key(key_words, arrays):
+def _member_key(key_words: UInt32[Array, "2"], arrays: list[Array]) -> UInt32[Array, "2"]:
     del arrays
     return key_words
 
 
 @_member_key.def_vmap
-def _member_key_rule(axis_size, is_mapped, key_words, arrays):
+def _member_key_rule(
+    axis_size: int, is_mapped: Sequence[Any], key_words: UInt32[Array, "..."], arrays: list[Array]
+) -> tuple[UInt32[Array, "..."], bool]:
     if is_mapped[0]:
         return key_words, True
     if not any(is_mapped[1]):

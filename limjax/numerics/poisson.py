@@ -151,7 +151,7 @@ def unit_uniform(high: UInt32[Array, "..."], low: UInt32[Array, "..."], dtype: A
     return jnp.minimum(uniform, 1 - float(jnp.finfo(dtype).epsneg))
 
 
-def few_counts(uniform, rate, terms=TERMS):
+def few_counts(uniform: Float[Array, "..."], rate: Float[Array, "..."], terms: int = TERMS) -> Float[Array, "..."]:
     """Counts for rates up to FEW, from u e^rate < sum of rate^k / k! over k > n; `terms` is even, and the largest count."""
     # Two interleaved chains of powers and of sums: half the latency, which is what this costs on a CPU.
     square = rate * rate
@@ -175,7 +175,7 @@ def few_counts(uniform, rate, terms=TERMS):
     return count.astype(rate.dtype)
 
 
-def many_counts(word, rate):
+def many_counts(word: UInt32[Array, "..."], rate: Float[Array, "..."]) -> Float[Array, "..."]:
     """Counts for rates from FEW: floor of the asymptotic inverse, its large part kept apart from the fraction."""
     root = jnp.sqrt(rate)
     inverse = 1 / rate
@@ -190,7 +190,7 @@ def many_counts(word, rate):
     return jnp.maximum(whole + jnp.floor(beyond), 0.0)
 
 
-def _dither(word, dtype):
+def _dither(word: UInt32[Array, "..."], dtype: Any) -> Float[Array, "..."]:
     """A uniform of width _DITHER and mean 0 from the 8 lowest bits, which the float32 quantile hardly sees."""
     low = jax.lax.bitcast_convert_type(word & jnp.uint32(0xFF), jnp.int32)
     return (low.astype(dtype) - 127.5) * (_DITHER / 256)

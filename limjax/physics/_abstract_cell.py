@@ -169,7 +169,7 @@ class AbstractCell(eqx.Module):
         lowest, highest = self.levels.astype(level.dtype)
         return jnp.clip(level, lowest, highest)
 
-    def log_attempts(self, dtype=None) -> Float[Array, "*s"]:
+    def log_attempts(self, dtype: Any = None) -> Float[Array, "*s"]:
         """ln(k0 τ): logarithm of the attempts in one step, the exchange at zero barrier.
 
         Args:
@@ -394,7 +394,7 @@ class AbstractCell(eqx.Module):
         """
         return _one_way.time_that_is_held(self.attempt_rate, barrier, failure, cells)
 
-    def diffusion_per_step(self, dtype=None) -> Float[Array, "*s"]:
+    def diffusion_per_step(self, dtype: Any = None) -> Float[Array, "*s"]:
         """D τ of the cosine landscape behind the ladder, from Kramers' k0 = D π B at B = 10 kT.
 
         Args:

@@ -1,7 +1,7 @@
 """A memory cell whose tilt helps hops one way by another share than it hinders them the other way."""
 
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -132,7 +132,7 @@ class AsymmetricCell(AbstractCell):
 
 
 @jax.custom_jvp
-def _affinity(drift, log_exchange, transfer):
+def _affinity(drift: Any, log_exchange: Float[Array, "..."], transfer: Float[Array, "..."]) -> Float[Array, "..."]:
     """F by Newton's method in closed steps: from below, where the equation's logarithm is concave, no step goes too far."""
     magnitude = jnp.abs(drift)
     is_moved = magnitude > 0
@@ -162,7 +162,7 @@ def _affinity(drift, log_exchange, transfer):
 
 
 @_affinity.defjvp
-def _affinity_jvp(primals, tangents):
+def _affinity_jvp(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
     drift, _, transfer = primals
     drift_dot, log_exchange_dot, transfer_dot = tangents
     affinity = _affinity(*primals)
@@ -174,7 +174,12 @@ def _affinity_jvp(primals, tangents):
     return affinity, drift_dot / stiffness - share * (log_exchange_dot + affinity * transfer_dot)
 
 
-def _rates(affinity, drift, log_exchange, transfer):
+def _rates(
+    affinity: Float[Array, "..."],
+    drift: Any,
+    log_exchange: Float[Array, "..."],
+    transfer: Float[Array, "..."],
+) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
     """The rates; the larger as the smaller plus the request, so that they differ by it."""
     # Each is right where the tilt hinders it, and at most g; where the tilt helps it is g, finite and not used.
     down = jnp.exp(log_exchange - (1 - transfer) * jnp.maximum(affinity, 0.0))

@@ -56,7 +56,7 @@ def device_numbers(
     return numbers | {"levels": None if levels is None else _checked_range(levels)}
 
 
-def _checked_range(levels) -> Float[Array, "2"]:
+def _checked_range(levels: Any) -> Float[Array, "2"]:
     """Lowest and highest level."""
     wanted = "levels must be (lowest, highest) with lowest < highest, got"
     remedy = "They are level numbers, for example levels=(-128, 127)."

@@ -5,6 +5,8 @@ between the branches of the Poisson inverse.
 """
 
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -61,14 +63,16 @@ def exact_hops(
 
 
 @jax.custom_jvp
-def stretched(displacement, mean, activity):
+def stretched(
+    displacement: Float[Array, "..."], mean: Float[Array, "..."], activity: Float[Array, "..."]
+) -> Float[Array, "..."]:
     """The displacement, with the derivative of one whose noise grows and shrinks with its standard deviation."""
     del mean, activity
     return displacement
 
 
 @stretched.defjvp
-def _stretched_jvp(primals, tangents):
+def _stretched_jvp(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
     displacement, mean, activity = primals
     _, mean_dot, activity_dot = tangents
     is_positive = activity > 0
@@ -116,7 +120,14 @@ def exact_step(
 
 
 @functools.partial(jax.jit, static_argnums=0, inline=True)
-def _drawn(leaf, key, step, cell, drift, barrier):
+def _drawn(
+    leaf: int,
+    key: UInt32[Array, "2"],
+    step: Integer[Array, ""],
+    cell: AbstractCell,
+    drift: Float[Array, "..."],
+    barrier: Float[Array, "..."],
+) -> Float[Array, "..."]:
     # Compiled as one outside of `jit` too: the functions below are new ones at every call.
     def any_rates(key, step, cell, drift, barrier):
         rates = cell.response(drift, barrier)
@@ -130,7 +141,7 @@ def _drawn(leaf, key, step, cell, drift, barrier):
     return jax.lax.platform_dependent(key, step, cell, drift, barrier, cpu=on_cpu, default=elsewhere)
 
 
-def _by_rates(leaf, any_rates):
+def _by_rates(leaf: int, any_rates: Callable[..., Any]) -> Callable[..., Any]:
     """`any_rates`, but with fewer branches of the inverse where bounds of the rates show that the others are not needed."""
 
     def only(displacement):

@@ -4,7 +4,7 @@ The exchange g spans e^-70 ... 1e6 hops per step, so it travels as its logarithm
 element in the dtype it is given, float32 included, without forming d² or g², which under- and overflow there.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -113,7 +113,7 @@ def cell_response(
 
 
 @cell_response.defjvp
-def _cell_response_jvp(primals, tangents):
+def _cell_response_jvp(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
     drift, log_exchange = primals
     drift_dot, log_exchange_dot = tangents
     affinity, activity = cell_response(drift, log_exchange)
@@ -125,7 +125,9 @@ def _cell_response_jvp(primals, tangents):
 
 
 @jax.custom_jvp
-def _response_slopes(drift, log_exchange):
+def _response_slopes(
+    drift: Float[Array, "..."], log_exchange: Float[Array, "..."]
+) -> tuple[Float[Array, "..."], Float[Array, "..."], Float[Array, "..."]]:
     """1/A, d/A and 2g/A, whose derivatives are products of themselves: nothing of the size of 1/A² is ever formed."""
     activity = cell_response(drift, log_exchange)[1]
     # The activity is 0 only where request and exchange both are, to the dtype.
@@ -134,7 +136,7 @@ def _response_slopes(drift, log_exchange):
 
 
 @_response_slopes.defjvp
-def _response_slopes_jvp(primals, tangents):
+def _response_slopes_jvp(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
     inverse, slope, share = _response_slopes(*primals)
     drift_dot, log_exchange_dot = tangents
     relative = inverse * drift_dot

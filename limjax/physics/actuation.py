@@ -7,6 +7,7 @@ that is checked where a barrier is made, not here, and of a single number of Pyt
 """
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -65,7 +66,7 @@ def free_energy(barrier: Float[Array, "..."]) -> Float[Array, "..."]:
 
 
 @jax.custom_jvp
-def _free_energy(barrier):
+def _free_energy(barrier: Float[Array, "*s"]) -> Float[Array, "*s"]:
     half = 0.5 * barrier
     square = 0.25 * half * half
     is_small = barrier < _SERIES_BELOW
@@ -78,7 +79,7 @@ def _free_energy(barrier):
 
 
 @_free_energy.defjvp
-def _free_energy_jvp(primals, tangents):
+def _free_energy_jvp(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
     (barrier,), (barrier_dot,) = primals, tangents
     return _free_energy(barrier), _free_energy_slope(barrier) * barrier_dot
 
@@ -112,13 +113,13 @@ def free_energy_slope(barrier: Float[Array, "..."]) -> Float[Array, "..."]:
 
 
 @jax.custom_jvp
-def _free_energy_slope(barrier):
+def _free_energy_slope(barrier: Float[Array, "*s"]) -> Float[Array, "*s"]:
     half = 0.5 * barrier
     return 0.5 * (1 - i1e(half) / i0e(half))
 
 
 @_free_energy_slope.defjvp
-def _free_energy_slope_jvp(primals, tangents):
+def _free_energy_slope_jvp(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
     (barrier,), (barrier_dot,) = primals, tangents
     slope = _free_energy_slope(barrier)
     ratio = 1 - 2 * slope

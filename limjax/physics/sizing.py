@@ -92,7 +92,14 @@ def size_cell(
 
 
 def _sized(
-    bits, weight_range, retention_years, failure, temperature, open_barrier, attempt_rate, step_time
+    bits: int,
+    weight_range: float,
+    retention_years: float,
+    failure: float,
+    temperature: float,
+    open_barrier: float,
+    attempt_rate: float,
+    step_time: float,
 ) -> CellSizing:
     levels = 2**bits
     cell = ArrheniusCell(weight_range / levels, attempt_rate, step_time, temperature)

@@ -40,12 +40,12 @@ def _node_axis(values: np.ndarray, like: Array) -> Array:
     return jnp.asarray(values, like.dtype).reshape((-1,) + (1,) * like.ndim)
 
 
-def _log_i0(x):
+def _log_i0(x: Float[Array, "*s"]) -> Float[Array, "*s"]:
     # ΔF(2x) is x - ln I0(x), and I0 itself overflows.
     return x - free_energy(2 * x)
 
 
-def _log_relative_expm1(affinity):
+def _log_relative_expm1(affinity: Float[Array, "*s"]) -> Float[Array, "*s"]:
     """ln((1 - e^-F)/F), smooth at zero."""
     is_small = affinity < _SERIES_BELOW
     small = jnp.where(is_small, affinity, 0.0)
@@ -56,14 +56,14 @@ def _log_relative_expm1(affinity):
     return jnp.log(jnp.where(is_small, series, -jnp.expm1(-large) / large))
 
 
-def _window(barrier, affinity, full: float):
+def _window(barrier: Float[Array, "*s"], affinity: Float[Array, "*s"], full: float) -> Float[Array, "*s"]:
     """Length of the interval beyond which e^(-F s) has beaten every I0(B sin πs) <= e^(πBs)."""
     decay = jnp.maximum(affinity - _PI * barrier, _NEGLIGIBLE / full)
     # Where the window ends inside, the integrand is negligible: its derivative needs no boundary term.
     return jax.lax.stop_gradient(_NEGLIGIBLE / decay)
 
 
-def _log_integral(barrier, affinity):
+def _log_integral(barrier: Float[Array, "..."], affinity: Float[Array, "..."]) -> Float[Array, "..."]:
     """ln ∫_0^1 e^(-F s) I0(B sin πs) ds for F >= 0, the two halves s and 1 - s taken together."""
     barrier, affinity = jnp.broadcast_arrays(barrier, affinity)
     window = _window(barrier, affinity, 0.5)[None]
@@ -297,7 +297,7 @@ def diffusion(barrier: Float[Array, "..."], affinity: Float[Array, "..."]) -> Fl
     return jnp.exp(numerator - 3 * denominator)
 
 
-def _log_drift_ratio(barrier, affinity):
+def _log_drift_ratio(barrier: Float[Array, "..."], affinity: Float[Array, "..."]) -> Float[Array, "..."]:
     # 2 sinh(F/2) is e^(F/2) (1 - e^-F), and the bracket is that of `drift`.
     return 0.5 * affinity + _log_integral(barrier, affinity) + log_effective_diffusion(barrier)
 

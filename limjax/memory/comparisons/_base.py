@@ -6,7 +6,7 @@ from typing import Any, ClassVar, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from limjax.barriers._base import BarrierInputs
 from limjax.memory._blocks import Blocks, blocks_or_placeholder
@@ -93,7 +93,7 @@ class ChargedComparison(NamedTuple):
     state: Any
 
 
-def checked_hold(hold) -> Float[Array, "..."]:
+def checked_hold(hold: ArrayLike) -> Float[Array, "..."]:
     """The barrier at which a memory keeps its weights between writes, checked."""
     return checked_leaf(
         hold,

@@ -3,7 +3,7 @@
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, ArrayLike, Bool, Float
 
 from limjax.memory._field import Field, PerLeaf, PerParameter
 from limjax.memory.comparisons._base import (
@@ -95,7 +95,9 @@ class GatedWrite(AbstractComparison):
         works = (own * gate + other) / layout.counts(own.dtype)
         return heats, PerLeaf(works), state
 
-    def _chosen(self, drift, height):
+    def _chosen(
+        self, drift: Float[Array, "..."], height: Float[Array, "..."]
+    ) -> tuple[Float[Array, "..."], Float[Array, "..."], Bool[Array, "..."]]:
         """Write barrier of each cell, the table's work at the gate, and where the run's own barrier is the one."""
         dtype = drift.dtype
         request = jnp.abs(drift)
@@ -110,7 +112,7 @@ class GatedWrite(AbstractComparison):
         lowest = jnp.minimum(height, self.hold.astype(dtype))
         return jnp.maximum(write, lowest), work, write < lowest
 
-    def _gate(self, cell: AbstractCell, height):
+    def _gate(self, cell: AbstractCell, height: Float[Array, "..."]) -> Float[Array, "..."]:
         hold = self.hold.astype(height.dtype)
         return gate_work(cell, hold, jnp.minimum(height, hold))
 
