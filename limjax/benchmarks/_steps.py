@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import PyTree
 
 from limjax.barriers._lyapunov import LyapunovBarrier
 from limjax.benchmarks._timing import interleaved, median_ratio
@@ -185,7 +186,7 @@ def _per_step(seconds: dict[str, list[float]]) -> dict[str, list[float]]:
     return {name: [one / steps_per_wait() for one in times] for name, times in seconds.items()}
 
 
-def _hops_per_parameter(state, parameters: int) -> float:
+def _hops_per_parameter(state: PyTree, parameters: int) -> float:
     ledger = get_ledger(state)
     # Over all steps that were taken, the warm-up's too.
     return total(ledger, "hops") / int(ledger.steps) / parameters

@@ -2,7 +2,7 @@
 
 import functools
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -126,5 +126,5 @@ def measure_training(
     ]
 
 
-def _steps_of(compiled, arguments, steps: int):
+def _steps_of(compiled: Callable[..., Any], arguments: tuple[Any, ...], steps: int) -> Any:
     return compiled(jnp.int32(steps), *arguments[1:])

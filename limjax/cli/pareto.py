@@ -17,7 +17,7 @@ from limjax.cli.places import kept_folder
 from limjax.numerics._result_code import ResultCode
 from limjax.tasks import get_task
 from limjax.training import RunSettings
-from limjax.tuning import ParetoResult, Progress, Search, Tradeoff, pareto_front
+from limjax.tuning import ParetoPoint, ParetoResult, Progress, Search, Tradeoff, pareto_front
 from limjax.tuning._pareto_points import NUMBERS
 from limjax.tuning._pareto_sweep import hand_made_on_front
 from limjax.tuning._result_files import PARETO, is_finished, pareto_summary, save_pareto
@@ -118,7 +118,7 @@ def _energies(text: str | None, points: int, mode: str) -> list[float]:
     return np.geomspace(low, high, points).tolist()
 
 
-def _line(done: int, count: int, point) -> str:
+def _line(done: int, count: int, point: ParetoPoint) -> str:
     return (
         f"point {done}/{count}: loss {point.test_loss:.4f} ± {point.test_loss_error:.4f}, "
         f"{point.energy_kt_per_parameter:.4g} kT/parameter, {point.seconds:.3g} s"

@@ -15,6 +15,7 @@ from limjax import runs
 from limjax._files import local_path, write_text
 from limjax._kept_run import KeptRun
 from limjax._page import comparison_page, grouped
+from limjax._page._comparison import Group
 
 
 def report(
@@ -53,7 +54,7 @@ def _check_free(page: pathlib.Path) -> None:
         raise ValueError(f"--out must be an .html file in a folder that exists, got {str(page)!r}.")
 
 
-def _table(groups) -> Table:
+def _table(groups: list[Group]) -> Table:
     table = Table(title="Mean ± standard error over the seeds", title_justify="left")
     table.add_column("settings", overflow="fold", min_width=16)
     table.add_column("runs", justify="right", no_wrap=True)

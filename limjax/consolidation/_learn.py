@@ -1,5 +1,6 @@
 """Training through a sequence of tasks on one memory: the compiled pieces."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -236,7 +237,9 @@ def soft_errors(params: PyTree, test: Data, competing: Bool[Array, "tasks output
     return 1 - _share(params, test, competing, chance)
 
 
-def _share(params: PyTree, test: Data, competing, rightness) -> Float[Array, "tasks"]:
+def _share(
+    params: PyTree, test: Data, competing: Bool[Array, "tasks outputs"], rightness: Callable[[Array, Array], Array]
+) -> Float[Array, "tasks"]:
     """Mean of how right the network is over each task's examples."""
 
     def of_task(image, label, count, mask):
@@ -260,7 +263,14 @@ def _loss(params: PyTree, batch: Batch, competing: Bool[Array, "tasks outputs"])
     return networks.cross_entropy(jnp.where(competing[batch.task], logits, -1e9), batch.label)
 
 
-def _batches(settings, method: AbstractMethod, place: Place, shown, stage, key) -> list[Batch]:
+def _batches(
+    settings: ContinualSettings,
+    method: AbstractMethod,
+    place: Place,
+    shown: Int[Array, "tasks examples"],
+    stage: Int[Array, ""],
+    key: Array,
+) -> list[Batch]:
     """New examples, and as many kept ones for a method that has some."""
     data, size = place.train, (settings.batch_size,)
     first, second, third = jax.random.split(key, 3)

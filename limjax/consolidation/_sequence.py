@@ -1,6 +1,7 @@
 """What is learnt one after the other: tasks in a sequence, and what is asked of the network at each."""
 
 import dataclasses
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -162,7 +163,7 @@ def _both() -> list[Examples]:
     return [Examples(part["image"], part["label"]) for part in _digits()]
 
 
-def _transformed(name: str, scenario: str, transforms) -> TaskSequence:
+def _transformed(name: str, scenario: str, transforms: Sequence[Callable[[np.ndarray], np.ndarray]]) -> TaskSequence:
     check_scenario(scenario)
     tasks, shared = len(transforms), scenario == "domain"
 

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 from matplotlib.figure import Figure
 
 from limjax.plots._style import ACCENT, FLOOR, OTHER, OWN, figure, plain_numbers
 from limjax.simulate import SYSTEMS, CellComparison, SystemRun
+from limjax.simulate._protocols import AbstractKnotProtocol
 
 _CONTROLS = {
     "trap": ("trap centre [thermal lengths]",),
@@ -58,7 +60,7 @@ def protocol_figure(run: SystemRun) -> Figure:
     return fig
 
 
-def _curve(protocol):
+def _curve(protocol: AbstractKnotProtocol) -> tuple[Float[np.ndarray, "times"], Float[np.ndarray, "times controls"]]:
     """Times and controls, (times, controls), with the fixed ends before and after."""
     duration = float(protocol.duration)
     share = np.linspace(0, 1, 801)

@@ -4,7 +4,9 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import ArrayLike, Float
 from matplotlib import colormaps
+from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
@@ -198,14 +200,16 @@ def heat_over_time(history: LedgerHistory, *, per_parameter: bool = True) -> Fig
     return fig
 
 
-def _labelled(ax, values, position, colour: str, label: str) -> None:
+def _labelled(
+    ax: Axes, values: Float[np.ndarray, "layers"], position: Float[np.ndarray, "layers"], colour: str, label: str
+) -> None:
     """Points with their values beside them."""
     ax.plot(values, position, "o", color=colour, markersize=7, label=label)
     for x, y in zip(values, position):
         ax.annotate(_short(x), (x, y), xytext=(8, -3.5), textcoords="offset points", fontsize="small", color=colour)
 
 
-def heat_map(heat, name: str) -> Figure:
+def heat_map(heat: ArrayLike, name: str) -> Figure:
     """Heat of every weight of one matrix.
 
     Args:
@@ -243,6 +247,6 @@ def _short(x: float) -> str:
     return f"{x:,.0f}" if x >= 1e3 else f"{x:.3g}"
 
 
-def _log_if_positive(ax, values):
+def _log_if_positive(ax: Axes, values: Sequence[float]) -> None:
     if values and min(values) > 0:
         ax.set_yscale("log")

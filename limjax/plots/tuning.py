@@ -7,11 +7,21 @@ import pathlib
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from limjax.plots._style import ACCENT, FLOOR, OTHER, OWN, figure, plain_numbers
 from limjax.training import TrainResult
-from limjax.tuning import HandMade, OuterRow, ParetoResult, Problem, TuneResult, held_out_seeds, train_design
+from limjax.tuning import (
+    Evaluation,
+    HandMade,
+    OuterRow,
+    ParetoResult,
+    Problem,
+    TuneResult,
+    held_out_seeds,
+    train_design,
+)
 
 _FAMILY_MARKS = "osD^v<>PXh"
 
@@ -211,13 +221,13 @@ def save_pareto_figure(result: ParetoResult, folder: str | os.PathLike[str]) -> 
     return _save(figures, folder)
 
 
-def _save(figures: dict[str, Figure], folder) -> list[str]:
+def _save(figures: dict[str, Figure], folder: str | os.PathLike[str]) -> list[str]:
     for name, drawn in figures.items():
         drawn.savefig(pathlib.Path(folder) / f"{name}.png")
     return [f"{name}.png" for name in figures]
 
 
-def _hand_made_points(ax, hand_made: Sequence[HandMade], worst: float) -> None:
+def _hand_made_points(ax: Axes, hand_made: Sequence[HandMade], worst: float) -> None:
     families = list(dict.fromkeys(policy.family for policy in hand_made))
     for mark, family in zip(itertools.cycle(_FAMILY_MARKS), families):
         shown = [p.evaluation for p in hand_made if p.family == family and p.evaluation.mean_loss < worst]
@@ -228,13 +238,13 @@ def _hand_made_points(ax, hand_made: Sequence[HandMade], worst: float) -> None:
             )  # fmt: skip
 
 
-def _plain_line(ax, plain) -> None:
+def _plain_line(ax: Axes, plain: Evaluation) -> None:
     ax.axhline(plain.mean_loss, color=FLOOR, linestyle="--", label="plain optimizer, no hop noise")
     if math.isfinite(plain.loss_error):
         ax.axhspan(plain.mean_loss - plain.loss_error, plain.mean_loss + plain.loss_error, color=FLOOR, alpha=0.15)
 
 
-def _finish(ax) -> None:
+def _finish(ax: Axes) -> None:
     ax.set_xscale("log")
     ax.set_yscale("log")
     plain_numbers(ax.yaxis)

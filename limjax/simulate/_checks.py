@@ -236,7 +236,7 @@ def mean_with_error(values: Float[Array, "n"] | np.ndarray) -> tuple[float, floa
     return float(samples.mean()), float(samples.std(ddof=1) / math.sqrt(samples.size))
 
 
-def _samples(values, name) -> np.ndarray:
+def _samples(values: ArrayLike, name: str) -> Float[np.ndarray, "n"]:
     if not is_real(values):
         raise ValueError(f"{name} must be numbers, got {str(values)[:40]!r}.")
     try:

@@ -1,21 +1,23 @@
 """Optimal protocols and their work in closed form; what the simulations and the descent are held against."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import ArrayLike
+from jaxtyping import ArrayLike, Float
 from scipy.linalg import solveh_banded
 
 from limjax.numerics._guards import finite
 from limjax.numerics.checks import checked_leaf, positive_number
+from limjax.simulate._langevin import Potential
 from limjax.simulate._protocols import LinearProtocol
 
 _NEWTON_STEPS = 500
 
 
-def _distance(value) -> float:
+def _distance(value: float) -> float:
     checked_leaf(value, "distance", remedy="It is in lengths of the trap.")
     return float(value)
 
@@ -121,7 +123,7 @@ class FullControlErasure(NamedTuple):
 
 
 def full_control_erasure(
-    potential,
+    potential: Potential,
     control: ArrayLike | list,
     low: float,
     high: float,
@@ -207,7 +209,13 @@ def full_control_erasure(
     return FullControlErasure(float(best), float(local_work), x, 0.5 * (z[1:] + z[:-1]))
 
 
-def _newton_move(z, x, stretch, slope, curvature):
+def _newton_move(
+    z: Float[np.ndarray, "edges"],
+    x: Float[np.ndarray, "cells"],
+    stretch: float,
+    slope: Callable[[np.ndarray], np.ndarray],
+    curvature: Callable[[np.ndarray], np.ndarray],
+) -> Float[np.ndarray, "edges"]:
     """The move of the edges `z` by Newton's method; the first stays."""
     y, gap = 0.5 * (z[1:] + z[:-1]), np.diff(z)
     # Gradient and Hessian of N times the value: the 1/N of the mean drops out of the move.

@@ -6,6 +6,7 @@ grid. Work and heat are accounted for as in `langevin`.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -13,7 +14,7 @@ import jax
 import jax.core
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from limjax.numerics._loops import checkpointed_loop
 from limjax.numerics.checks import checked_leaf, finite_number, is_whole, whole_number
@@ -154,7 +155,15 @@ def fokker_planck(
 
 
 @eqx.filter_jit
-def _fokker_planck(potential, protocol, grid, steps, diffusion, start, scheme):
+def _fokker_planck(
+    potential: Potential,
+    protocol: ControlProtocol,
+    grid: Grid,
+    steps: int,
+    diffusion: Float[Array, ""],
+    start: Float[Array, "cells"] | None,
+    scheme: str,
+) -> FokkerPlanckResult:
     first = _energies(potential, protocol.initial, grid)
     last = _energies(potential, protocol.final, grid)
     p0 = jax.nn.softmax(-first) if start is None else start
@@ -185,7 +194,7 @@ def _fokker_planck(potential, protocol, grid, steps, diffusion, start, scheme):
     )
 
 
-def _energies(potential, control, grid):
+def _energies(potential: Potential, control: ArrayLike | list, grid: Grid) -> Float[Array, "cells"]:
     centers = grid.centers
     return jax.vmap(potential, in_axes=(0, None))(centers, jnp.asarray(control, centers.dtype))
 
@@ -197,7 +206,7 @@ def entropy_of(p: Float[Array, "n"]) -> Float[Array, ""]:
     return -jnp.sum(safe * jnp.log(safe))
 
 
-def _bernoulli(z):
+def _bernoulli(z: Float[Array, "*s"]) -> Float[Array, "*s"]:
     """z/(e^z - 1), exact near 0."""
     # The quotient would do at any z but 0; its derivative, however, cancels in float32: at 1e-5 it is 1.6 % off.
     small = jnp.abs(z) < 1e-3
@@ -209,13 +218,15 @@ def _bernoulli(z):
     return jnp.where(small, 1 - z / 2 + z * z / 12, quotient)
 
 
-def _rates(energy):
+def _rates(energy: Float[Array, "cells"]) -> tuple[Float[Array, "walls"], Float[Array, "walls"]]:
     """Hops right from each cell and left into it, in units of D/width²: shapes (cells - 1,)."""
     rise = energy[1:] - energy[:-1]
     return _bernoulli(rise), _bernoulli(-rise)
 
 
-def _advance(p, energy, scale, scheme):
+def _advance(
+    p: Float[Array, "cells"], energy: Float[Array, "cells"], scale: Float[Array, ""], scheme: str
+) -> Float[Array, "cells"]:
     right, left = _rates(energy)
     zero = jnp.zeros(1, p.dtype)
     # No hop leads through a wall.
@@ -266,7 +277,9 @@ def generator(
     return rates - jnp.diag(jnp.sum(rates, axis=0))
 
 
-def _grid_rates(potential, control, grid):
+def _grid_rates(
+    potential: Potential, control: ArrayLike | list, grid: Grid
+) -> tuple[Float[Array, "walls"], Float[Array, "walls"]]:
     energy = _energies(potential, control, grid)
     if not grid.is_periodic:
         return _rates(energy)
@@ -303,7 +316,9 @@ def relaxation_rates(
     )
 
 
-def _in_float64(name, function, potential, control, diffusion):
+def _in_float64(
+    name: str, function: Callable[..., Any], potential: Potential, control: ArrayLike | list, diffusion: ArrayLike
+) -> Any:
     """The function of the three in float64, whatever the default: what it returns are small differences of large numbers."""
     checked_leaf(diffusion, "diffusion", low=0.0, open_low=True, single=True, remedy="It is in length² per time.")
     arguments = (potential, control, diffusion)
@@ -326,11 +341,13 @@ def _in_float64(name, function, potential, control, diffusion):
     return jax.tree.map(lambda value: jnp.asarray(np.asarray(value), jnp.float32), values)
 
 
-def _any_traced(tree):
+def _any_traced(tree: PyTree) -> bool:
     return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree))
 
 
-def _relaxation_rates(potential, control, diffusion, grid, count):
+def _relaxation_rates(
+    potential: Potential, control: ArrayLike | list, diffusion: ArrayLike, grid: Grid, count: int
+) -> Float[Array, "count"]:
     right, left = _grid_rates(potential, control, grid)
     zero = jnp.zeros(1, right.dtype)
     leaving = jnp.concatenate([right, zero]) + jnp.concatenate([zero, left])
@@ -376,7 +393,7 @@ def transport(potential: Potential, control: ArrayLike | list, grid: Grid, diffu
     return _in_float64("transport", lambda u, c, d: _transport(u, c, d, grid), potential, control, diffusion)
 
 
-def _transport(potential, control, diffusion, grid):
+def _transport(potential: Potential, control: ArrayLike | list, diffusion: ArrayLike, grid: Grid) -> Transport:
     matrix = generator(potential, control, grid, diffusion)
     right, left = _grid_rates(potential, control, grid)
     scale = jnp.asarray(diffusion, right.dtype) / grid.width**2

@@ -75,7 +75,9 @@ def master_equation(
 
 
 @eqx.filter_jit
-def _master_equation(network, protocol, start, steps):
+def _master_equation(
+    network: JumpNetwork, protocol: ControlProtocol, start: Float[Array, "s"], steps: int
+) -> JumpMoments:
     dtype = start.dtype
     zero = jnp.zeros((), dtype)
 
@@ -107,7 +109,9 @@ def _master_equation(network, protocol, start, steps):
     )
 
 
-def _propagate(network, protocol, start, steps, s):
+def _propagate(
+    network: JumpNetwork, protocol: ControlProtocol, start: Float[Array, "states"], steps: int, s: Float[Array, "3"]
+) -> tuple[Float[Array, "states"], Float[Array, ""]]:
     """Probabilities weighted by exp(s0 work + s1 heat + s2 hops), and the logarithm taken out of them."""
     dtype = start.dtype
     dt = protocol.duration.astype(dtype) / steps

@@ -46,7 +46,7 @@ class JumpNetwork(eqx.Module):
 class _TwoLevelRates(eqx.Module):
     total_rate: Float[Array, ""]
 
-    def __call__(self, control):
+    def __call__(self, control: Float[Array, ""]) -> Float[Array, "2 2"]:
         # Two sigmoids rather than a difference from 1: a rate of e^-E keeps its digits, and the quotient is e^-E.
         up = self.total_rate.astype(control.dtype) * jax.nn.sigmoid(-control)
         down = self.total_rate.astype(control.dtype) * jax.nn.sigmoid(control)
@@ -57,14 +57,14 @@ class _TwoLevelRates(eqx.Module):
 class _RingRates(eqx.Module):
     states: int = eqx.field(static=True)
 
-    def __call__(self, control):
+    def __call__(self, control: Float[Array, "2"]) -> Float[Array, "s s"]:
         exchange, affinity = control[0], control[1]
         forward = jnp.roll(jnp.eye(self.states, dtype=control.dtype), 1, axis=1)
         return exchange * (jnp.exp(0.5 * affinity) * forward + jnp.exp(-0.5 * affinity) * forward.T)
 
 
 class _LiftedEnergy(eqx.Module):
-    def __call__(self, control):
+    def __call__(self, control: Float[Array, ""]) -> Float[Array, "2"]:
         return jnp.stack([jnp.zeros_like(control), control])
 
 
@@ -116,7 +116,7 @@ def control_at(protocol: ControlProtocol, k: Integer[Array, ""], steps: int, dty
     return protocol((k.astype(dtype) + 0.5) / steps).astype(dtype)
 
 
-def _rates_at(network, control, dtype):
+def _rates_at(network: JumpNetwork, control: Float[Array, "..."], dtype: Any) -> Float[Array, "s s"]:
     rates = network.rates(control).astype(dtype)
     return jnp.where(jnp.eye(rates.shape[0], dtype=bool), 0, rates)
 
@@ -210,7 +210,9 @@ def check_rates(network: JumpNetwork, protocol: ControlProtocol, steps: int, dty
 
 
 @eqx.filter_jit
-def _along(network, protocol, steps, dtype):
+def _along(
+    network: JumpNetwork, protocol: ControlProtocol, steps: int, dtype: Any
+) -> tuple[Float[Array, ""], Float[Array, ""], Float[Array, "s s"]]:
     """Largest rate of leaving, largest norm of the generator, and the rates of the first step at which they are wrong."""
 
     def at(k):

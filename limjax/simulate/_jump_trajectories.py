@@ -77,7 +77,9 @@ def gillespie(
 
 
 @eqx.filter_jit
-def _gillespie(network, protocol, start, key, trajectories, steps):
+def _gillespie(
+    network: JumpNetwork, protocol: ControlProtocol, start: Float[Array, "s"], key: Array, trajectories: int, steps: int
+) -> JumpTrajectories:
     dtype, n = start.dtype, start.shape[0]
     dt = protocol.duration.astype(dtype) / steps
     initial = energies_at(network, protocol.initial.astype(dtype), dtype, n)
@@ -198,7 +200,9 @@ def tau_leaping(
 
 
 @eqx.filter_jit
-def _tau_leaping(network, protocol, counts, key, steps):
+def _tau_leaping(
+    network: JumpNetwork, protocol: ControlProtocol, counts: Integer[Array, "n s"], key: Array, steps: int
+) -> LeapResult:
     dtype = jnp.result_type(float)
     n = counts.shape[1]
     dt = protocol.duration.astype(dtype) / steps

@@ -194,7 +194,17 @@ def normals(key: Array, step: Any, shape: tuple[int, ...], dtype: Any) -> Float[
 
 
 @eqx.filter_jit
-def _overdamped(potential, protocol, start, key, diffusion, steps, method, observer, frames):
+def _overdamped(
+    potential: Potential,
+    protocol: ControlProtocol,
+    start: Float[Array, "n *d"],
+    key: Array,
+    diffusion: Float[Array, ""],
+    steps: int,
+    method: str,
+    observer: Observer | None,
+    frames: int,
+) -> Trajectories:
     dtype = start.dtype
     dt = protocol.duration.astype(dtype) / steps
     drift, noise = dt * diffusion.astype(dtype), jnp.sqrt(2 * dt * diffusion.astype(dtype))
@@ -217,7 +227,18 @@ def _overdamped(potential, protocol, start, key, diffusion, steps, method, obser
 
 
 @eqx.filter_jit
-def _underdamped(potential, protocol, start, velocity, key, damping, mass, steps, observer, frames):
+def _underdamped(
+    potential: Potential,
+    protocol: ControlProtocol,
+    start: Float[Array, "n *d"],
+    velocity: Float[Array, "n *d"],
+    key: Array,
+    damping: Float[Array, "..."],
+    mass: Float[Array, ""],
+    steps: int,
+    observer: Observer | None,
+    frames: int,
+) -> Trajectories:
     dtype = start.dtype
     dt = protocol.duration.astype(dtype) / steps
     damping, mass = damping.astype(dtype), mass.astype(dtype)
@@ -244,7 +265,16 @@ def _underdamped(potential, protocol, start, velocity, key, damping, mass, steps
     return _run(total, advance, protocol, (start, velocity), energy, steps, observer, frames)
 
 
-def _run(total, advance, protocol, state, energy, steps, observer, frames):
+def _run(
+    total: Callable[..., Any],
+    advance: Callable[..., Any],
+    protocol: ControlProtocol,
+    state: tuple[Float[Array, "n *d"], ...],
+    energy: Callable[..., Any],
+    steps: int,
+    observer: Observer | None,
+    frames: int,
+) -> Trajectories:
     """The loop both kinds of motion share: the control moves, then the particles do."""
     dtype = state[0].dtype
 
@@ -344,7 +374,9 @@ def moments(snapshot: Snapshot) -> tuple[Float[Array, "*d"], Float[Array, "*d"]]
     return jnp.mean(snapshot.position, axis=0), jnp.var(snapshot.position, axis=0, ddof=1)
 
 
-def _check_run(potential, protocol, start, steps, frames, observer):
+def _check_run(
+    potential: Any, protocol: ControlProtocol, start: Array, steps: int, frames: int, observer: Observer | None
+) -> None:
     whole_number(steps, "steps")
     whole_number(frames, "frames")
     if not callable(potential):
@@ -378,7 +410,9 @@ def check_protocol(protocol: ControlProtocol) -> None:
         raise ValueError(f"The protocol's duration must be positive, got {float(protocol.duration)!r}.")
 
 
-def _check_step(potential, protocol, start, steps, limit_of, *others):
+def _check_step(
+    potential: Potential, protocol: ControlProtocol, start: Array, steps: int, limit_of: Callable[..., Any], *others
+) -> None:
     """Refuses a step beyond the stability limit of the stiffest place the trajectories start at, for any control they move under."""
     arrays = [x for x in jax.tree.leaves((potential, protocol, start, others)) if isinstance(x, jax.Array)]
     if any(isinstance(x, jax.core.Tracer) for x in arrays):
@@ -404,7 +438,9 @@ def _check_step(potential, protocol, start, steps, limit_of, *others):
 
 
 @eqx.filter_jit
-def _largest_curvature(potential, start, controls):
+def _largest_curvature(
+    potential: Potential, start: Float[Array, "n *d"], controls: Float[Array, "controls *m"]
+) -> Float[Array, ""]:
     def curvature(x, control):
         hessian = jax.hessian(potential)(x, control)
         # The row sums bound the largest eigenvalue.

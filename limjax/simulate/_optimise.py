@@ -9,7 +9,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from limjax.numerics._outer_loop import Evaluated, outer_loop
 from limjax.numerics._result_code import ResultCode
@@ -130,7 +130,16 @@ class _Descent:
 
     on_progress: Callable[[OptimiseRow, float], None] | None = None
 
-    def __init__(self, cost, protocol, steps, key, seeds, tolerance, searches_lines):
+    def __init__(
+        self,
+        cost: Cost,
+        protocol: Protocol,
+        steps: int,
+        key: Array | None,
+        seeds: int,
+        tolerance: float,
+        searches_lines: bool,
+    ):
         self.is_noisy = key is not None
         self._cost, self._protocol, self._steps, self._seeds = cost, protocol, steps, seeds
         # A cost without noise is called with a key too, and ignores it.
@@ -142,7 +151,7 @@ class _Descent:
         self._history: list[OptimiseRow] = []
         self._evaluations, self._began = 0, time.monotonic()
 
-    def value(self, knots, key=None):
+    def value(self, knots: Float[Array, "knots *m"], key: Array | None = None) -> Float[Array, ""]:
         """The cost at these knots, mean over the seeds."""
         moved = eqx.tree_at(lambda p: p.knots, self._protocol, knots)
         key = self._key if key is None else key
@@ -150,7 +159,7 @@ class _Descent:
             return self._cost(moved, key)
         return jnp.mean(jax.vmap(lambda k: self._cost(moved, k))(jax.random.split(key, self._seeds)))
 
-    def evaluate(self, knots, k, state):
+    def evaluate(self, knots: Float[Array, "knots *m"], k: int, state: PyTree) -> Evaluated:
         """Cost and slope, which a line search has computed already."""
         # L-BFGS has an infinite value before its first line search, and again after a failure, when `outer_loop`
         # starts its state anew: then the cost is computed here.
@@ -173,7 +182,7 @@ class _Descent:
         self._has_failed |= not found.is_finite
         return found
 
-    def accept(self, knots, found):
+    def accept(self, knots: Float[Array, "knots *m"], found: Evaluated) -> bool:
         """Keeps the best and the last tenth; whether there is nothing more to gain."""
         row, window = self._history[-1], max(1, self._steps // 10)
         # A fall by rounding alone is none: on its last digit a descent could go on for ever.

@@ -4,6 +4,8 @@ Any function of a position and a control that returns one energy will do; these 
 about. Positions are scalars here, lengths are in units of the landscape.
 """
 
+from collections.abc import Callable
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -154,7 +156,11 @@ class SwitchedDoubleWell(eqx.Module):
         return 0.5 * (jnp.square(x) + jnp.square(c1)) - side * c1 * (x - c0) + jnp.abs(c0) * c1
 
 
-def force(potential, x: Float[Array, "..."], control: Float[Array, "..."]) -> Float[Array, "..."]:
+def force(
+    potential: Callable[[Float[Array, "..."], Float[Array, "..."]], Float[Array, ""]],
+    x: Float[Array, "..."],
+    control: Float[Array, "..."],
+) -> Float[Array, "..."]:
     """-∂U/∂x of any potential.
 
     Args:

@@ -1,7 +1,7 @@
 """Time-dependent controls: knots between two fixed end values, with free jumps at both ends."""
 
 import abc
-from typing import ClassVar, runtime_checkable
+from typing import Any, ClassVar, runtime_checkable
 from typing import Protocol as TypingProtocol
 
 import equinox as eqx
@@ -71,7 +71,7 @@ class AbstractKnotProtocol(eqx.Module):
         remedy = "It is the time the protocol takes."
         self.duration = checked_leaf(duration, "duration", low=0.0, open_low=True, remedy=remedy)
 
-    def _values(self, knots):
+    def _values(self, knots: Any) -> Float[Array, "knots *m"]:
         initial, final = self.initial, self.final
         if is_whole(knots):
             if knots < 2:

@@ -14,7 +14,7 @@ from scipy.special import i0e, log_ndtr
 from limjax.numerics.checks import whole_number
 from limjax.simulate._checks import Check, jarzynski, mean_with_error
 from limjax.simulate._density import FokkerPlanckResult, Grid, boltzmann, fokker_planck
-from limjax.simulate._langevin import Snapshot, Trajectories, equilibrium, overdamped, underdamped
+from limjax.simulate._langevin import Potential, Snapshot, Trajectories, equilibrium, overdamped, underdamped
 from limjax.simulate._optimise import OptimiseCode, OptimisedProtocol, OptimiseRow, Protocol, optimise_protocol
 from limjax.simulate._potentials import CosineWashboard, MovingTrap, SwitchedDoubleWell, TrappedDoubleWell
 from limjax.simulate._protocols import LinearProtocol, constant_protocol
@@ -187,7 +187,7 @@ def _frames(steps: int) -> int:
     return max(n for n in range(1, _FRAMES + 1) if steps % n == 0)
 
 
-def _watched(potential, protocol, start, key, steps):
+def _watched(potential: Potential, protocol: Protocol, start: Callable[[Array], Array], key: Array, steps: int):
     """Overdamped trajectories from a start that is drawn with a key of its own."""
     start_key, key = jax.random.split(key)
     return overdamped(potential, protocol, start(start_key), key, steps=steps, observer=_shown, frames=_frames(steps))
@@ -200,26 +200,24 @@ def _trap_reference():
     return LinearProtocol(0.0, 5.0, 1.0), "constant speed"
 
 
-def _trap_density(protocol):
+def _trap_density(protocol: Protocol) -> FokkerPlanckResult:
     # Seven thermal lengths beyond either end of the way from 0 to 5.
     return fokker_planck(MovingTrap(), protocol, Grid(-7.0, 12.0, 400), steps=400)
 
 
-def _trap_run(protocol, key, count, steps):
-    def start(k):
-        # In equilibrium in the trap where it is at first.
-        scatter = jax.random.normal(k, (count,))
-        return protocol.initial.astype(scatter.dtype) + scatter
+def _trap_run(protocol: Protocol, key: Array, count: int, steps: int):
+    def start(k):  # in equilibrium in the trap where it is at first
+        return protocol.initial.astype(jnp.result_type(float)) + jax.random.normal(k, (count,))
 
     return _watched(MovingTrap(), protocol, start, key, steps), None
 
 
-def _trap_free_energy(protocol):
+def _trap_free_energy(protocol: Protocol) -> float:
     # A trap that is moved stays as wide as it was.
     return 0.0
 
 
-def _trap_optimise(outer_steps, on_progress):
+def _trap_optimise(outer_steps: int | None, on_progress: OnProgress | None) -> OptimisedProtocol:
     def cost(protocol, key):
         # Coarser than the density that `simulate_system` judges the result with.
         return fokker_planck(MovingTrap(), protocol, Grid(-7.0, 12.0, 200), steps=200).work
@@ -251,7 +249,7 @@ def crossing_work(protocol: Protocol, cells: int = 400, steps: int = 2000) -> Fo
     return fokker_planck(TrappedDoubleWell(), protocol, Grid(-2.2, 2.2, cells), steps=steps)
 
 
-def _crossing_run(protocol, key, count, steps):
+def _crossing_run(protocol: Protocol, key: Array, count: int, steps: int) -> tuple[Trajectories, float]:
     def start(key):
         return equilibrium(TrappedDoubleWell(), protocol.initial, key, count, -2.2, 2.2)
 
@@ -259,7 +257,7 @@ def _crossing_run(protocol, key, count, steps):
     return runs, float(jnp.mean(runs.position < 0))
 
 
-def _crossing_free_energy(protocol):
+def _crossing_free_energy(protocol: Protocol) -> float:
     well = TrappedDoubleWell()
     curvature, stiffness = float(well.curvature), float(well.stiffness)
     # A well and the trap are two springs in a row, stretched by the distance of their centres.
@@ -271,7 +269,7 @@ def _crossing_free_energy(protocol):
     return float(at(float(protocol.final)) - at(float(protocol.initial)))
 
 
-def _crossing_optimise(outer_steps, on_progress):
+def _crossing_optimise(outer_steps: int | None, on_progress: OnProgress | None) -> OptimisedProtocol:
     def cost(protocol, key):
         # Coarser than the density that `simulate_system` judges the result with.
         return crossing_work(protocol, 200, 500).work
@@ -314,7 +312,7 @@ def _velocity(runs: Trajectories) -> Float[Array, "n"]:
     return runs.velocity
 
 
-def _erasure_run(protocol, key, count, steps):
+def _erasure_run(protocol: Protocol, key: Array, count: int, steps: int) -> tuple[Trajectories, float]:
     start_key, key, rest_key = jax.random.split(key, 3)
     x, v = erasure_start(start_key, count)
     sharp = SwitchedDoubleWell()
@@ -327,7 +325,7 @@ def _erasure_run(protocol, key, count, steps):
     return runs, float(jnp.mean(settled.position >= 0))
 
 
-def _erasure_free_energy(protocol):
+def _erasure_free_energy(protocol: Protocol) -> float:
     """Of two half parabolas: each a normal distribution cut off where they meet."""
     # Trajectories start in the two wells of the reference, wherever the protocol does.
     if not np.array_equal(np.asarray(protocol.initial, float), [0.0, _WELL]):
@@ -366,7 +364,7 @@ def erasure_cost(softness: float, level: float, width: float, count: int = 2000,
     return cost
 
 
-def _erasure_optimise(outer_steps, on_progress):
+def _erasure_optimise(outer_steps: int | None, on_progress: OnProgress | None) -> OptimisedProtocol:
     """Three stages: lower the mean energy, then ever rarer and higher ones, while the switch becomes sharper."""
     knots = np.stack([np.linspace(3.0, 6.0, 32), np.full(32, _WELL)], axis=1)
     protocol = LinearProtocol([0.0, _WELL], [0.0, _WELL], np.pi, knots)
@@ -406,7 +404,7 @@ def _cell_reference():
     return LinearProtocol([5.0, 0.0], [5.0, 0.0], 10.0, [[5.0, 2.0], [5.0, 2.0]]), "tilt by 2 kT per level"
 
 
-def _cell_density(protocol):
+def _cell_density(protocol: Protocol) -> FokkerPlanckResult:
     # Fifty levels to either side are out of reach; the start is equilibrium in the middle one.
     grid = Grid(-50.5, 50.5, 101 * 60)
     inside = jnp.abs(grid.centers) < 0.5
@@ -414,14 +412,14 @@ def _cell_density(protocol):
     return fokker_planck(CosineWashboard(), protocol, grid, steps=1000, start=start / jnp.sum(start))
 
 
-def _cell_run(protocol, key, count, steps):
+def _cell_run(protocol: Protocol, key: Array, count: int, steps: int) -> tuple[Trajectories, None]:
     def start(key):
         return equilibrium(CosineWashboard(), protocol.initial, key, count, -0.5, 0.5)
 
     return _watched(CosineWashboard(), protocol, start, key, steps), None
 
 
-def _cell_free_energy(protocol):
+def _cell_free_energy(protocol: Protocol) -> float:
     def at(barrier):
         # ∫ exp(-B sin²πx) dx over a level is e^(-B/2) I0(B/2); i0e is e^-|x| I0(x).
         return -float(np.log(i0e(barrier / 2))) - max(-barrier, 0.0)

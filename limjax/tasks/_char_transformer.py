@@ -46,7 +46,7 @@ def _text() -> UInt8[np.ndarray, "characters"]:
     return tokens.astype(np.uint8)
 
 
-def _windows(tokens, length):
+def _windows(tokens: UInt8[np.ndarray, "characters"], length: int) -> dict[str, UInt8[np.ndarray, "windows tokens"]]:
     count = (len(tokens) - 1) // length
     # With the character after each, the first input of the next: none is a target twice.
     return {"text": np.stack([tokens[i * length : i * length + length + 1] for i in range(count)])}

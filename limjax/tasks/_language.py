@@ -2,7 +2,7 @@
 
 import functools
 import math
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -154,7 +154,7 @@ def apply_language(
     return product(networks.rms_norm(x, last["scale"]), (embedding if shape.tied else last["weight"]).T)
 
 
-def _attention(queries_keys_values: Array, shape: Shape, dtype) -> Array:
+def _attention(queries_keys_values: Array, shape: Shape, dtype: Any) -> Array:
     """Causal attention with rotary positions."""
     n, length, _ = queries_keys_values.shape
     parts = jnp.split(queries_keys_values, 3, axis=-1)

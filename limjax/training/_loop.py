@@ -180,7 +180,9 @@ class Loop:
         self._loss = jax.jit(task.loss)
         self._accuracy = None if task.accuracy is None else jax.jit(task.accuracy)
 
-    def advance(self, carry, loss_sum: float, count: int):
+    def advance(
+        self, carry: tuple[PyTree, PyTree], loss_sum: float, count: int
+    ) -> tuple[tuple[PyTree, PyTree], float, bool, int]:
         """Takes some steps, fewer if the budget is spent; returns the new carry, the sum of the losses so far, whether all is finite,
         and how many steps were taken."""
         # NumPy: on several hosts a JAX number of this process alone could not join the arrays of all.
@@ -191,11 +193,11 @@ class Loop:
         # A float32 comes through Python and JSON unrounded: the mean of a resumed chunk is the same to the last bit.
         return carry, float(total), bool(finite), int(taken)
 
-    def training_loss(self, params) -> float:
+    def training_loss(self, params: PyTree) -> float:
         """Mean loss over (the first thousands of) the training data."""
         return self.evaluate(params, self.train_data, _TRAIN_LOSS_EXAMPLES)[0]
 
-    def evaluate(self, params, data, limit: int | None = None) -> tuple[float, float]:
+    def evaluate(self, params: PyTree, data: PyTree | None, limit: int | None = None) -> tuple[float, float]:
         """Mean loss and accuracy over (the first `limit` of) a data set, in pieces."""
         params = self.weights(params)
         # A task without training data has a loss of its parameters alone; one with them only lacks test data.

@@ -98,7 +98,9 @@ class TrainResult:
         return get_ledger(self.state)
 
 
-def history_row(loop: Loop, carry, step: int, loss: float, seconds: float) -> tuple[HistoryRow, LayerSums]:
+def history_row(
+    loop: Loop, carry: tuple[PyTree, PyTree], step: int, loss: float, seconds: float
+) -> tuple[HistoryRow, LayerSums]:
     """Where the run stands, and each layer of it."""
     params, state = carry
     ledger = get_ledger(state)

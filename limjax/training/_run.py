@@ -330,7 +330,9 @@ class _Journey:
         row, sums = history_row(self._loop, self.carry, steps, self._loss_sum / (steps - before), seconds)
         return [*self.history, row], [*self._per_layer, sums]
 
-    def _train(self, interrupted, checkpoint_seconds: float, on_progress) -> Result:
+    def _train(
+        self, interrupted: Callable[[], bool], checkpoint_seconds: float, on_progress: OnProgress | None
+    ) -> Result:
         steps = self._run.settings.steps
         # A row of history after every chunk; between them calls of a second or so, to hear Ctrl-C and to save.
         chunk, piece = max(1, math.ceil(steps / _HISTORY_ROWS)), 1

@@ -61,7 +61,9 @@ def check_method(method: str) -> None:
         raise ValueError(f'gradient must be "reverse", "forward", "truncated" or "evolution", got {method!r}.')
 
 
-def _forward(function, point, key):
+def _forward(
+    function: Callable[[PyTree], tuple[Float[Array, ""], Any]], point: PyTree, key: Array
+) -> tuple[tuple[Float[Array, ""], Any], PyTree]:
     del key
     flat, unravel = ravel_pytree(point)
 
@@ -74,7 +76,9 @@ def _forward(function, point, key):
     return (value, extra), unravel(slopes)
 
 
-def _evolution(function, pairs, spread, point, key):
+def _evolution(
+    function: Callable[[PyTree], tuple[Float[Array, ""], Any]], pairs: int, spread: float, point: PyTree, key: Array
+) -> tuple[tuple[Float[Array, ""], Any], PyTree]:
     flat, unravel = ravel_pytree(point)
     directions = jax.random.normal(key, (pairs, flat.size), flat.dtype)
 

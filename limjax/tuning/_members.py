@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Integer
+from jaxtyping import Array, Float, Integer
 
 from limjax.memory._hops import HopsName
 from limjax.tuning._abstract_problem import AbstractProblem, Design, Outcome
@@ -70,11 +70,13 @@ class Member:
             )
             self._plain = _plain_difference(problem, start, usual)
 
-    def design(self, point) -> Design:
+    def design(self, point: dict[str, Float[Array, "..."]]) -> Design:
         """The design of this member at a point, as it may be judged and returned."""
         return lifted(self.variables.to_design(point))
 
-    def step(self, point, key, offset: int):
+    def step(
+        self, point: dict[str, Float[Array, "..."]], key: Array, offset: int
+    ) -> tuple[float, Outcome, dict[str, Float[Array, "..."]]]:
         """Objective, mean outcome and gradient at a point, for seeds further on."""
         drawn = self.seeds + np.uint32(offset)
         easier = self._plain(drawn) if self._plain is not None else 0.0

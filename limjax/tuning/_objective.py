@@ -108,6 +108,6 @@ class Objective(eqx.Module):
         return max(0.0, multiplier + 0.1 * self.penalty * float(self.violation(outcome)))
 
 
-def _log(x):
+def _log(x: Float[Array, "*s"]) -> Float[Array, "*s"]:
     # A loss or a heat of zero is no reason for an infinite slope.
     return jnp.log(jnp.maximum(x, 1e-12))

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import Array, Float, PyTree
 
 from limjax.numerics._outer_loop import Evaluated, outer_loop
 from limjax.numerics._result_code import ResultCode
@@ -111,7 +112,7 @@ class _Descent:
         self._key, self._began = jax.random.key(int(search.seed)), time.monotonic()
         self.history: list[tuple[OuterRow, ...]] = []
 
-    def evaluate(self, point, k, state):
+    def evaluate(self, point: dict[str, Float[Array, "..."]], k: int, state: PyTree) -> Evaluated:
         """Objective and gradient over all members, on seeds of this step."""
         del state
         key = jax.random.fold_in(self._key, k)
@@ -140,7 +141,7 @@ class _Descent:
         finite = all(math.isfinite(row.objective) and math.isfinite(row.gradient) for row in rows)
         return Evaluated(sum(row.objective for row in rows), jax.tree.map(lambda *x: sum(x[1:], x[0]), *slopes), finite)
 
-    def accept(self, point, found):
+    def accept(self, point: dict[str, Float[Array, "..."]], found: Evaluated) -> bool:
         """Keeps the point, and moves the prices of the limits."""
         del found
         self._part.append(point)
@@ -158,5 +159,5 @@ class _Descent:
         return [tuple(member.design(point) for member in self._members) for point in points]
 
 
-def _mean(points):
+def _mean(points: list[dict[str, Float[Array, "..."]]]) -> dict[str, Float[Array, "..."]]:
     return jax.tree.map(lambda *x: jnp.mean(jnp.stack(x), axis=0), *points)

@@ -339,7 +339,14 @@ def hand_made_on_front(result: ParetoResult) -> Bool[np.ndarray, "policies"]:
     return non_dominated(values)[len(tuned_values) :]
 
 
-def _front(code, points, with_time, policies, plain, problem) -> ParetoResult:
+def _front(
+    code: ResultCode,
+    points: Sequence[ParetoPoint],
+    with_time: bool,
+    policies: Sequence[HandMade],
+    plain: Evaluation,
+    problem: Problem,
+) -> ParetoResult:
     objectives = ("test_loss", "energy_kt_per_parameter", *["seconds"] * with_time)
     # No points make an array without a second axis.
     values = np.array([[getattr(p, name) for name in objectives] for p in points]).reshape(-1, len(objectives))

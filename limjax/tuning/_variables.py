@@ -8,7 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from limjax.barriers._base import AbstractBarrier, Tuned
 from limjax.barriers._registry import BARRIERS
@@ -139,11 +139,11 @@ def tuned_fields(barrier: AbstractBarrier, numbers: tuple[str, ...] | None = Non
     return chosen
 
 
-def _forward(x, scale: Tuned):
+def _forward(x: ArrayLike, scale: Tuned) -> Array:
     return jnp.log(jnp.asarray(x)) if scale.log else jnp.asarray(x)
 
 
-def _backward(y, scale: Tuned):
+def _backward(y: Float[Array, "*s"], scale: Tuned) -> Float[Array, "*s"]:
     if scale.log:
         return jnp.exp(y)
     # The slope stays that of y: a number that has come below could not come back otherwise.
