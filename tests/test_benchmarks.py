@@ -37,7 +37,7 @@ def test_memory_is_what_the_design_says():
         assert row["kernels"] >= 1
 
 
-@pytest.mark.representatives(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["ledger, compensated", "exact"])
 @pytest.mark.parametrize("steps", [1500, pytest.param(100_000, marks=pytest.mark.slow)])
 def test_steps_leave_nothing_behind(mode, steps):

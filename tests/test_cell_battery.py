@@ -164,6 +164,7 @@ def test_ledger_hops_and_comparison_agree(cell, hops):
     check_one_heat(cell, hops)
 
 
+@pytest.mark.slow
 @pytest.mark.optax
 def test_a_users_own_cell_is_charged_everywhere_alike():
     """Its driver takes a hundred times the energy: so say the ledger, the hops and the comparison with the same barrier."""

@@ -150,6 +150,7 @@ def test_rows_that_are_too_large_are_damage(capsys, folder, tmp_path):
     assert "history.csv is damaged" in refused(capsys, "report", copied)
 
 
+@pytest.mark.slow
 def test_barriers_of_ones_own_are_told_apart_by_their_numbers(tmp_path):
     settings = RunSettings.of(TASK, steps=2, batch_size=8, hops="mean")
     kept = []

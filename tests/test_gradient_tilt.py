@@ -156,6 +156,7 @@ def test_barriers_that_follow_the_request_are_refused(barrier):
         opt.update(jnp.ones(2), opt.init(jnp.ones(2)))
 
 
+@pytest.mark.slow
 def test_barriers_that_follow_loss_and_time():
     for barrier in (
         limjax.LyapunovBarrier(11.0),

@@ -134,6 +134,7 @@ def test_more_parameters_than_an_int32_counts(barrier):
     assert jax.eval_shape(step, params).shape == ()
 
 
+@pytest.mark.slow
 def test_one_key_serves_all_groups_with_hops_of_their_own():
     zeros = {"a": jnp.zeros(3000), "b": jnp.zeros(3000)}
     opt = limjax.learning_in_memory(

@@ -67,6 +67,7 @@ def test_rows_are_what_the_ledger_said(recorded):
     assert float(limjax.spent_kt(state)) == pytest.approx(both, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_a_scan_records_the_same():
     opt = make()
     state = opt.init(PARAMS)

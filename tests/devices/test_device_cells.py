@@ -56,7 +56,7 @@ def loop(law, size, request, start, relative, absolute, cells, rng):
     return level - start, pulses
 
 
-@pytest.mark.representatives(3)
+@pytest.mark.representatives(1)
 @pytest.mark.parametrize("name", LAWS)
 @pytest.mark.parametrize("noise", [None, PulseNoise(0.4, 0.2)])
 def test_moves_have_the_mean_and_variance_of_a_loop(name, noise):

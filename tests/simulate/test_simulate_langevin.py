@@ -173,7 +173,7 @@ def _path(increments, steps, method):
     return jax.lax.scan(lambda x, dw: (_step(x, dw, 0.5 / steps, method), None), start, coarse)[0]
 
 
-@pytest.mark.representatives(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["heun", "euler"])
 def test_strong_order_is_one(x64, method):
     """Additive noise: both schemes converge path by path with order 1; the code's step is the one written here."""

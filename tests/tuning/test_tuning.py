@@ -408,6 +408,7 @@ def test_the_programs_of_a_problem_go_with_it():
     assert gone() is None
 
 
+@pytest.mark.slow
 def test_a_verdict_says_when_nothing_is_gained(problem):
     e = evaluate(problem, START, held_out_seeds(2))
     design = problem.design(START)
