@@ -353,6 +353,7 @@ def test_spline_through_its_knots_and_straight_lines():
     np.testing.assert_allclose(got, np.linspace(5.0, 25.0, 101), rtol=2e-6)
 
 
+@pytest.mark.slow
 def test_spline_is_smooth_and_linear_in_its_knots(x64):
     barrier = limjax.SplineBarrier([8.0, 12.0, 9.0, 20.0, 19.0], steps=10)
     slope = jax.vmap(jax.grad(barrier.height))

@@ -142,7 +142,7 @@ def test_bounds_and_inverses(cell):
     np.testing.assert_allclose(cell.rate_at_tilt(tilt), expected, rtol=1e-5)
 
 
-@pytest.mark.representatives(6)
+@pytest.mark.representatives(4)
 @pytest.mark.parametrize("drift, barrier", [(0.3, 13.0), (-1.5, 14.0), (20.0, 12.0)])
 def test_exact_hops_have_the_cells_mean_and_variance(cell, drift, barrier):
     key, cells = jnp.asarray([3, 4], jnp.uint32), 200_000

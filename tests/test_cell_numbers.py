@@ -160,7 +160,7 @@ def test_second_derivatives_of_heat_against_differences(x64, drift, barrier):
         assert float(jax.grad(function, argument)(drift, barrier)) == pytest.approx(difference, rel=1e-6)
 
 
-@pytest.mark.representatives(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("barrier", [0.5, 10.0, 30.0, 60.0])
 def test_second_derivatives_of_heat_at_rest_in_float32(barrier):
     """d²Q/dd² = 2/g at d = 0, up to 1e20; d²Q/dB² = 0 there, and finite everywhere."""

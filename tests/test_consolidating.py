@@ -249,6 +249,7 @@ def test_what_is_never_stepped_does_not_count_in_the_mean():
     np.testing.assert_allclose(np.asarray(kept), [0.0, 0.4, 1.6, 0, 0, 0, 0], rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", [limjax.LyapunovRule(2.0), limjax.PathIntegralRule(2.0)], ids=lambda rule: rule.name)
 def test_who_did_not_hop_counts_in_the_mean_all_the_same(rule):
     """The mean is over what had a gradient: behind a high barrier it does not shrink to the few cells that hopped."""

@@ -248,7 +248,7 @@ def test_range_is_kept():
     assert limjax.total(limjax.get_ledger(state), "range_clipped") == 3
 
 
-@pytest.mark.representatives(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("hops", ["mean", "exact"])
 def test_largest_move_keeps_a_curved_loss_from_throwing_cells_off(hops):
     """A bowl with lr L'' of 5: 32 levels from its minimum a cell is thrown a million; with a bound it settles within it."""

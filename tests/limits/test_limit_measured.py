@@ -149,6 +149,7 @@ def test_files(tmp_path):
         read_measured(tmp_path / "nothing")
 
 
+@pytest.mark.slow
 def test_the_command_continues_what_was_measured(tmp_path, capsys):
     def run(*arguments):
         with pytest.raises(SystemExit) as end:

@@ -78,6 +78,7 @@ def test_closed_forms_refuse_wrong_numbers_and_keep_their_digits():
     assert np.isfinite(stiffness_optimum(1e-9, 1.0, 1.0))
 
 
+@pytest.mark.slow
 def test_trajectories_relax_at_that_rate(reference):
     """An independent route to the eigenvalue: the population of one well decays."""
     rate = reference["quartic_double_well_rate_Eb4"]["expected"]["exact_relaxation_eigenvalue"]
@@ -260,6 +261,7 @@ class _Transported:
         return jnp.interp(x, self.grid.centers, jnp.take(self.table, row, axis=0))
 
 
+@pytest.mark.slow
 def test_full_control_erasure_runs_as_promised(x64):
     """The optimal potential put into the density equation: what it dissipates is W2²/(D τ)."""
     time, grid = 1.0, Grid(-2.2, 2.2, 1100)

@@ -157,6 +157,7 @@ def test_crossing_costs_no_more_than_the_best_known(reference):
     assert abs(summary["work_kt"] - run.fokker_planck_work_kt) < 4.5 * summary["work_stderr_kt"] + 0.03
 
 
+@pytest.mark.slow
 def test_fast_erasure_without_a_good_protocol_is_a_coin_toss():
     run = simulate_system("erasure", trajectories=20_000)
     assert run.error_rate == pytest.approx(0.475, abs=0.015)
