@@ -179,6 +179,7 @@ def test_history_is_in_the_order_of_the_run(finished):
     assert steps == sorted(set(steps)) and steps[-1] == 30
 
 
+@pytest.mark.slow
 def test_a_finished_run_resumes_to_itself(capsys, finished, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(finished, copy)
@@ -219,6 +220,7 @@ def test_folders_that_cannot_be_used_are_left_as_they_are(capsys, finished, tmp_
     assert digest(tmp_path) == before
 
 
+@pytest.mark.slow
 def test_own_exit_code_for_a_loss_that_is_not_finite(capsys, tmp_path):
     # Squares of 1e30 overflow in the first step.
     words = [

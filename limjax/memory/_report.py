@@ -140,7 +140,9 @@ class Report:
         return cls(
             layers=tuple(LayerReport(**_read(LayerReport, row)) for row in content["layers"]),
             total=LayerReport(**_read(LayerReport, content["total"])),
-            comparisons={name: math.nan if cost is None else cost for name, cost in content["comparisons_kt"].items()},
+            comparisons={
+                name: math.nan if cost is None else cost for name, cost in dict(content["comparisons_kt"]).items()
+            },
             warnings=tuple(content["warnings"]),
             **_read(cls, content, {"layers", "total", "comparisons", "warnings", "device"}),
         )

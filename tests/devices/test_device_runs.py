@@ -141,6 +141,7 @@ def test_figures_are_refused_before_any_work(capsys, tmp_path):
     assert (tmp_path / "mine.png").read_text() == "of somebody"
 
 
+@pytest.mark.slow
 def test_settings_of_a_device():
     settings = RunSettings.of(get_task("quadratic"), memory_device="stt-mram", steps=4, temperature=350.0, seed=3)
     assert settings.barrier.startswith("static:height=55.6") and settings.lsb == pytest.approx(2 / 255)

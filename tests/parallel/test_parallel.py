@@ -152,6 +152,7 @@ def test_wrong_meshes_are_refused(shape, message):
         parallel.make_mesh(shape)
 
 
+@pytest.mark.slow
 @pytest.mark.optax
 def test_wrong_microbatches_are_refused():
     with pytest.raises(ValueError, match="multiple of the 8 devices of the mesh, got 12"):

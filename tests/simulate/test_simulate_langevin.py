@@ -275,7 +275,7 @@ def test_underdamped_drag_keeps_the_first_law_and_jarzynski():
     assert work > -3 * error
 
 
-@pytest.mark.representatives(2)
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("potential", "control", "low", "high"),
     [
