@@ -377,3 +377,15 @@ def test_step_under_second_derivatives_of_a_scan_and_outside_of_jit(compilations
     for step in steps[1:]:
         exact_step(1, key, step, x, jnp.float32(-1.0))
     assert not compilations  # not one for every call
+
+
+@pytest.mark.parametrize("platform, least", [("cpu", hops.CHOOSE_FROM), ("cuda", hops.CHOOSE_FROM_ON_ACCELERATORS)])
+def test_large_arrays_choose_between_branches(platform, least):
+    """By the program that is compiled, which needs no GPU: a choice is a `case` more."""
+
+    def cases(size):
+        drift, key = jax.ShapeDtypeStruct((size,), jnp.float32), key_words(jax.random.key(0))
+        step = jax.jit(lambda drift: exact_step(0, key, jnp.int32(1), drift, jnp.float32(0.0)))
+        return step.trace(drift).lower(lowering_platforms=(platform,)).as_text().count("stablehlo.case")
+
+    assert cases(least) > cases(least - 1) == cases(2)

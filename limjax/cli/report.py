@@ -35,9 +35,8 @@ def report(
             warnings.simplefilter("always", RuntimeWarning)
             page = runs.rebuild_page(paths[0])
         for warning in left_out:
-            if not issubclass(warning.category, RuntimeWarning):
-                continue  # a library's own, about how it draws
-            print(f"limjax: {warning.message}", file=sys.stderr)
+            if issubclass(warning.category, RuntimeWarning):  # others are a library's own, about how it draws
+                print(f"limjax: {warning.message}", file=sys.stderr)
     else:
         page = local_path(out, "--out")
         _check_free(page)

@@ -51,11 +51,8 @@ _ONCE = {
     "word_bits": ("1", "cells of one bit that hold a weight together"),
 }
 _SHARES = ("zero", "stuck", "rest")  # not above 1
-_POSITIVE = (
-    "attempt_rate",
-    "retention_time",
-    "retention_temperature",
-)  # not 0: what is made of them is their logarithm or over them
+# Not 0: what is made of them is their logarithm, or over them.
+_POSITIVE = ("attempt_rate", "retention_time", "retention_temperature")
 NUMBERS = {
     **_ONCE,
     **{name + way: said for name, said in _EITHER.items() for way in ("", "_up", "_down")},

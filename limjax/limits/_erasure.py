@@ -3,7 +3,6 @@
 import math
 
 import jax
-import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
@@ -11,7 +10,7 @@ from jaxtyping import Array, Bool, Float
 from limjax.limits._arguments import together
 from limjax.numerics._elementary import asinh
 from limjax.numerics._roots import monotone_root
-from limjax.numerics.checks import Argument, read, worst
+from limjax.numerics.checks import Argument, is_known, read, worst
 from limjax.physics.units import LN2
 
 _Values = Float[Array, "..."]
@@ -20,7 +19,7 @@ _ITERATIONS = {"float32": 12, "float64": 16}
 
 def optimum(*arguments: Argument) -> tuple[_Values, _Values]:
     """Production and heat for Γτ, p0 and pf; NaN or an error where no drive is fast enough."""
-    if any(isinstance(argument.value, jax.core.Tracer) for argument in arguments):
+    if not is_known(*(argument.value for argument in arguments)):
         # Nothing can be raised and no wider dtype had inside a trace: infeasible points become NaN.
         time, p0, pf = together(*arguments)
         return _solve_two_level(time, p0, pf, _is_erasable(time, p0, pf))

@@ -80,7 +80,8 @@ class MeasuredLimit:
         """
         said = (
             f"Measured and continued: {self.joules:.3g} J ({self.low_joules:.2g} to {self.high_joules:.2g} J), {self.kt_per_parameter:.3g} kT per "
-            f"parameter. The law by the same runs: {self.law_joules:.3g} J. Assumed: {self.assumptions}. A larger model measured outside its band would refute it."
+            f"parameter. The law by the same runs: {self.law_joules:.3g} J. Assumed: {self.assumptions}. A larger model measured outside its "
+            "band would refute it."
         )
         return textwrap.fill(said, max(width, 60))
 

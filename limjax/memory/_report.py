@@ -148,7 +148,9 @@ class Report:
         )
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes `to_dict` as JSON, in one piece: a link is replaced. What is not finite is null there; `from_dict` takes it for NaN where a number has to be.
+        """Writes `to_dict` as JSON, in one piece: a link is replaced.
+
+        What is not finite is null there; `from_dict` takes it for NaN where a number has to be.
 
         Args:
             path: file to write; its folder must exist.

@@ -17,7 +17,7 @@ from jaxtyping import PyTree
 from limjax.memory._groups import Groups, grouping, merged
 from limjax.memory._leaves import check_parameters, leaf_name
 from limjax.memory._step import wide
-from limjax.numerics.checks import WholeNumber, broadcasting, compute_dtype, whole_number
+from limjax.numerics.checks import WholeNumber, broadcasting, compute_dtype, is_known, whole_number
 from limjax.physics._abstract_cell import AbstractCell
 
 
@@ -117,7 +117,7 @@ def _warn_of_clipping(params: PyTree, cell: AbstractCell) -> None:
     """Says what share of the weights lies beyond the cell's range, if they are known and any does."""
     leaves = jax.tree_util.tree_flatten_with_path(params)[0]
     # Inside of `jit` no weight is known: clipping goes unsaid.
-    if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((params, cell))):
+    if not is_known(params, cell):
         return
     count, beyond, change, square, worst = 0, 0, 0.0, 0.0, (0.0, "")
     for path, leaf in leaves:

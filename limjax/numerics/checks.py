@@ -222,6 +222,15 @@ def seed_list(seeds: Any, name: str) -> np.ndarray:
     return values.astype(np.uint32)
 
 
+def seed_numbers(seeds: Any, name: str) -> np.ndarray:
+    """The seeds of a list as `seed_list` gives them, or the first so many where a number says how many.
+
+    Raises:
+        ValueError: for what is neither.
+    """
+    return np.arange(whole_number(seeds, name)).astype(np.uint32) if is_whole(seeds) else seed_list(seeds, name)
+
+
 class Argument(NamedTuple):
     """One argument of a bound: its value, what the user calls it and the range it must lie in.
 
@@ -279,9 +288,9 @@ def read(*arguments: Argument) -> list[Float[Array, "..."]]:
     return [leaf.astype(dtype) for leaf in leaves]
 
 
-def is_known(*arrays: Array) -> bool:
-    """Whether all arrays hold numbers, rather than tracers."""
-    return not any(isinstance(array, jax.core.Tracer) for array in arrays)
+def is_known(*trees: Any) -> bool:
+    """Whether all arrays in these trees hold numbers, rather than tracers."""
+    return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(trees))
 
 
 def broadcast(*arrays: Float[Array, "..."]) -> list[Float[Array, "..."]]:

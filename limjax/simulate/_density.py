@@ -11,13 +11,12 @@ from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
-import jax.core
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, PyTree
+from jaxtyping import Array, ArrayLike, Float
 
 from limjax.numerics._loops import checkpointed_loop
-from limjax.numerics.checks import checked_leaf, finite_number, is_whole, whole_number
+from limjax.numerics.checks import checked_leaf, finite_number, is_known, is_whole, whole_number
 from limjax.simulate._langevin import Potential, check_protocol
 from limjax.simulate._protocols import ControlProtocol
 
@@ -328,7 +327,7 @@ def _in_float64(
         f"{name} cannot be traced in 32-bit floats, where the slowest rates are lost in rounding: set "
         'jax.config.update("jax_enable_x64", True), or call it outside of jit, grad and vmap.'
     )
-    if _any_traced(arguments):
+    if not is_known(*arguments):
         raise traced
     # By NumPy first: outside of the block below JAX has no float64.
     wide = [np.asarray(leaf, np.float64) if eqx.is_array_like(leaf) else leaf for leaf in jax.tree.leaves(arguments)]
@@ -336,13 +335,9 @@ def _in_float64(
     with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
         wide = [jnp.asarray(leaf) if isinstance(leaf, np.ndarray) else leaf for leaf in wide]
         values = function(*jax.tree.unflatten(jax.tree.structure(arguments), wide))
-    if _any_traced(values):  # by what the potential closes over
+    if not is_known(values):  # by what the potential closes over
         raise traced
     return jax.tree.map(lambda value: jnp.asarray(np.asarray(value), jnp.float32), values)
-
-
-def _any_traced(tree: PyTree) -> bool:
-    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree))
 
 
 def _relaxation_rates(

@@ -9,12 +9,11 @@ from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
-import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Integer
 
-from limjax.numerics.checks import checked_leaf, is_whole, whole_number
+from limjax.numerics.checks import checked_leaf, is_known, is_whole, whole_number
 from limjax.simulate._density import solve_balance
 from limjax.simulate._langevin import check_protocol
 from limjax.simulate._protocols import ControlProtocol
@@ -169,7 +168,7 @@ def start_of(
     if start is not None:
         return start
     rates = _rates_at(network, protocol.initial.astype(dtype), dtype)
-    if not isinstance(rates, jax.core.Tracer):
+    if is_known(rates):
         _refuse_wrong(np.asarray(rates))
     return stationary(network, protocol.initial)
 
@@ -199,11 +198,11 @@ def check_rates(network: JumpNetwork, protocol: ControlProtocol, steps: int, dty
     Returns:
         The largest rates; None in a trace, where there are no numbers to look at.
     """
-    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((network, protocol))):
+    if not is_known(network, protocol):
         return None
     leaving, norm, rates = _along(network, protocol, steps, dtype)
     # Functions may close over what is traced.
-    if isinstance(rates, jax.core.Tracer):
+    if not is_known(rates):
         return None
     _refuse_wrong(np.asarray(rates))
     return Fastest(float(leaving), float(norm))

@@ -9,13 +9,12 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from limjax.numerics._loops import checkpointed_loop
-from limjax.numerics.checks import checked_leaf, whole_number
+from limjax.numerics.checks import checked_leaf, is_known, whole_number
 from limjax.numerics.counters import key_words, step_words
 from limjax.numerics.poisson import normal_quantile
 from limjax.simulate._potentials import force
@@ -399,7 +398,7 @@ def check_protocol(protocol: ControlProtocol) -> None:
     """
     leaves = jax.tree.leaves(eqx.filter(protocol, eqx.is_inexact_array))
     # Within a trace, as of a gradient in the knots, there is no number to look at.
-    if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
+    if not is_known(leaves):
         return
     for leaf in leaves:
         values = np.asarray(leaf)
@@ -414,15 +413,14 @@ def _check_step(
     potential: Potential, protocol: ControlProtocol, start: Array, steps: int, limit_of: Callable[..., Any], *others
 ) -> None:
     """Refuses a step beyond the stability limit of the stiffest place the trajectories start at, for any control they move under."""
-    arrays = [x for x in jax.tree.leaves((potential, protocol, start, others)) if isinstance(x, jax.Array)]
-    if any(isinstance(x, jax.core.Tracer) for x in arrays):
+    if not is_known(potential, protocol, start, others):
         return
     shares = jnp.linspace(0.0, 1.0, _CONTROLS, dtype=start.dtype)
     # Without the protocol's ends, under which nothing moves.
     controls = jax.vmap(protocol)(shares).astype(start.dtype)
     found = _largest_curvature(potential, start[:_SAMPLED], controls)
     # In a trace of something else known numbers are staged too, and a potential may close over what is traced.
-    if isinstance(found, jax.core.Tracer):
+    if not is_known(found):
         return
     curvature = float(found)
     if not np.isfinite(curvature):

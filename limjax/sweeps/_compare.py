@@ -21,9 +21,9 @@ from limjax.barriers._specification import barrier_from_name
 from limjax.memory._hops import HopsName, hops_of
 from limjax.numerics._present_names import with_present_names
 from limjax.numerics._result_code import ResultCode
-from limjax.numerics.checks import WholeNumber
+from limjax.numerics.checks import WholeNumber, seed_numbers
 from limjax.physics._cell import ArrheniusCell
-from limjax.sweeps._sweep import Setting, SweepResult, reached, seed_numbers, sweep
+from limjax.sweeps._sweep import Setting, SweepResult, reached, sweep
 from limjax.tasks import Task, get_task
 from limjax.training import RunKeys, RunSettings, plain_step
 from limjax.training._same_run import of_schedules
@@ -171,7 +171,7 @@ def compare(
     """
     task = get_task(task) if isinstance(task, str) else task
     settings = RunSettings.of(task, steps=steps, batch_size=batch_size, learning_rate=learning_rate, lsb=lsb, hops=hops)
-    numbers = seed_numbers(seeds).tolist()
+    numbers = seed_numbers(seeds, "seeds").tolist()
     # Only to refuse a wrong name before anything is trained.
     hops_of(hops)
     points = _points(task, settings, barriers)

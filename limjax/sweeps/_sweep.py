@@ -14,7 +14,7 @@ from limjax.barriers._base import AbstractBarrier
 from limjax.barriers._specification import barrier_from_name
 from limjax.memory import AbstractHops, get_ledger
 from limjax.memory._hops import HopsName, hops_of
-from limjax.numerics.checks import WholeNumber, is_whole, positive_number, seed_list, whole_number
+from limjax.numerics.checks import WholeNumber, positive_number, seed_numbers
 from limjax.physics._abstract_cell import AbstractCell
 from limjax.physics._cell import ArrheniusCell
 from limjax.tasks import Task, get_task
@@ -112,7 +112,7 @@ def sweep(
         ((2, 2), True)
     """
     task = get_task(task) if isinstance(task, str) else task
-    numbers = seed_numbers(seeds)
+    numbers = seed_numbers(seeds, "seeds")
     if not settings or at_once < 1:
         raise ValueError(
             f"A sweep needs settings and at least one run at once; got {len(settings)} settings, {numbers.size} seeds, "
@@ -172,15 +172,6 @@ def reached(task: Task, params: PyTree, test: PyTree) -> tuple[Float[Array, ""],
     # A task without any data has a loss of its parameters; one that only lacks test data has no test loss.
     loss = task.loss(params, test) if test is not None or task.train is None else nothing
     return loss, nothing if task.accuracy is None or test is None else task.accuracy(params, test)
-
-
-def seed_numbers(seeds: Any) -> np.ndarray:
-    """The seeds of a list, or as many as a number says.
-
-    Raises:
-        ValueError: for what is neither.
-    """
-    return np.arange(whole_number(seeds, "seeds")).astype(np.uint32) if is_whole(seeds) else seed_list(seeds, "seeds")
 
 
 def _compiled(task: Task, settings: RunSettings, hops: AbstractHops):

@@ -14,7 +14,7 @@ from limjax.tuning._abstract_problem import AbstractProblem, Design, Outcome
 from limjax.tuning._gradients import value_and_gradient
 from limjax.tuning._objective import Objective
 from limjax.tuning._search import FIRST_SELECTION, Search
-from limjax.tuning._variables import Variables, lifted
+from limjax.tuning._variables import Variables
 
 TYPICAL_PRICE = 15.0
 """Of a logarithm of the loss in logarithms of the energy, near a loss that is hardly worse than plain training's."""
@@ -71,8 +71,8 @@ class Member:
             self._plain = _plain_difference(problem, start, usual)
 
     def design(self, point: dict[str, Float[Array, "..."]]) -> Design:
-        """The design of this member at a point, as it may be judged and returned."""
-        return lifted(self.variables.to_design(point))
+        """The design of this member at a point."""
+        return self.variables.to_design(point)
 
     def step(
         self, point: dict[str, Float[Array, "..."]], key: Array, offset: int

@@ -10,7 +10,7 @@ import numpy as np
 
 from limjax.barriers._base import AbstractBarrier
 from limjax.memory._hops import HopsName
-from limjax.numerics.checks import WholeNumber, positive_number, seed_list, whole_number
+from limjax.numerics.checks import WholeNumber, positive_number, seed_list, seed_numbers, whole_number
 from limjax.physics._abstract_cell import AbstractCell
 from limjax.tasks import Task, get_task
 from limjax.training import RunSettings
@@ -126,9 +126,7 @@ class Search:
     @property
     def tuning_seeds(self) -> np.ndarray:
         """The seeds of an outer step, before they are moved on."""
-        if np.ndim(self.seeds) == 0:
-            return np.arange(whole_number(self.seeds, "seeds")).astype(np.uint32)
-        return seed_list(self.seeds, "seeds")
+        return seed_numbers(self.seeds, "seeds")
 
     @property
     def test_seeds(self) -> np.ndarray:

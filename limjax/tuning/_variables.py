@@ -11,13 +11,10 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from limjax.barriers._base import AbstractBarrier, Tuned
-from limjax.barriers._registry import BARRIERS
 from limjax.tuning._abstract_problem import Design
 
 # A step of 1 in the learning rate's logarithm would be too bold.
 _RATE_SIZE = 0.3
-# Numbers of the library's barriers that are heights [kT], which their constructors refuse below 0.
-_HEIGHTS = ("height", "knots", "start", "plastic")
 
 
 class Variables(eqx.Module):
@@ -81,31 +78,10 @@ def raised(design: Design, kt: float) -> Design | None:
         kt: how much higher [kT].
 
     Returns:
-        The design, `lifted`; None for a barrier that does not say how (`AbstractBarrier.level`).
+        The design; None for a barrier that does not say how (`AbstractBarrier.level`).
     """
     barrier = design.barrier.raised(kt)
-    return None if barrier is None else lifted(eqx.tree_at(lambda d: d.barrier, design, barrier))
-
-
-def lifted(design: Design) -> Design:
-    """The design with heights below 0 at 0: neither the constructor of such a barrier nor a file would take them.
-
-    A descent may pass below 0, where the cell clips; what is judged and returned stands here.
-
-    Args:
-        design: the design.
-
-    Returns:
-        The design.
-    """
-    barrier = design.barrier
-    # A class of your own says itself what its numbers may be.
-    if type(barrier) is not BARRIERS.get(barrier.name):
-        return design
-    for name in _HEIGHTS:
-        if name in barrier.tuned and (height := getattr(barrier, name)) is not None:
-            barrier = eqx.tree_at(attrgetter(name), barrier, jnp.maximum(height, 0.0))
-    return eqx.tree_at(lambda d: d.barrier, design, barrier)
+    return None if barrier is None else eqx.tree_at(lambda d: d.barrier, design, barrier)
 
 
 def tuned_fields(barrier: AbstractBarrier, numbers: tuple[str, ...] | None = None) -> Mapping[str, Tuned]:
