@@ -1,5 +1,7 @@
 """The command line: what it writes, what it prints, and one paragraph for everything that is wrong."""
 
+import dataclasses
+import inspect
 import json
 import pathlib
 import shutil
@@ -12,6 +14,7 @@ import pytest
 from command_line import digest, run
 
 from limjax.cli import main
+from limjax.cli.options import flat
 from limjax.cli.train import _reached
 
 pytestmark = pytest.mark.optax
@@ -265,3 +268,25 @@ def test_units_in_brackets_are_in_the_help(capsys):
     assert "Barrier while training [kT]." in run(capsys, "cell", "--help")[1]
     assert "Duration of one step [s]." in run(capsys, "tune", "--help")[1]
     assert "time [s]" in run(capsys, "device", "fit", "--help")[1]
+
+
+def test_a_group_of_options_stands_in_its_place_with_the_defaults_of_the_command():
+    @dataclasses.dataclass(frozen=True)
+    class Group:
+        needed: int
+        more: float = 2.0
+
+    @dataclasses.dataclass(frozen=True)
+    class OfOneCommand(Group):
+        more: float = 3.0
+
+    seen = []
+
+    def command(*, first: str = "a", group: OfOneCommand, last: bool = False) -> None:
+        seen.append((first, group, last))
+
+    options = inspect.signature(flat(command)).parameters
+    assert [*options] == ["first", "needed", "more", "last"]
+    assert options["needed"].default is inspect.Parameter.empty and options["more"].default == 3.0
+    flat(command)(first="b", needed=1, more=4.0, last=True)
+    assert seen == [("b", OfOneCommand(1, 4.0), True)]

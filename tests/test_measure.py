@@ -12,7 +12,7 @@ from command_line import refused, run
 
 import limjax
 from limjax import runs
-from limjax.cli.train import _counters
+from limjax.cli.train import Energy, _counters
 from limjax.measure import (
     AssumedWatts,
     Fineness,
@@ -185,7 +185,7 @@ def test_no_counter_is_one_sentence_and_no_number(monkeypatch, capsys, tmp_path)
         "this machine has no energy counter that can be read (GPU: No driver; CPU and DRAM: RAPL needs root)"
     )
     assert isinstance(counters_here(30.0), AssumedWatts)
-    assert isinstance(_counters(False, 30.0), AssumedWatts) and _counters(False, None) is None
+    assert isinstance(_counters(Energy(assume_watts=30.0)), AssumedWatts) and _counters(Energy()) is None
     passed = []
     monkeypatch.setattr("limjax.cli.train._train", lambda *arguments: passed.append(arguments[-1]) or 0)
     code, out, _ = run(capsys, *QUICK, "--measure", "--out", tmp_path / "run")

@@ -14,6 +14,7 @@ import typer
 from typer.models import ArgumentInfo, OptionInfo
 
 from limjax.allocator import keep_freed_memory
+from limjax.cli.options import flat
 
 _COMMANDS = (
     "train",
@@ -65,7 +66,7 @@ def build_app(asked: str | None = None) -> typer.Typer:
             app.add_typer(module.app, name=name)
             commands = [command.callback for command in module.app.registered_commands]
         else:
-            commands = [getattr(module, name)]
+            commands = [flat(getattr(module, name))]
             app.command(name)(commands[0])
         for command in commands:
             _keep_units(command)
@@ -84,7 +85,7 @@ def _by_option(message: str, asked: str | None) -> str:
     """A message that begins with the name of an argument in Python, by the name of the option that it was given as."""
     if asked is None or asked in _GROUPS:
         return message
-    command = getattr(importlib.import_module(f"limjax.cli.{asked}"), asked)
+    command = flat(getattr(importlib.import_module(f"limjax.cli.{asked}"), asked))
     first = message.split(" ", 1)[0]
     if first not in inspect.signature(command).parameters:
         return message

@@ -1,5 +1,6 @@
 """`limjax continual`."""
 
+import dataclasses
 import json as json_text
 from typing import Annotated
 
@@ -15,7 +16,21 @@ from limjax.consolidation import Comparison, ContinualSettings, best_memory, com
 from limjax.consolidation._run import CONTINUAL_FILE
 
 
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """How each of the tasks is trained."""
+
+    steps: Annotated[int, typer.Option(help="Optimizer steps of each task.")] = 400
+    batch_size: Annotated[int, typer.Option(help="Examples per step.")] = 64
+    learning_rate: Annotated[float, typer.Option(help="Learning rate of Adam.")] = 1e-3
+    width: Annotated[int, typer.Option(help="Units of each of the two hidden layers.")] = 64
+    plastic: Annotated[float, typer.Option(help="Barrier of a cell that nothing consolidated [kT].")] = 16.0
+    max_affinity: Annotated[float, typer.Option(help="Largest affinity of the cells' driver [kT].")] = 6.0
+    hops: Annotated[str, typer.Option(help="mean, gaussian or exact.")] = "exact"
+
+
 def continual(
+    *,
     method: Annotated[
         list[str] | None,
         typer.Option(
@@ -26,13 +41,7 @@ def continual(
     tasks: Annotated[str, typer.Option(help="split-digits, permuted-digits or rotated-digits.")] = "split-digits",
     scenario: Annotated[str, typer.Option(help="What is known of the task: task, domain or class.")] = "task",
     seeds: Annotated[int, typer.Option(help="Number of seeds.")] = 3,
-    steps: Annotated[int, typer.Option(help="Optimizer steps of each task.")] = 400,
-    batch_size: Annotated[int, typer.Option(help="Examples per step.")] = 64,
-    learning_rate: Annotated[float, typer.Option(help="Learning rate of Adam.")] = 1e-3,
-    width: Annotated[int, typer.Option(help="Units of each of the two hidden layers.")] = 64,
-    plastic: Annotated[float, typer.Option(help="Barrier of a cell that nothing consolidated [kT].")] = 16.0,
-    max_affinity: Annotated[float, typer.Option(help="Largest affinity of the cells' driver [kT].")] = 6.0,
-    hops: Annotated[str, typer.Option(help="mean, gaussian or exact.")] = "exact",
+    training: Training,
     out: Annotated[
         str | None, typer.Option(help="Folder to write to; what is trained there goes on. Default under runs/.")
     ] = None,
@@ -41,17 +50,7 @@ def continual(
 ) -> None:
     """Learn tasks one after the other, and compare ways not to forget by accuracy and energy."""
     console = Console(stderr=json, markup=False)
-    settings = ContinualSettings(
-        tasks=tasks,
-        scenario=scenario,
-        steps=steps,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        width=width,
-        plastic=plastic,
-        max_affinity=max_affinity,
-        hops=hops,
-    )
+    settings = ContinualSettings(tasks=tasks, scenario=scenario, **vars(training))
     methods = method or ["fine-tune", "ewc:strength=100", "si:strength=1", "barrier:fisher:strength=20", "joint"]
     folder, is_new = kept_folder(out, CONTINUAL_FILE, "continual")
     with runs.held(folder, is_new=is_new):

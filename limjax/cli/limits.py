@@ -9,21 +9,29 @@ if TYPE_CHECKING:
     from limjax.limits import Catalogue, Limits, MeasuredConsolidation, MeasuredLimit, Walls
 
 
-def limits(
-    parameters: Annotated[float, typer.Option(help="Number of trained weights, for example 1e15.")],
-    flops: Annotated[float | None, typer.Option(help="FLOP of the training; default by the scaling law.")] = None,
-    tokens: Annotated[float | None, typer.Option(help="Tokens seen; default by the scaling law.")] = None,
-    steps: Annotated[float | None, typer.Option(help="Optimizer steps; default tokens over batch.")] = None,
-    batch: Annotated[float, typer.Option(help="Tokens per optimizer step.")] = 1e6,
-    bits: Annotated[int, typer.Option(help="Bits per weight, 1 to 32.")] = 8,
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """The training whose limits are asked for, as `Workload` has it."""
+
+    parameters: Annotated[float, typer.Option(help="Number of trained weights, for example 1e15.")]
+    flops: Annotated[float | None, typer.Option(help="FLOP of the training; default by the scaling law.")] = None
+    tokens: Annotated[float | None, typer.Option(help="Tokens seen; default by the scaling law.")] = None
+    steps: Annotated[float | None, typer.Option(help="Optimizer steps; default tokens over batch.")] = None
+    batch: Annotated[float, typer.Option(help="Tokens per optimizer step.")] = 1e6
+    bits: Annotated[int, typer.Option(help="Bits per weight, 1 to 32.")] = 8
     scaling: Annotated[
         str | None,
         typer.Option(
             help="kaplan, chinchilla, chinchilla-3 or besiroglu; default kaplan. Not used where tokens are given."
         ),
-    ] = None,
-    updates: Annotated[str, typer.Option(help="What counts as an update: flop, token or optimizer.")] = "flop",
-    time: Annotated[float | None, typer.Option(help="Duration of the training [s]; default 90 days.")] = None,
+    ] = None
+    updates: Annotated[str, typer.Option(help="What counts as an update: flop, token or optimizer.")] = "flop"
+    time: Annotated[float | None, typer.Option(help="Duration of the training [s]; default 90 days.")] = None
+
+
+def limits(
+    *,
+    training: Training,
     hardware: Annotated[str, typer.Option(help="Accelerator compared with.")] = "H100 SXM bf16",
     loss_ratio: Annotated[
         float | None,
@@ -47,13 +55,10 @@ def limits(
     figures: Annotated[str | None, typer.Option(help="Folder to write the figures to.")] = None,
 ) -> None:
     """Print the stack of energy limits of a training under several conventions, with their assumptions."""
-    # Before any other name is bound: these are the arguments.
-    options = locals() | {"scaling": "kaplan" if scaling is None else scaling}
     if json + csv + latex > 1:
         raise ValueError("--json, --csv and --latex are three ways to print the same: give one of them.")
     from limjax.limits import (
         Conditions,
-        Workload,
         energy_limits,
         load_catalogue,
         measured_limit,
@@ -61,7 +66,7 @@ def limits(
         read_measured,
     )
 
-    asked: dict[str, Any] = {field.name: options[field.name] for field in dataclasses.fields(Workload)}
+    asked: dict[str, Any] = vars(training) | ({"scaling": "kaplan"} if training.scaling is None else {})
     folder = None
     if figures is not None:
         from limjax.runs import check_figures_folder
@@ -76,10 +81,10 @@ def limits(
         conditions=Conditions(temperature=temperature, loss_ratio=loss_ratio),
         catalogue=records,
     )
-    measured = measured_limit(runs, parameters, temperature=temperature)
+    measured = measured_limit(runs, training.parameters, temperature=temperature)
     bars = _walls(result, consolidation, hardware, temperature, records)
-    if scaling is not None and result.stack.workload.optimum is None:
-        typer.echo(f"limjax: --scaling {scaling} is not used: the amount of computation is given.", err=True)
+    if training.scaling is not None and result.stack.workload.optimum is None:
+        typer.echo(f"limjax: --scaling {training.scaling} is not used: the amount of computation is given.", err=True)
     if csv or latex:
         typer.echo(result.csv() if csv else result.latex(), nl=False)
         if consolidation is not None:
@@ -96,7 +101,7 @@ def limits(
 
     def draw() -> list[str]:
         pictures = limit_figures(figure_data(result, records, consolidation))
-        pictures["growth"] = growth(runs, max(1e16, parameters), temperature)
+        pictures["growth"] = growth(runs, max(1e16, training.parameters), temperature)
         return [str(path) for path in save_figures(pictures, folder)]
 
     written = drawn(draw, "printed")

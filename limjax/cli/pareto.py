@@ -1,5 +1,6 @@
 """`limjax pareto`."""
 
+import dataclasses
 import json as json_text
 import pathlib
 from typing import Annotated
@@ -24,7 +25,15 @@ from limjax.tuning._result_files import PARETO, is_finished, pareto_summary, sav
 from limjax.tuning._search import problem_of, starting_barrier
 
 
+@dataclasses.dataclass(frozen=True)
+class SearchPerPoint(options.TuningSearch):
+    """How the barrier of one point is looked for; it begins with that of the point before."""
+
+    outer_steps: Annotated[int, typer.Option(help="Outer steps per point.")] = 30
+
+
 def pareto(
+    *,
     task: options.TaskName = "digits-mlp",
     barrier: options.Start = None,
     mode: Annotated[
@@ -37,16 +46,8 @@ def pareto(
     time: Annotated[
         str | None, typer.Option(help="Time weights [loss per s] for a third objective, as `0.01,0.1,1`.")
     ] = None,
-    steps: options.Steps = None,
-    batch_size: options.BatchSize = None,
-    learning_rate: options.LearningRate = None,
-    lsb: options.Lsb = None,
-    step_time: options.StepTime = 1e-3,
-    outer_steps: Annotated[int, typer.Option(help="Outer steps per point.")] = 30,
-    outer_rate: options.OuterRate = 0.3,
-    seeds: options.Seeds = 4,
-    held_out: options.HeldOut = 8,
-    tune_learning_rate: options.TuneLearningRate = False,
+    training: options.TunedRuns,
+    outer: SearchPerPoint,
     hand_made: options.GridOfHandMade = True,
     out: Annotated[
         str | None, typer.Option(help="Folder to write to; an interrupted sweep there goes on. Default under runs/.")
@@ -56,14 +57,9 @@ def pareto(
 ) -> None:
     """Trade loss against energy (and time): a front of tuned barriers, beside every hand-made one."""
     console = Console(stderr=json, markup=False)
-    settings = RunSettings.of(
-        get_task(task), steps=steps, batch_size=batch_size, learning_rate=learning_rate, lsb=lsb, step_time=step_time
-    )
+    settings = RunSettings.of(get_task(task), **vars(training))
     tradeoff = Tradeoff(mode, _energies(energy, points, mode), [] if time is None else numbers(time, "--time"))
-    search = Search(
-        outer_steps=outer_steps, outer_rate=outer_rate, seeds=seeds, held_out=held_out,
-        tune_learning_rate=tune_learning_rate, tune_step_time=time is not None,
-    )  # fmt: skip
+    search = Search(tune_step_time=time is not None, **vars(outer))
     start = starting_barrier(
         barrier, problem_of(settings, None, search, {})
     )  # a wrong name is said before a folder is made

@@ -35,81 +35,103 @@ _NEW_RUN = "Put back the file as the run wrote it, or start a new run with anoth
 _EXIT_CODES = {Result.nonfinite: 1, Result.interrupted: 130}
 
 
-def train(
-    task: Annotated[
-        str | None, typer.Option(help="What to train; default digits-mlp. `--task help` lists them.")
-    ] = None,
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """The fields of `RunSettings`; None where nothing was said."""
+
+    task: Annotated[str | None, typer.Option(help="What to train; default digits-mlp. `--task help` lists them.")] = (
+        None
+    )
     barrier: Annotated[
         str | None,
         typer.Option(help="Barrier policy, with arguments after a colon: lyapunov:start=8. Default the task's."),
-    ] = None,
-    hops: Annotated[str | None, typer.Option(help="mean, gaussian or exact; default exact.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Optimizer steps; default the task's.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Examples per step; default the task's.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate; default the task's.")] = None,
+    ] = None
+    hops: Annotated[str | None, typer.Option(help="mean, gaussian or exact; default exact.")] = None
+    steps: Annotated[int | None, typer.Option(help="Optimizer steps; default the task's.")] = None
+    batch_size: Annotated[int | None, typer.Option(help="Examples per step; default the task's.")] = None
+    learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate; default the task's.")] = None
     learning_rate_factor: Annotated[
         str | None,
         typer.Option(
             help="Factors on the schedule over the run: the tune.json of a tuned learning rate, or 1.2,1.1,0.8."
         ),
-    ] = None,
-    lsb: LsbOrBits = None,
-    attempt_rate: Annotated[float | None, typer.Option(help="Attempt rate k0 [1/s]; default 1e9.")] = None,
-    step_time: Annotated[float | None, typer.Option(help="Duration of one step [s]; default 1e-3.")] = None,
-    temperature: Annotated[float | None, typer.Option(help="Temperature of the cells [K]; default 300.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of initialisation, batches and hops; default 0.")] = None,
-    out: Annotated[str | None, typer.Option(help="Folder to write to; default the next free one under runs/.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out from its checkpoint.")] = False,
-    bits: Bits = None,
+    ] = None
+    lsb: LsbOrBits = None
+    attempt_rate: Annotated[float | None, typer.Option(help="Attempt rate k0 [1/s]; default 1e9.")] = None
+    step_time: Annotated[float | None, typer.Option(help="Duration of one step [s]; default 1e-3.")] = None
+    temperature: Annotated[float | None, typer.Option(help="Temperature of the cells [K]; default 300.")] = None
+    seed: Annotated[int | None, typer.Option(help="Seed of initialisation, batches and hops; default 0.")] = None
+    bits: Bits = None
     storage: Annotated[
         str | None, typer.Option(help="int8 or int16: keep weights as level numbers, with --bits and exact hops.")
-    ] = None,
+    ] = None
     memory_device: Annotated[
         str | None,
         typer.Option(
             "--device", help="Memory that keeps the weights: a name of `limjax device list`, or a .toml file."
         ),
-    ] = None,
+    ] = None
     max_affinity: Annotated[
         float | None,
         typer.Option(
             help="Largest affinity of the cells' driver [kT]: beyond it a request is dropped and counted; default no end."
         ),
-    ] = None,
+    ] = None
     stop_at_heat: Annotated[
         float | None,
         typer.Option(
             "--budget-kt", help="End when heat and barrier work per parameter reach this [kT]; --resume may raise it."
         ),
-    ] = None,
+    ] = None
     stop_at_loss: Annotated[
         float | None, typer.Option(help="End when the training loss, mean over a fiftieth of the run, is this low.")
-    ] = None,
+    ] = None
     mesh: Annotated[
         str | None, typer.Option(help="Train on several devices: data=4,model=2. Batches are split over all of them.")
-    ] = None,
+    ] = None
     microbatches: Annotated[
         int | None,
         typer.Option(
             help="Pieces of a batch on a mesh; equal numbers give equal bits on any mesh. Default one a device."
         ),
-    ] = None,
+    ] = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Hosts:
+    """The processes that train together."""
+
     distributed: Annotated[
         bool,
         typer.Option("--distributed", help="One process per host; under SLURM, Open MPI and on TPU pods that is all."),
-    ] = False,
+    ] = False
     coordinator: Annotated[
         str | None, typer.Option(help="host:port of process 0, where --distributed cannot find it by itself.")
-    ] = None,
-    processes: Annotated[int | None, typer.Option(help="Number of processes, with --coordinator.")] = None,
-    process: Annotated[int | None, typer.Option(help="Number of this process from 0, with --coordinator.")] = None,
+    ] = None
+    processes: Annotated[int | None, typer.Option(help="Number of processes, with --coordinator.")] = None
+    process: Annotated[int | None, typer.Option(help="Number of this process from 0, with --coordinator.")] = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Energy:
+    """What is known of the machine's energy."""
+
     measure: Annotated[
         bool, typer.Option("--measure", help="Measure the machine's energy, by zeus (pip install 'limjax[measure]').")
-    ] = False,
+    ] = False
     assume_watts: Annotated[
         float | None,
         typer.Option(help="Power of the machine [W] for an estimate; with --measure where no counter can be read."),
-    ] = None,
+    ] = None
+
+
+def train(
+    *,
+    settings: Settings,
+    out: Annotated[str | None, typer.Option(help="Folder to write to; default the next free one under runs/.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out from its checkpoint.")] = False,
+    hosts: Hosts,
+    energy: Energy,
     plain: Annotated[
         bool | None,
         typer.Option(
@@ -121,40 +143,37 @@ def train(
     figures: Annotated[bool, typer.Option("--figures/--no-figures", help="Draw the figures and report.html.")] = True,
 ) -> None:
     """Train a network on physical memory and print where the heat went."""
-    # Before any other name is bound: these are the arguments.
-    options = locals()
-    given = {field.name: options[field.name] for field in dataclasses.fields(RunSettings)}
-    given = {name: value for name, value in given.items() if value is not None}
-    if distributed or coordinator is not None:
+    given = {name: value for name, value in vars(settings).items() if value is not None}
+    if hosts.distributed or hosts.coordinator is not None:
         # Before anything asks JAX for its devices: afterwards it can join no other process.
-        initialize(coordinator, processes, process)
-    elif processes is not None or process is not None:
+        initialize(hosts.coordinator, hosts.processes, hosts.process)
+    elif hosts.processes is not None or hosts.process is not None:
         raise ValueError("--processes and --process belong to --distributed or --coordinator host:port.")
     if plain and jax.process_count() > 1:
         raise ValueError("--plain trains on one process: leave it out of a run on several hosts.")
-    if task == "help":
+    if settings.task == "help":
         typer.echo("Tasks: " + ", ".join(task_names()), err=json)
         return
     devices_here()
     if out is not None:
         local_path(out, "--out")
-    counters = _counters(measure, assume_watts)
-    settings = _settings(given, out, resume)
+    counters = _counters(energy)
+    chosen = _settings(given, out, resume)
     console = Console(stderr=json, markup=False)
     if counters is not None and counters.reason is not None:
         console.print(f"The machine's energy will not be known: {counters.reason}.", highlight=False)
-    raise typer.Exit(_train(settings, out, resume, console, json, figures, plain, counters))
+    raise typer.Exit(_train(chosen, out, resume, console, json, figures, plain, counters))
 
 
-def _counters(measure: bool, assume_watts: float | None) -> Any:
+def _counters(energy: Energy) -> Any:
     """The counters that are asked for, looked for before any work; None where none are."""
-    if not measure and assume_watts is None:
+    if not energy.measure and energy.assume_watts is None:
         return None
     from limjax.measure import AssumedWatts, counters_here
 
-    if measure or assume_watts is None:
-        return counters_here(assume_watts)
-    return AssumedWatts(assume_watts)
+    if energy.measure or energy.assume_watts is None:
+        return counters_here(energy.assume_watts)
+    return AssumedWatts(energy.assume_watts)
 
 
 def _settings(given: dict[str, Any], out: str | None, resume: bool) -> RunSettings:

@@ -1,5 +1,6 @@
 """`limjax tune`."""
 
+import dataclasses
 import json as json_text
 from typing import Annotated, Any, Literal
 
@@ -26,29 +27,35 @@ from limjax.tuning._result_files import BARRIER, TUNE, save_tune, tune_summary, 
 from limjax.tuning._search import problem_of, starting_barrier
 
 
-def tune(
-    task: options.TaskName = "digits-mlp",
-    barrier: options.Start = None,
-    per_layer: Annotated[bool, typer.Option("--per-layer", help="One spline per parameter array.")] = False,
-    energy_weight: Annotated[float, typer.Option(help="Loss units per kT of cost per parameter.")] = 3e-3,
-    time_weight: Annotated[float, typer.Option(help="Loss units per second; tunes the step time if above 0.")] = 0.0,
+@dataclasses.dataclass(frozen=True)
+class Goal:
+    """What makes one barrier better than another."""
+
+    energy_weight: Annotated[float, typer.Option(help="Loss units per kT of cost per parameter.")] = 3e-3
+    time_weight: Annotated[float, typer.Option(help="Loss units per second; tunes the step time if above 0.")] = 0.0
     max_loss: Annotated[
         str | None,
         typer.Option(help="Least energy at this validation loss: a number, or `plain` for plain training's."),
-    ] = None,
-    max_energy: Annotated[float | None, typer.Option(help="Least loss within this energy [kT per parameter].")] = None,
-    steps: options.Steps = None,
-    batch_size: options.BatchSize = None,
-    learning_rate: options.LearningRate = None,
-    lsb: options.Lsb = None,
-    attempt_rate: Annotated[float, typer.Option(help="Attempt rate k0 [1/s].")] = 1e9,
-    step_time: options.StepTime = 1e-3,
-    temperature: Annotated[float, typer.Option(help="Temperature of the cells [K].")] = 300.0,
-    outer_steps: Annotated[int, typer.Option(help="Steps of the outer optimizer.")] = 60,
-    outer_rate: options.OuterRate = 0.3,
-    seeds: options.Seeds = 4,
-    held_out: options.HeldOut = 8,
-    tune_learning_rate: options.TuneLearningRate = False,
+    ] = None
+    max_energy: Annotated[float | None, typer.Option(help="Least loss within this energy [kT per parameter].")] = None
+
+
+@dataclasses.dataclass(frozen=True)
+class RunsOfCells(options.TunedRuns):
+    """The training runs, with what else is known of their cells."""
+
+    attempt_rate: Annotated[float, typer.Option(help="Attempt rate k0 [1/s].")] = 1e9
+    temperature: Annotated[float, typer.Option(help="Temperature of the cells [K].")] = 300.0
+
+
+def tune(
+    *,
+    task: options.TaskName = "digits-mlp",
+    barrier: options.Start = None,
+    per_layer: Annotated[bool, typer.Option("--per-layer", help="One spline per parameter array.")] = False,
+    goal: Goal,
+    training: RunsOfCells,
+    outer: options.TuningSearch,
     gradient: Annotated[str, typer.Option(help="reverse, forward, truncated or evolution.")] = "reverse",
     hand_made: options.GridOfHandMade = True,
     out: Annotated[str | None, typer.Option(help="Folder to write to; default the next free one under runs/.")] = None,
@@ -57,21 +64,15 @@ def tune(
 ) -> None:
     """Optimise the barrier by gradients through whole training runs."""
     console = Console(stderr=json, markup=False)
-    settings = RunSettings.of(
-        get_task(task), steps=steps, batch_size=batch_size, learning_rate=learning_rate, lsb=lsb,
-        attempt_rate=attempt_rate, step_time=step_time, temperature=temperature,
-    )  # fmt: skip
-    objective = Objective(Weights(energy_weight, time_weight), _max_loss(max_loss), max_energy)
-    search = Search(
-        outer_steps=outer_steps, outer_rate=outer_rate, seeds=seeds, held_out=held_out, gradient=gradient,
-        tune_learning_rate=tune_learning_rate, tune_step_time=time_weight > 0,
-    )  # fmt: skip
+    settings = RunSettings.of(get_task(task), **vars(training))
+    objective = Objective(Weights(goal.energy_weight, goal.time_weight), _max_loss(goal.max_loss), goal.max_energy)
+    search = Search(gradient=gradient, tune_step_time=goal.time_weight > 0, **vars(outer))
     problem = problem_of(settings, None, search, {})
     start = _start(problem, barrier, per_layer)
     folder = runs.new_folder(out, f"tune-{task}")
     with runs.held(folder):
         console.print(
-            f"limjax tune: {task}, {outer_steps} outer steps (Ctrl-C keeps the last of them and saves at once)"
+            f"limjax tune: {task}, {outer.outer_steps} outer steps (Ctrl-C keeps the last of them and saves at once)"
         )
         progress = Progress(Lines(console).with_time)
         if hand_made:
