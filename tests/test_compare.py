@@ -104,6 +104,10 @@ def test_barriers_of_one_name_are_told_apart_by_their_numbers(highest, tmp_path)
     assert highest(spline(5.0, 0.0), folder=tmp_path) == [21.0, 16.0]
     rows = json.loads((tmp_path / "compare.json").read_text())["rows"]
     assert len(rows) == 2 == len({row["fingerprint"] for row in rows}) and rows[0]["barrier"] == rows[1]["barrier"]
+    found = compare("quadratic", spline(0.0, 5.0), plain=False, **WORDS)
+    assert found.labels == [found.rows[0].barrier, f"{found.rows[0].barrier} (2)"]
+    legend = [text.get_text() for text in comparing.barriers(found).axes[0].get_legend().get_texts()]
+    assert legend == found.labels and "(2)" in str(found)
     rising = [limjax.ScheduledBarrier(lambda step, kt=kt: 9.0 + kt * step) for kt in (0.0, 1.0)]
     assert highest(rising) == [9.0, 28.0]
     with pytest.raises(ValueError, match="twice"):

@@ -29,13 +29,14 @@ def barriers(result: CompareResult) -> Figure:
         >>> barriers(found).axes[0].get_ylabel()
         'test loss'
     """
-    rows = [row for row in result.rows if row is not result.plain]
+    labelled = [(label, row) for label, row in zip(result.labels, result.rows) if row is not result.plain]
+    rows = [row for _, row in labelled]
     if not rows:
         raise ValueError("This comparison has no barrier: it was stopped before the first one was trained.")
     name = "test_loss" if any(math.isnan(row.mean("test_accuracy")[0]) for row in rows) else "test_accuracy"
     fig, (ax,) = figure(6.4, 4.2)
     colours, markers = (OWN, OTHER, ACCENT, FLOOR), "osD^vP*"
-    for i, row in enumerate(rows):
+    for i, (label, row) in enumerate(labelled):
         (x, dx), (y, dy) = row.mean("energy_kt_per_parameter"), row.mean(name)
         colour, marker = colours[i % len(colours)], markers[i % len(markers)]
         known = dx == dx  # of a single seed there is no error
@@ -48,7 +49,7 @@ def barriers(result: CompareResult) -> Figure:
             color=colour,
             capsize=3,
             # matplotlib takes what stands between two dollar signs for mathematics.
-            label=row.barrier.replace("$", r"\$"),
+            label=label.replace("$", r"\$"),
         )
     if result.plain is not None:
         level, error = result.plain.mean(name)

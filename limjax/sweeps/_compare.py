@@ -108,6 +108,13 @@ class CompareResult:
         """Plain training, if it was asked for and is there."""
         return next((row for row in self.rows if row.barrier == PLAIN), None)
 
+    @property
+    def labels(self) -> list[str]:
+        """What each row is called in a table or a figure: its barrier, numbered from the second on where several have one name."""
+        names = [row.barrier for row in self.rows]
+        count = [names[:i].count(name) + 1 for i, name in enumerate(names)]
+        return [name if i == 1 else f"{name} ({i})" for name, i in zip(names, count)]
+
     def lost(self, row: Compared) -> tuple[float, float]:
         """Points of test accuracy that a barrier lost against plain training of the same seeds, paired, with the standard error."""
         if self.plain is None:

@@ -34,13 +34,13 @@ def compare_table(result: "CompareResult") -> Table:
     columns = ["test\naccuracy", "points\nlost"] if has_accuracy else ["test loss"]
     for column in (*columns, "heat\nkT/parameter", "work\nkT/parameter"):
         table.add_column(column, justify="right", no_wrap=True)
-    for row in result.rows:
+    for label, row in zip(result.labels, result.rows):
         is_plain = row is result.plain
         reached = [_pair(row.mean("test_accuracy"), 4), "" if is_plain else _pair(result.lost(row), 2)]
         cells = reached if has_accuracy else [_pair(row.mean("test_loss"))]
         energies = (row.mean(name) for name in ("heat_kt_per_parameter", "actuation_kt_per_parameter"))
         # As Text: rich would read the brackets of an array in a barrier's name as markup.
-        table.add_row(Text(row.barrier), *cells, *map(_pair, energies))
+        table.add_row(Text(label), *cells, *map(_pair, energies))
     return table
 
 
