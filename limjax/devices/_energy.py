@@ -6,14 +6,14 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
-from limjax.numerics.checks import checked_leaf
+from limjax.numerics.checks import as_leaf, checked_leaf
 
 
 class AbstractPulseEnergy(eqx.Module):
     """The energy of a pulse. A new one is a class with `joules`."""
 
     @abc.abstractmethod
-    def joules(self, position: Float[Array, "..."]) -> Float[Array, "..."]:
+    def joules(self, position: ArrayLike) -> Float[Array, "..."]:
         """The energy of one pulse.
 
         Args:
@@ -34,8 +34,7 @@ class GivenEnergy(AbstractPulseEnergy):
         ValueError: if it is negative or not finite.
 
     Example:
-        >>> import jax.numpy as jnp
-        >>> f"{GivenEnergy(5e-15).joules(jnp.float32(0.5)):.1e}"
+        >>> f"{GivenEnergy(5e-15).joules(0.5):.1e}"
         '5.0e-15'
     """
 
@@ -44,7 +43,8 @@ class GivenEnergy(AbstractPulseEnergy):
     def __init__(self, energy: ArrayLike):
         self.energy = checked_leaf(energy, "energy", low=0.0, remedy="It is joules for one pulse, for example 5e-15.")
 
-    def joules(self, position: Float[Array, "..."]) -> Float[Array, "..."]:
+    def joules(self, position: ArrayLike) -> Float[Array, "..."]:
+        position = as_leaf(position)
         # As many numbers as places: callers index them place by place (`device_response`).
         return self.energy.astype(position.dtype) + jnp.zeros_like(position)
 
@@ -62,8 +62,7 @@ class OhmicEnergy(AbstractPulseEnergy):
         ValueError: if a number is out of its range.
 
     Example:
-        >>> import jax.numpy as jnp
-        >>> f"{OhmicEnergy(3.2, 3.8e-9, 48e-9, 300e-6).joules(jnp.float32(1.0)):.2e}"
+        >>> f"{OhmicEnergy(3.2, 3.8e-9, 48e-9, 300e-6).joules(1.0):.2e}"
         '1.47e-10'
     """
 
@@ -80,7 +79,8 @@ class OhmicEnergy(AbstractPulseEnergy):
         remedy = "It is the width of the pulse in seconds, for example 1e-7."
         self.seconds = checked_leaf(seconds, "seconds", low=0.0, open_low=True, remedy=remedy)
 
-    def joules(self, position: Float[Array, "..."]) -> Float[Array, "..."]:
+    def joules(self, position: ArrayLike) -> Float[Array, "..."]:
+        position = as_leaf(position)
         volts, low, high, seconds = (
             x.astype(position.dtype) for x in (self.volts, self.conductance_low, self.conductance_high, self.seconds)
         )
@@ -98,8 +98,7 @@ class CapacitiveEnergy(AbstractPulseEnergy):
         ValueError: if a number is out of its range.
 
     Example:
-        >>> import jax.numpy as jnp
-        >>> f"{CapacitiveEnergy(1.0, 1e-15).joules(jnp.float32(0.5)):.1e}"
+        >>> f"{CapacitiveEnergy(1.0, 1e-15).joules(0.5):.1e}"
         '1.0e-15'
     """
 
@@ -111,6 +110,7 @@ class CapacitiveEnergy(AbstractPulseEnergy):
         remedy = "It is the capacitance in farads: 1 fF is 1e-15."
         self.farads = checked_leaf(farads, "farads", low=0.0, open_low=True, remedy=remedy)
 
-    def joules(self, position: Float[Array, "..."]) -> Float[Array, "..."]:
+    def joules(self, position: ArrayLike) -> Float[Array, "..."]:
+        position = as_leaf(position)
         energy = self.volts.astype(position.dtype) ** 2 * self.farads.astype(position.dtype)
         return energy + jnp.zeros_like(position)

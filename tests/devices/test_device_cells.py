@@ -145,6 +145,9 @@ def test_what_pulses_take_stands_beside_model_heat(hops):
 
 def test_energies_are_of_where_the_device_stands():
     ohmic = OhmicEnergy(2.0, 1e-6, 3e-6, 1e-8)
+    for energy, joules in ((ohmic, 8e-14), (CapacitiveEnergy(1.2, 1e-15), 1.44e-15), (GivenEnergy(3e-15), 3e-15)):
+        for place in (0.5, np.float32(0.5), np.array([0.5]), jnp.float16(0.5)):
+            np.testing.assert_allclose(energy.joules(place), joules, rtol=1e-6)
     cell = PulsedCell(Pulse(energy=ohmic, seconds=1e-8), levels=100.0)
     got = delivered(cell, jnp.asarray([2.0, -4.0, 0.5]), jnp.asarray([-50.0, 50.0, 0.0]), key=None)
     # The conductance in the middle of the way: V² G t for each pulse.
