@@ -40,8 +40,8 @@ def page(contents: Sequence[dict], sweeps: Sequence[Sequence[MeasuredRun]]) -> s
         f"{settings['hops']} hops, lsb {numbers[0]['lsb']:g}; means over seeds with their standard errors, per parameter. What the columns are "
         "is on [the page of the method](../scale.md).",
         "",
-        "| parameters | tokens a step | seeds | steps | loss | above bare Adam | heat [kT] | barrier work [kT] | n_eff | law [kT] | heat / law |",
-        "|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
+        "| parameters | tokens a step | seeds | steps | loss | above bare Adam | heat [kT] | a step [kT] | barrier work [kT] | n_eff | law [kT] | heat / law |",
+        "|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for key in sorted({(run["batch_tokens"], run["parameters"]) for run in numbers}):
         here = [run for run in numbers if (run["batch_tokens"], run["parameters"]) == key]
@@ -53,7 +53,7 @@ def page(contents: Sequence[dict], sweeps: Sequence[Sequence[MeasuredRun]]) -> s
         ratio = column("heat_kt_per_parameter").mean() / column("law_kt_per_parameter").mean()
         lines.append(
             f"| {key[1]:,} | {key[0]:,} | {len(here)} | {here[0]['steps']:,} | {_mean(column('loss'), '.3f')} | {_mean(above, '.1f')} % | "
-            f"{_mean(column('heat_kt_per_parameter'), '.1f')} | {_mean(column('actuation_kt_per_parameter'), '.2f')} | {_mean(column('effective_updates'), '.2f')} | "
+            f"{_mean(column('heat_kt_per_parameter'), '.1f')} | {column('heat_kt_per_parameter').mean() / here[0]['steps']:.2f} | {_mean(column('actuation_kt_per_parameter'), '.2f')} | {_mean(column('effective_updates'), '.2f')} | "
             f"{_mean(column('law_kt_per_parameter'), '.1f')} | {ratio:.0f} |"
         )
     lines += [
@@ -74,7 +74,9 @@ def page(contents: Sequence[dict], sweeps: Sequence[Sequence[MeasuredRun]]) -> s
     for runs in sweeps:
         lines += ["", f"At {runs[0].batch_tokens:,.0f} tokens a step:", "", *_powers(runs), "", _continued(runs)]
     lines += [
-        *([] if len(sweeps) == 1 else ["", _between(sweeps)]),
+        "",
+        *([] if len(sweeps) == 1 else [*map(_between, sweeps, sweeps[1:]), ""]),
+        _by_step(sweeps),
         "",
         "![Energy of a training against its size](growth.png)",
         "",
@@ -94,15 +96,34 @@ def _continued(runs: Sequence[MeasuredRun]) -> str:
     )
 
 
-def _between(sweeps: Sequence[Sequence[MeasuredRun]]) -> str:
-    """Powers of the batch, size by size: there is not one for all."""
-    told = []
-    for size in sorted({run.parameters for run in sweeps[1]}):
-        here = [[run for run in runs if run.parameters == size] for runs in sweeps[:2]]
-        energy = [np.mean([run.energy_kt_per_parameter for run in some]) for some in here]
-        tokens = [some[0].batch_tokens for some in here]
+def _between(fewer: Sequence[MeasuredRun], more: Sequence[MeasuredRun]) -> str:
+    """Powers of the batch from one batch size to the next, size by size: there is not one for all."""
+    tokens, told = [runs[0].batch_tokens for runs in (fewer, more)], []
+    for size in sorted({run.parameters for run in fewer} & {run.parameters for run in more}):
+        energy = [
+            np.mean([run.energy_kt_per_parameter for run in runs if run.parameters == size]) for runs in (fewer, more)
+        ]
         told.append(f"{np.log(energy[1] / energy[0]) / np.log(tokens[1] / tokens[0]):.2f} at {size:,}")
-    return f"Heat and barrier work go with the tokens of a step to the power of {', '.join(told)} parameters."
+    return (
+        f"From {tokens[0]:,.0f} to {tokens[1]:,.0f} tokens a step heat and barrier work go with the tokens of a step to the power of "
+        f"{', '.join(told)} parameters.  "
+    )
+
+
+def _by_step(sweeps: Sequence[Sequence[MeasuredRun]]) -> str:
+    """The same runs by their steps, which needs no power of anything."""
+    limit = measured_limit([run for runs in sweeps for run in runs], LARGE)
+    # The smallest batch measured, and that of a large model of today (GPT-3, arXiv:2005.14165, table 2.1).
+    batches = {min(run.batch_tokens for runs in sweeps for run in runs): "as here", 3.2e6: "as GPT-3 was trained with"}
+    told = []
+    for tokens, which in batches.items():
+        count = limit.tokens_per_parameter * LARGE / tokens
+        told.append(f"{limit.step_joules * count:.1g} J in {count:.1g} steps of {tokens:,.0f} tokens, {which}")
+    return (
+        f"Each step takes {limit.kt_per_step:.2g} kT per parameter ({limit.kt_per_step_low:.2g} to {limit.kt_per_step_high:.2g}) over all of "
+        f"these runs. If a step costs as much at {LARGE:.0e} parameters, a training takes {limit.step_joules:.2g} J times its steps: {'; '.join(told)}. "
+        "That a batch so large still wins as much by token is not known here."
+    )
 
 
 def _mean(values: np.ndarray, form: str) -> str:

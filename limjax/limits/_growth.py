@@ -87,6 +87,11 @@ class MeasuredRun:
         return self.heat_kt_per_parameter + self.actuation_kt_per_parameter
 
     @property
+    def energy_kt_per_step(self) -> float:
+        """The same for one optimizer step [kT]."""
+        return self.energy_kt_per_parameter * self.batch_tokens / self.tokens
+
+    @property
     def tokens_per_parameter(self) -> float:
         """Tokens seen for each parameter."""
         return self.tokens / self.parameters

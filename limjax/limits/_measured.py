@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from limjax.limits._growth import MeasuredRun, fit_growth
 from limjax.physics.units import thermal_energy_joules
 
@@ -29,6 +31,10 @@ class MeasuredLimit:
         exponent: power of the number of parameters in kT per parameter.
         exponent_low: lower end of its interval.
         exponent_high: upper end.
+        kt_per_step: heat and barrier work per parameter and optimizer step, geometric mean of the runs [kT].
+        kt_per_step_low: the least of the runs [kT].
+        kt_per_step_high: the greatest [kT].
+        step_joules: one step of the larger model at that mean, without any power law [J].
         law_joules: the law's 2 ln(L0/LT) + 2 n_eff by its own power law from the same runs [J].
         tokens_per_parameter: at which the runs were measured, or which were asked for.
         batch_tokens: tokens per step at which they were, or which were asked for.
@@ -46,6 +52,10 @@ class MeasuredLimit:
     exponent: float
     exponent_low: float
     exponent_high: float
+    kt_per_step: float
+    kt_per_step_low: float
+    kt_per_step_high: float
+    step_joules: float
     law_joules: float
     tokens_per_parameter: float
     batch_tokens: float
@@ -80,7 +90,9 @@ class MeasuredLimit:
         """
         said = (
             f"Measured and continued: {self.joules:.3g} J ({self.low_joules:.2g} to {self.high_joules:.2g} J), {self.kt_per_parameter:.3g} kT per "
-            f"parameter. The law by the same runs: {self.law_joules:.3g} J. Assumed: {self.assumptions}. A larger model measured outside its "
+            f"parameter. The law by the same runs: {self.law_joules:.3g} J. Each step took {self.kt_per_step:.2g} kT per parameter "
+            f"({self.kt_per_step_low:.2g} to {self.kt_per_step_high:.2g} over the runs), which is {self.step_joules:.2g} J for each step of the larger "
+            f"model. Assumed: {self.assumptions}. A larger model measured outside its "
             "band would refute it."
         )
         return textwrap.fill(said, max(width, 60))
@@ -117,6 +129,8 @@ def measured_limit(
         )
     others = {} if batch_tokens is None else {"batch_tokens": batch_tokens}
     middle, low, high = fit.predict(parameters, **others)
+    steps = np.array([run.energy_kt_per_step for run in runs])
+    per_step = float(np.exp(np.log(steps).mean()))
     law = fit_growth(runs, "law_kt_per_parameter").predict(parameters, **others)[0]
     return MeasuredLimit(
         parameters=parameters,
@@ -127,6 +141,10 @@ def measured_limit(
         exponent=fit.exponents["parameters"],
         exponent_low=fit.band()[0],
         exponent_high=fit.band()[1],
+        kt_per_step=per_step,
+        kt_per_step_low=float(steps.min()),
+        kt_per_step_high=float(steps.max()),
+        step_joules=per_step * parameters * kt,
         law_joules=law * parameters * kt,
         tokens_per_parameter=fit.centre["tokens_per_parameter"],
         batch_tokens=others.get("batch_tokens", fit.centre["batch_tokens"]),

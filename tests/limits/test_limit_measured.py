@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 
 import numpy as np
 import pytest
@@ -108,6 +109,10 @@ def test_a_larger_model_by_hand():
     assert limit.low_joules < limit.joules < limit.high_joules
     assert limit.exponent_low < limit.exponent < limit.exponent_high
     assert limit.law_joules == pytest.approx(fit_growth(runs(), "law_kt_per_parameter").predict(1e15)[0] * 1e15 * kt)
+    steps = [run.energy_kt_per_parameter / (run.tokens / run.batch_tokens) for run in runs(scatter=0.05)]
+    assert limit.kt_per_step_low == pytest.approx(min(steps)) and limit.kt_per_step_high == pytest.approx(max(steps))
+    assert limit.kt_per_step == pytest.approx(math.prod(steps) ** (1 / len(steps)))
+    assert limit.step_joules == pytest.approx(limit.kt_per_step * 1e15 * kt)
     assert "times beyond" in limit.assumptions and max(map(len, limit.text(80).splitlines())) <= 80
     again = [dataclasses.replace(run, law_kt_per_parameter=run.law_kt_per_parameter) for run in runs()]
     assert measured_limit(again, 1e6).sizes == SIZES
