@@ -2,7 +2,8 @@
 
     limjax scale --sizes 3e3,1e4,3e4,1e5,3e5 --seeds 3 --barrier moment:scale=0.03 --out runs/growth
     limjax scale --sizes 3e3,1e4,3e4,1e5 --seeds 3 --barrier moment:scale=0.03 --batch-size 32 --out runs/growth-32
-    python examples/growth_table.py runs/growth runs/growth-32
+    limjax scale --sizes 1e4,3e4,1e5 --seeds 3 --barrier moment:scale=0.03 --batch-size 128 --out runs/growth-128
+    python examples/growth_table.py runs/growth runs/growth-32 runs/growth-128
 
 The first folder is what comes with limjax and is continued; others, of another batch size, stand beside it. Writes `docs/results/growth.md` with its figure, `benchmarks/results/growth.json` and `limjax/limits/catalogue/growth.json`.
 """
@@ -18,10 +19,11 @@ import numpy as np
 from limjax.limits import MeasuredRun, fit_growth, leave_largest_out, measured_limit, read_measured
 from limjax.limits._growth import EARLIER
 from limjax.numerics._present_names import with_present_names
-from limjax.plots.scaling import save_growth_figure
+from limjax.plots.scaling import energy_by_steps, save_growth_figure
 
 ROOT = pathlib.Path(__file__).parents[1]
 LARGE = 1e15
+STEPS_FIGURE = "growth_steps.png"
 NAMED = {
     "energy_kt_per_parameter": "heat and barrier work",
     "effective_updates": "effective updates",
@@ -77,6 +79,8 @@ def page(contents: Sequence[dict], sweeps: Sequence[Sequence[MeasuredRun]]) -> s
         "",
         *([] if len(sweeps) == 1 else [*map(_between, sweeps, sweeps[1:]), ""]),
         _by_step(sweeps),
+        "",
+        f"![Heat and barrier work per parameter against optimizer steps]({STEPS_FIGURE})",
         "",
         "![Energy of a training against its size](growth.png)",
         "",
@@ -159,6 +163,7 @@ def main(folders: Sequence[pathlib.Path], out: pathlib.Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     (results / "growth.md").write_text(text, encoding="utf-8")
     save_growth_figure(sweeps[0], results)
+    energy_by_steps([run for runs in sweeps for run in runs]).savefig(results / STEPS_FIGURE)
     whole = {"sweeps": contents, "runs": [run for content in contents for run in content["runs"]]}
     (out / "benchmarks/results/growth.json").write_text(json.dumps(whole) + "\n", encoding="utf-8")
     provenance = {name: contents[0][name] for name in ("text", "machine", "settings")}

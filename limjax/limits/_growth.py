@@ -87,9 +87,14 @@ class MeasuredRun:
         return self.heat_kt_per_parameter + self.actuation_kt_per_parameter
 
     @property
+    def steps(self) -> float:
+        """Optimizer steps."""
+        return self.tokens / self.batch_tokens
+
+    @property
     def energy_kt_per_step(self) -> float:
-        """The same for one optimizer step [kT]."""
-        return self.energy_kt_per_parameter * self.batch_tokens / self.tokens
+        """Heat and barrier work of one optimizer step [kT]."""
+        return self.energy_kt_per_parameter / self.steps
 
     @property
     def tokens_per_parameter(self) -> float:

@@ -1,5 +1,6 @@
 """Figures of how the energy of training grows with the size of a model, from what was measured to 1e16 parameters."""
 
+import itertools
 import os
 import pathlib
 from collections.abc import Sequence
@@ -102,6 +103,44 @@ def _beside(ax: Any, fit: Any, x: np.ndarray, kt: float) -> None:
     ax.plot([_BRAIN_SYNAPSES], [brain], "*", color="black", markersize=9, label="brain: 20 W for 20 years")
 
 
+def energy_by_steps(runs: Sequence[MeasuredRun]) -> Figure:
+    """Heat and barrier work per parameter against the number of steps, a colour for each batch size, larger marks for larger models.
+
+    Args:
+        runs: measured runs.
+
+    Returns:
+        The figure. The line is the geometric mean of the energy of a step.
+
+    Raises:
+        ValueError: if there is no run.
+    """
+    if not runs:
+        raise ValueError("runs has none: give what `limjax.limits.read_measured` returns.")
+    fig, (ax,) = figure(6.4, 4.2)
+    sizes = sorted({run.parameters for run in runs})
+    for colour, tokens in zip(itertools.cycle((OWN, OTHER, ACCENT, FLOOR)), sorted({run.batch_tokens for run in runs})):
+        here = [run for run in runs if run.batch_tokens == tokens]
+        ax.scatter(
+            [run.steps for run in here],
+            [run.energy_kt_per_parameter for run in here],
+            [14 * (1 + sizes.index(run.parameters)) for run in here],
+            facecolors="none",
+            edgecolors=colour,
+            label=f"{tokens:,.0f} tokens a step",
+        )
+    mean = np.exp(np.mean([np.log(run.energy_kt_per_step) for run in runs]))
+    ends = np.array([min(run.steps for run in runs), max(run.steps for run in runs)])
+    ax.plot(ends, mean * ends, color="0.6", linewidth=1, zorder=0, label=f"{mean:.2g} kT a step")
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    ax.set_xlabel("optimizer steps")
+    ax.set_ylabel("heat and barrier work [kT/parameter]")
+    ax.set_title(f"{sizes[0]:,} (smallest mark) to {sizes[-1]:,} parameters", fontsize=10, loc="left")
+    ax.legend(fontsize=8, frameon=False)
+    return fig
+
+
 def save_growth_figure(runs: Sequence[MeasuredRun], folder: str | os.PathLike) -> str:
     """Draws `growth` into a folder.
 
@@ -116,4 +155,4 @@ def save_growth_figure(runs: Sequence[MeasuredRun], folder: str | os.PathLike) -
     return GROWTH_FIGURE
 
 
-__all__ = ["growth", "save_growth_figure"]
+__all__ = ["energy_by_steps", "growth", "save_growth_figure"]

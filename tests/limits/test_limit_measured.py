@@ -12,7 +12,7 @@ from limjax.limits import MeasuredRun, fit_growth, fit_power_law, leave_largest_
 from limjax.limits._growth import QUANTITIES
 from limjax.limits._measured import SCALING_FILE
 from limjax.physics.units import thermal_energy_joules
-from limjax.plots.scaling import growth, save_growth_figure
+from limjax.plots.scaling import energy_by_steps, growth, save_growth_figure
 
 SIZES = (10_000, 30_000, 100_000, 300_000)
 
@@ -189,6 +189,18 @@ def test_the_figure_shows_where_extrapolation_begins(tmp_path):
     assert dashed[0].get_ydata()[-1] == pytest.approx(measured_limit(runs(scatter=0.05), 1e16).joules)
     assert "extrapolation" in [text.get_text() for text in ax.texts]
     assert save_growth_figure(runs(), tmp_path) == "growth.png" and (tmp_path / "growth.png").stat().st_size > 10_000
+
+
+def test_the_figure_of_steps_has_every_run_and_the_mean_of_a_step():
+    both = [*runs(), *runs(batch_tokens=2048.0)]
+    (ax,) = energy_by_steps(both).axes
+    points = [xy for collection in ax.collections for xy in collection.get_offsets().tolist()]
+    assert sorted(points) == sorted([run.tokens / run.batch_tokens, run.energy_kt_per_parameter] for run in both)
+    x, y = ax.lines[0].get_data()
+    np.testing.assert_allclose(np.asarray(y) / x, measured_limit(both, 1e6).kt_per_step)
+    assert [text.get_text() for text in ax.get_legend().get_texts()][:2] == ["512 tokens a step", "2,048 tokens a step"]
+    with pytest.raises(ValueError, match="none"):
+        energy_by_steps([])
 
 
 def test_all_that_is_fitted_is_a_number_of_a_run():

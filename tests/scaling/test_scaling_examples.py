@@ -32,7 +32,8 @@ def test_the_page_of_measured_growth_is_made_of_the_numbers_kept(tmp_path, endin
     run("growth_table.py", *folders, "--out", tmp_path)
     for made in ("docs/results/growth.md", "limjax/limits/catalogue/growth.json"):
         assert (tmp_path / made).read_text() == (root / made).read_text()
-    assert (tmp_path / "docs/results/growth.png").stat().st_size > 10_000
+    for name in ("growth.png", "growth_steps.png"):
+        assert (tmp_path / "docs/results" / name).stat().st_size > 10_000
 
 
 @pytest.mark.slow

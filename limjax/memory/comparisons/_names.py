@@ -76,15 +76,23 @@ def fair_comparisons(
         >>> list(fair_comparisons(ArrheniusCell(), steps=1500))
         ['run-static', 'gated', 'event', 'noisy-event']
     """
-    hold = run_retention(cell, steps, failure)
-    fair: dict[str, AbstractComparison] = {
-        RUN_STATIC: BarrierComparison(StaticBarrier(hold)),
-        GatedWrite.name: GatedWrite(hold, cell),
+    left_out = () if registers else (EventWrite.name, NoisyEventWrite.name)
+    made = _fair(cell, run_retention(cell, steps, failure), error)
+    return {name: make() for name, make in made.items() if name not in left_out}
+
+
+def _fair(
+    cell: AbstractCell, hold: Float[Array, "*s"], error: float = 0.01
+) -> dict[str, Callable[[], AbstractComparison]]:
+    """How each of them is made: a gate's table takes a moment, and one may be asked for alone."""
+    fair: dict[str, Callable[[], AbstractComparison]] = {
+        RUN_STATIC: lambda: BarrierComparison(StaticBarrier(hold)),
+        GatedWrite.name: lambda: GatedWrite(hold, cell),
+        EventWrite.name: lambda: EventWrite(hold, error),
+        NoisyEventWrite.name: lambda: NoisyEventWrite(hold),
     }
-    if registers:
-        fair[EventWrite.name] = EventWrite(hold, error)
-    if registers and not cell.varied:
-        fair[NoisyEventWrite.name] = NoisyEventWrite(hold)
+    if cell.varied:
+        del fair[NoisyEventWrite.name]
     return fair
 
 
@@ -140,7 +148,7 @@ def _comparison(one: Comparable, cell: AbstractCell, steps: int | None) -> Abstr
             f'"{one}" holds for the run only, so the length of the run must be known: pass '
             "compare=limjax.fair_comparisons(cell, steps=...), or one of its entries."
         )
-    fair = fair_comparisons(cell, steps)
+    fair = _fair(cell, run_retention(cell, steps))
     if one not in fair:
         raise ValueError(ALIKE)
-    return fair[one]
+    return fair[one]()
