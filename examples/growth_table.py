@@ -5,7 +5,7 @@
     limjax scale --sizes 1e4,3e4,1e5 --seeds 3 --barrier moment:scale=0.03 --batch-size 128 --out runs/growth-128
     python examples/growth_table.py runs/growth runs/growth-32 runs/growth-128
 
-The first folder is what comes with limjax and is continued; others, of another batch size, stand beside it. Writes `docs/results/growth.md` with its figure, `benchmarks/results/growth.json` and `limjax/limits/catalogue/growth.json`.
+The first folder is what comes with limjax and is continued; those of another batch size stand beside it, and several of one are joined. Writes `docs/results/growth.md` with its figure, `benchmarks/results/growth.json` and `limjax/limits/catalogue/growth.json`.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from limjax.limits import MeasuredRun, fit_growth, leave_largest_out, measured_limit, read_measured
+from limjax.limits import MeasuredRun, fit_growth, leave_largest_out, measured_limit
 from limjax.limits._growth import EARLIER
 from limjax.numerics._present_names import with_present_names
 from limjax.plots.scaling import energy_by_steps, save_growth_figure
@@ -156,7 +156,15 @@ def _powers(runs: Sequence[MeasuredRun]) -> list[str]:
 def main(folders: Sequence[pathlib.Path], out: pathlib.Path) -> None:
     files = [json.loads((folder / "scaling.json").read_text(encoding="utf-8")) for folder in folders]
     contents = [with_present_names(content, EARLIER) for content in files]
-    sweeps = [read_measured(folder) for folder in folders]
+    seen, sweeps = set(), {}
+    for content in contents:
+        # A run may have been made again for a folder of further sizes: it counts once.
+        new = [run for run in content["runs"] if (run["parameters"], run["batch_tokens"], run["seed"]) not in seen]
+        seen |= {(run["parameters"], run["batch_tokens"], run["seed"]) for run in new}
+        content["runs"] = new
+        for run in new:
+            sweeps.setdefault(run["batch_tokens"], []).append(MeasuredRun.from_json(run))
+    sweeps = list(sweeps.values())
     text = page(contents, sweeps)
     results, catalogue = out / "docs/results", out / "limjax/limits/catalogue"
     for folder in (results, out / "benchmarks/results", catalogue):

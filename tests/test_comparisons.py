@@ -16,6 +16,7 @@ from limjax.memory.comparisons import (
     EventWrite,
     GatedWrite,
     NoisyEventWrite,
+    _gated,
     best_request,
     gate_work,
 )
@@ -285,6 +286,14 @@ def test_names_at_the_door():
     with pytest.raises(ValueError, match=r"two|Two"):
         named_comparisons(("static", limjax.StaticBarrier(3.0)), CELL)
     assert list(limjax.fair_comparisons(CELL, 10, registers=False)) == ["run-static", "gated"]
+
+
+def test_a_gates_table_is_made_once_for_all_names(monkeypatch):
+    """It takes half a second, at the beginning of every run."""
+    made = []
+    monkeypatch.setattr(_gated, "best_request", lambda cell, barrier: made.append(cell) or barrier)
+    names = ("static", "run-static", "gated", "event", "noisy-event")
+    assert tuple(named_comparisons(names, CELL, 100)) == names and made == [CELL]
 
 
 @pytest.mark.parametrize(
