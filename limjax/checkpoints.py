@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import sys
+import warnings
 import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -240,7 +241,10 @@ def _drop_failed_tasks() -> None:
     hook = sys.unraisablehook
     sys.unraisablehook = lambda _: None
     try:
-        gc.collect()
+        with warnings.catch_warnings():
+            # Those that had not begun when the first one failed.
+            warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
+            gc.collect()
     finally:
         sys.unraisablehook = hook
 

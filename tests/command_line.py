@@ -8,7 +8,7 @@ import pytest
 
 from limjax.cli import main
 
-SMALL = ["train", "--task", "diabetes-regression", "--steps", "6", "--no-figures", "--no-plain"]
+SMALL = ["train", "--task", "quadratic", "--steps", "6", "--no-figures", "--no-plain"]
 
 
 def run(capsys, *arguments):

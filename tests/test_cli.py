@@ -55,7 +55,19 @@ def test_output_folder(finished):
 
 
 def test_json_is_all_that_stdout_holds(capsys, tmp_path):
-    code, out, err = run(capsys, *SMALL, "--json", "--no-figures", "--out", tmp_path / "run")
+    code, out, err = run(
+        capsys,
+        "train",
+        "--task",
+        "quadratic",
+        "--steps",
+        30,
+        "--json",
+        "--no-figures",
+        "--no-plain",
+        "--out",
+        tmp_path / "run",
+    )
     assert code == 0 and json.loads(out)["result"] == "completed" and "step 30/30" in err
     assert not list((tmp_path / "run").glob("*.png"))
 

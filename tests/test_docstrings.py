@@ -16,8 +16,10 @@ pytestmark = pytest.mark.optax
 # Whole tunings, scans and descents.
 LONG = (
     "limjax.consolidation._run",
+    "limjax.limits._convergences",
     "limjax.limits.direct",
     "limjax.limits.scans",
+    "limjax.physics.washboard",
     "limjax.simulate._jump_moments",
     "limjax.simulate._optimise",
     "limjax.tuning._one_problem",

@@ -84,7 +84,7 @@ WAYS = {
 }
 
 
-@pytest.mark.representatives(3)
+@pytest.mark.representatives(2)
 @pytest.mark.parametrize("name", NAMES)
 def test_states_come_back(tmp_path, name):
     opt, state = state_of(barriers()[name])

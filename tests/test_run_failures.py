@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import types
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +23,7 @@ from command_line import SMALL, program, refused
 import limjax
 from limjax import runs
 from limjax._files import read_json, write_json
-from limjax.checkpoints import Checkpoints, _quiet
+from limjax.checkpoints import Checkpoints, _drop_failed_tasks, _quiet
 from limjax.memory._leaves import leaf_names
 from limjax.numerics.checks import whole_number
 from limjax.parallel import devices_here, interrupts_noted
@@ -180,11 +181,9 @@ def test_a_signal_before_the_first_step_saves(tmp_path, sent):
     words = [
         "train",
         "--task",
-        "diabetes-regression",
+        "quadratic",
         "--steps",
         "200000",
-        "--hops",
-        "mean",
         "--no-figures",
         "--out",
         folder,
@@ -309,6 +308,19 @@ def test_failed_saves_leave_one_hook_and_hand_on_what_is_of_others(monkeypatch):
     sys.unraisablehook(of_others)
     sys.unraisablehook(of_orbax)
     assert heard == [of_others]
+
+
+def test_writes_that_never_began_are_collected_in_silence():
+    async def write():
+        pass
+
+    cycle = [write()]
+    cycle.append(cycle)
+    del cycle
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        _drop_failed_tasks()
+    assert said == []
 
 
 def test_no_accelerator_is_a_sentence(monkeypatch):
