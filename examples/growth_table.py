@@ -4,13 +4,15 @@
     limjax scale --sizes 3e3,1e4,3e4,1e5 --seeds 3 --barrier moment:scale=0.03 --batch-size 32 --out runs/growth-32
     limjax scale --sizes 1e4,3e4,1e5 --seeds 3 --barrier moment:scale=0.03 --batch-size 128 --out runs/growth-128
     limjax scale --sizes 1e4,3e5 --seeds 1 --barrier moment:scale=0.03 --batch-size 32 --out runs/growth-32-large
-    python examples/growth_table.py runs/growth runs/growth-32 runs/growth-128 runs/growth-32-large
+    limjax scale --sizes 1e4,3e5 --seeds 1 --barrier moment:scale=0.03 --batch-size 128 --out runs/growth-128-large
+    python examples/growth_table.py runs/growth*
 
 The first folder is what comes with limjax and is continued; those of another batch size stand beside it, and several of one are joined. Writes `docs/results/growth.md` with its figure, `benchmarks/results/growth.json` and `limjax/limits/catalogue/growth.json`.
 """
 
 import argparse
 import dataclasses
+import itertools
 import json
 import pathlib
 from collections.abc import Sequence
@@ -64,8 +66,9 @@ def page(contents: Sequence[dict], sweeps: Sequence[Sequence[MeasuredRun]]) -> s
         "| heat [kT] / n_eff | " + " | ".join(numbers[0]["kinds"]) + " |",
         "|---|" + "---:|" * len(numbers[0]["kinds"]),
     ]
-    for size in sorted({run["parameters"] for run in first["runs"]}):
-        here = [run["kinds"] for run in first["runs"] if run["parameters"] == size]
+    of_first_batch = [run for run in numbers if run["batch_tokens"] == numbers[0]["batch_tokens"]]
+    for size in sorted({run["parameters"] for run in of_first_batch}):
+        here = [run["kinds"] for run in of_first_batch if run["parameters"] == size]
         cells = [
             " / ".join(
                 f"{np.mean([run[kind][name] for run in here]):.3g}"
@@ -78,7 +81,7 @@ def page(contents: Sequence[dict], sweeps: Sequence[Sequence[MeasuredRun]]) -> s
         lines += ["", f"At {runs[0].batch_tokens:,.0f} tokens a step:", "", *_powers(runs), "", _continued(runs)]
     lines += [
         "",
-        *([] if len(sweeps) == 1 else [*map(_between, sweeps, sweeps[1:]), ""]),
+        *_between(sweeps),
         _by_step(sweeps),
         "",
         f"![Heat and barrier work per parameter against optimizer steps]({STEPS_FIGURE})",
@@ -101,18 +104,23 @@ def _continued(runs: Sequence[MeasuredRun]) -> str:
     )
 
 
-def _between(fewer: Sequence[MeasuredRun], more: Sequence[MeasuredRun]) -> str:
+def _between(sweeps: Sequence[Sequence[MeasuredRun]]) -> list[str]:
     """Powers of the batch from one batch size to the next, size by size: there is not one for all."""
-    tokens, told = [runs[0].batch_tokens for runs in (fewer, more)], []
-    for size in sorted({run.parameters for run in fewer} & {run.parameters for run in more}):
-        energy = [
-            np.mean([run.energy_kt_per_parameter for run in runs if run.parameters == size]) for runs in (fewer, more)
-        ]
-        told.append(f"{np.log(energy[1] / energy[0]) / np.log(tokens[1] / tokens[0]):.2f} at {size:,}")
-    return (
-        f"From {tokens[0]:,.0f} to {tokens[1]:,.0f} tokens a step heat and barrier work go with the tokens of a step to the power of "
-        f"{', '.join(told)} parameters.  "
-    )
+    lines, ordered = [], sorted(sweeps, key=lambda runs: runs[0].batch_tokens)
+    for fewer, more in itertools.pairwise(ordered):
+        tokens, told = [runs[0].batch_tokens for runs in (fewer, more)], []
+        for size in sorted({run.parameters for run in fewer} & {run.parameters for run in more}):
+            energy = [
+                np.mean([run.energy_kt_per_parameter for run in runs if run.parameters == size])
+                for runs in (fewer, more)
+            ]
+            told.append(f"{np.log(energy[1] / energy[0]) / np.log(tokens[1] / tokens[0]):.2f} at {size:,}")
+        if told:
+            lines.append(
+                f"From {tokens[0]:,.0f} to {tokens[1]:,.0f} tokens a step heat and barrier work go with the tokens of a step to the power "
+                f"of {', '.join(told)} parameters.  "
+            )
+    return [*lines, ""] if lines else []
 
 
 def _by_step(sweeps: Sequence[Sequence[MeasuredRun]]) -> str:
@@ -154,9 +162,30 @@ def _powers(runs: Sequence[MeasuredRun]) -> list[str]:
     return lines
 
 
+def _check_alike(folders: Sequence[pathlib.Path], contents: Sequence[dict]) -> None:
+    """Only sizes, seeds and batches may be others: whatever else differs would be taken for growth."""
+
+    def others(content):
+        kept = {
+            name: value for name, value in content["settings"].items() if name not in ("sizes", "seeds", "batch_size")
+        }
+        # Earlier versions did not write what was not set.
+        return {name: value for name, value in kept.items() if value is not None} | {"text": content["text"]["sha256"]}
+
+    for folder, content in zip(folders, contents):
+        wanted, found = others(contents[0]), others(content)
+        for name in sorted({*wanted, *found}):
+            if wanted.get(name) != found.get(name):
+                raise ValueError(
+                    f"{folder} has {name} = {found.get(name)!r}, and {folders[0]} {wanted.get(name)!r}: runs of one page differ in "
+                    "sizes, seeds and batch only. Leave that folder out."
+                )
+
+
 def main(folders: Sequence[pathlib.Path], out: pathlib.Path) -> None:
     files = [json.loads((folder / "scaling.json").read_text(encoding="utf-8")) for folder in folders]
     contents = [with_present_names(content, EARLIER) for content in files]
+    _check_alike(folders, contents)
     seen, sweeps = set(), {}
     for content in contents:
         # A run may have been made again for a folder of further sizes: it counts once.
@@ -165,7 +194,9 @@ def main(folders: Sequence[pathlib.Path], out: pathlib.Path) -> None:
         content["runs"] = new
         for run in new:
             sweeps.setdefault(run["batch_tokens"], []).append(MeasuredRun.from_json(run))
-    sweeps = list(sweeps.values())
+    # The first folder's batch, then the others in order, however the folders were given.
+    shipped_batch = contents[0]["runs"][0]["batch_tokens"]
+    sweeps = [sweeps[tokens] for tokens in sorted(sweeps, key=lambda tokens: (tokens != shipped_batch, tokens))]
     text = page(contents, sweeps)
     results, catalogue = out / "docs/results", out / "limjax/limits/catalogue"
     for folder in (results, out / "benchmarks/results", catalogue):

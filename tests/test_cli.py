@@ -86,6 +86,7 @@ def test_json_is_all_that_stdout_holds(capsys, tmp_path):
             ["--hops", "many"],
             'hops must be "mean", "gaussian" or "exact", or an object such as limjax.ExactHops(); got',
         ),
+        (["--budget-kt", "-1"], "limjax: --budget-kt must be a positive number, got -1.0"),
         (["--steps", "0"], "steps must be a whole number of at least 1, got 0"),
         (["--resume"], "--resume needs --out"),
     ],

@@ -12,6 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import limjax
+import limjax.cli.limits as limits_command
+import limjax.cli.train as train_command
+from limjax.limits import Workload
 from limjax.memory import AbstractHops
 from limjax.sweeps import Setting, sweep
 from limjax.tasks import get_task
@@ -85,6 +88,14 @@ def test_every_field_is_compared():
         assert (
             getattr(with_budget, name) == 3.0 and getattr(with_budget.continued("here", {name: np.inf}), name) is None
         )
+
+
+def test_every_setting_has_an_option():
+    """What has none would take its default without a word."""
+    names = [{field.name for field in dataclasses.fields(kind)} for kind in (RunSettings, train_command.Settings)]
+    assert names[0] == names[1]
+    names = [{field.name for field in dataclasses.fields(kind)} for kind in (Workload, limits_command.Training)]
+    assert names[0] == names[1]
 
 
 def test_a_cell_is_as_precise_as_it_is():

@@ -91,7 +91,9 @@ def _by_option(message: str, asked: str | None) -> str:
         return message
     for known in getattr(get_type_hints(command, include_extras=True)[first], "__metadata__", ()):
         if isinstance(known, OptionInfo):
-            names = [name for name in known.param_decls or () if name.startswith("--")]
+            # Typer keeps the first of the names given as the default.
+            given = (known.default, *(known.param_decls or ()))
+            names = [name for name in given if isinstance(name, str) and name.startswith("--")]
             return message.replace(first, (names or [f"--{first.replace('_', '-')}"])[0].split("/")[0], 1)
     return message
 

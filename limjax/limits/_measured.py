@@ -34,7 +34,7 @@ class MeasuredLimit:
         kt_per_step: heat and barrier work per parameter and optimizer step, geometric mean of the runs [kT].
         kt_per_step_low: the least of the runs [kT].
         kt_per_step_high: the greatest [kT].
-        step_joules: one step of the larger model at that mean, without any power law [J].
+        step_joules: one step of the larger model, if it costs that mean there too, without any power law [J].
         law_joules: the law's 2 ln(L0/LT) + 2 n_eff by its own power law from the same runs [J].
         tokens_per_parameter: at which the runs were measured, or which were asked for.
         batch_tokens: tokens per step at which they were, or which were asked for.
@@ -91,8 +91,8 @@ class MeasuredLimit:
         said = (
             f"Measured and continued: {self.joules:.3g} J ({self.low_joules:.2g} to {self.high_joules:.2g} J), {self.kt_per_parameter:.3g} kT per "
             f"parameter. The law by the same runs: {self.law_joules:.3g} J. Each step took {self.kt_per_step:.2g} kT per parameter "
-            f"({self.kt_per_step_low:.2g} to {self.kt_per_step_high:.2g} over the runs), which is {self.step_joules:.2g} J for each step of the larger "
-            f"model. Assumed: {self.assumptions}. A larger model measured outside its "
+            f"({self.kt_per_step_low:.2g} to {self.kt_per_step_high:.2g} over the runs): {self.step_joules:.2g} J for each step of the larger model, "
+            f"if a step costs as much there. Assumed: {self.assumptions}. A larger model measured outside its "
             "band would refute it."
         )
         return textwrap.fill(said, max(width, 60))

@@ -36,6 +36,20 @@ def test_the_page_of_measured_growth_is_made_of_the_numbers_kept(tmp_path, endin
         assert (tmp_path / "docs/results" / name).stat().st_size > 10_000
 
 
+def test_a_page_of_growth_is_of_runs_that_differ_in_size_seed_and_batch_alone():
+    table = module_of(EXAMPLES / "growth_table.py")
+    one = {"settings": {"sizes": [1e4], "seeds": 3, "barrier": "moment", "batch_size": None}, "text": {"sha256": "a"}}
+    table._check_alike(
+        ["x", "y"], [one, {"settings": {**one["settings"], "batch_size": 32, "bits": None}, "text": one["text"]}]
+    )
+    for other in (
+        {"settings": {**one["settings"], "bits": 8}, "text": one["text"]},
+        {"settings": one["settings"], "text": {"sha256": "b"}},
+    ):
+        with pytest.raises(ValueError, match=r"y has (bits = 8|text = 'b').*Leave that folder out"):
+            table._check_alike(["x", "y"], [one, other])
+
+
 @pytest.mark.slow
 def test_precision_table_reads_the_least_cost_between_the_scales(tmp_path):
     out, work = tmp_path / "out", tmp_path / "work"
