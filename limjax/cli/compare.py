@@ -26,7 +26,7 @@ def compare(
         str, typer.Option(help="Barriers, with commas between them; arguments as in lyapunov:start=8.")
     ] = "lyapunov,static,moment",
     seeds: Annotated[int, typer.Option(help="Number of seeds of each barrier.", min=1)] = 5,
-    hops: Annotated[str, typer.Option(help="mean, gaussian or exact.")] = "exact",
+    hops: options.Hops = "exact",
     steps: options.Steps = None,
     batch_size: options.BatchSize = None,
     learning_rate: options.LearningRate = None,

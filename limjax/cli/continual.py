@@ -26,7 +26,7 @@ class Training:
     width: Annotated[int, typer.Option(help="Units of each of the two hidden layers.")] = 64
     plastic: Annotated[float, typer.Option(help="Barrier of a cell that nothing consolidated [kT].")] = 16.0
     max_affinity: Annotated[float, typer.Option(help="Largest affinity of the cells' driver [kT].")] = 6.0
-    hops: Annotated[str, typer.Option(help="mean, gaussian or exact.")] = "exact"
+    hops: options.Hops = "exact"
 
 
 def continual(

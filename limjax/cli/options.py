@@ -33,6 +33,8 @@ TuneLearningRate = Annotated[
 GridOfHandMade = Annotated[
     bool, typer.Option("--hand-made/--no-hand-made", help="Evaluate a grid of hand-made barriers as well.")
 ]
+Hops = Annotated[str, typer.Option(help="mean, gaussian or exact.")]
+NewFolder = Annotated[str | None, typer.Option(help="Folder to write to; default the next free one under runs/.")]
 Figures = Annotated[bool, typer.Option("--figures/--no-figures", help="Draw the figures.")]
 
 

@@ -22,7 +22,7 @@ def scale(
     tokens_per_parameter: Annotated[float, typer.Option(help="Bytes of text seen for each parameter.")] = 20.0,
     seeds: Annotated[int, typer.Option(help="Number of seeds of each size.")] = 3,
     barrier: Annotated[str | None, typer.Option(help="Barrier, with arguments; default moment.")] = None,
-    hops: Annotated[str, typer.Option(help="mean, gaussian or exact.")] = "exact",
+    hops: options.Hops = "exact",
     lsb: options.LsbOrBits = None,
     bits: options.Bits = None,
     batch_size: options.BatchSize = None,

@@ -30,7 +30,7 @@ def simulate(
     steps: Annotated[int | None, typer.Option(help="Time steps of each; default the system's.")] = None,
     outer_steps: Annotated[int | None, typer.Option(help="Steps of the descent; default the system's.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of all randomness.")] = 0,
-    out: Annotated[str | None, typer.Option(help="Folder to write to; default the next free one under runs/.")] = None,
+    out: options.NewFolder = None,
     json: Annotated[bool, typer.Option("--json", help="Print simulation.json to stdout, progress to stderr.")] = False,
     figures: options.Figures = True,
 ) -> None:

@@ -14,8 +14,8 @@ from rich.console import Console
 
 from limjax import runs
 from limjax._files import local_path, read_json, sole_use, write_json
+from limjax.cli import options
 from limjax.cli.console import Lines
-from limjax.cli.options import Bits, LsbOrBits
 from limjax.parallel import any_process, devices_here, initialize, interrupts_noted
 from limjax.tasks import get_task, task_names
 from limjax.training import (
@@ -48,20 +48,20 @@ class Settings:
     ] = None
     hops: Annotated[str | None, typer.Option(help="mean, gaussian or exact; default exact.")] = None
     steps: Annotated[int | None, typer.Option(help="Optimizer steps; default the task's.")] = None
-    batch_size: Annotated[int | None, typer.Option(help="Examples per step; default the task's.")] = None
-    learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate; default the task's.")] = None
+    batch_size: options.BatchSize = None
+    learning_rate: options.LearningRate = None
     learning_rate_factor: Annotated[
         str | None,
         typer.Option(
             help="Factors on the schedule over the run: the tune.json of a tuned learning rate, or 1.2,1.1,0.8."
         ),
     ] = None
-    lsb: LsbOrBits = None
+    lsb: options.LsbOrBits = None
     attempt_rate: Annotated[float | None, typer.Option(help="Attempt rate k0 [1/s]; default 1e9.")] = None
     step_time: Annotated[float | None, typer.Option(help="Duration of one step [s]; default 1e-3.")] = None
     temperature: Annotated[float | None, typer.Option(help="Temperature of the cells [K]; default 300.")] = None
     seed: Annotated[int | None, typer.Option(help="Seed of initialisation, batches and hops; default 0.")] = None
-    bits: Bits = None
+    bits: options.Bits = None
     storage: Annotated[
         str | None, typer.Option(help="int8 or int16: keep weights as level numbers, with --bits and exact hops.")
     ] = None
@@ -128,7 +128,7 @@ class Energy:
 def train(
     *,
     settings: Settings,
-    out: Annotated[str | None, typer.Option(help="Folder to write to; default the next free one under runs/.")] = None,
+    out: options.NewFolder = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out from its checkpoint.")] = False,
     hosts: Hosts,
     energy: Energy,

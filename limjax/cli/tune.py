@@ -58,7 +58,7 @@ def tune(
     outer: options.TuningSearch,
     gradient: Annotated[str, typer.Option(help="reverse, forward, truncated or evolution.")] = "reverse",
     hand_made: options.GridOfHandMade = True,
-    out: Annotated[str | None, typer.Option(help="Folder to write to; default the next free one under runs/.")] = None,
+    out: options.NewFolder = None,
     json: Annotated[bool, typer.Option("--json", help="Print tune.json to stdout, progress to stderr.")] = False,
     figures: options.Figures = True,
 ) -> None:

@@ -102,6 +102,12 @@ class MeasuredRun:
         return self.tokens / self.parameters
 
 
+def kt_per_step(runs: Sequence[MeasuredRun]) -> tuple[float, float, float]:
+    """What a step cost in these runs: geometric mean, least and greatest [kT]."""
+    steps = np.array([run.energy_kt_per_step for run in runs])
+    return float(np.exp(np.log(steps).mean())), float(steps.min()), float(steps.max())
+
+
 def _as_float(value: Any) -> Any:
     """A whole number as a float; what is no number is left for the check to name."""
     return float(value) if isinstance(value, int) and is_real(value) else value

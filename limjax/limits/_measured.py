@@ -8,9 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-
-from limjax.limits._growth import MeasuredRun, fit_growth
+from limjax.limits._growth import MeasuredRun, fit_growth, kt_per_step
 from limjax.physics.units import thermal_energy_joules
 
 SCALING_FILE = "scaling.json"
@@ -129,8 +127,7 @@ def measured_limit(
         )
     others = {} if batch_tokens is None else {"batch_tokens": batch_tokens}
     middle, low, high = fit.predict(parameters, **others)
-    steps = np.array([run.energy_kt_per_step for run in runs])
-    per_step = float(np.exp(np.log(steps).mean()))
+    per_step, least, most = kt_per_step(runs)
     law = fit_growth(runs, "law_kt_per_parameter").predict(parameters, **others)[0]
     return MeasuredLimit(
         parameters=parameters,
@@ -142,8 +139,8 @@ def measured_limit(
         exponent_low=fit.band()[0],
         exponent_high=fit.band()[1],
         kt_per_step=per_step,
-        kt_per_step_low=float(steps.min()),
-        kt_per_step_high=float(steps.max()),
+        kt_per_step_low=least,
+        kt_per_step_high=most,
         step_joules=per_step * parameters * kt,
         law_joules=law * parameters * kt,
         tokens_per_parameter=fit.centre["tokens_per_parameter"],

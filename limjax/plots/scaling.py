@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from limjax.limits import MeasuredRun, compute_optimal, fit_growth, load_catalogue
+from limjax.limits._growth import kt_per_step
 from limjax.physics.units import LN2, thermal_energy_joules
 from limjax.plots._style import ACCENT, FLOOR, OTHER, OWN, figure
 
@@ -129,7 +130,7 @@ def energy_by_steps(runs: Sequence[MeasuredRun]) -> Figure:
             edgecolors=colour,
             label=f"{tokens:,.0f} tokens a step",
         )
-    mean = np.exp(np.mean([np.log(run.energy_kt_per_step) for run in runs]))
+    mean, _, _ = kt_per_step(runs)
     ends = np.array([min(run.steps for run in runs), max(run.steps for run in runs)])
     ax.plot(ends, mean * ends, color="0.6", linewidth=1, zorder=0, label=f"{mean:.2g} kT a step")
     ax.set_xscale("log")
