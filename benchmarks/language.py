@@ -41,7 +41,7 @@ def together(rows: list[dict]) -> dict:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--task", default="language-1m")
-    parser.add_argument("--batches", type=int, nargs="+", default=[8, 32])
+    parser.add_argument("--batches", type=int, nargs="+", default=[8, 32, 128])
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--processes", type=int, default=5)
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)

@@ -15,6 +15,7 @@ import limjax
 import limjax.cli.compare as command
 from limjax.barriers._base import BarrierInputs
 from limjax.cli.compare import _names
+from limjax.numerics._result_code import ResultCode
 from limjax.plots import comparing
 from limjax.sweeps import SweepResult, _compare, compare
 
@@ -47,6 +48,24 @@ def test_rows_are_runs_of_train_with_their_errors(folder):
     np.testing.assert_allclose(row.test_loss, found.plain.test_loss, rtol=1e-3)
     assert np.isnan(found.plain.heat_kt_per_parameter).all() and np.isnan(found.lost(row)[0])
     assert len(comparing.barriers(found).axes[0].get_legend().get_texts()) == 3
+
+
+def test_the_cost_of_precision_is_excess_times_energy():
+    """Of rows with ε = C/Q for each seed C comes back, with a jackknife's error; scatter of a seed that all rows share counts once."""
+    plain, energies, costs = np.array([2.0, 3.0, 5.0]), (5.0, 20.0, 80.0), np.array([0.2, 0.3, 0.4])
+    nothing = np.full(3, np.nan)
+    rows = [_compare.Compared(_compare.PLAIN, plain, nothing, nothing, nothing)]
+    for energy in energies:
+        # Heat and work together are what is paid.
+        shares = np.full(3, 0.75 * energy), np.full(3, 0.25 * energy)
+        rows.append(_compare.Compared(str(energy), plain * (1 + costs / energy), nothing, *shares))
+    found = _compare.CompareResult(ResultCode.completed, {}, tuple(rows))
+    np.testing.assert_allclose(found.excess(rows[1]), costs / 5)
+    cost, error = found.cost_of_precision(rows[1:])
+    # Of a mean of three numbers the jackknife is the standard error.
+    assert cost == pytest.approx(0.3) and error == pytest.approx(np.std(costs, ddof=1) / 3**0.5)
+    alone = _compare.CompareResult(ResultCode.completed, {}, tuple(rows[1:]))
+    assert np.isnan(alone.excess(rows[1])).all() and np.isnan(alone.cost_of_precision(rows[1:])[0])
 
 
 def test_a_file_goes_on_with_more_barriers_and_keeps_what_it_has(folder):

@@ -19,9 +19,9 @@ RATE = -math.expm1(-math.log(START**2 / STOP) / STEPS)  # uT = ln(L0/LT), the ch
 CELL = limjax.ArrheniusCell(lsb=LSB, recovery=1.0)
 
 
-def exact_run(barrier, seed, optimizer=None):
+def exact_run(barrier, seed, optimizer=None, cells=CELLS):
     """Heat per cell and final <n²> of gradient descent with exact hops."""
-    task = quadratic(cells=CELLS, start_levels=START, lsb=LSB)
+    task = quadratic(cells=cells, start_levels=START, lsb=LSB)
     opt = limjax.learning_in_memory(
         optax.sgd(RATE * LSB**2) if optimizer is None else optimizer,
         CELL, barrier, hops="exact", key=jax.random.key(seed), compare=(),
@@ -39,7 +39,7 @@ def exact_run(barrier, seed, optimizer=None):
         return jax.lax.scan(step, (params, opt.init(params)), None, length=STEPS)[0]
 
     params, state = run()
-    return limjax.total(limjax.get_ledger(state)) / CELLS, float(jnp.mean(jnp.square(params["w"] / LSB)))
+    return limjax.total(limjax.get_ledger(state)) / cells, float(jnp.mean(jnp.square(params["w"] / LSB)))
 
 
 # Finite steps cost 2 % here (u = 0.011), a loss averaged over 20 of them lags and costs some more.
@@ -72,6 +72,28 @@ def test_a_quieter_scale_costs_what_the_law_says(scale):
     least = float(bounds.convergence(START**2 / final))
     print(f"\n{heat / least:.3f} of the least heat, law {1 / (scale * (2 - scale)):.3f}, LT {final:.1f}")
     assert heat / least == pytest.approx(1 / (scale * (2 - scale)), rel=0.05)
+
+
+@pytest.mark.representatives(1)
+@pytest.mark.parametrize("scale", [0.1, 0.03])
+def test_heat_times_excess_is_half_the_square_of_the_e_folds(scale):
+    """At the steps of a noiseless run hops leave the loss e^(scale E/2) times higher, E = ln(L0/L) of that run, and cost E/scale.
+
+    So for a small excess ε it is Q ε = E²/2, whatever the scale: the least scatter of an uncertainty relation, along a whole training.
+    """
+    # Four e-folds, so that requests stay below the exchange: the heat of larger ones grows by their logarithm.
+    rate = 4 / (2 * STEPS)
+    barrier = limjax.MomentBarrier(scale, decay=0.0, granularity="leaf")
+    heat, final = exact_run(barrier, 0, optax.sgd(rate * LSB**2), cells=2**17)
+    folds = -2 * STEPS * math.log1p(-rate)
+    excess = final / (START**2 * math.exp(-folds)) - 1
+    expected = math.expm1(scale * folds / 2)
+    print(
+        f"\nexcess {excess:.4f}, {expected:.4f} expected; heat {heat:.2f} kT, {folds / scale:.2f}; Q ε {heat * excess:.2f}"
+    )
+    assert heat == pytest.approx(folds / scale, rel=0.02)
+    assert excess == pytest.approx(expected, rel=0.05)
+    assert heat * excess == pytest.approx(folds**2 / 2, rel=0.05 + expected / 2)  # higher orders of the excess
 
 
 class Shifted(limjax.AbstractBarrier):

@@ -124,6 +124,53 @@ class CompareResult:
         # `mean` averages an attribute, so the differences take the place of one.
         return dataclasses.replace(row, test_loss=points).mean("test_loss")
 
+    def excess(self, row: Compared) -> Float[np.ndarray, "seeds"]:
+        """Relative excess of each seed's test loss over plain training of the same seed; NaN without plain training.
+
+        Args:
+            row: one of the rows.
+
+        Returns:
+            0.01 for a loss that is one percent above.
+        """
+        return np.full_like(row.test_loss, math.nan) if self.plain is None else row.test_loss / self.plain.test_loss - 1
+
+    def cost_of_precision(self, rows: Sequence[Compared]) -> tuple[float, float]:
+        """C in ε = C/Q: what Q, heat and barrier work, has to be paid for an excess ε of the test loss.
+
+        Hops that scatter less by a factor are as much dearer, and the excess that they cause is as much less: over rows whose barriers
+        differ in one factor of the exchange Q ε is one number, as far as the excess is small and no shut barrier in the way.
+
+        Args:
+            rows: those rows, of at least one kind; all count, also those whose excess is lost in the scatter of seeds.
+
+        Returns:
+            `(C, standard error)` [kT per parameter]: least squares of ε in 1/Q over all seeds, with a jackknife over seeds, NaN for one.
+
+        Example:
+            >>> losses = {"plain training": [1.0, 2.0], "a": [1.04, 2.08], "b": [1.01, 2.02]}
+            >>> heats = dict(zip(losses, (np.nan, 5.0, 20.0)))
+            >>> rows = tuple(
+            ...     Compared(name, np.array(loss), np.zeros(2), np.full(2, heats[name]), np.zeros(2)) for name, loss in losses.items()
+            ... )
+            >>> found = CompareResult(ResultCode.completed, {}, rows)
+            >>> [round(number, 3) for number in found.cost_of_precision(rows[1:])]
+            [0.2, 0.0]
+        """
+        excess = np.array([self.excess(row) for row in rows])
+        energy = np.array([row.energy_kt_per_parameter for row in rows])
+        count = excess.shape[1]
+
+        def of(kept: np.ndarray) -> float:
+            inverse = 1 / energy[:, kept].mean(axis=1)
+            return float(excess[:, kept].mean(axis=1) @ inverse / (inverse @ inverse))
+
+        everyone = np.arange(count)
+        if count < 2:
+            return of(everyone), math.nan
+        left_out = np.array([of(np.delete(everyone, k)) for k in everyone])
+        return of(everyone), float(np.sqrt((count - 1) / count * np.sum((left_out - left_out.mean()) ** 2)))
+
     def __str__(self) -> str:
         from limjax.sweeps._table import compare_text  # rich is not needed where nothing is printed
 
