@@ -66,6 +66,9 @@ def test_the_cost_of_precision_is_excess_times_energy():
     assert cost == pytest.approx(0.3) and error == pytest.approx(np.std(costs, ddof=1) / 3**0.5)
     alone = _compare.CompareResult(ResultCode.completed, {}, tuple(rows[1:]))
     assert np.isnan(alone.excess(rows[1])).all() and np.isnan(alone.cost_of_precision(rows[1:])[0])
+    assert np.isnan(_compare.CompareResult(ResultCode.completed, {}, ()).excess(rows[1])).all()
+    with pytest.raises(ValueError, match="at least one barrier"):
+        found.cost_of_precision([])
 
 
 def test_a_file_goes_on_with_more_barriers_and_keeps_what_it_has(folder):

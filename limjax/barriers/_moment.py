@@ -126,18 +126,6 @@ class MomentBarrier(AbstractBarrier):
         gradients: Any = running_state(params, self.granularity)
         return MomentState(requests, gradients, zero, zero, zero)
 
-    def log_share(self, requests: Float[Array, "..."], gradients: Float[Array, "..."]) -> Float[Array, "..."]:
-        """How the exchange is shared out: ln sqrt(s/q), up to a term that is the same for all parameters. Other shares are dearer.
-
-        Args:
-            requests: s, mean squared request [levels²].
-            gradients: q², mean squared gradient [loss²/weight²].
-
-        Returns:
-            ln g up to a constant.
-        """
-        return 0.5 * safe_log(requests) - 0.25 * safe_log(gradients)
-
     def evaluate(self, inputs: BarrierInputs, state: MomentState) -> tuple[Any, Any]:
         drift, loss = required_drift(inputs, self), required_loss(inputs, self)
         # A leaf's mean stands for all its elements, and is the same on all shards: `total_of` does not add it up again.
@@ -161,7 +149,8 @@ class MomentBarrier(AbstractBarrier):
 
         # Not `sqrt`, whose slope is infinite at 0: derivatives of parameters without a gradient would be NaN.
         slopes = [jnp.exp(0.5 * safe_log(v)) for v in gradients]
-        log_shares = [self.log_share(s, v) for s, v in zip(requests, gradients)]
+        # ln of sqrt(s/q) and of q s, up to a factor that all parameters share and the two sums take out.
+        log_shares = [0.5 * safe_log(s) - 0.25 * safe_log(v) for s, v in zip(requests, gradients)]
         promised = total([q * s for q, s in zip(slopes, requests)])
         disturbed = total([q * jnp.exp(share) for q, share in zip(slopes, log_shares)])
         # Requests that go uphill on average, as momentum at a turn, say nothing about relaxation: a small part of what they

@@ -147,6 +147,9 @@ class CompareResult:
         Returns:
             `(C, standard error)` [kT per parameter]: least squares of ε in 1/Q over all seeds, with a jackknife over seeds, NaN for one.
 
+        Raises:
+            ValueError: without a row.
+
         Example:
             >>> losses = {"plain training": [1.0, 2.0], "a": [1.04, 2.08], "b": [1.01, 2.02]}
             >>> heats = dict(zip(losses, (np.nan, 5.0, 20.0)))
@@ -157,6 +160,8 @@ class CompareResult:
             >>> [round(number, 3) for number in found.cost_of_precision(rows[1:])]
             [0.2, 0.0]
         """
+        if not rows:
+            raise ValueError("rows must hold at least one barrier of the comparison; got none.")
         excess = np.array([self.excess(row) for row in rows])
         energy = np.array([row.energy_kt_per_parameter for row in rows])
         count = excess.shape[1]

@@ -80,3 +80,33 @@ def test_the_least_cost_at_an_excess():
     assert math.isnan(cost_at(rows, [1.0, 2.0], 0.005)[0])
     (one,) = [dict(row, test_loss=[row["test_loss"][0]]) for row in rows[:1]]
     assert math.isnan(cost_at([one], [1.0], 0.5)[1])
+
+
+def test_the_page_of_the_cost_of_precision_is_made_of_the_numbers_kept():
+    cost, root = module_of(EXAMPLES / "precision_cost.py"), EXAMPLES.parent
+    content = json.loads((root / cost.RESULT).read_text())
+    assert cost.page(content) == (root / "docs/results/precision_cost.md").read_text()
+    assert len(cost.draw(content["sizes"]).axes) == len({one["batch_size"] for one in content["sizes"]})
+
+
+@pytest.mark.slow
+def test_precision_cost_goes_on_and_its_law_is_the_moment_barrier(tmp_path, monkeypatch):
+    cost = module_of(EXAMPLES / "precision_cost.py")
+    monkeypatch.setattr(cost, "TOKENS_PER_PARAMETER", 0.2)  # four steps
+    names = list(cost.FORMS)
+    monkeypatch.setattr(cost, "FORMS", {name: cost.FORMS[name] for name in (names[0], names[1], names[-1])})
+    few = cost.Sweep("10k", 8, 2, (0.1,))
+    arguments = [few], [few._replace(times=2)], few, tmp_path / "work", tmp_path
+    cost.main(*arguments)
+    made = (tmp_path / "docs/results/precision_cost.md").read_text()
+    assert (tmp_path / "docs/results/precision_cost.png").stat().st_size > 10_000
+    content = json.loads((tmp_path / cost.RESULT).read_text())
+    law, *others = (np.mean(one["energy_kt_per_parameter"], axis=1) for one in content["forms"]["forms"].values())
+    # The form that changes nothing is the barrier of the first table.
+    np.testing.assert_allclose(law, np.mean(content["sizes"][0]["energy_kt_per_parameter"], axis=1), rtol=1e-3)
+    assert all(abs(other / law - 1).max() > 0.02 for other in others)
+    steps = [one["steps"] for one in (*content["sizes"], *content["longer"])]
+    assert steps == [4, 8]
+    monkeypatch.setattr("limjax.sweeps._compare._trained", lambda *_: pytest.fail("trained again"))
+    cost.main(*arguments)
+    assert (tmp_path / "docs/results/precision_cost.md").read_text() == made
