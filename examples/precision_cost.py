@@ -1,21 +1,22 @@
-"""What precision costs: excess of the loss times heat, for language models of several sizes and for barriers of other forms than the law's.
+"""What precision costs: heat against excess of the loss, for language models of several sizes and for barriers of other forms than the law's.
 
     python examples/precision_cost.py
 
-Every size is trained with the law's barrier at several scales of the exchange and without a memory, exact hops. A smaller scale scatters less and is
-dearer; over small excesses ε of the test loss and energies Q per parameter the product Q ε is one number, the cost of precision. The same number says
-which of two barriers is better: the second table has forms that differ from the law's in how the exchange is shared out over the
-parameters, or in its course over the run. The third table trains longer instead: what a loss costs that bare Adam reaches in a shorter time.
+Every size is trained with the law's barrier at several scales of the exchange and without a memory, exact hops: a smaller scale scatters less and
+is dearer. The energy at one excess of the test loss over bare Adam's is read between the scales. The second table has forms that differ from
+the law's in how the exchange is shared out over the parameters, or in its course over the run. The third trains longer instead: what a
+loss costs that bare Adam reaches in a shorter time.
 
 Writes `benchmarks/results/precision_cost.json`, `docs/results/precision_cost.md` and `docs/results/precision_cost.png`. Each comparison is kept in
-`--work` as `limjax compare` keeps it, and the same command goes on. The default takes about an hour on two cores.
+`--work` as `limjax compare` keeps it, and the same command goes on. The default takes about an hour and a half on two cores.
 """
 
 import argparse
+import itertools
 import json
 import math
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
@@ -27,41 +28,53 @@ import limjax
 from limjax.numerics._result_code import ResultCode
 from limjax.plots._style import figure, plain_numbers
 from limjax.sweeps import CompareResult, compare
+from limjax.sweeps._precision import energy_at, jackknife
 from limjax.tasks import get_task
-from limjax.tasks._language import Shape
+from limjax.tasks._language import TOKENS_PER_PARAMETER, Shape, size_text, steps_for
 from limjax.versions import machine
 
 ROOT = pathlib.Path(__file__).parents[1]
 RESULT = "benchmarks/results/precision_cost.json"
-TOKENS_PER_PARAMETER = 20.0
-EXCESS = 0.01
-GOALS = (0.003, 0.01, 0.03)
+GOALS = (0.01, 0.03)
+"""Excesses at which the energy is read."""
+FORMS_GOAL = 0.04
+"""The same for the forms: between the two scales of each of them."""
 COLOURS = ("#c44536", "#e09f3e", "#1f6f8b", "#264653", "#9b5de5")
 
 
 class Sweep(NamedTuple):
     """One size at one batch: how many seeds, the scales of the barrier, and how many times the usual tokens."""
 
-    size: str
+    size: float
     batch_size: int
     seeds: int
     scales: tuple[float, ...] = (0.3, 0.1, 0.03)
     times: int = 1
 
     @property
+    def shape(self) -> Shape:
+        return Shape.of(self.size)
+
+    @property
+    def steps(self) -> int:
+        return steps_for(self.shape, self.times * TOKENS_PER_PARAMETER, self.batch_size)
+
+    @property
     def folder(self) -> str:
-        return f"{self.size}-{self.batch_size}" + (f"-x{self.times}" if self.times > 1 else "")
+        return f"{size_text(self.size)}-{self.batch_size}" + (f"-x{self.times}" if self.times > 1 else "")
 
 
 SWEEPS = (
-    Sweep("10k", 8, 8),
-    Sweep("30k", 8, 4),
-    Sweep("100k", 8, 2),
-    Sweep("10k", 128, 8),
-    Sweep("30k", 128, 4),
+    Sweep(1e4, 8, 8),
+    Sweep(3e4, 8, 4),
+    Sweep(1e5, 8, 2),
+    Sweep(1e4, 128, 8),
+    Sweep(3e4, 128, 4),
 )
-LONGER = tuple(Sweep(size, 8, seeds, (0.3, 0.1), times) for size, seeds in (("10k", 8), ("30k", 4)) for times in (2, 4))
-FORMS_AT = Sweep("10k", 8, 8, (0.3, 0.1))
+LONGER = tuple(
+    Sweep(size, 8, seeds, (1.0, 0.3, 0.1), times) for size, seeds in ((1e4, 8), (3e4, 4)) for times in (2, 4)
+)
+FORMS_AT = Sweep(1e4, 8, 8, (0.3, 0.1))
 
 
 class OtherForm(limjax.AbstractBarrier):
@@ -121,197 +134,256 @@ FORMS: dict[str, dict[str, float]] = {
 """Powers of s, the mean squared request, and q², the mean squared gradient, and the course of the scale; the law's where nothing is said."""
 
 
-def steps_of(sweep: Sweep) -> int:
-    task = get_task(f"language-{sweep.size}")
-    context = task.train["text"].shape[1] - 1
-    return round(sweep.times * TOKENS_PER_PARAMETER * parameters_of(sweep) / (sweep.batch_size * context))
-
-
-def parameters_of(sweep: Sweep) -> int:
-    return Shape.of({"k": 1e3, "m": 1e6}[sweep.size[-1]] * float(sweep.size[:-1])).parameters
-
-
-def measured(sweep: Sweep, barriers: Sequence[Any], folder: pathlib.Path, tell: Callable[[str], None]) -> CompareResult:
+def trained(sweep: Sweep, barriers: Sequence[Any], folder: pathlib.Path) -> CompareResult:
     """Plain training and these barriers, from the folder where it has them."""
     found = compare(
-        f"language-{sweep.size}",
+        get_task(f"language-{size_text(sweep.size)}"),
         barriers,
         seeds=sweep.seeds,
-        steps=steps_of(sweep),
+        steps=sweep.steps,
         batch_size=sweep.batch_size,
         folder=folder,
-        on_progress=lambda done, count, name: tell(f"{folder.name}: {done} of {count} done, {name}"),
+        on_progress=lambda done, count, name: print(f"{folder.name}: {done} of {count} done, {name}", flush=True),
     )
     if found.result != ResultCode.completed:
         raise SystemExit(f"Stopped; what is trained is in {folder}, and the same command goes on.")
     return found
 
 
-def of_sweep(sweep: Sweep, work: pathlib.Path, tell: Callable[[str], None]) -> dict[str, Any]:
-    """One size: every scale's numbers, and the cost of precision."""
-    names = [f"moment:scale={scale:g}" for scale in sweep.scales]
-    found = measured(sweep, names, work / sweep.folder, tell)
-    rows = [row for row in found.rows if row.barrier in names]
-    cost, error = found.cost_of_precision(rows)
+def numbers(found: CompareResult, scales: Sequence[float]) -> dict[str, Any]:
+    """Every seed's loss and energy at each scale; plain training is the first row."""
+    assert found.plain is not None
+    rows = zip(scales, found.rows[1:], strict=True)
     return {
-        "parameters": parameters_of(sweep), "steps": steps_of(sweep), "batch_size": sweep.batch_size, "seeds": sweep.seeds,
-        "times": sweep.times, "scales": list(sweep.scales), "plain_loss": float(found.plain.test_loss.mean()), "cost_kt": cost, "cost_error_kt": None if math.isnan(error) else error,
-        "excess": [found.excess(row).tolist() for row in rows],
-        "energy_kt_per_parameter": [row.energy_kt_per_parameter.tolist() for row in rows],
+        "plain_test_loss": found.plain.test_loss.tolist(),
+        "rows": [
+            {"scale": s, "test_loss": row.test_loss.tolist(), "energy_kt_per_parameter": row.energy_kt_per_parameter.tolist()}
+            for s, row in rows
+        ],
     }  # fmt: skip
 
 
-def of_forms(sweep: Sweep, work: pathlib.Path, tell: Callable[[str], None]) -> dict[str, Any]:
-    """The same for each form of the barrier."""
-    steps, forms = steps_of(sweep), {}
-    made = {name: [OtherForm(scale, steps, **powers) for scale in sweep.scales] for name, powers in FORMS.items()}
-    found = measured(sweep, [b for some in made.values() for b in some], work / f"forms-{sweep.size}", tell)
-    rows = iter(found.rows[1:])
-    for name, some in made.items():
-        mine = [next(rows) for _ in some]
-        cost, error = found.cost_of_precision(mine)
-        forms[name] = {
-            "cost_kt": cost, "cost_error_kt": error, "excess": [found.excess(row).tolist() for row in mine],
-            "energy_kt_per_parameter": [row.energy_kt_per_parameter.tolist() for row in mine],
-        }  # fmt: skip
-    return {**sweep._asdict(), "steps": steps, "forms": forms}
+def of_sweep(sweep: Sweep, work: pathlib.Path) -> dict[str, Any]:
+    found = trained(sweep, [f"moment:scale={scale:g}" for scale in sweep.scales], work / sweep.folder)
+    return {
+        "parameters": sweep.shape.parameters, "tokens": sweep.batch_size * sweep.shape.context, "steps": sweep.steps,
+        "times": sweep.times, **numbers(found, sweep.scales),
+    }  # fmt: skip
 
 
-def pair(values: Sequence[float], form: str, unit: str) -> str:
+def of_forms(sweep: Sweep, work: pathlib.Path) -> dict[str, Any]:
+    made = [OtherForm(scale, sweep.steps, **powers) for powers in FORMS.values() for scale in sweep.scales]
+    found = numbers(trained(sweep, made, work / f"forms-{size_text(sweep.size)}"), sweep.scales * len(FORMS))
+    count = len(sweep.scales)
+    forms = {name: found["rows"][count * i : count * (i + 1)] for i, name in enumerate(FORMS)}
+    return {
+        "parameters": sweep.shape.parameters, "tokens": sweep.batch_size * sweep.shape.context,
+        "plain_test_loss": found["plain_test_loss"], "forms": forms,
+    }  # fmt: skip
+
+
+def arrays(rows: Sequence[dict[str, Any]], plain: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    """Energies and excesses over a loss of each seed, both of shape (rows, seeds)."""
+    energy = np.array([row["energy_kt_per_parameter"] for row in rows])
+    return energy, np.array([row["test_loss"] for row in rows]) / np.array(plain) - 1
+
+
+def power(energy: np.ndarray, excess: np.ndarray) -> tuple[float, float]:
+    """p of ε ∝ Q^-p between the first two rows."""
+
+    def of(kept: np.ndarray) -> float:
+        means = np.stack([energy[:2, kept].mean(axis=1), excess[:2, kept].mean(axis=1)])
+        rises = np.log(means[:, 1] / means[:, 0]) if (means > 0).all() else np.full(2, math.nan)
+        return float(-rises[1] / rises[0])
+
+    found = jackknife(of, energy.shape[1])
+    # Without an error one of the excesses is not distinguishable from none.
+    return found if found[1] == found[1] else (math.nan, math.nan)
+
+
+def at(energy: np.ndarray, excess: np.ndarray, goal: float) -> tuple[float, float]:
+    """The energy at an excess with its error."""
+    return jackknife(lambda kept: energy_at(energy[:, kept], excess[:, kept], goal), energy.shape[1])
+
+
+def told(number: tuple[float, float], form: str = ".3g") -> str:
+    value, error = number
+    if value != value:
+        return "–"
+    return f"{value:{form}}" + (f" ± {error:.2g}" if error == error else "")
+
+
+def told_at(energy: np.ndarray, excess: np.ndarray, goal: float) -> str:
+    """The energy at an excess, as a bound where the cheapest row is as quiet already."""
+    is_bound = excess[energy.mean(axis=1).argmin()].mean() <= goal
+    return f"≤ {energy.mean(axis=1).min():.3g}" if is_bound else told(at(energy, excess, goal))
+
+
+def pair(values: np.ndarray, form: str, unit: str) -> str:
     """Mean and standard error."""
-    array = np.array(values)
-    error = f" ± {array.std(ddof=1) / np.sqrt(array.size):{form}}" if array.size > 1 else ""
-    return f"{array.mean():{form}}{error} {unit}"
+    return f"{values.mean():{form}} ± {values.std(ddof=1) / np.sqrt(values.size):{form}} {unit}"
 
 
-def cells(one: dict[str, Any]) -> list[str]:
-    """Excess and energy at each scale, and the cost."""
-    told = [
-        f"{pair(100 * np.array(excess), '.1f', '%')}<br>{pair(energy, '.3g', 'kT')}"
-        for excess, energy in zip(one["excess"], one["energy_kt_per_parameter"])
-    ]
-    error = "" if one["cost_error_kt"] is None else f" ± {one['cost_error_kt']:.2g}"
-    return [*told, f"{one['cost_kt']:.2g}{error}"]
+def each(energy: np.ndarray, excess: np.ndarray) -> list[str]:
+    """Excess and energy of every row."""
+    return [f"{pair(100 * e, '.1f', '%')}<br>{pair(q, '.3g', 'kT')}" for q, e in zip(energy, excess)]
 
 
 def page(content: dict[str, Any]) -> str:
     """The page, from the numbers alone."""
-    sizes, forms = content["sizes"], content["forms"]
-    scales = sizes[0]["scales"]
+    versions = ", ".join(f"{name} {number}" for name, number in content["machine"]["versions"].items())
     lines = [
         "# What precision costs",
         "",
         f"Language models on Python's standard library, {TOKENS_PER_PARAMETER:g} bytes per parameter, `moment` barriers of several scales, exact "
-        "hops. Test loss above bare Adam's of the same seed, and below it heat and barrier work per parameter, with standard errors; Q ε is their "
-        "product, by least squares over the scales. What follows from it is on [the page of growth](../scale.md#what-precision-costs).",
+        "hops. What follows from it is on [the page of growth](../scale.md#what-precision-costs).",
         "",
-        "| parameters | tokens a step | steps | seeds | "
-        + " | ".join(f"scale {s:g}" for s in scales)
-        + " | Q ε [kT] | Q ε / steps [kT] | 1 % above [kT] |",
-        "|---:|---:|---:|---:|" + "---:|" * (len(scales) + 3),
-    ]
-    for one in sizes:
-        *told, cost = cells(one)
-        told += ["–"] * (len(scales) - len(told))
-        lines.append(
-            f"| {one['parameters']:,} | {64 * one['batch_size']:,} | {one['steps']:,} | {one['seeds']} | {' | '.join(told)} | {cost} | "
-            f"{one['cost_kt'] / one['steps']:.2g} | {one['cost_kt'] / EXCESS:.3g} |"
-        )
-    lines += ["", *powers(sizes), "![Excess of the loss against heat and barrier work](precision_cost.png)", ""]
-    law = next(iter(forms["forms"].values()))["cost_kt"]
-    lines += [
-        "## Other forms of the barrier",
+        *of_sizes(content["sizes"]),
+        "![Excess of the loss against heat and barrier work](precision_cost.png)",
         "",
-        f"{parameters_of(FORMS_AT):,} parameters, {64 * forms['batch_size']:,} tokens a step, {forms['seeds']} seeds: s is the mean squared request, q² "
-        "the mean squared gradient, as the law has them. A barrier that costs more per precision is a worse one, whatever its scale.",
-        "",
-        "| exchange | " + " | ".join(f"scale {s:g}" for s in forms["scales"]) + " | Q ε [kT] | against the law |",
-        "|---|" + "---:|" * (len(forms["scales"]) + 2),
-    ]
-    for name, one in forms["forms"].items():
-        lines.append(f"| {name} | {' | '.join(cells(one))} | {one['cost_kt'] / law:.2f} |")
-    lines += [*of_longer(sizes, content["longer"])]
-    lines += [
-        "",
-        f"Made by `python examples/precision_cost.py` on {content['machine']['device']}; "
-        f"{', '.join(f'{name} {number}' for name, number in content['machine']['versions'].items())}.",
+        *table_of_forms(content["forms"]),
+        *of_longer(content["sizes"], content["longer"]),
+        f"Made by `python examples/precision_cost.py` on {content['machine']['device']}; {versions}.",
     ]
     return "\n".join(lines) + "\n"
 
 
-def of_longer(sizes: Sequence[dict[str, Any]], longer: Sequence[dict[str, Any]]) -> list[str]:
-    """What bare Adam's loss at the usual length costs in longer trainings."""
+def of_sizes(sizes: Sequence[dict[str, Any]]) -> list[str]:
+    scales = [row["scale"] for row in sizes[0]["rows"]]
     lines = [
+        "Test loss above bare Adam's of the same seed, and below it heat and barrier work per parameter, with standard errors; p of an excess ε ∝ "
+        f"Q^-p between scales {scales[0]:g} and {scales[1]:g}; energy at an excess, read between the scales in 1/Q, as a bound where the cheapest is "
+        "as quiet already. Errors are jackknife errors over the seeds; of two seeds they say little.",
         "",
-        "## Longer instead of quieter",
-        "",
-        f"The same with more tokens, and with bare Adam's loss at {TOKENS_PER_PARAMETER:g} bytes per parameter as the goal: Q at a loss so far above it, by the "
-        "Q ε of each length.",
-        "",
-        "| parameters | bytes per parameter | steps | bare Adam | Q ε [kT] | "
-        + " | ".join(f"Q at {100 * e:g} % [kT]" for e in GOALS)
+        "| parameters | tokens a step | steps | seeds | "
+        + " | ".join([*(f"scale {s:g}" for s in scales), "p", *(f"Q at {100 * e:g} % [kT]" for e in GOALS)])
         + " |",
-        "|---:|---:|---:|---:|---:|" + "---:|" * len(GOALS),
+        "|" + "---:|" * (5 + len(scales) + len(GOALS)),
     ]
-    for one in sorted([*sizes, *longer], key=lambda one: (one["batch_size"], one["parameters"], one["times"])):
-        usual = next(
-            size for size in sizes if (size["parameters"], size["batch_size"]) == (one["parameters"], one["batch_size"])
-        )
-        if not any(
-            more["parameters"] == one["parameters"] and more["batch_size"] == one["batch_size"] for more in longer
-        ):
-            continue
-        # L = plain (1 + C/Q) at this length is to be (1 + e) times plain at the usual one.
-        room = [(1 + e) * usual["plain_loss"] / one["plain_loss"] - 1 for e in GOALS]
-        told = [f"{one['cost_kt'] / r:.3g}" if r > 0 else "–" for r in room]
+    for one in sizes:
+        assert [row["scale"] for row in one["rows"]] == scales
+        energy, excess = arrays(one["rows"], one["plain_test_loss"])
+        found = [*each(energy, excess), told(power(energy, excess), ".2f")]
+        found += [told_at(energy, excess, goal) for goal in GOALS]
         lines.append(
-            f"| {one['parameters']:,} | {one['times'] * TOKENS_PER_PARAMETER:g} | {one['steps']:,} | {one['plain_loss']:.3f} | {cells(one)[-1]} | {' | '.join(told)} |"
+            f"| {one['parameters']:,} | {one['tokens']:,} | {one['steps']:,} | {len(one['plain_test_loss'])} | {' | '.join(found)} |"
         )
-    return lines
+    return [*lines, "", *growth(sizes)]
 
 
-def powers(sizes: Sequence[dict[str, Any]]) -> list[str]:
-    """How the excess falls with the energy at each size, and how the cost grows with the steps."""
-    lines = []
-    for batch_size in dict.fromkeys(one["batch_size"] for one in sizes):
-        # A cost within its error of nothing has no logarithm worth the name.
-        some = [
-            one
-            for one in sizes
-            if one["batch_size"] == batch_size and one["cost_kt"] > 2 * (one["cost_error_kt"] or math.inf)
-        ]
-        if len(some) < 3:
+def growth(sizes: Sequence[dict[str, Any]]) -> list[str]:
+    """How the energy at the larger goal grows with the parameters, batch by batch."""
+    lines, goal = [], max(GOALS)
+    for tokens in dict.fromkeys(one["tokens"] for one in sizes):
+        some = [one for one in sizes if one["tokens"] == tokens]
+        values = np.array([at(*arrays(one["rows"], one["plain_test_loss"]), goal) for one in some])
+        if len(some) < 3 or np.isnan(values).any():
             continue
-        logs = np.log([[one["steps"], one["parameters"], one["cost_kt"]] for one in some])
-        by_steps, by_size = (np.polyfit(logs[:, i], logs[:, 2], 1)[0] for i in (0, 1))
+        logs = np.log([one["parameters"] for one in some]), np.log(values[:, 0])
+        (slope, _), cov = np.polyfit(*logs, 1, w=values[:, 0] / values[:, 1], cov="unscaled")
         lines.append(
-            f"At {64 * batch_size:,} tokens a step Q ε goes with the steps to the power of {by_steps:.2f} and with the parameters to {by_size:.2f}, "
-            f"{some[0]['parameters']:,} to {some[-1]['parameters']:,} parameters.  "
+            f"At {tokens:,} tokens a step Q at {100 * goal:g} % grows as N^{slope:.2f} (± {np.sqrt(cov[0, 0]):.2f}, by the errors of the seeds "
+            f"alone) from {some[0]['parameters']:,} to {some[-1]['parameters']:,} parameters."
         )
     return [*lines, ""] if lines else []
 
 
+def table_of_forms(forms: dict[str, Any]) -> list[str]:
+    plain = forms["plain_test_loss"]
+    law = arrays(next(iter(forms["forms"].values())), plain)
+    scales = [row["scale"] for row in next(iter(forms["forms"].values()))]
+    lines = [
+        "## Other forms of the barrier",
+        "",
+        f"{forms['parameters']:,} parameters, {forms['tokens']:,} tokens a step, {len(plain)} seeds: s is the mean squared request, q² the mean squared "
+        f"gradient, as the law has them. Energy at {100 * FORMS_GOAL:g} % above bare Adam's loss, and its ratio to the law's over the same seeds.",
+        "",
+        f"| exchange | {' | '.join(f'scale {s:g}' for s in scales)} | Q at {100 * FORMS_GOAL:g} % [kT] | against the law |",
+        "|---|" + "---:|" * (len(scales) + 2),
+    ]
+    for name, rows in forms["forms"].items():
+        mine = arrays(rows, plain)
+
+        def ratio(kept, mine=mine):
+            one, other = (energy_at(*(x[:, kept] for x in some), FORMS_GOAL) for some in (mine, law))
+            return one / other
+
+        compared = "1" if mine[0].tolist() == law[0].tolist() else told(jackknife(ratio, len(plain)), ".2f")
+        lines.append(f"| {name} | {' | '.join(each(*mine))} | {told(at(*mine, FORMS_GOAL))} | {compared} |")
+    return [*lines, ""]
+
+
+def of_longer(sizes: Sequence[dict[str, Any]], longer: Sequence[dict[str, Any]]) -> list[str]:
+    """What bare Adam's loss at the usual length costs in longer trainings."""
+    scales = sorted({row["scale"] for one in longer for row in one["rows"]}, reverse=True)
+    lines = [
+        "## Longer instead of quieter",
+        "",
+        f"The same with more tokens, and with bare Adam's loss at {TOKENS_PER_PARAMETER:g} bytes per parameter as the goal: loss above that, of the same "
+        "seed, and what it costs to come so near to it.",
+        "",
+        "| parameters | bytes per parameter | steps | bare Adam | "
+        + " | ".join([*(f"scale {s:g}" for s in scales), *(f"Q at {100 * e:g} % [kT]" for e in GOALS)])
+        + " |",
+        "|" + "---:|" * (4 + len(scales) + len(GOALS)),
+    ]
+    kinds = {(one["parameters"], one["tokens"]) for one in longer}
+    usual = [one for one in sizes if (one["parameters"], one["tokens"]) in kinds]
+    for first in usual:
+        for one in [
+            first,
+            *(
+                more
+                for more in longer
+                if (more["parameters"], more["tokens"]) == (first["parameters"], first["tokens"])
+            ),
+        ]:
+            energy, excess = arrays(one["rows"], first["plain_test_loss"])
+            of_scale = dict(zip((row["scale"] for row in one["rows"]), each(energy, excess)))
+            plain = np.array(one["plain_test_loss"]) / np.array(first["plain_test_loss"]) - 1
+            found = [pair(100 * plain, ".1f", "%") if one is not first else "0"]
+            found += [of_scale.get(s, "–") for s in scales] + [told_at(energy, excess, goal) for goal in GOALS]
+            lines.append(
+                f"| {one['parameters']:,} | {one['times'] * TOKENS_PER_PARAMETER:g} | {one['steps']:,} | {' | '.join(found)} |"
+            )
+    return [*lines, ""]
+
+
 def draw(sizes: Sequence[dict[str, Any]]):
-    """Excess against energy, with the line of one product for each size and a panel for each batch."""
-    batches = list(dict.fromkeys(one["batch_size"] for one in sizes))
-    fig, axes = figure(4.6 * len(batches), 3.8, len(batches))
-    for ax, batch_size in zip(axes, batches):
-        for one, colour in zip((one for one in sizes if one["batch_size"] == batch_size), COLOURS):
-            energy = np.array(one["energy_kt_per_parameter"]).mean(axis=1)
-            excess = 100 * np.array(one["excess"])
-            error = excess.std(axis=1, ddof=1) / np.sqrt(excess.shape[1]) if excess.shape[1] > 1 else None
-            ax.errorbar(energy, excess.mean(axis=1), yerr=error, fmt="o", markersize=4, color=colour)
-            line = np.geomspace(energy.min() / 1.5, energy.max() * 1.5, 50)
-            label = f"{one['parameters']:,}: Q ε = {one['cost_kt']:.2g} kT"
-            ax.plot(line, 100 * one["cost_kt"] / line, color=colour, linewidth=1, label=label)
-        ax.axhline(100 * EXCESS, color="0.6", linewidth=0.8, linestyle=":")
+    """Excess against energy on logarithmic axes, a panel for each batch; points at or below zero are left out."""
+    batches = list(dict.fromkeys(one["tokens"] for one in sizes))
+    fig, axes = figure(4.6 * len(batches), 3.8, len(batches), sharey=True)
+    for ax, tokens in zip(axes, batches):
+        here = [one for one in sizes if one["tokens"] == tokens]
+        first = here[0]
+        for one, colour in zip(here, itertools.cycle(COLOURS)):
+            energy, excess = arrays(one["rows"], one["plain_test_loss"])
+            mean, error = 100 * excess.mean(axis=1), 100 * excess.std(axis=1, ddof=1) / np.sqrt(excess.shape[1])
+            label = f"{one['parameters']:,} parameters, {one['steps']:,} steps"
+            kept = mean > 0
+            ax.errorbar(
+                energy.mean(axis=1)[kept],
+                mean[kept],
+                yerr=error[kept],
+                fmt="o-",
+                markersize=4,
+                linewidth=1,
+                color=colour,
+                label=label,
+            )
+        # A guide below the points of the first size.
+        energy, excess = (x.mean(axis=1) for x in arrays(first["rows"], first["plain_test_loss"]))
+        guide = np.geomspace(energy[0], energy[-1], 2)
+        ax.plot(guide, 60 * energy[0] * excess[0] / guide, ":", color="0.4", linewidth=1, label="ε ∝ 1/Q")
         ax.set_xscale("log")
+        ax.set_yscale("log")
         plain_numbers(ax.xaxis)
-        ax.set_ylim(-1, 13)
+        plain_numbers(ax.yaxis)
+        ax.set_ylim(0.1, 13)
         ax.set_xlabel("heat and barrier work Q [kT per parameter]")
-        ax.set_ylabel("test loss above bare Adam's ε [%]")
-        ax.set_title(f"{64 * batch_size:,} tokens a step", fontsize=10)
+        ax.set_title(f"{tokens:,} tokens a step", fontsize=10)
         ax.legend(frameon=False, fontsize=7)
+    axes[0].set_ylabel("test loss above bare Adam's ε [%]")
     return fig
 
 
@@ -320,14 +392,10 @@ def main(
 ) -> None:
     for folder in (out / "docs/results", out / "benchmarks/results", work):
         folder.mkdir(parents=True, exist_ok=True)
-
-    def tell(words):
-        print(words, flush=True)
-
     content = {
-        "sizes": [of_sweep(sweep, work, tell) for sweep in sweeps],
-        "forms": of_forms(forms_at, work, tell),
-        "longer": [of_sweep(sweep, work, tell) for sweep in longer],
+        "sizes": [of_sweep(sweep, work) for sweep in sweeps],
+        "forms": of_forms(forms_at, work),
+        "longer": [of_sweep(sweep, work) for sweep in longer],
         "machine": machine(),
     }
     text = page(content)

@@ -23,6 +23,7 @@ import limjax
 from limjax._files import write_json
 from limjax.plots._style import OTHER, figure, plain_numbers
 from limjax.sweeps import Setting, sweep
+from limjax.sweeps._precision import energy_at, jackknife
 from limjax.tasks import Task, get_task
 from limjax.versions import machine
 
@@ -64,25 +65,10 @@ def cost(row: dict) -> np.ndarray:
 
 
 def cost_at(rows: list[dict], plain: list[float], target: float) -> tuple[float, float]:
-    """Least cost at an excess, between the measured ones on a logarithmic axis, with its jackknife error; NaN where none is that quiet.
-
-    What has lost more than something cheaper is noise or waste: it counts as no better than the cheaper.
-    """
-    seeds = len(plain)
-
-    def of(members: list[int]) -> float:
-        points = sorted(
-            (float(np.log(cost(row)[members].mean())), float(above(row, plain)[members].mean())) for row in rows
-        )
-        logs = [log for log, _ in points]
-        excess = np.minimum.accumulate([e for _, e in points])
-        if excess[-1] > target:
-            return float("nan")
-        return float(np.exp(np.interp(-target, -excess, logs)))
-
-    everyone = list(range(seeds))
-    left_out = np.array([of([i for i in everyone if i != k]) for k in everyone]) if seeds > 1 else np.array([np.nan])
-    return of(everyone), float(np.sqrt((seeds - 1) / seeds * np.sum((left_out - left_out.mean()) ** 2)))
+    """Least cost at an excess with its jackknife error; NaN where none is that quiet."""
+    costs = np.array([cost(row) for row in rows])
+    excess = np.array([above(row, plain) for row in rows])
+    return jackknife(lambda kept: energy_at(costs[:, kept], excess[:, kept], target), len(plain))
 
 
 def pair(values: np.ndarray, form: str) -> str:

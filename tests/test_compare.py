@@ -50,25 +50,49 @@ def test_rows_are_runs_of_train_with_their_errors(folder):
     assert len(comparing.barriers(found).axes[0].get_legend().get_texts()) == 3
 
 
-def test_the_cost_of_precision_is_excess_times_energy():
-    """Of rows with ε = C/Q for each seed C comes back, with a jackknife's error; scatter of a seed that all rows share counts once."""
-    plain, energies, costs = np.array([2.0, 3.0, 5.0]), (5.0, 20.0, 80.0), np.array([0.2, 0.3, 0.4])
-    nothing = np.full(3, np.nan)
-    rows = [_compare.Compared(_compare.PLAIN, plain, nothing, nothing, nothing)]
-    for energy in energies:
+def compared(losses, energies, plain=(2.0, 4.0)):
+    """A comparison of plain training and rows of these losses and energies, one pair of seeds each."""
+    nothing = np.full(len(plain), np.nan)
+    rows = [_compare.Compared(_compare.PLAIN, np.array(plain), nothing, nothing, nothing)]
+    for loss, energy in zip(losses, energies):
         # Heat and work together are what is paid.
-        shares = np.full(3, 0.75 * energy), np.full(3, 0.25 * energy)
-        rows.append(_compare.Compared(str(energy), plain * (1 + costs / energy), nothing, *shares))
-    found = _compare.CompareResult(ResultCode.completed, {}, tuple(rows))
-    np.testing.assert_allclose(found.excess(rows[1]), costs / 5)
-    cost, error = found.cost_of_precision(rows[1:])
-    # Of a mean of three numbers the jackknife is the standard error.
-    assert cost == pytest.approx(0.3) and error == pytest.approx(np.std(costs, ddof=1) / 3**0.5)
-    alone = _compare.CompareResult(ResultCode.completed, {}, tuple(rows[1:]))
-    assert np.isnan(alone.excess(rows[1])).all() and np.isnan(alone.cost_of_precision(rows[1:])[0])
-    assert np.isnan(_compare.CompareResult(ResultCode.completed, {}, ()).excess(rows[1])).all()
-    with pytest.raises(ValueError, match="at least one barrier"):
-        found.cost_of_precision([])
+        shares = 0.75 * np.array(energy), 0.25 * np.array(energy)
+        rows.append(_compare.Compared(str(energy), np.array(loss), nothing, *shares))
+    return _compare.CompareResult(ResultCode.completed, {}, tuple(rows))
+
+
+def test_the_energy_at_an_excess_is_read_between_the_rows():
+    # Excesses of 4, 1 and 3 % over the mean of two seeds, whose own differ; the dearest is worse than what is cheaper.
+    found = compared([(2.10, 4.12), (2.00, 4.08), (2.06, 4.12)], [(4.0, 6.0), (15.0, 25.0), (80.0, 80.0)])
+    rows = found.rows[1:]
+    np.testing.assert_allclose(found.excess(rows[0]), (0.05, 0.03))
+    # Half way in 1/Q between 5 and 20 kT, where the excess is 2.5 %.
+    value, error = found.energy_at(rows, 0.025)
+    assert value == pytest.approx(8.0)
+    # By hand: the second seed alone has 3 and 2 % at 6 and 25 kT, the first 5 and 0 % at 4 and 15.
+    alone = 1 / (1 / 6 + 0.5 * (1 / 25 - 1 / 6)), 1 / (1 / 4 + 0.5 * (1 / 15 - 1 / 4))
+    assert error == pytest.approx(abs(alone[0] - alone[1]) / 2)
+    # Rows in any order; quieter than the cheapest, and than any.
+    assert found.energy_at(rows[::-1], 0.025)[0] == pytest.approx(8.0)
+    assert found.energy_at(rows, 0.05)[0] == 5.0 and np.isnan(found.energy_at(rows, 0.005)[0])
+    one = compared([[2.1]], [[5.0]], [2.0])
+    assert one.energy_at(one.rows[1:], 0.06) == (5.0, pytest.approx(np.nan, nan_ok=True))
+
+
+def test_an_excess_needs_plain_training_of_the_same_seeds_and_a_positive_loss():
+    found = compared([(2.1, 4.2)], [(5.0, 5.0)])
+    for rows, message in (
+        ([], "at least one barrier"),
+        (found.rows[:1], "plain training dissipates nothing"),
+        (compared([(2.1, 4.2, 1.1)], [(5.0,) * 3], (2.0, 4.0, 1.0)).rows[1:], "3 seeds and plain training 2"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            found.energy_at(rows, 0.01)
+    with pytest.raises(ValueError, match="plain=True"):
+        _compare.CompareResult(ResultCode.completed, {}, found.rows[1:]).excess(found.rows[1])
+    below = compared([(-2.0, 4.0)], [(5.0, 5.0)], (-2.1, 4.0))
+    with pytest.raises(ValueError, match=r"above 0.*-2\.1"):
+        below.excess(below.rows[1])
 
 
 def test_a_file_goes_on_with_more_barriers_and_keeps_what_it_has(folder):

@@ -92,8 +92,8 @@ def test_heat_times_excess_is_half_the_square_of_the_e_folds(scale):
         f"\nexcess {excess:.4f}, {expected:.4f} expected; heat {heat:.2f} kT, {folds / scale:.2f}; Q ε {heat * excess:.2f}"
     )
     assert heat == pytest.approx(folds / scale, rel=0.02)
-    assert excess == pytest.approx(expected, rel=0.05)
-    assert heat * math.log1p(excess) == pytest.approx(folds**2 / 2, rel=0.05)
+    assert excess == pytest.approx(expected, rel=0.1)  # four standard errors at the quieter scale
+    assert heat * math.log1p(excess) == pytest.approx(folds**2 / 2, rel=0.1)
 
 
 class Shifted(limjax.AbstractBarrier):

@@ -23,6 +23,7 @@ from limjax.numerics._present_names import with_present_names
 from limjax.numerics._result_code import ResultCode
 from limjax.numerics.checks import WholeNumber, seed_numbers
 from limjax.physics._cell import ArrheniusCell
+from limjax.sweeps._precision import energy_at, jackknife
 from limjax.sweeps._sweep import Setting, SweepResult, reached, sweep
 from limjax.tasks import Task, get_task
 from limjax.training import RunKeys, RunSettings, plain_step
@@ -125,56 +126,63 @@ class CompareResult:
         return dataclasses.replace(row, test_loss=points).mean("test_loss")
 
     def excess(self, row: Compared) -> Float[np.ndarray, "seeds"]:
-        """Relative excess of each seed's test loss over plain training of the same seed; NaN without plain training.
+        """How far each seed's test loss is above that of plain training with the same seed, as a share of it.
 
         Args:
             row: one of the rows.
 
         Returns:
             0.01 for a loss that is one percent above.
-        """
-        return np.full_like(row.test_loss, math.nan) if self.plain is None else row.test_loss / self.plain.test_loss - 1
-
-    def cost_of_precision(self, rows: Sequence[Compared]) -> tuple[float, float]:
-        """C in ε = C/Q: what Q, heat and barrier work, has to be paid for an excess ε of the test loss.
-
-        Hops that scatter less by a factor are as much dearer, and the excess that they cause is as much less: over rows whose barriers
-        differ in one factor of the exchange Q ε is one number, as far as the excess is small and no shut barrier in the way.
-
-        Args:
-            rows: those rows, of at least one kind; all count, also those whose excess is lost in the scatter of seeds.
-
-        Returns:
-            `(C, standard error)` [kT per parameter]: least squares of ε in 1/Q over all seeds, with a jackknife over seeds, NaN for one.
 
         Raises:
-            ValueError: without a row.
+            ValueError: without plain training, for a row of other seeds, or where plain training's loss is not positive.
+        """
+        if self.plain is None:
+            raise ValueError("There is no plain training among the rows to compare with: ask for it with plain=True.")
+        plain = self.plain.test_loss
+        if row.test_loss.shape != plain.shape:
+            raise ValueError(
+                f"The row has {row.test_loss.size} seeds and plain training {plain.size}: take a row of this comparison."
+            )
+        if not (plain > 0).all():
+            raise ValueError(
+                f"A share of the loss needs one above 0; plain training's is {plain.min():g}: compare `test_loss` itself."
+            )
+        return row.test_loss / plain - 1
+
+    def energy_at(self, rows: Sequence[Compared], excess: float) -> tuple[float, float]:
+        """What it costs to come so close to plain training's loss, read between barriers that are quieter and dearer than one another.
+
+        Barriers of one form and several scales of the exchange, for example `moment:scale=0.3`, `0.1` and `0.03`. Hops that scatter less are
+        dearer in nearly the same proportion, so that it is read in 1/energy. Two forms compared at one excess say which is better.
+
+        Args:
+            rows: those barriers.
+            excess: of the mean test loss, as a share.
+
+        Returns:
+            Heat and barrier work per parameter, and its standard error by a jackknife over seeds [kT]. That of the cheapest row where it is as
+            quiet already, NaN where none is; an error is NaN for one seed, and where no row is quiet enough without one of the seeds.
+
+        Raises:
+            ValueError: without a row, for plain training, which dissipates nothing, and as `excess`.
 
         Example:
-            >>> losses = {"plain training": [1.0, 2.0], "a": [1.04, 2.08], "b": [1.01, 2.02]}
-            >>> heats = dict(zip(losses, (np.nan, 5.0, 20.0)))
+            >>> losses, energies = {"plain training": 2.0, "a": 2.08, "b": 2.02}, {"plain training": math.nan, "a": 5.0, "b": 20.0}
             >>> rows = tuple(
-            ...     Compared(name, np.array(loss), np.zeros(2), np.full(2, heats[name]), np.zeros(2)) for name, loss in losses.items()
+            ...     Compared(name, np.full(2, loss), np.zeros(2), np.full(2, energies[name]), np.zeros(2)) for name, loss in losses.items()
             ... )
             >>> found = CompareResult(ResultCode.completed, {}, rows)
-            >>> [round(number, 3) for number in found.cost_of_precision(rows[1:])]
-            [0.2, 0.0]
+            >>> f"{found.energy_at(rows[1:], 0.02)[0]:.1f} kT"
+            '10.0 kT'
         """
         if not rows:
             raise ValueError("rows must hold at least one barrier of the comparison; got none.")
-        excess = np.array([self.excess(row) for row in rows])
-        energy = np.array([row.energy_kt_per_parameter for row in rows])
-        count = excess.shape[1]
-
-        def of(kept: np.ndarray) -> float:
-            inverse = 1 / energy[:, kept].mean(axis=1)
-            return float(excess[:, kept].mean(axis=1) @ inverse / (inverse @ inverse))
-
-        everyone = np.arange(count)
-        if count < 2:
-            return of(everyone), math.nan
-        left_out = np.array([of(np.delete(everyone, k)) for k in everyone])
-        return of(everyone), float(np.sqrt((count - 1) / count * np.sum((left_out - left_out.mean()) ** 2)))
+        excesses = np.array([self.excess(row) for row in rows])
+        energies = np.array([row.energy_kt_per_parameter for row in rows])
+        if np.isnan(energies).any():
+            raise ValueError("rows must be of barriers; plain training dissipates nothing.")
+        return jackknife(lambda kept: energy_at(energies[:, kept], excesses[:, kept], excess), excesses.shape[1])
 
     def __str__(self) -> str:
         from limjax.sweeps._table import compare_text  # rich is not needed where nothing is printed
