@@ -5,6 +5,7 @@
     limjax scale --sizes 1e4,3e4,1e5 --seeds 3 --barrier moment:scale=0.03 --batch-size 128 --out runs/growth-128
     limjax scale --sizes 1e4,3e5 --seeds 1 --barrier moment:scale=0.03 --batch-size 32 --out runs/growth-32-large
     limjax scale --sizes 1e4,3e5 --seeds 1 --barrier moment:scale=0.03 --batch-size 128 --out runs/growth-128-large
+    limjax scale --sizes 1e4,1e6 --seeds 1 --barrier moment:scale=0.03 --batch-size 128 --out runs/growth-128-million
     python examples/growth_table.py runs/growth*
 
 The first folder is what comes with limjax and is continued; those of another batch size stand beside it, and several of one are joined. Writes `docs/results/growth.md` with its figure, `benchmarks/results/growth.json` and `limjax/limits/catalogue/growth.json`.
