@@ -101,7 +101,7 @@ def of_task(name: str, content: dict) -> list[str]:
         lines.append(f"| {bits} | ±{largest:g} | {here[0]['lsb']:.3g} | {' | '.join(told)} |")
     lines += [
         "",
-        "Least heat and work [kT per parameter] at a given loss above bare Adam's, read between the scales, and the range it is for; a dash "
+        "Least heat and work [kT per parameter] at a given loss above bare Adam's, read between the scales in 1/energy, and the range it is for; a dash "
         "where nothing that was tried is that quiet:",
         "",
         "| bits | " + " | ".join(f"{100 * target:g} %" for target in TARGETS) + " |",

@@ -72,6 +72,11 @@ def test_the_energy_at_an_excess_is_read_between_the_rows():
     # By hand: the second seed alone has 3 and 2 % at 6 and 25 kT, the first 5 and 0 % at 4 and 15.
     alone = 1 / (1 / 6 + 0.5 * (1 / 25 - 1 / 6)), 1 / (1 / 4 + 0.5 * (1 / 15 - 1 / 4))
     assert error == pytest.approx(abs(alone[0] - alone[1]) / 2)
+    # The cheapest of two that are alike, whatever comes after; a row that failed does not count.
+    alike = compared(
+        [(2.08, 4.16), (2.02, 4.04), (2.02, 4.04), (np.nan, 4.0)], [(e, e) for e in (5.0, 20.0, 80.0, 9.0)]
+    )
+    assert alike.energy_at(alike.rows[1:], 0.01 + 1e-9)[0] == pytest.approx(20.0)
     # Rows in any order; quieter than the cheapest, and than any.
     assert found.energy_at(rows[::-1], 0.025)[0] == pytest.approx(8.0)
     assert found.energy_at(rows, 0.05)[0] == 5.0 and np.isnan(found.energy_at(rows, 0.005)[0])

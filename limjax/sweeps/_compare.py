@@ -135,7 +135,7 @@ class CompareResult:
             0.01 for a loss that is one percent above.
 
         Raises:
-            ValueError: without plain training, for a row of other seeds, or where plain training's loss is not positive.
+            ValueError: without plain training, for a row of another number of seeds, or where plain training's loss is not positive.
         """
         if self.plain is None:
             raise ValueError("There is no plain training among the rows to compare with: ask for it with plain=True.")
@@ -150,7 +150,7 @@ class CompareResult:
             )
         return row.test_loss / plain - 1
 
-    def energy_at(self, rows: Sequence[Compared], excess: float) -> tuple[float, float]:
+    def energy_at(self, rows: Sequence[Compared], target: float) -> tuple[float, float]:
         """What it costs to come so close to plain training's loss, read between barriers that are quieter and dearer than one another.
 
         Barriers of one form and several scales of the exchange, for example `moment:scale=0.3`, `0.1` and `0.03`. Hops that scatter less are
@@ -158,11 +158,12 @@ class CompareResult:
 
         Args:
             rows: those barriers.
-            excess: of the mean test loss, as a share.
+            target: excess of the mean test loss that is to be reached, as a share.
 
         Returns:
             Heat and barrier work per parameter, and its standard error by a jackknife over seeds [kT]. That of the cheapest row where it is as
-            quiet already, NaN where none is; an error is NaN for one seed, and where no row is quiet enough without one of the seeds.
+            quiet already, NaN where none is; a row with a loss that is no number does not count. An error is NaN for one seed, and where no row
+            is quiet enough without one of the seeds.
 
         Raises:
             ValueError: without a row, for plain training, which dissipates nothing, and as `excess`.
@@ -178,11 +179,11 @@ class CompareResult:
         """
         if not rows:
             raise ValueError("rows must hold at least one barrier of the comparison; got none.")
-        excesses = np.array([self.excess(row) for row in rows])
-        energies = np.array([row.energy_kt_per_parameter for row in rows])
-        if np.isnan(energies).any():
+        if any(row.barrier == PLAIN for row in rows):
             raise ValueError("rows must be of barriers; plain training dissipates nothing.")
-        return jackknife(lambda kept: energy_at(energies[:, kept], excesses[:, kept], excess), excesses.shape[1])
+        excess = np.array([self.excess(row) for row in rows])
+        energy = np.array([row.energy_kt_per_parameter for row in rows])
+        return jackknife(lambda kept: energy_at(energy[:, kept], excess[:, kept], target), excess.shape[1])
 
     def __str__(self) -> str:
         from limjax.sweeps._table import compare_text  # rich is not needed where nothing is printed

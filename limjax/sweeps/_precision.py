@@ -29,19 +29,24 @@ def jackknife(of: Callable[[np.ndarray], float], count: int) -> tuple[float, flo
 def energy_at(energy: Float[np.ndarray, "rows seeds"], excess: Float[np.ndarray, "rows seeds"], target: float) -> float:
     """Least energy at which an excess is reached, read between the rows in 1/energy: quieter hops are dearer in nearly that proportion.
 
-    What lost more than something cheaper is noise or waste: it counts as no better than the cheaper.
+    What lost more than something cheaper is noise or waste: it counts as no better than the cheaper. A row with a number that is not finite does not count.
 
     Args:
-        energy: of every row and seed.
+        energy: of every row and seed, above 0.
         excess: of the loss, of the same.
-        target: the excess.
+        target: the excess that is to be reached.
 
     Returns:
         The energy; that of the cheapest row where it is as quiet already, NaN where none is.
     """
     energies, means = energy.mean(axis=1), excess.mean(axis=1)
-    order = np.argsort(energies)
-    least = np.minimum.accumulate(means[order])
-    if not least[-1] <= target:
+    counts = np.isfinite(energies) & np.isfinite(means)
+    order = np.argsort(energies[counts])
+    inverse, least = 1 / energies[counts][order], np.minimum.accumulate(means[counts][order])
+    reached = np.flatnonzero(least <= target)
+    if not reached.size:
         return math.nan
-    return float(1 / np.interp(-target, -least, 1 / energies[order]))
+    i = reached[0]
+    # The first row that reaches it, and the one before: `np.interp` would take the dearest of several that are alike.
+    share = 0.0 if i == 0 else (least[i] - target) / (least[i] - least[i - 1])
+    return float(1 / (inverse[i] + share * (inverse[i - 1] - inverse[i])))
