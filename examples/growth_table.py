@@ -24,6 +24,7 @@ from limjax.limits import MeasuredRun, fit_growth, leave_largest_out, measured_l
 from limjax.limits._growth import EARLIER
 from limjax.numerics._present_names import with_present_names
 from limjax.plots.scaling import energy_by_steps, save_growth_figure
+from limjax.sweeps._seeds import mean_text
 
 ROOT = pathlib.Path(__file__).parents[1]
 LARGE = 1e15
@@ -58,9 +59,9 @@ def page(contents: Sequence[dict], sweeps: Sequence[Sequence[MeasuredRun]]) -> s
         above = 100 * (column("loss") / column("plain_loss") - 1)
         ratio = column("heat_kt_per_parameter").mean() / column("law_kt_per_parameter").mean()
         lines.append(
-            f"| {key[1]:,} | {key[0]:,} | {len(here)} | {here[0]['steps']:,} | {_mean(column('loss'), '.3f')} | {_mean(above, '.1f')} % | "
-            f"{_mean(column('heat_kt_per_parameter'), '.1f')} | {column('heat_kt_per_parameter').mean() / here[0]['steps']:.2f} | {_mean(column('actuation_kt_per_parameter'), '.2f')} | {_mean(column('effective_updates'), '.2f')} | "
-            f"{_mean(column('law_kt_per_parameter'), '.1f')} | {ratio:.0f} |"
+            f"| {key[1]:,} | {key[0]:,} | {len(here)} | {here[0]['steps']:,} | {mean_text(column('loss'), '.3f')} | {mean_text(above, '.1f')} % | "
+            f"{mean_text(column('heat_kt_per_parameter'), '.1f')} | {column('heat_kt_per_parameter').mean() / here[0]['steps']:.2f} | {mean_text(column('actuation_kt_per_parameter'), '.2f')} | {mean_text(column('effective_updates'), '.2f')} | "
+            f"{mean_text(column('law_kt_per_parameter'), '.1f')} | {ratio:.0f} |"
         )
     lines += [
         "",
@@ -138,12 +139,6 @@ def _by_step(sweeps: Sequence[Sequence[MeasuredRun]]) -> str:
         f"these runs. If a step costs as much at {LARGE:.0e} parameters, a training takes {limit.step_joules:.2g} J times its steps: {'; '.join(told)}. "
         "That a batch so large still wins as much by token is not known here."
     )
-
-
-def _mean(values: np.ndarray, form: str) -> str:
-    if len(values) < 2:
-        return f"{values.mean():{form}}"
-    return f"{values.mean():{form}} ± {values.std(ddof=1) / np.sqrt(len(values)):{form}}"
 
 
 def _powers(runs: Sequence[MeasuredRun]) -> list[str]:

@@ -25,10 +25,11 @@ import jax.numpy as jnp
 import numpy as np
 
 import limjax
+from limjax.numerics._elementary import safe_log
 from limjax.numerics._result_code import ResultCode
 from limjax.plots._style import figure, plain_numbers
 from limjax.sweeps import CompareResult, compare
-from limjax.sweeps._precision import energy_at, jackknife
+from limjax.sweeps._seeds import energy_at, jackknife, least_energy, mean_text
 from limjax.tasks import get_task
 from limjax.tasks._language import TOKENS_PER_PARAMETER, Shape, size_text, steps_for
 from limjax.versions import machine
@@ -108,10 +109,7 @@ class OtherForm(limjax.AbstractBarrier):
         course = jnp.exp(jnp.log(self.change) * (inputs.step / self.steps - 0.5))
         law = eqx.tree_at(lambda barrier: barrier.scale, self.law, self.law.scale * course)
         barrier, state = law.evaluate(inputs, state)
-        requests, gradients = (
-            [jnp.log(jnp.maximum(x, jnp.finfo(x.dtype).tiny)) for x in some]
-            for some in (state.requests, state.gradients)
-        )
+        requests, gradients = ([safe_log(x) for x in some] for some in (state.requests, state.gradients))
         shares = [self.request_power * s + self.gradient_power * v for s, v in zip(requests, gradients)]
         exchanges = [inputs.cell.log_exchange(b) for b in barrier]
         made, other = (
@@ -201,11 +199,6 @@ def power(energy: np.ndarray, excess: np.ndarray) -> tuple[float, float]:
     return found if found[1] == found[1] else (math.nan, math.nan)
 
 
-def at(energy: np.ndarray, excess: np.ndarray, target: float) -> tuple[float, float]:
-    """The energy at an excess with its error."""
-    return jackknife(lambda kept: energy_at(energy[:, kept], excess[:, kept], target), energy.shape[1])
-
-
 def is_bound(energy: np.ndarray, excess: np.ndarray, target: float) -> bool:
     """Whether the cheapest row is quieter than the excess that is asked for, beyond its error."""
     cheapest = excess[energy.mean(axis=1).argmin()]
@@ -222,17 +215,12 @@ def told(number: tuple[float, float], form: str = ".3g") -> str:
 def told_at(energy: np.ndarray, excess: np.ndarray, target: float) -> str:
     """The energy at an excess, as a bound where the cheapest row is as quiet already."""
     bound = is_bound(energy, excess, target)
-    return f"≤ {energy.mean(axis=1).min():.3g}" if bound else told(at(energy, excess, target))
+    return f"≤ {energy.mean(axis=1).min():.3g}" if bound else told(energy_at(energy, excess, target))
 
 
-def pair(values: np.ndarray, form: str, unit: str) -> str:
-    """Mean and standard error."""
-    return f"{values.mean():{form}} ± {values.std(ddof=1) / np.sqrt(values.size):{form}} {unit}"
-
-
-def each(energy: np.ndarray, excess: np.ndarray) -> list[str]:
+def rows_text(energy: np.ndarray, excess: np.ndarray) -> list[str]:
     """Excess and energy of every row."""
-    return [f"{pair(100 * e, '.1f', '%')}<br>{pair(q, '.3g', 'kT')}" for q, e in zip(energy, excess)]
+    return [f"{mean_text(100 * e, '.1f')} %<br>{mean_text(q, '.3g')} kT" for q, e in zip(energy, excess)]
 
 
 def page(content: dict[str, Any]) -> str:
@@ -269,7 +257,7 @@ def of_sizes(sizes: Sequence[dict[str, Any]]) -> list[str]:
     for one in sizes:
         assert [row["scale"] for row in one["rows"]] == scales
         energy, excess = arrays(one["rows"], one["plain_test_loss"])
-        found = [*each(energy, excess), told(power(energy, excess), ".2f")]
+        found = [*rows_text(energy, excess), told(power(energy, excess), ".2f")]
         found += [told_at(energy, excess, target) for target in TARGETS]
         lines.append(
             f"| {one['parameters']:,} | {one['tokens']:,} | {one['steps']:,} | {len(one['plain_test_loss'])} | {' | '.join(found)} |"
@@ -283,7 +271,7 @@ def growth(sizes: Sequence[dict[str, Any]]) -> list[str]:
     for tokens in dict.fromkeys(one["tokens"] for one in sizes):
         some = [one for one in sizes if one["tokens"] == tokens]
         found = [arrays(one["rows"], one["plain_test_loss"]) for one in some]
-        values = np.array([at(*each, target) for each in found])
+        values = np.array([energy_at(*each, target) for each in found])
         if len(some) < 3 or np.isnan(values).any() or any(is_bound(*each, target) for each in found):
             continue
         logs = np.log([one["parameters"] for one in some]), np.log(values[:, 0])
@@ -312,11 +300,11 @@ def table_of_forms(forms: dict[str, Any]) -> list[str]:
         mine = arrays(rows, plain)
 
         def ratio(kept, mine=mine):
-            one, other = (energy_at(*(x[:, kept] for x in some), FORMS_TARGET) for some in (mine, law))
+            one, other = (least_energy(*(x[:, kept] for x in some), FORMS_TARGET) for some in (mine, law))
             return one / other
 
         compared = "1" if mine[0].tolist() == law[0].tolist() else told(jackknife(ratio, len(plain)), ".2f")
-        lines.append(f"| {name} | {' | '.join(each(*mine))} | {told_at(*mine, FORMS_TARGET)} | {compared} |")
+        lines.append(f"| {name} | {' | '.join(rows_text(*mine))} | {told_at(*mine, FORMS_TARGET)} | {compared} |")
     return [*lines, ""]
 
 
@@ -334,21 +322,13 @@ def of_longer(sizes: Sequence[dict[str, Any]], longer: Sequence[dict[str, Any]])
         + " |",
         "|" + "---:|" * (4 + len(scales) + len(TARGETS)),
     ]
-    kinds = {(one["parameters"], one["tokens"]) for one in longer}
-    usual = [one for one in sizes if (one["parameters"], one["tokens"]) in kinds]
-    for first in usual:
-        for one in [
-            first,
-            *(
-                more
-                for more in longer
-                if (more["parameters"], more["tokens"]) == (first["parameters"], first["tokens"])
-            ),
-        ]:
+    for first in sizes:
+        more = [one for one in longer if (one["parameters"], one["tokens"]) == (first["parameters"], first["tokens"])]
+        for one in [first, *more] if more else []:
             energy, excess = arrays(one["rows"], first["plain_test_loss"])
-            of_scale = dict(zip((row["scale"] for row in one["rows"]), each(energy, excess)))
+            of_scale = dict(zip((row["scale"] for row in one["rows"]), rows_text(energy, excess)))
             plain = np.array(one["plain_test_loss"]) / np.array(first["plain_test_loss"]) - 1
-            found = [pair(100 * plain, ".1f", "%") if one is not first else "0"]
+            found = [f"{mean_text(100 * plain, '.1f')} %" if one is not first else "0"]
             found += [of_scale.get(s, "–") for s in scales] + [told_at(energy, excess, target) for target in TARGETS]
             lines.append(
                 f"| {one['parameters']:,} | {one['times'] * TOKENS_PER_PARAMETER:g} | {one['steps']:,} | {' | '.join(found)} |"

@@ -23,7 +23,7 @@ import limjax
 from limjax._files import write_json
 from limjax.plots._style import OTHER, figure, plain_numbers
 from limjax.sweeps import Setting, sweep
-from limjax.sweeps._precision import energy_at, jackknife
+from limjax.sweeps._seeds import energy_at, mean_text
 from limjax.tasks import Task, get_task
 from limjax.versions import machine
 
@@ -66,18 +66,7 @@ def cost(row: dict) -> np.ndarray:
 
 def cost_at(rows: list[dict], plain: list[float], target: float) -> tuple[float, float]:
     """Least cost at an excess with its jackknife error; NaN where none is that quiet."""
-    costs = np.array([cost(row) for row in rows])
-    excess = np.array([above(row, plain) for row in rows])
-    return jackknife(lambda kept: energy_at(costs[:, kept], excess[:, kept], target), len(plain))
-
-
-def pair(values: np.ndarray, form: str) -> str:
-    """Mean and standard error."""
-    return (
-        f"{values.mean():{form}} ± {values.std(ddof=1) / np.sqrt(len(values)):{form}}"
-        if len(values) > 1
-        else f"{values.mean():{form}}"
-    )
+    return energy_at(np.array([cost(row) for row in rows]), np.array([above(row, plain) for row in rows]), target)
 
 
 def of_task(name: str, content: dict) -> list[str]:
@@ -89,7 +78,7 @@ def of_task(name: str, content: dict) -> list[str]:
     lines = [
         f"## {name}: {content['parameters']:,} parameters, {content['steps']:,} steps",
         "",
-        f"{len(plain)} seeds; without a memory the test loss is {pair(np.array(plain), '.3f')}. Loss above that of the same seed, and below "
+        f"{len(plain)} seeds; without a memory the test loss is {mean_text(np.array(plain), '.3f')}. Loss above that of the same seed, and below "
         "it heat and barrier work per parameter, with standard errors:",
         "",
         "| bits | range | level | " + " | ".join(f"scale {scale:g}" for scale in scales) + " |",
@@ -97,7 +86,7 @@ def of_task(name: str, content: dict) -> list[str]:
     ]
     for bits, largest in cells:
         here = [at[bits, largest, scale] for scale in scales]
-        told = [f"{pair(100 * above(row, plain), '.1f')} %<br>{pair(cost(row), '.3g')} kT" for row in here]
+        told = [f"{mean_text(100 * above(row, plain), '.1f')} %<br>{mean_text(cost(row), '.3g')} kT" for row in here]
         lines.append(f"| {bits} | ±{largest:g} | {here[0]['lsb']:.3g} | {' | '.join(told)} |")
     lines += [
         "",

@@ -23,7 +23,7 @@ from limjax.numerics._present_names import with_present_names
 from limjax.numerics._result_code import ResultCode
 from limjax.numerics.checks import WholeNumber, seed_numbers
 from limjax.physics._cell import ArrheniusCell
-from limjax.sweeps._precision import energy_at, jackknife
+from limjax.sweeps._seeds import energy_at
 from limjax.sweeps._sweep import Setting, SweepResult, reached, sweep
 from limjax.tasks import Task, get_task
 from limjax.training import RunKeys, RunSettings, plain_step
@@ -183,7 +183,7 @@ class CompareResult:
             raise ValueError("rows must be of barriers; plain training dissipates nothing.")
         excess = np.array([self.excess(row) for row in rows])
         energy = np.array([row.energy_kt_per_parameter for row in rows])
-        return jackknife(lambda kept: energy_at(energy[:, kept], excess[:, kept], target), excess.shape[1])
+        return energy_at(energy, excess, target)
 
     def __str__(self) -> str:
         from limjax.sweeps._table import compare_text  # rich is not needed where nothing is printed

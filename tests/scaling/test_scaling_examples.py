@@ -83,7 +83,8 @@ def test_the_least_cost_at_an_excess():
     assert value == pytest.approx(1 / (0.5 * (1 + 0.01))) and error == pytest.approx(0.0, abs=1e-9)
     assert cost_at(rows, [1.0, 2.0], 0.05)[0] == 1.0
     assert math.isnan(cost_at(rows, [1.0, 2.0], 0.005)[0])
-    (one,) = [dict(row, test_loss=[row["test_loss"][0]]) for row in rows[:1]]
+    # One seed, in all of a row's numbers.
+    one = {name: values[:1] for name, values in rows[0].items()}
     assert math.isnan(cost_at([one], [1.0], 0.5)[1])
 
 

@@ -1,4 +1,4 @@
-"""What a precision costs, from barriers that are quieter and dearer than one another."""
+"""What several seeds say: a mean, a number with its error, and what a precision costs."""
 
 import math
 from collections.abc import Callable
@@ -26,7 +26,15 @@ def jackknife(of: Callable[[np.ndarray], float], count: int) -> tuple[float, flo
     return of(everyone), float(np.sqrt((count - 1) / count * np.sum((left_out - left_out.mean()) ** 2)))
 
 
-def energy_at(energy: Float[np.ndarray, "rows seeds"], excess: Float[np.ndarray, "rows seeds"], target: float) -> float:
+def mean_text(values: np.ndarray, form: str) -> str:
+    """Mean and standard error as text, the mean alone for one seed."""
+    mean = f"{values.mean():{form}}"
+    return mean if len(values) < 2 else f"{mean} ± {values.std(ddof=1) / np.sqrt(len(values)):{form}}"
+
+
+def energy_at(
+    energy: Float[np.ndarray, "rows seeds"], excess: Float[np.ndarray, "rows seeds"], target: float
+) -> tuple[float, float]:
     """Least energy at which an excess is reached, read between the rows in 1/energy: quieter hops are dearer in nearly that proportion.
 
     What lost more than something cheaper is noise or waste: it counts as no better than the cheaper. A row with a number that is not finite does not count.
@@ -37,8 +45,15 @@ def energy_at(energy: Float[np.ndarray, "rows seeds"], excess: Float[np.ndarray,
         target: the excess that is to be reached.
 
     Returns:
-        The energy; that of the cheapest row where it is as quiet already, NaN where none is.
+        The energy and its jackknife error over the seeds; that of the cheapest row where it is as quiet already, NaN where none is.
     """
+    return jackknife(lambda kept: least_energy(energy[:, kept], excess[:, kept], target), energy.shape[1])
+
+
+def least_energy(
+    energy: Float[np.ndarray, "rows seeds"], excess: Float[np.ndarray, "rows seeds"], target: float
+) -> float:
+    """`energy_at` of all these seeds, without its error."""
     energies, means = energy.mean(axis=1), excess.mean(axis=1)
     counts = np.isfinite(energies) & np.isfinite(means)
     order = np.argsort(energies[counts])
