@@ -35,6 +35,7 @@ def measurement(result: TrainResult, settings: RunSettings, batch_tokens: int) -
     def mean(name: str) -> float:
         return sum(kind[name] * kind["parameters"] for kind in kinds.values()) / count
 
+    losses = _bin_losses(sums, settings.steps)
     averaged = {name: mean(name) for name in (*_PER_PARAMETER.values(), "effective_updates", "unresolved")}
     # The law of a bowl, 2 ln(L0/LT) and 2 kT for every gradient that is averaged (docs/law.md).
     fall = math.log(summary["initial_loss"] / summary["train_loss"])
@@ -58,7 +59,9 @@ def measurement(result: TrainResult, settings: RunSettings, batch_tokens: int) -
         "loss": summary["test_loss"],
         "wall_seconds": summary["wall_seconds"],
         "warnings": summary["warnings"],
-        "bin_losses": (np.asarray(sums.losses, np.float64) / Bins.of(settings.steps).steps).tolist(),
+        "promised_efolds": sum(kind["promised_efolds"] for kind in kinds.values()),
+        "bin_losses": losses.tolist(),
+        "bin_promises": np.asarray(sums.promises, np.float64).sum(axis=1).tolist(),
         "kinds": kinds,
     }
 
@@ -80,7 +83,7 @@ def _by_kind(result: TrainResult, sums: RequestSums, steps: int) -> dict[str, di
     # In the order of the leaves, which is that of the columns of the sums.
     names = [kind_of(name) for name in leaf_names([path for path, _ in leaves])]
     sizes = np.array([leaf.size for _, leaf in leaves])
-    losses = np.asarray(sums.losses, np.float64) / bins.steps
+    losses = _bin_losses(sums, steps)
     found = {}
     for kind in dict.fromkeys(names):
         index = np.flatnonzero([name == kind for name in names])
@@ -93,7 +96,14 @@ def _by_kind(result: TrainResult, sums: RequestSums, steps: int) -> dict[str, di
             **{name: sum(getattr(layer, whole) for layer in layers) / size for whole, name in _PER_PARAMETER.items()},
             "effective_updates": updates.per_parameter,
             "unresolved": updates.unresolved,
+            # Of the loss of all parameters: those of the kinds add up.
+            "promised_efolds": float((np.asarray(sums.promises, np.float64)[:, index].sum(axis=1) / losses).sum()),
             "signal": signal.share.tolist(),
             "signal_error": signal.error.tolist(),
         }
     return found
+
+
+def _bin_losses(sums: RequestSums, steps: int) -> np.ndarray:
+    """Mean training loss of every bin."""
+    return np.asarray(sums.losses, np.float64) / Bins.of(steps).steps

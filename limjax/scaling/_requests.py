@@ -24,6 +24,7 @@ class RequestSums(NamedTuple):
         products: sums of the request of one half of a batch times that of the other, shape (bins, leaves).
         scatter: sums over steps of the square of a step's sum of products, shape (bins, leaves).
         squares: sums of the squares of the requests, shape (bins, leaves).
+        promises: sums of the fall of the loss that a step promises, the request after momentum and learning rate times the gradient of its batch [loss units], shape (bins, leaves).
         losses: sums of the losses, shape (bins,).
         forgotten: 1 - b2, the share of its past that the optimizer's second moment forgets in a step, as its first step shows.
         inner: state of the optimizer.
@@ -33,6 +34,7 @@ class RequestSums(NamedTuple):
     products: Float[Array, "bins leaves"]
     scatter: Float[Array, "bins leaves"]
     squares: Float[Array, "bins leaves"]
+    promises: Float[Array, "bins leaves"]
     losses: Float[Array, "bins"]
     forgotten: Float[Array, ""]
     inner: Any
@@ -110,16 +112,17 @@ def watched(optimizer: optax.GradientTransformation, bins: Bins) -> optax.Gradie
     Returns:
         The optimizer with a `RequestSums` as its state. Give `value=loss` and `half_difference`, of `halved`, to its update.
 
-    Cost: three passes over the parameters.
+    Cost: four passes over the parameters.
     """
     inner = optax.with_extra_args_support(optimizer)
 
     def init(params):
         shape = bins.bins, len(jax.tree.leaves(params))
         # Arrays of their own, so that the state can be donated.
-        products, scatter, squares = (jnp.zeros(shape, jnp.float32) for _ in range(3))
+        products, scatter, squares, promises = (jnp.zeros(shape, jnp.float32) for _ in range(4))
         losses, forgotten = jnp.zeros(bins.bins, jnp.float32), jnp.zeros((), jnp.float32)
-        return RequestSums(jnp.zeros((), jnp.int32), products, scatter, squares, losses, forgotten, inner.init(params))
+        steps = jnp.zeros((), jnp.int32)
+        return RequestSums(steps, products, scatter, squares, promises, losses, forgotten, inner.init(params))
 
     def update(updates, state, params=None, *, value=None, half_difference=None, **extra_args):
         if value is None or half_difference is None:
@@ -139,6 +142,7 @@ def watched(optimizer: optax.GradientTransformation, bins: Bins) -> optax.Gradie
             with_step(state.products, products),
             with_step(state.scatter, products * products),
             with_step(state.squares, squares),
+            with_step(state.promises, _promises(updates, wanted)),
             with_step(state.losses, jnp.asarray(value)),
             forgotten,
             after,
@@ -157,6 +161,12 @@ def _forgotten(gradient: PyTree, after: Any) -> Array:
         for tree in (jax.tree.map(jnp.square, gradient), moment)
     )
     return jnp.where(squares > 0, moved / jnp.where(squares > 0, squares, 1.0), 1.0)
+
+
+def _promises(gradient: PyTree, wanted: PyTree) -> Array:
+    """The fall of the loss that a step promises, by leaf; what momentum brings from other batches is in it."""
+    pairs = zip(jax.tree.leaves(gradient), jax.tree.leaves(wanted))
+    return jnp.stack([-jnp.sum(g.astype(jnp.float32) * w.astype(jnp.float32)) for g, w in pairs])
 
 
 def _sums(
