@@ -7,6 +7,7 @@
     limjax scale --sizes 1e4,3e5 --seeds 1 --barrier moment:scale=0.03 --batch-size 128 --out runs/growth-128-large
     limjax scale --sizes 1e4,1e6 --seeds 1 --barrier moment:scale=0.03 --batch-size 128 --out runs/growth-128-million
     python examples/growth_table.py runs/growth*
+    python examples/growth_table.py benchmarks/results/growth.json runs/growth-more    # what was measured before, and more
 
 The first folder is what comes with limjax and is continued; those of another batch size stand beside it, and several of one are joined. Writes `docs/results/growth.md` with its figure, `benchmarks/results/growth.json` and `limjax/limits/catalogue/growth.json`.
 """
@@ -20,6 +21,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from limjax import ArrheniusCell, MomentBarrier
+from limjax.barriers import barrier_from_name
 from limjax.limits import MeasuredRun, fit_growth, leave_largest_out, measured_limit
 from limjax.limits._growth import EARLIER
 from limjax.numerics._present_names import with_present_names
@@ -50,8 +53,8 @@ def page(contents: Sequence[dict], sweeps: Sequence[Sequence[MeasuredRun]]) -> s
         "| parameters | tokens a step | seeds | steps | loss | above bare Adam | heat [kT] | a step [kT] | barrier work [kT] | n_eff | law [kT] | heat / law |",
         "|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
-    for key in sorted({(run["batch_tokens"], run["parameters"]) for run in numbers}):
-        here = [run for run in numbers if (run["batch_tokens"], run["parameters"]) == key]
+    for key in sorted({_which(run)[:2] for run in numbers}):
+        here = [run for run in numbers if _which(run)[:2] == key]
 
         def column(name, here=here):
             return np.array([run[name] for run in here])
@@ -86,6 +89,7 @@ def page(contents: Sequence[dict], sweeps: Sequence[Sequence[MeasuredRun]]) -> s
         *_between(sweeps),
         _by_step(sweeps),
         "",
+        *_promised(numbers, settings["barrier"]),
         f"![Heat and barrier work per parameter against optimizer steps]({STEPS_FIGURE})",
         "",
         "![Energy of a training against its size](growth.png)",
@@ -94,6 +98,33 @@ def page(contents: Sequence[dict], sweeps: Sequence[Sequence[MeasuredRun]]) -> s
         f"{', '.join(f'{name} {number}' for name, number in machine['versions'].items())}; text of {first['text']['bytes']:,} bytes, SHA-256 {first['text']['sha256'][:16]}.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _promised(numbers: Sequence[dict], specification: str) -> list[str]:
+    """What the steps of a run promised, the price that the barrier asks for it, and what was kept, of runs in which it was counted."""
+    lines = [
+        "What sets the price of a step ([why](../scale.md#what-sets-the-price-of-a-step)), of the runs in which it was counted:",
+        "",
+        "| parameters | tokens a step | seeds | steps | e-folds kept | promised | promised a step | heat × scale / promised |",
+        "|---:|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    # Neither cell nor steps nor rate come into this barrier.
+    barrier = barrier_from_name(specification, ArrheniusCell(), 1, 1.0)
+    assert isinstance(barrier, MomentBarrier), (
+        f"The price of a step is told of moment barriers, not of {specification}."
+    )
+    counted = [run for run in numbers if "promised_efolds" in run]
+    for key in sorted({_which(run)[:2] for run in counted}):
+        here = [run for run in counted if _which(run)[:2] == key]
+        kept, promised, heat = (
+            np.mean([run[name] for run in here])
+            for name in ("convergence_kt_per_parameter", "promised_efolds", "heat_kt_per_parameter")
+        )
+        lines.append(
+            f"| {key[1]:,} | {key[0]:,} | {len(here)} | {here[0]['steps']:,} | {kept / 2:.2f} | {promised:.3g} | "
+            f"{promised / here[0]['steps']:.4f} | {heat * float(barrier.scale) / promised:.2f} |"
+        )
+    return [*lines, ""] if counted else []
 
 
 def _continued(runs: Sequence[MeasuredRun]) -> str:
@@ -178,20 +209,32 @@ def _check_alike(folders: Sequence[pathlib.Path], contents: Sequence[dict]) -> N
                 )
 
 
-def main(folders: Sequence[pathlib.Path], out: pathlib.Path) -> None:
-    files = [json.loads((folder / "scaling.json").read_text(encoding="utf-8")) for folder in folders]
-    contents = [with_present_names(content, EARLIER) for content in files]
+def read_sweeps(paths: Sequence[pathlib.Path]) -> tuple[list[pathlib.Path], list[dict]]:
+    """What folders of `limjax scale` hold, and what this program wrote of others, each with where it is from."""
+    found = []
+    for path in paths:
+        content = json.loads((path / "scaling.json" if path.is_dir() else path).read_text(encoding="utf-8"))
+        found += [(path, with_present_names(sweep, EARLIER)) for sweep in content.get("sweeps", [content])]
+    return [path for path, _ in found], [content for _, content in found]
+
+
+def _which(run: dict) -> tuple[float, int, int]:
+    return run["batch_tokens"], run["parameters"], run["seed"]
+
+
+def main(paths: Sequence[pathlib.Path], out: pathlib.Path) -> None:
+    folders, contents = read_sweeps(paths)
     _check_alike(folders, contents)
-    seen, sweeps = set(), {}
-    for content in contents:
-        # A run may have been made again for a folder of further sizes: it counts once.
-        new = [run for run in content["runs"] if (run["parameters"], run["batch_tokens"], run["seed"]) not in seen]
-        seen |= {(run["parameters"], run["batch_tokens"], run["seed"]) for run in new}
-        content["runs"] = new
-        for run in new:
-            sweeps.setdefault(run["batch_tokens"], []).append(MeasuredRun.from_json(run))
-    # The first folder's batch, then the others in order, however the folders were given.
     shipped_batch = contents[0]["runs"][0]["batch_tokens"]
+    # A run may have been made again, for a folder of further sizes or with more that is counted: the last one counts.
+    last = {_which(run): i for i, content in enumerate(contents) for run in content["runs"]}
+    for i, content in enumerate(contents):
+        content["runs"] = [run for run in content["runs"] if last[_which(run)] == i]
+    sweeps = {}
+    for run in sorted((run for content in contents for run in content["runs"]), key=_which):
+        sweeps.setdefault(run["batch_tokens"], []).append(MeasuredRun.from_json(run))
+    contents = [content for content in contents if content["runs"]]
+    # The first folder's batch, then the others in order, however the folders were given.
     sweeps = [sweeps[tokens] for tokens in sorted(sweeps, key=lambda tokens: (tokens != shipped_batch, tokens))]
     text = page(contents, sweeps)
     results, catalogue = out / "docs/results", out / "limjax/limits/catalogue"
@@ -210,7 +253,9 @@ def main(folders: Sequence[pathlib.Path], out: pathlib.Path) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folders", nargs="+", type=pathlib.Path, help="folders of `limjax scale`")
+    parser.add_argument(
+        "paths", nargs="+", type=pathlib.Path, help="folders of `limjax scale`, or `growth.json` of this program"
+    )
     parser.add_argument("--out", type=pathlib.Path, default=ROOT, help="folder with docs/, benchmarks/ and limjax/")
     arguments = parser.parse_args()
-    main(arguments.folders, arguments.out)
+    main(arguments.paths, arguments.out)
