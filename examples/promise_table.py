@@ -46,7 +46,7 @@ class Training(NamedTuple):
 TABLES = {
     "width": [Training(width=width) for width in (16, 32, 64, 128)],
     "depth": [Training(depth=depth) for depth in (2, 4, 8, 16)],
-    "batch": [Training(windows=windows) for windows in (8, 32, 128)],
+    "batch": [Training(windows=windows) for windows in (8, 32)],
     "learning rate": [Training(rate=rate) for rate in (0.005, 0.01, 0.02)],
 }
 
