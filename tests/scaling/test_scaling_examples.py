@@ -25,19 +25,36 @@ def test_growth():
     assert out.count("attention: ") == 2 and "at 1e15" in out
 
 
-@pytest.mark.parametrize("ending", ["_kt_per_parameter", pytest.param("_kt", id="earlier", marks=pytest.mark.slow)])
-def test_the_page_of_measured_growth_is_made_of_the_numbers_kept(tmp_path, ending):
-    """Of files of this version, and of the one before, which had other names for means."""
-    root, folders = EXAMPLES.parent, []
-    for i, content in enumerate(json.loads((root / "benchmarks/results/growth.json").read_text())["sweeps"]):
-        folders.append(tmp_path / str(i))
-        folders[-1].mkdir()
-        (folders[-1] / "scaling.json").write_text(json.dumps(content).replace("_kt_per_parameter", ending))
-    run("growth_table.py", *folders, "--out", tmp_path)
+@pytest.mark.parametrize("folders", [False, pytest.param(True, id="earlier", marks=pytest.mark.slow)])
+def test_the_page_of_measured_growth_is_made_of_the_numbers_kept(tmp_path, folders):
+    """Of the file that was made with it, or of folders of the version before, which had other names for means."""
+    root, paths = EXAMPLES.parent, [EXAMPLES.parent / "benchmarks/results/growth.json"]
+    if folders:
+        sweeps = json.loads(paths.pop().read_text())["sweeps"]
+        for i, content in enumerate(sweeps):
+            paths.append(tmp_path / str(i))
+            paths[-1].mkdir()
+            (paths[-1] / "scaling.json").write_text(json.dumps(content).replace("_kt_per_parameter", "_kt"))
+    run("growth_table.py", *paths, "--out", tmp_path)
     for made in ("docs/results/growth.md", "limjax/limits/catalogue/growth.json"):
         assert (tmp_path / made).read_text() == (root / made).read_text()
     for name in ("growth.png", "growth_steps.png"):
         assert (tmp_path / "docs/results" / name).stat().st_size > 10_000
+
+
+def test_a_run_that_was_measured_again_counts_once_and_the_later(tmp_path):
+    table, root = module_of(EXAMPLES / "growth_table.py"), EXAMPLES.parent
+    before = root / "benchmarks/results/growth.json"
+    content = json.loads(before.read_text())["sweeps"][0]
+    again = content["runs"][0] | {"heat_kt_per_parameter": 1e-3}
+    (tmp_path / "scaling.json").write_text(json.dumps(content | {"runs": [again]}))
+    table.main([before, tmp_path], tmp_path / "out")
+    runs = json.loads((tmp_path / "out/benchmarks/results/growth.json").read_text())["runs"]
+    assert len(runs) == len(json.loads(before.read_text())["runs"])
+    assert [run["seed"] for run in runs if run["heat_kt_per_parameter"] == 1e-3] == [again["seed"]]
+    assert again["heat_kt_per_parameter"] not in [
+        run["heat_kt_per_parameter"] for run in json.loads(before.read_text())["runs"]
+    ]
 
 
 def test_a_page_of_growth_is_of_runs_that_differ_in_size_seed_and_batch_alone():
@@ -117,6 +134,30 @@ def test_other_forms_make_the_laws_disturbance_and_take_its_course():
         ratio = other / start[1]
         # Only the course leaves every share as it is.
         assert (ratio.std() < 1e-4 * ratio.mean()) == (not {"request_power", "gradient_power"} & set(powers)), name
+
+
+def test_the_page_of_promises_is_made_of_the_numbers_kept():
+    promise, root = module_of(EXAMPLES / "promise_table.py"), EXAMPLES.parent
+    content = json.loads((root / promise.RESULT).read_text())
+    assert promise.page(content) == (root / promise.PAGE).read_text()
+    # Steps of bare Adam promise a little of the loss each, and more than they keep.
+    assert all(0.005 < row["promised_share"] < 0.1 for row in content["rows"])
+
+
+@pytest.mark.slow
+def test_promises_are_measured_once(tmp_path, monkeypatch):
+    promise = module_of(EXAMPLES / "promise_table.py")
+    small = promise.Training(width=16)
+    monkeypatch.setattr(promise, "TABLES", {"width": [small, promise.Training(width=24)]})
+    promise.main(tmp_path, steps=16, seeds=1)
+    rows = json.loads((tmp_path / promise.RESULT).read_text())["rows"]
+    assert [row["width"] for row in rows] == [16, 24]
+    for row in rows:
+        assert sum(row["kinds"].values()) == pytest.approx(row["promised_share"]) and row["promised_share"] > 0
+    made = (tmp_path / promise.PAGE).read_text()
+    monkeypatch.setattr(promise, "measured", lambda *_: pytest.fail("trained again"))
+    promise.main(tmp_path, steps=16, seeds=1)
+    assert (tmp_path / promise.PAGE).read_text() == made
 
 
 @pytest.mark.slow
