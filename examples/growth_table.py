@@ -27,6 +27,7 @@ from limjax.limits import MeasuredRun, fit_growth, leave_largest_out, measured_l
 from limjax.limits._growth import EARLIER
 from limjax.numerics._present_names import with_present_names
 from limjax.plots.scaling import energy_by_steps, save_growth_figure
+from limjax.scaling import Bins
 from limjax.sweeps._seeds import mean_text
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -101,30 +102,28 @@ def page(contents: Sequence[dict], sweeps: Sequence[Sequence[MeasuredRun]]) -> s
 
 
 def _promised(numbers: Sequence[dict], specification: str) -> list[str]:
-    """What the steps of a run promised, the price that the barrier asks for it, and what was kept, of runs in which it was counted."""
+    """What the steps of the runs promised, where it was counted, and the heat in units of what a moment barrier asks for it."""
+    counted = [run for run in numbers if "promised_efolds" in run]
+    # Neither cell nor steps nor rate come into a moment barrier.
+    barrier = barrier_from_name(specification, ArrheniusCell(), 1, 1.0)
+    if not counted or not isinstance(barrier, MomentBarrier):
+        return []
     lines = [
         "What sets the price of a step ([why](../scale.md#what-sets-the-price-of-a-step)), of the runs in which it was counted:",
         "",
         "| parameters | tokens a step | seeds | steps | e-folds kept | promised | promised a step | heat × scale / promised |",
         "|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
-    # Neither cell nor steps nor rate come into this barrier.
-    barrier = barrier_from_name(specification, ArrheniusCell(), 1, 1.0)
-    assert isinstance(barrier, MomentBarrier), (
-        f"The price of a step is told of moment barriers, not of {specification}."
-    )
-    counted = [run for run in numbers if "promised_efolds" in run]
     for key in sorted({_which(run)[:2] for run in counted}):
         here = [run for run in counted if _which(run)[:2] == key]
-        kept, promised, heat = (
-            np.mean([run[name] for run in here])
-            for name in ("convergence_kt_per_parameter", "promised_efolds", "heat_kt_per_parameter")
-        )
+        names = ("convergence_kt_per_parameter", "promised_efolds", "heat_kt_per_parameter")
+        kept, promised, heat = (np.mean([run[name] for run in here]) for name in names)
+        bins = Bins.of(here[0]["steps"])
         lines.append(
             f"| {key[1]:,} | {key[0]:,} | {len(here)} | {here[0]['steps']:,} | {kept / 2:.2f} | {promised:.3g} | "
-            f"{promised / here[0]['steps']:.4f} | {heat * float(barrier.scale) / promised:.2f} |"
+            f"{promised / (bins.bins * bins.steps):.4f} | {heat * float(barrier.scale) / promised:.2f} |"
         )
-    return [*lines, ""] if counted else []
+    return [*lines, ""]
 
 
 def _continued(runs: Sequence[MeasuredRun]) -> str:
@@ -225,16 +224,18 @@ def _which(run: dict) -> tuple[float, int, int]:
 def main(paths: Sequence[pathlib.Path], out: pathlib.Path) -> None:
     folders, contents = read_sweeps(paths)
     _check_alike(folders, contents)
-    shipped_batch = contents[0]["runs"][0]["batch_tokens"]
+    # What comes with limjax is of the first batch that is given.
+    shipped_batch = next(run["batch_tokens"] for content in contents for run in content["runs"])
     # A run may have been made again, for a folder of further sizes or with more that is counted: the last one counts.
     last = {_which(run): i for i, content in enumerate(contents) for run in content["runs"]}
     for i, content in enumerate(contents):
         content["runs"] = [run for run in content["runs"] if last[_which(run)] == i]
+    contents = [content for content in contents if content["runs"]]
+    contents.sort(key=lambda content: content["runs"][0]["batch_tokens"] != shipped_batch)
     sweeps = {}
     for run in sorted((run for content in contents for run in content["runs"]), key=_which):
         sweeps.setdefault(run["batch_tokens"], []).append(MeasuredRun.from_json(run))
-    contents = [content for content in contents if content["runs"]]
-    # The first folder's batch, then the others in order, however the folders were given.
+    # The shipped batch, then the others in order, however the folders were given.
     sweeps = [sweeps[tokens] for tokens in sorted(sweeps, key=lambda tokens: (tokens != shipped_batch, tokens))]
     text = page(contents, sweeps)
     results, catalogue = out / "docs/results", out / "limjax/limits/catalogue"
@@ -245,7 +246,10 @@ def main(paths: Sequence[pathlib.Path], out: pathlib.Path) -> None:
     energy_by_steps([run for runs in sweeps for run in runs]).savefig(results / STEPS_FIGURE)
     whole = {"sweeps": contents, "runs": [run for content in contents for run in content["runs"]]}
     (out / "benchmarks/results/growth.json").write_text(json.dumps(whole) + "\n", encoding="utf-8")
+    of_shipped = [content for content in contents if content["runs"][0]["batch_tokens"] == shipped_batch]
     provenance = {name: contents[0][name] for name in ("text", "machine", "settings")}
+    sizes = sorted({size for content in of_shipped for size in content["settings"]["sizes"]})
+    provenance["settings"] = contents[0]["settings"] | {"sizes": sizes}
     shipped = {"provenance": provenance, "runs": [dataclasses.asdict(run) for run in sweeps[0]]}
     (catalogue / "growth.json").write_text(json.dumps(shipped, indent=1) + "\n", encoding="utf-8")
     print(text)

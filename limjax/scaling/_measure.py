@@ -26,7 +26,9 @@ def measurement(result: TrainResult, settings: RunSettings, batch_tokens: int) -
 
     Returns:
         Numbers by name, ready for JSON: those of `limjax.limits.MeasuredRun` but for the loss without a memory, and per kind of
-        layer. Energies, paths, hops and effective updates are means per parameter.
+        layer. Energies, paths, hops and effective updates are means per parameter; `promised_efolds` is the sum of the promised
+        falls of the loss over the loss, of the whole network and of each kind's part in it, `bin_promises` and `bin_losses` are what it is made of.
+        All of these are of the steps that `Bins` counts, which are not quite all.
     """
     summary, sums = result.summary, request_sums(result.state)
     kinds = _by_kind(result, sums, settings.steps)

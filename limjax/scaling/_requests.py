@@ -24,7 +24,8 @@ class RequestSums(NamedTuple):
         products: sums of the request of one half of a batch times that of the other, shape (bins, leaves).
         scatter: sums over steps of the square of a step's sum of products, shape (bins, leaves).
         squares: sums of the squares of the requests, shape (bins, leaves).
-        promises: sums of the fall of the loss that a step promises, the request after momentum and learning rate times the gradient of its batch [loss units], shape (bins, leaves).
+        promises: sums of the fall of the loss that a step promises to first order, what it asks for times the gradient of its batch
+            [loss units], shape (bins, leaves).
         losses: sums of the losses, shape (bins,).
         forgotten: 1 - b2, the share of its past that the optimizer's second moment forgets in a step, as its first step shows.
         inner: state of the optimizer.
