@@ -1,5 +1,6 @@
 """Barriers side by side: the runs of `limjax.train`, kept in a file that goes on, with the standard errors of a textbook."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -17,7 +18,7 @@ from limjax.barriers._base import BarrierInputs
 from limjax.cli.compare import _names
 from limjax.numerics._result_code import ResultCode
 from limjax.plots import comparing
-from limjax.sweeps import SweepResult, _compare, compare
+from limjax.sweeps import SweepResult, _compare, _table, compare
 
 pytestmark = pytest.mark.optax
 
@@ -218,7 +219,7 @@ def test_a_folder_that_cannot_be_made_is_said_before_any_work(folder):
 
 def test_a_comparison_prints_as_its_table(folder):
     said = str(compare("quadratic", BARRIERS, folder=folder, **WORDS))
-    assert all(name in said for name in ("plain training", "test loss", *BARRIERS)) and "Compared(" not in said
+    assert all(name in said for name in ("plain training", "above", *BARRIERS)) and "Compared(" not in said
 
 
 def test_on_the_command_line(capsys, folder):
@@ -239,6 +240,32 @@ def test_on_the_command_line(capsys, folder):
     assert code == 0 and json.loads(out)["rows"][0]["barrier"] == "plain training" and "static:height=10" in err
     assert (folder / "compare.png").exists()
     assert _names("lyapunov:start=8,end=3, static,moment") == ["lyapunov:start=8,end=3", "static", "moment"]
+
+
+def test_energy_at_an_excess_is_told_by_name_of_the_barrier():
+    found = compared([(2.10, 4.12), (2.00, 4.08), (2.50, 5.00)], [(4.0, 6.0), (15.0, 25.0), (1.0, 1.0)])
+    named = [
+        dataclasses.replace(row, barrier=name)
+        for row, name in zip(found.rows[1:], ("moment:scale=1", "moment:scale=0.3", "static"))
+    ]
+    found = dataclasses.replace(found, rows=(found.rows[0], *named))
+    energy, error = found.energy_at(named[:2], 0.03)
+    assert 5 < energy < 20
+    assert _table.excess_lines(found, [0.03, 0.3]) == [
+        f"Heat and work for a loss 3 % above plain training's: moment {energy:.3g} ± {error:.2g} kT/parameter; static not reached.",
+        "Heat and work for a loss 30 % above plain training's: moment 5 ± 1 kT/parameter; static 1 ± 0 kT/parameter.",
+    ]
+    # Both seeds are above plain training by 0.05 and 0.03 of it.
+    settings = {"task": "quadratic", "steps": 1, "hops": "mean", "seeds": [0, 1]}
+    text = str(dataclasses.replace(found, settings=settings))
+    assert "above" in text and "4.0 ± 1.0" in text
+
+
+def test_an_excess_is_checked_before_anything_is_trained(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(command, "compared", lambda *_, **__: pytest.fail("trained"))
+    for words, said in ((("--excess", "0.1", "--no-plain"), "leave out --no-plain"), (("--excess", "0"), "positive")):
+        assert said in refused(capsys, "compare", "--out", tmp_path / "new", *words)
+    assert not (tmp_path / "new").exists()
 
 
 def test_the_time_left_is_that_of_what_is_trained_now(capsys, tmp_path, monkeypatch):

@@ -11,13 +11,13 @@ from rich.console import Console
 from limjax import runs
 from limjax._files import write_whole
 from limjax.cli import options
-from limjax.cli.console import Lines, drawn
+from limjax.cli.console import Lines, drawn, numbers
 from limjax.cli.places import kept_folder
 from limjax.numerics._result_code import ResultCode
 from limjax.sweeps import CompareResult
 from limjax.sweeps import compare as compared
 from limjax.sweeps._compare import COMPARE
-from limjax.sweeps._table import compare_table
+from limjax.sweeps._table import compare_table, excess_lines
 
 
 def compare(
@@ -32,6 +32,13 @@ def compare(
     learning_rate: options.LearningRate = None,
     lsb: options.Lsb = None,
     plain: Annotated[bool, typer.Option("--plain/--no-plain", help="Train without a memory as well.")] = True,
+    excess: Annotated[
+        str | None,
+        typer.Option(
+            help="Excesses of the loss over plain training's, as 0.01,0.03, at which heat and work are read between "
+            "barriers of one name, as moment:scale=0.3 and moment:scale=0.1."
+        ),
+    ] = None,
     out: Annotated[
         str | None,
         typer.Option(
@@ -44,6 +51,9 @@ def compare(
     """Train with several barriers and seeds: what each reaches and what it costs, with standard errors."""
     console = Console(stderr=json, markup=False)
     names = _names(barriers)
+    targets = [] if excess is None else numbers(excess, "--excess")
+    if targets and not plain:
+        raise ValueError("--excess is over plain training's loss: leave out --no-plain.")
     folder, is_new = kept_folder(out, COMPARE, "compare")
     lines = Lines(console)
     begun: tuple[int, float] | None = None
@@ -67,7 +77,10 @@ def compare(
         files = [COMPARE] * (folder / COMPARE).exists()
         if figures and any(row is not result.plain for row in result.rows):
             files += drawn(lambda: _draw(result, folder))
-    console.print(compare_table(result))
+    console.print(compare_table(result, of_loss=bool(targets)))
+    # A comparison that was stopped may lack what excesses are of.
+    for line in excess_lines(result, targets) if result.plain is not None else []:
+        console.print(line, highlight=False)
     console.print(f"Outcome: {result.result}.", highlight=False)
     if files:
         console.print(f"Wrote {folder}/: {', '.join(files)}", highlight=False, soft_wrap=True)
