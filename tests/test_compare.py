@@ -18,7 +18,7 @@ from limjax.barriers._base import BarrierInputs
 from limjax.cli.compare import _names
 from limjax.numerics._result_code import ResultCode
 from limjax.plots import comparing
-from limjax.sweeps import SweepResult, _compare, _table, compare
+from limjax.sweeps import SweepResult, _compare, compare
 
 pytestmark = pytest.mark.optax
 
@@ -242,28 +242,61 @@ def test_on_the_command_line(capsys, folder):
     assert _names("lyapunov:start=8,end=3, static,moment") == ["lyapunov:start=8,end=3", "static", "moment"]
 
 
-def test_energy_at_an_excess_is_told_by_name_of_the_barrier():
-    found = compared([(2.10, 4.12), (2.00, 4.08), (2.50, 5.00)], [(4.0, 6.0), (15.0, 25.0), (1.0, 1.0)])
-    named = [
-        dataclasses.replace(row, barrier=name)
-        for row, name in zip(found.rows[1:], ("moment:scale=1", "moment:scale=0.3", "static"))
-    ]
-    found = dataclasses.replace(found, rows=(found.rows[0], *named))
-    energy, error = found.energy_at(named[:2], 0.03)
-    assert 5 < energy < 20
-    assert _table.excess_lines(found, [0.03, 0.3]) == [
-        f"Heat and work for a loss 3 % above plain training's: moment {energy:.3g} ± {error:.2g} kT/parameter; static not reached.",
-        "Heat and work for a loss 30 % above plain training's: moment 5 ± 1 kT/parameter; static 1 ± 0 kT/parameter.",
-    ]
-    # Both seeds are above plain training by 0.05 and 0.03 of it.
-    settings = {"task": "quadratic", "steps": 1, "hops": "mean", "seeds": [0, 1]}
-    text = str(dataclasses.replace(found, settings=settings))
-    assert "above" in text and "4.0 ± 1.0" in text
+def named(names, losses, energies, plain=(2.0, 4.0)):
+    """As `compared`, with names for the barriers."""
+    found = compared(losses, energies, plain)
+    rows = [dataclasses.replace(row, barrier=name) for row, name in zip(found.rows[1:], names)]
+    settings = {"task": "quadratic", "steps": 1, "hops": "exact", "seeds": list(range(len(plain)))}
+    return dataclasses.replace(found, settings=settings, rows=(found.rows[0], *rows))
+
+
+def test_energy_at_an_excess_is_read_between_barriers_of_one_form(capsys, tmp_path, monkeypatch):
+    names = ("moment:scale=1", "moment:scale=0.3", "moment:scale=0.2,granularity=leaf", "static")
+    losses = [(2.10, 4.12), (2.00, 4.08), (2.02, 4.04), (2.50, 5.00)]
+    found = named(names, losses, [(4.0, 6.0), (15.0, 25.0), (9.0, 9.0), (1.0, 1.0)])
+    monkeypatch.setattr(command, "compared", lambda *_, **__: found)
+    words = ("compare", "--out", tmp_path, "--no-figures", "--excess", "0.03,0.3", "--json")
+    code, out, err = run(capsys, *words)
+    energy, error = found.energy_at(found.rows[1:3], 0.03)
+    assert code == 0 and 5 < energy < 20
+    # Lines break at the width of the terminal.
+    said = " ".join(err.split())
+    assert (
+        f"Heat and work for a loss 3 % above plain training's: moment {energy:.3g} ± {error:.2g} kT/parameter; "
+        "moment:granularity=leaf at most 9 ± 0 kT/parameter; static not reached." in said
+    )
+    assert "30 % above plain training's: moment at most 5 ± 1 kT/parameter; " in said
+    # 2.10 and 4.12 are above 2 and 4 by 5 and 3 percent.
+    assert "above" in said and "4.0 ± 1.0" in said
+    content = json.loads(out)["at_excess"]
+    assert [(each["form"], each["excess"], each["is_bound"]) for each in content[:3]] == [
+        ("moment", 0.03, False), ("moment:granularity=leaf", 0.03, True), ("static", 0.03, False),
+    ]  # fmt: skip
+    assert content[0]["energy_kt_per_parameter"] == pytest.approx(energy)
+    assert content[2]["energy_kt_per_parameter"] is None
+    assert content[0]["barriers"] == ["moment:scale=1", "moment:scale=0.3"]
+
+
+@pytest.mark.parametrize(
+    ("plain", "rows", "said"),
+    [((-2.0, 4.0), 2, "No heat at an excess of the loss: A share of the loss needs one above 0"), ((2.0, 4.0), 1, "")],
+    ids=["negative", "stopped before its first barrier"],
+)
+def test_a_comparison_without_an_excess_is_told_in_full(capsys, tmp_path, monkeypatch, plain, rows, said):
+    found = named(("static",), [(2.0, 4.0)], [(1.0, 1.0)], plain)
+    monkeypatch.setattr(command, "compared", lambda *_, **__: dataclasses.replace(found, rows=found.rows[:rows]))
+    code, out, _ = run(capsys, "compare", "--out", tmp_path, "--no-figures", "--excess", "0.03")
+    assert code == 0 and said in " ".join(out.split()) and "Outcome: completed." in out
+    assert "above plain" not in out
 
 
 def test_an_excess_is_checked_before_anything_is_trained(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(command, "compared", lambda *_, **__: pytest.fail("trained"))
-    for words, said in ((("--excess", "0.1", "--no-plain"), "leave out --no-plain"), (("--excess", "0"), "positive")):
+    for words, said in (
+        (("--excess", "0.1", "--no-plain"), "leave out --no-plain"),
+        (("--excess", "0.1", "--hops", "mean"), "take gaussian or exact"),
+        (("--excess", "0"), "positive"),
+    ):
         assert said in refused(capsys, "compare", "--out", tmp_path / "new", *words)
     assert not (tmp_path / "new").exists()
 

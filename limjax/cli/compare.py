@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from limjax import runs
-from limjax._files import write_whole
+from limjax._files import without_nan, write_whole
 from limjax.cli import options
 from limjax.cli.console import Lines, drawn, numbers
 from limjax.cli.places import kept_folder
@@ -17,7 +17,7 @@ from limjax.numerics._result_code import ResultCode
 from limjax.sweeps import CompareResult
 from limjax.sweeps import compare as compared
 from limjax.sweeps._compare import COMPARE
-from limjax.sweeps._table import compare_table, excess_lines
+from limjax.sweeps._table import AtExcess, compare_table, energies_at
 
 
 def compare(
@@ -36,7 +36,7 @@ def compare(
         str | None,
         typer.Option(
             help="Excesses of the loss over plain training's, as 0.01,0.03, at which heat and work are read between "
-            "barriers of one name, as moment:scale=0.3 and moment:scale=0.1."
+            "barriers as moment:scale=0.3 and moment:scale=0.1; the table then has the loss."
         ),
     ] = None,
     out: Annotated[
@@ -54,6 +54,8 @@ def compare(
     targets = [] if excess is None else numbers(excess, "--excess")
     if targets and not plain:
         raise ValueError("--excess is over plain training's loss: leave out --no-plain.")
+    if targets and hops == "mean":
+        raise ValueError("--excess is that of hop noise, and --hops mean has none: take gaussian or exact.")
     folder, is_new = kept_folder(out, COMPARE, "compare")
     lines = Lines(console)
     begun: tuple[int, float] | None = None
@@ -78,14 +80,13 @@ def compare(
         if figures and any(row is not result.plain for row in result.rows):
             files += drawn(lambda: _draw(result, folder))
     console.print(compare_table(result, of_loss=bool(targets)))
-    # A comparison that was stopped may lack what excesses are of.
-    for line in excess_lines(result, targets) if result.plain is not None else []:
-        console.print(line, highlight=False)
+    at_excess = _at_excess(result, targets, console)
     console.print(f"Outcome: {result.result}.", highlight=False)
     if files:
         console.print(f"Wrote {folder}/: {', '.join(files)}", highlight=False, soft_wrap=True)
     if json:
-        print(json_text.dumps(result.to_json(), indent=2))
+        content = result.to_json() | ({"at_excess": [each._asdict() for each in at_excess]} if targets else {})
+        print(json_text.dumps(without_nan(content), indent=2))
     runs.remove_if_empty(folder)  # stopped before there was anything to keep
     raise typer.Exit(0 if result.result is ResultCode.completed else 130)
 
@@ -99,6 +100,22 @@ def _names(text: str) -> list[str]:
         elif piece:
             names.append(piece)
     return names
+
+
+def _at_excess(result: CompareResult, targets: list[float], console: Console) -> list[AtExcess]:
+    """What was asked for at excesses of the loss, printed; of a comparison that lacks it nothing, with the reason."""
+    # One that was stopped may have no barrier yet.
+    if not targets or len(result.rows) < 2:
+        return []
+    try:
+        found = energies_at(result, targets)
+    except ValueError as error:
+        console.print(f"No heat at an excess of the loss: {error}", highlight=False)
+        return []
+    for target in targets:
+        told = "; ".join(str(each) for each in found if each.excess == target)
+        console.print(f"Heat and work for a loss {100 * target:g} % above plain training's: {told}.", highlight=False)
+    return found
 
 
 def _draw(result: CompareResult, folder: pathlib.Path) -> list[str]:

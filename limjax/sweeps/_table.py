@@ -1,14 +1,16 @@
 """A comparison as a table."""
 
+import dataclasses
 import io
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from limjax.barriers._registry import BARRIERS
 
 if TYPE_CHECKING:
     from limjax.sweeps._compare import Compared, CompareResult
@@ -36,7 +38,10 @@ def compare_table(result: "CompareResult", of_loss: bool = False) -> Table:
     has_accuracy = not of_loss and any(
         row.mean("test_accuracy")[0] == row.mean("test_accuracy")[0] for row in result.rows
     )
-    columns = ["test\naccuracy", "points\nlost"] if has_accuracy else ["test\nloss", "above\nplain %"]
+    above = {label: _percent_above(result, row) for label, row in zip(result.labels, result.rows)}
+    has_share = any(mean == mean for mean, _ in above.values())
+    of_loss_columns = ["test\nloss", "above\nplain %"] if has_share else ["test\nloss"]
+    columns = ["test\naccuracy", "points\nlost"] if has_accuracy else of_loss_columns
     for column in (*columns, "heat\nkT/parameter", "work\nkT/parameter"):
         table.add_column(column, justify="right", no_wrap=True)
     for label, row in zip(result.labels, result.rows):
@@ -44,45 +49,83 @@ def compare_table(result: "CompareResult", of_loss: bool = False) -> Table:
         if has_accuracy:
             cells = [_pair(row.mean("test_accuracy"), 4), "" if is_plain else _pair(result.lost(row), 2)]
         else:
-            cells = [_pair(row.mean("test_loss")), "" if is_plain else _pair(_percent_above(result, row), 1)]
+            cells = [_pair(row.mean("test_loss")), *["" if is_plain else _pair(above[label], 1)] * has_share]
         energies = (row.mean(name) for name in ("heat_kt_per_parameter", "actuation_kt_per_parameter"))
         # As Text: rich would read the brackets of an array in a barrier's name as markup.
         table.add_row(Text(label), *cells, *map(_pair, energies))
     return table
 
 
-def excess_lines(result: "CompareResult", targets: Sequence[float]) -> list[str]:
-    """Heat and work with which the barriers of each name come so close to plain training's loss.
+class AtExcess(NamedTuple):
+    """What barriers of one form cost at an excess of the loss.
+
+    Attributes:
+        form: their name, with the arguments that they share.
+        barriers: the barriers.
+        excess: of the test loss over plain training's, as a share.
+        energy_kt_per_parameter: heat and barrier work [kT], NaN where none comes so close.
+        energy_kt_per_parameter_error: its standard error [kT], NaN for one seed.
+        is_bound: whether the cheapest comes so close already, so that less may do.
+    """
+
+    form: str
+    barriers: list[str]
+    excess: float
+    energy_kt_per_parameter: float
+    energy_kt_per_parameter_error: float
+    is_bound: bool
+
+    def __str__(self) -> str:
+        if self.energy_kt_per_parameter != self.energy_kt_per_parameter:
+            return f"{self.form} not reached"
+        most = "at most " if self.is_bound else ""
+        return f"{self.form} {most}{_pair((self.energy_kt_per_parameter, self.energy_kt_per_parameter_error))} kT/parameter"
+
+
+def energies_at(result: "CompareResult", targets: Sequence[float]) -> list[AtExcess]:
+    """What it costs to come so close to plain training's loss, for barriers that differ in the level of the exchange alone.
 
     Args:
         result: a comparison with plain training.
         targets: excesses of the test loss, as shares.
 
     Returns:
-        One line for each, of all names.
+        One for each excess and form.
 
     Raises:
         ValueError: as `CompareResult.energy_at`.
     """
-    rows = [row for row in result.rows if row is not result.plain]
-    forms = dict.fromkeys(row.barrier.partition(":")[0] for row in rows)
-    lines = []
+    forms: dict[str, list[Compared]] = {}
+    for row in result.rows:
+        if row is not result.plain:
+            forms.setdefault(_form(row.barrier), []).append(row)
+    found = []
     for target in targets:
-        told = []
-        for form in forms:
-            energy, error = result.energy_at([row for row in rows if row.barrier.partition(":")[0] == form], target)
-            words = "not reached" if energy != energy else f"{_pair((energy, error))} kT/parameter"
-            told.append(f"{form} {words}")
-        lines.append(f"Heat and work for a loss {100 * target:g} % above plain training's: {'; '.join(told)}.")
-    return lines
+        for form, rows in forms.items():
+            cheapest = min(rows, key=lambda row: row.mean("energy_kt_per_parameter")[0])
+            is_bound = bool(result.excess(cheapest).mean() <= target)
+            names = [row.barrier for row in rows]
+            found.append(AtExcess(form, names, target, *result.energy_at(rows, target), is_bound))
+    return found
+
+
+def _form(barrier: str) -> str:
+    """A barrier's name with its arguments but for the one that sets how much exchange there is."""
+    name, _, rest = barrier.partition(":")
+    if barrier.endswith(".json") or name not in BARRIERS or (level := BARRIERS[name].level) is None:
+        return barrier
+    others = [item for item in rest.split(",") if item and item.partition("=")[0] != level[0]]
+    return name + (f":{','.join(others)}" if others else "")
 
 
 def _percent_above(result: "CompareResult", row: "Compared") -> tuple[float, float]:
+    """By how many percent a row's loss is above plain training's, NaN where there is no such share."""
     try:
         percent = 100 * result.excess(row)
     except ValueError:  # no plain training, or a loss that no share can be taken of
         return math.nan, math.nan
-    return float(percent.mean()), float(percent.std(ddof=1) / np.sqrt(percent.size)) if percent.size > 1 else math.nan
+    # `mean` averages an attribute, so the percents take the place of one.
+    return dataclasses.replace(row, test_loss=percent).mean("test_loss")
 
 
 def _pair(values: tuple[float, float], places: int | None = None) -> str:
