@@ -21,16 +21,14 @@ from limjax.sweeps._table import AtExcess, compare_table, energies_at
 
 
 def compare(
+    *,
     task: options.TaskName = "digits-mlp",
     barriers: Annotated[
         str, typer.Option(help="Barriers, with commas between them; arguments as in lyapunov:start=8.")
     ] = "lyapunov,static,moment",
     seeds: Annotated[int, typer.Option(help="Number of seeds of each barrier.", min=1)] = 5,
     hops: options.Hops = "exact",
-    steps: options.Steps = None,
-    batch_size: options.BatchSize = None,
-    learning_rate: options.LearningRate = None,
-    lsb: options.Lsb = None,
+    training: options.RunNumbers,
     plain: Annotated[bool, typer.Option("--plain/--no-plain", help="Train without a memory as well.")] = True,
     excess: Annotated[
         str | None,
@@ -72,8 +70,8 @@ def compare(
     with runs.held(folder, is_new=is_new):
         console.print(f"limjax compare: {task} (Ctrl-C keeps what is trained; the same --out goes on)")
         result = compared(
-            task, names, seeds=seeds, folder=folder, hops=hops, steps=steps, batch_size=batch_size,  # pyright: ignore
-            learning_rate=learning_rate, lsb=lsb, plain=plain, on_progress=progress,
+            task, names, seeds=seeds, folder=folder, hops=hops, plain=plain,  # pyright: ignore
+            on_progress=progress, **vars(training),
         )  # fmt: skip
         # Stopped before its first barrier is trained, a comparison has no file.
         files = [COMPARE] * (folder / COMPARE).exists()

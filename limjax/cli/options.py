@@ -39,13 +39,19 @@ Figures = Annotated[bool, typer.Option("--figures/--no-figures", help="Draw the 
 
 
 @dataclasses.dataclass(frozen=True)
-class TunedRuns:
-    """The training runs that a barrier is tuned on."""
+class RunNumbers:
+    """What training runs have in common."""
 
     steps: Steps = None
     batch_size: BatchSize = None
     learning_rate: LearningRate = None
     lsb: Lsb = None
+
+
+@dataclasses.dataclass(frozen=True)
+class TunedRuns(RunNumbers):
+    """The training runs that a barrier is tuned on."""
+
     step_time: StepTime = 1e-3
 
 

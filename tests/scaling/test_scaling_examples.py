@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import types
 
 import jax.numpy as jnp
 import numpy as np
@@ -42,9 +43,13 @@ def test_the_page_of_measured_growth_is_made_of_the_numbers_kept(tmp_path, folde
         assert (tmp_path / "docs/results" / name).stat().st_size > 10_000
 
 
-def test_runs_that_were_measured_again_count_once_and_the_later(tmp_path):
+def test_runs_that_were_measured_again_count_once_and_the_later(tmp_path, monkeypatch):
     """Also where a whole sweep was, and called again on what it wrote: what comes with limjax stays of its batch."""
     table, before = module_of(EXAMPLES / "growth_table.py"), EXAMPLES.parent / "benchmarks/results/growth.json"
+    # Only files are looked at; the page and its figures have a test of their own.
+    monkeypatch.setattr(table, "page", lambda *_: "")
+    monkeypatch.setattr(table, "save_growth_figure", lambda *_: None)
+    monkeypatch.setattr(table, "energy_by_steps", lambda _: types.SimpleNamespace(savefig=lambda _: None))
     contents = json.loads(before.read_text())["sweeps"]
     batch = contents[0]["runs"][0]["batch_tokens"]
     earlier = [run for content in contents for run in content["runs"]]
