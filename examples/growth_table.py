@@ -111,7 +111,7 @@ def _promised(numbers: Sequence[dict], specification: str) -> list[str]:
     lines = [
         "What sets the price of a step ([why](../scale.md#what-sets-the-price-of-a-step)), of the runs in which it was counted:",
         "",
-        "| parameters | tokens a step | seeds | steps | e-folds kept | promised | promised a step | heat × scale / promised |",
+        "| parameters | tokens a step | seeds | steps | e-folds of the loss | promised | promised a step | heat × scale / promised |",
         "|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for key in sorted({_which(run)[:2] for run in counted}):
