@@ -54,8 +54,7 @@ def page(contents: Sequence[dict], sweeps: Sequence[Sequence[MeasuredRun]]) -> s
         "| parameters | tokens a step | seeds | steps | loss | above bare Adam | heat [kT] | a step [kT] | barrier work [kT] | n_eff | law [kT] | heat / law |",
         "|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
-    for key in sorted({_which(run)[:2] for run in numbers}):
-        here = [run for run in numbers if _which(run)[:2] == key]
+    for key, here in _by_size(numbers):
 
         def column(name, here=here):
             return np.array([run[name] for run in here])
@@ -114,8 +113,7 @@ def _promised(numbers: Sequence[dict], specification: str) -> list[str]:
         "| parameters | tokens a step | seeds | steps | e-folds of the loss | promised | promised a step | heat × scale / promised |",
         "|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
-    for key in sorted({_which(run)[:2] for run in counted}):
-        here = [run for run in counted if _which(run)[:2] == key]
+    for key, here in _by_size(counted):
         names = ("convergence_kt_per_parameter", "promised_efolds", "heat_kt_per_parameter")
         kept, promised, heat = (np.mean([run[name] for run in here]) for name in names)
         bins = Bins.of(here[0]["steps"])
@@ -219,6 +217,14 @@ def read_sweeps(paths: Sequence[pathlib.Path]) -> tuple[list[pathlib.Path], list
 
 def _which(run: dict) -> tuple[float, int, int]:
     return run["batch_tokens"], run["parameters"], run["seed"]
+
+
+def _by_size(runs: Sequence[dict]) -> list[tuple[tuple[float, int], list[dict]]]:
+    """The seeds of each batch and size, in order."""
+    found: dict[tuple[float, int], list[dict]] = {}
+    for run in runs:
+        found.setdefault(_which(run)[:2], []).append(run)
+    return sorted(found.items())
 
 
 def main(paths: Sequence[pathlib.Path], out: pathlib.Path) -> None:

@@ -25,7 +25,7 @@ from limjax.scaling._measure import kind_of
 from limjax.sweeps._seeds import mean_text
 from limjax.tasks import _networks as networks
 from limjax.tasks import language
-from limjax.tasks._language import Shape, apply_language, init_language, steps_for
+from limjax.tasks._language import TOKENS_PER_PARAMETER, Shape, apply_language, init_language, steps_for
 from limjax.tasks._text import python_source
 from limjax.versions import machine
 
@@ -51,7 +51,7 @@ class Training(NamedTuple):
     @classmethod
     def whole(cls, width: int) -> "Training":
         """As `limjax scale` trains this width."""
-        return cls(width=width, steps=steps_for(Shape(width, 2, HEAD, CONTEXT), 20.0, 8), cosine=True)
+        return cls(width=width, steps=steps_for(Shape(width, 2, HEAD, CONTEXT), TOKENS_PER_PARAMETER, 8), cosine=True)
 
 
 TABLES = {

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 import signal
 import types
@@ -18,7 +19,7 @@ from limjax.barriers._base import BarrierInputs
 from limjax.cli.compare import _names
 from limjax.numerics._result_code import ResultCode
 from limjax.plots import comparing
-from limjax.sweeps import SweepResult, _compare, compare
+from limjax.sweeps import SweepResult, _compare, _table, compare
 
 pytestmark = pytest.mark.optax
 
@@ -219,7 +220,7 @@ def test_a_folder_that_cannot_be_made_is_said_before_any_work(folder):
 
 def test_a_comparison_prints_as_its_table(folder):
     said = str(compare("quadratic", BARRIERS, folder=folder, **WORDS))
-    assert all(name in said for name in ("plain training", "above", *BARRIERS)) and "Compared(" not in said
+    assert all(name in said for name in ("plain training", "test loss", "above", *BARRIERS)) and "Compared(" not in said
 
 
 def test_on_the_command_line(capsys, folder):
@@ -275,6 +276,12 @@ def test_energy_at_an_excess_is_read_between_barriers_of_one_form(capsys, tmp_pa
     assert content[0]["energy_kt_per_parameter"] == pytest.approx(energy)
     assert content[2]["energy_kt_per_parameter"] is None
     assert content[0]["barriers"] == ["moment:scale=1", "moment:scale=0.3"]
+
+
+def test_a_row_that_is_no_number_does_not_hide_a_bound():
+    losses, energies = [(math.nan, 4.0), (2.02, 4.04)], [(1.0, 1.0), (9.0, 9.0)]
+    (at,) = _table.energies_at(named(("moment:scale=1", "moment:scale=0.1"), losses, energies), [0.03])
+    assert at.is_bound and at.energy_kt_per_parameter == pytest.approx(9.0)
 
 
 @pytest.mark.parametrize(

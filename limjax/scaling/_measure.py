@@ -27,17 +27,18 @@ def measurement(result: TrainResult, settings: RunSettings, batch_tokens: int) -
     Returns:
         Numbers by name, ready for JSON: those of `limjax.limits.MeasuredRun` but for the loss without a memory, and per kind of
         layer. Energies, paths, hops and effective updates are means per parameter; `promised_efolds` is the sum of the promised
-        falls of the loss over the loss, of the whole network and of each kind's part in it, `bin_promises` and `bin_losses` are what it is made of.
-        All of these are of the steps that `Bins` counts, which are not quite all.
+        falls of the loss over the loss, of the whole network and of each kind's part in it, and `bin_promises` and `bin_losses` are
+        what it is made of. These three are of the steps that `Bins` counts, which are not quite all.
     """
     summary, sums = result.summary, request_sums(result.state)
-    kinds = _by_kind(result, sums, settings.steps)
+    bins = Bins.of(settings.steps)
+    losses, promises = np.asarray(sums.losses, np.float64) / bins.steps, np.asarray(sums.promises, np.float64)
+    kinds = _by_kind(result, sums, bins, losses, promises / losses[:, None])
     count = sum(kind["parameters"] for kind in kinds.values())
 
     def mean(name: str) -> float:
         return sum(kind[name] * kind["parameters"] for kind in kinds.values()) / count
 
-    losses = _bin_losses(sums, settings.steps)
     averaged = {name: mean(name) for name in (*_PER_PARAMETER.values(), "effective_updates", "unresolved")}
     # The law of a bowl, 2 ln(L0/LT) and 2 kT for every gradient that is averaged (docs/law.md).
     fall = math.log(summary["initial_loss"] / summary["train_loss"])
@@ -63,7 +64,7 @@ def measurement(result: TrainResult, settings: RunSettings, batch_tokens: int) -
         "warnings": summary["warnings"],
         "promised_efolds": sum(kind["promised_efolds"] for kind in kinds.values()),
         "bin_losses": losses.tolist(),
-        "bin_promises": np.asarray(sums.promises, np.float64).sum(axis=1).tolist(),
+        "bin_promises": promises.sum(axis=1).tolist(),
         "kinds": kinds,
     }
 
@@ -78,14 +79,14 @@ def kind_of(layer: str) -> str:
     return layer.split("/")[0].rstrip(_DIGITS)
 
 
-def _by_kind(result: TrainResult, sums: RequestSums, steps: int) -> dict[str, dict[str, Any]]:
-    """Means per parameter of every kind of layer."""
-    bins = Bins.of(steps)
+def _by_kind(
+    result: TrainResult, sums: RequestSums, bins: Bins, losses: np.ndarray, promised_shares: np.ndarray
+) -> dict[str, dict[str, Any]]:
+    """Means per parameter of every kind of layer, from the mean loss of every bin and the promises of every leaf over it."""
     leaves = jax.tree_util.tree_flatten_with_path(result.params)[0]
     # In the order of the leaves, which is that of the columns of the sums.
     names = [kind_of(name) for name in leaf_names([path for path, _ in leaves])]
     sizes = np.array([leaf.size for _, leaf in leaves])
-    losses = _bin_losses(sums, steps)
     found = {}
     for kind in dict.fromkeys(names):
         index = np.flatnonzero([name == kind for name in names])
@@ -99,13 +100,8 @@ def _by_kind(result: TrainResult, sums: RequestSums, steps: int) -> dict[str, di
             "effective_updates": updates.per_parameter,
             "unresolved": updates.unresolved,
             # Of the loss of all parameters: those of the kinds add up.
-            "promised_efolds": float((np.asarray(sums.promises, np.float64)[:, index].sum(axis=1) / losses).sum()),
+            "promised_efolds": float(promised_shares[:, index].sum()),
             "signal": signal.share.tolist(),
             "signal_error": signal.error.tolist(),
         }
     return found
-
-
-def _bin_losses(sums: RequestSums, steps: int) -> np.ndarray:
-    """Mean training loss of every bin."""
-    return np.asarray(sums.losses, np.float64) / Bins.of(steps).steps

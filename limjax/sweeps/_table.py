@@ -38,18 +38,17 @@ def compare_table(result: "CompareResult", of_loss: bool = False) -> Table:
     has_accuracy = not of_loss and any(
         row.mean("test_accuracy")[0] == row.mean("test_accuracy")[0] for row in result.rows
     )
-    above = {label: _percent_above(result, row) for label, row in zip(result.labels, result.rows)}
-    has_share = any(mean == mean for mean, _ in above.values())
-    of_loss_columns = ["test\nloss", "above\nplain %"] if has_share else ["test\nloss"]
-    columns = ["test\naccuracy", "points\nlost"] if has_accuracy else of_loss_columns
+    above = [] if has_accuracy else [_percent_above(result, row) for row in result.rows]
+    has_share = any(mean == mean for mean, _ in above)
+    columns = ["test\naccuracy", "points\nlost"] if has_accuracy else ["test loss", *["above\nplain %"] * has_share]
     for column in (*columns, "heat\nkT/parameter", "work\nkT/parameter"):
         table.add_column(column, justify="right", no_wrap=True)
-    for label, row in zip(result.labels, result.rows):
+    for i, (label, row) in enumerate(zip(result.labels, result.rows)):
         is_plain = row is result.plain
         if has_accuracy:
             cells = [_pair(row.mean("test_accuracy"), 4), "" if is_plain else _pair(result.lost(row), 2)]
         else:
-            cells = [_pair(row.mean("test_loss")), *["" if is_plain else _pair(above[label], 1)] * has_share]
+            cells = [_pair(row.mean("test_loss")), *["" if is_plain else _pair(above[i], 1)] * has_share]
         energies = (row.mean(name) for name in ("heat_kt_per_parameter", "actuation_kt_per_parameter"))
         # As Text: rich would read the brackets of an array in a barrier's name as markup.
         table.add_row(Text(label), *cells, *map(_pair, energies))
@@ -99,14 +98,18 @@ def energies_at(result: "CompareResult", targets: Sequence[float]) -> list[AtExc
     for row in result.rows:
         if row is not result.plain:
             forms.setdefault(_form(row.barrier), []).append(row)
-    found = []
-    for target in targets:
-        for form, rows in forms.items():
-            cheapest = min(rows, key=lambda row: row.mean("energy_kt_per_parameter")[0])
-            is_bound = bool(result.excess(cheapest).mean() <= target)
-            names = [row.barrier for row in rows]
-            found.append(AtExcess(form, names, target, *result.energy_at(rows, target), is_bound))
-    return found
+    loudest = {form: _excess_of_cheapest(result, rows) for form, rows in forms.items()}
+    return [
+        AtExcess(form, [row.barrier for row in rows], target, *result.energy_at(rows, target), loudest[form] <= target)
+        for target in targets
+        for form, rows in forms.items()
+    ]
+
+
+def _excess_of_cheapest(result: "CompareResult", rows: Sequence["Compared"]) -> float:
+    """The mean excess of the cheapest of the rows that count, those whose numbers are finite; infinite if none does."""
+    means = [(row.mean("energy_kt_per_parameter")[0], float(result.excess(row).mean())) for row in rows]
+    return min((pair for pair in means if all(map(math.isfinite, pair))), default=(math.nan, math.inf))[1]
 
 
 def _form(barrier: str) -> str:
