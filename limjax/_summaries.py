@@ -120,7 +120,7 @@ _KINDS: dict[str, tuple[_Check, str]] = {
         _maybe(_NUMBER),
     ),
     **dict.fromkeys(
-        ("static_heat_kt", "pulses", "device_joules", "device_seconds", "flops_per_step", "wall_seconds"), _maybe(_AMOUNT)
+        ("static_heat_kt", "pulses", "device_joules", "device_seconds", "write_joules", "flops_per_step", "wall_seconds"), _maybe(_AMOUNT)
     ),
     "warnings": (_or_none(_list_of(_is_text)), "a list of texts"),
     "measured": (_is_measured, "an object of numbers or null"),

@@ -226,6 +226,16 @@ class PulsedCell(AbstractCell):
         return ("pulses", "misplaced", *joules, *seconds)
 
     @property
+    def write_joules(self) -> float | None:
+        """Energy of one pulse, or of all that rewrite a word: the largest of both directions and ends of the window [J], if known."""
+        energies = [pulse.energy for pulse in (self.up, self.down)]
+        if any(energy is None for energy in energies):
+            return None
+        # Energies are at most linear in the position.
+        ends = [float(np.max(energy.joules(end))) for energy in energies if energy is not None for end in (0.0, 1.0)]
+        return (self.word_bits or 1) * max(ends)
+
+    @property
     def reads_weights(self) -> bool:
         """Whether what a pulse does depends on where the cell stands."""
         # Equal steps end at the end of a window too.

@@ -56,7 +56,8 @@ class RetentionFit:
             B [kT].
         """
         scale = 1 / (_EV_PER_K * temperature)
-        return Fitted(self.activation_ev.value * scale, self.activation_ev.error * scale, "kT")
+        energy = self.activation_ev
+        return dataclasses.replace(energy, value=energy.value * scale, error=energy.error * scale, unit="kT")
 
     def retention(self) -> Retention:
         """The same for a `PulsedCell`."""
@@ -124,14 +125,16 @@ def fit_retention(
     lever = middle / _EV_PER_K
     log_attempts = log_rate + activation * lever
     errors = np.sqrt(np.diag(covariance))
+    # The scatter is known from the tests themselves, that of counts from the binomial law. Two tests have errors of inf already.
+    freedom = math.inf if count is not None else max(len(height) - 2.0, 1.0)
     error = math.sqrt(max(float(np.array([1.0, lever]) @ covariance @ np.array([1.0, lever])), 0.0))
     if activation <= 0:
         raise _no_faster(f"activation energy {activation:.3g} eV")
     return RetentionFit(
-        activation_ev=Fitted(activation, float(errors[1]), "eV"),
-        log_attempt_rate=Fitted(log_attempts, error, ""),
+        activation_ev=Fitted(activation, float(errors[1]), "eV", freedom=freedom),
+        log_attempt_rate=Fitted(log_attempts, error, "", freedom=freedom),
         reference=1 / middle,
-        log_rate=Fitted(log_rate, float(errors[0]), ""),
+        log_rate=Fitted(log_rate, float(errors[0]), "", freedom=freedom),
         spread=spread,
     )
 
@@ -218,23 +221,29 @@ def _line(
 ) -> tuple[Float[np.ndarray, "2"], Float[np.ndarray, "2 2"], float]:
     from scipy.optimize import least_squares
 
-    def residual(x):
-        return height - (x[0] - x[1] * distance)
+    design = np.stack([np.ones_like(distance), -distance], axis=1)
+    inverse, free = np.linalg.inv(design.T @ design), len(height) - 2
 
-    # Distances beyond the usual one count linearly.
-    # 1.4826 makes a standard deviation of a median of distances; points on one line leave 0, which is no scale.
-    usual = max(1.4826 * float(np.median(np.abs(residual(start) - np.median(residual(start))))), 1e-9)
+    def residual(x):
+        return height - design @ x
+
+    # Distances beyond the usual one count linearly. 1.4826 makes a standard deviation of a median of distances, of which a line takes
+    # away by its leverage and one altogether: of three they are as 1, 2, 1 whatever the tests. Points on one line leave 0, which is no
+    # scale, and two have no distance at all.
+    leverage = np.einsum("ij,jk,ik->i", design, inverse, design)
+    apart = np.sort(np.abs(residual(start)) / np.sqrt(np.maximum(1 - leverage, 1e-9)))[1:]
+    usual = max(1.4826 * float(np.median(apart)), 1e-9)
     found = least_squares(residual, start, loss="soft_l1", f_scale=usual)
     rest = residual(found.x)
-    design = np.stack([np.ones_like(distance), -distance], axis=1)
-    # The slope of soft_l1, 2 (sqrt(1 + z) - 1), at z = (rest/usual)²: what each point weighed in the fit.
-    weight = 1 / np.sqrt(1 + (rest / usual) ** 2)
-    free = len(height) - 2
     covariance = np.full((2, 2), np.inf)
     # A line meets two points whatever their errors are: they show no scatter.
     if free > 0:
-        variance = float(np.sum(weight * rest**2) / free)
-        covariance = variance * np.linalg.inv((design * weight[:, None]).T @ design)
+        # The variance of an M-estimate with the pull ψ of each point, Σψ²/(n - 2) over the square of the mean of its slope, with its
+        # correction for few points (Huber, Robust Statistics, 1981, section 7.6).
+        scaled = 1 + (rest / usual) ** 2
+        pull, slope = rest / np.sqrt(scaled), scaled**-1.5
+        correction = 1 + 2 / len(height) * np.var(slope) / np.mean(slope) ** 2
+        covariance = (correction / np.mean(slope)) ** 2 * float(np.sum(pull**2)) / free * inverse
     return found.x, covariance, float(np.sqrt(np.mean(rest**2)))
 
 

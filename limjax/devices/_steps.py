@@ -61,7 +61,8 @@ class AbstractSteps(eqx.Module):
 
     @abc.abstractmethod
     def variance(self, gone: Float[Array, "..."], pulses: Float[Array, "..."], scale: Scale) -> Float[Array, "..."]:
-        """Variance of the distance, from the noise of every pulse.
+        """Variance of the distance, from the noise of every pulse; to first order in the noise where steps depend on the place otherwise
+        than in a straight line.
 
         Args:
             gone: where the device stands.
@@ -212,13 +213,23 @@ class ExponentialSteps(AbstractSteps):
         return jnp.where(is_even, scale.size * pulses / start * (1 - small / 2 + small**2 / 3), curved)
 
     def variance(self, gone: Float[Array, "..."], pulses: Float[Array, "..."], scale: Scale) -> Float[Array, "..."]:
-        # To leading order in the step over the window: the noise of each pulse, shrunk by the slope of all that come after it.
-        _, start, grown = self._stretched(gone, pulses, scale)
-        end = start + grown
-        # A step at y = e^{ν(x - 1/2)} is size/y, and what follows shrinks its noise by y/end: of relative noise y drops
-        # out, of the other y² remains, whose mean is taken over the way.
-        mean_square = (end**2 + end * start + start**2) / 3
-        return pulses * ((scale.relative * scale.size) ** 2 + scale.levels**2 * mean_square) / end**2
+        # To first order in the noise: each pulse's own, shrunk by all that come after it. With y = e^{ν(x - 1/2)}, which grows by a with
+        # each, noise of the k-th of n counts (y_k / y_n)², and a step is (size/a) ln(1 + a/y). So of relative noise remains the sum of
+        # F(a/y)/y_n² with F(z) = ((1 + z) ln(1 + z)/z)², of the other that of y_k²/y_n².
+        _, start, grown = self._stretched(gone, jnp.ones_like(pulses), scale)
+        first = grown / start
+        # F is 1 + z - z²/12 to half a percent up to z = 1, where all but the first step are; ψ(x + 1/2) = ½ ln(x² + 1/12) nearly.
+        tiny = first < 1e-4
+        quotient = jnp.log1p(first) / jnp.where(tiny, 1.0, first)
+        head = jnp.where(tiny, 1 + first, ((1 + first) * quotient) ** 2)
+        near, far = 1 + 0.5 * first, 1 + (pulses - 0.5) * first
+        twelfth = first**2 / 12
+        inverses = 0.5 * jnp.log((far**2 + twelfth) / (near**2 + twelfth))
+        tail = (pulses - 1) + inverses - first * (1 / near - 1 / far) / 12
+        from_steps = jnp.where(pulses < 1, pulses * head, head + tail) / start**2
+        from_levels = pulses * (1 + first * (pulses + 1) * (1 + first * (2 * pulses + 1) / 6))
+        noise = (scale.relative * scale.size) ** 2 * from_steps + scale.levels**2 * from_levels
+        return noise / (1 + pulses * first) ** 2
 
 
 LAWS = {law.name: law for law in (LinearSteps, SoftBoundsSteps, ExponentialSteps)}

@@ -35,22 +35,23 @@ def of_hops(run: RunFacts, realised_kt: float) -> tuple[float, float]:
     return max(realised_kt - margin, 0.0), realised_kt + margin
 
 
-def of_pulses(joules: float, pulses: float | None) -> tuple[float, float] | tuple[None, None]:
+def of_pulses(joules: float, write_joules: float | None) -> tuple[float, float] | tuple[None, None]:
     """95 % interval of the joules of pulses, for the requests of this run.
 
-    A request of d pulses is rounded by chance, which varies by r(1 - r) with r what is behind its point, at most d: so do n pulses by
-    at most sqrt(n).
+    A request is rounded by chance, which varies by r(1 - r) with r what is behind its point. Where the pulse more, or the word that is
+    rewritten, takes e, the joules vary by e²r(1 - r), at most by the largest e times what the request takes in the mean, er: so all of
+    them by at most the root of the largest e times their joules.
 
     Args:
         joules: of the pulses [J].
-        pulses: how many there were.
+        write_joules: the largest e (`AbstractCell.write_joules`) [J].
 
     Returns:
         Lower and upper end [J].
     """
-    if pulses is None or not pulses > 0:
+    if write_joules is None or not write_joules > 0:
         return None, None
-    margin = NORMAL_95 * joules / math.sqrt(pulses)
+    margin = NORMAL_95 * math.sqrt(write_joules * joules)
     return max(joules - margin, 0.0), joules + margin
 
 

@@ -45,7 +45,7 @@ def memory(run: RunFacts) -> Iterator[Line]:
     pulsed = run.number("pulses") is not None
     if drawn is not None:
         kind = "model" if run.summary.get("hops") == "mean" else "simulated"
-        ends = of_pulses(drawn, run.number("pulses")) if kind == "simulated" else (None, None)
+        ends = of_pulses(drawn, run.number("write_joules")) if kind == "simulated" else (None, None)
         chance = "; the interval is what rounding to whole pulses by chance does at most" if ends[0] is not None else ""
         note = f"{run.number('pulses') or 0.0:.3g} pulses; lines and drivers are not in it{chance}"
         source = f"{_LEDGER}, device {run.summary.get('memory_device') or 'of its own'}"
@@ -63,7 +63,7 @@ def memory(run: RunFacts) -> Iterator[Line]:
     if realised is not None and realised > 0:
         # Of pulses the spread of a move is not that of hops.
         low, high = (None, None) if pulsed else (end * run.kt for end in of_hops(run, realised / run.kt))
-        chance = "" if pulsed else "; the interval is at least as wide as that of other hops for the same requests"
+        chance = "" if pulsed else "; the interval is the least that other hops for the same requests would make"
         note = f"heat of the hops that were drawn, without barrier work{chance}"
         yield Line("hops", "memory", "heat of the hops drawn", realised, "simulated", _LEDGER, low, high, note)
 

@@ -104,6 +104,11 @@ class AbstractCell(eqx.Module):
         return ()
 
     @property
+    def write_joules(self) -> float | None:
+        """The most that rounding one request up instead of down takes [J]; None for a cell without pulses, or where that is not known."""
+        return None
+
+    @property
     def reads_weights(self) -> bool:
         """Whether what a request does depends on where the cell stands, so that `update` needs the parameters."""
         return False

@@ -252,6 +252,8 @@ def _told(run: Run) -> dict[str, Any]:
         from limjax.devices import get_device  # only where it is asked for: it takes a quarter of all imports
 
         said["memory_assumed"] = list(get_device(run.settings.memory_device).assumed)
+    if run.cell.write_joules is not None:
+        said["write_joules"] = run.cell.write_joules
     # The settings know a barrier of one's own by its name alone: its numbers tell it from others of its kind.
     numbers = fingerprints.combined(fingerprints.of_structure(run.barrier), fingerprints.of_arrays(run.barrier))
     named = {"barrier": run.barrier.name, "barrier_settings": said["barrier"], "barrier_fingerprint": numbers}

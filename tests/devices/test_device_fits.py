@@ -178,6 +178,22 @@ def test_retention_from_shares_with_an_outlier():
     assert spoiled.activation_ev.value == pytest.approx(1.2, abs=0.1) and spoiled.spread > clean.spread
 
 
+@pytest.mark.parametrize("tests", [3, 5, 12])
+def test_intervals_of_shares_hold_the_truth(tests):
+    """95 %, of 300 sets of tests, within three standard errors of a share; their number is all that errors of scatter rest on."""
+    rng, held = np.random.default_rng(4), 0
+    kelvin = np.linspace(400.0, 460.0, tests)
+    seconds = 0.2 / (1e9 * np.exp(-1.2 / (EV_PER_K * kelvin)))
+    for _ in range(300):
+        share = -np.expm1(-0.2 * np.exp(0.2 * rng.standard_normal(tests)))
+        fit = fit_retention(seconds, kelvin, share)
+        low, high = fit.activation_ev.interval
+        held += low <= 1.2 <= high
+        low, high = fit.barrier(300.0).interval
+        assert low * EV_PER_K * 300 == pytest.approx(fit.activation_ev.interval[0], rel=1e-6) and high > low
+    assert abs(held / 300 - 0.95) < 3 * np.sqrt(0.95 * 0.05 / 300)
+
+
 def test_two_shares_give_a_line_without_errors():
     fit = fit_retention([1e4, 1e4], [400.0, 430.0], [0.1, 0.5])
     rates = -np.log1p(-np.array([0.1, 0.5])) / 1e4
