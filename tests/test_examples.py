@@ -171,14 +171,14 @@ def test_tuned_table_writes_its_page_and_adds_to_it(tmp_path):
 
 
 @pytest.mark.slow
-def test_time_front_shows_both_laws(tmp_path):
+def test_time_front_shows_both_ends(tmp_path):
     run("time_front.py", "--steps", 20, "--held-out", 1, "--points", 9, "--out", tmp_path)
     content = json.loads((tmp_path / "benchmarks/results/time_front.json").read_text())
     heat = [row["heat_kt_per_parameter"] for row in content["rows"]]
     time = [row["seconds"] for row in content["rows"]]
-    # At the fast end each factor e of speed costs 2 kT per level of path, at the slow end nothing.
-    wall = (heat[-1] - heat[-2]) / math.log(time[-2] / time[-1]) / (2 * content["rows"][-1]["path_levels"])
-    assert wall == pytest.approx(1, abs=0.02)
+    # At the slow end time costs nothing; where barriers are open heat goes nearly as one over time, and nowhere more steeply.
+    slopes = np.diff(np.log(heat)) / np.diff(np.log(time))
+    assert abs(slopes[0]) < 0.01 and -1.01 < slopes.min() < -0.9
     assert heat[0] < 0.01 * heat[-1]
     assert (tmp_path / "docs/figures/time_front.png").stat().st_size > 10_000
 

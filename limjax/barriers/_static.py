@@ -54,12 +54,12 @@ class StaticBarrier(AbstractBarrier):
             cells: how many must survive together.
 
         Returns:
-            A static barrier at ln(n k0 t / -ln(1 - P)).
+            A static barrier at ln(n k0 t / -ln(1 - P)), or at 0 where no barrier is needed.
 
         Raises:
             ValueError: if an argument is out of its range.
         """
-        return cls(cell.retention_barrier(years * YEAR_S, failure, cells))
+        return cls(jnp.maximum(cell.retention_barrier(years * YEAR_S, failure, cells), 0.0))
 
     @classmethod
     def of_run(cls, run: RunShape, /, height: float | None = None) -> "StaticBarrier":

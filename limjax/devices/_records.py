@@ -26,6 +26,7 @@ ZOO = pathlib.Path(__file__).parent / "zoo"
 
 _FAILURE = 1e-4  # that a retention time is meant for, as in `AbstractCell.retention_barrier`
 _ATTEMPT_RATE = 1e9
+_ROOM = 300.0  # [K]
 
 
 @dataclass(frozen=True)
@@ -66,19 +67,22 @@ class Device:
         # Words of bits have neither noise nor spread: nothing is missing there.
         noise = "" if {"noise", "noise_levels", "word_bits"} & set(self.numbers) else "noise from cycle to cycle"
         spread = "" if {"spread_size", "word_bits"} & set(self.numbers) else "spread between devices"
-        kept = "" if self._retention(300.0) is not None else "retention"
+        kept = "" if self._retention() is not None else "retention"
         return tuple(said for said in (energy, time, noise, spread, kept) if said)
 
     @property
     def assumed(self) -> tuple[str, ...]:
         """What a cell of it takes for granted, in words."""
         said = []
-        if self._retention(300.0) is None:
+        if self._retention() is None:
             said.append(
                 "retention is not known: its barrier is the one that holds ten years at an attempt rate of 1 GHz"
             )
         elif "attempt_rate" not in self.numbers:
             said.append("the attempt rate is not known: 1 GHz")
+        held_alone = not {"activation_energy", "thermal_stability"} & set(self.numbers)
+        if held_alone and "retention_time" in self.numbers and "retention_temperature" not in self.numbers:
+            said.append(f"at which temperature it holds is not known: {_ROOM:g} K")
         noise = [words for words in self.missing if words.startswith(("noise", "spread"))]
         if noise:
             said.append(f"{' and '.join(noise)} {'are' if len(noise) > 1 else 'is'} not known and left out")
@@ -133,7 +137,7 @@ class Device:
             levels=(-zero * self.levels, (1 - zero) * self.levels),
             noise=noise,
             spread=spread if is_spread else None,
-            retention=self._retention(temperature),
+            retention=self._retention(),
             step_time=step_time,
             temperature=temperature,
             word_bits=None if bits is None else int(bits),
@@ -163,7 +167,7 @@ class Device:
             return OhmicEnergy(volts, low, high, seconds)  # pyright: ignore[reportArgumentType]  # none of them is None
         return None
 
-    def _retention(self, temperature: float) -> Retention | None:
+    def _retention(self) -> Retention | None:
         rate, rest = _given(self.si("attempt_rate"), _ATTEMPT_RATE), self.si("rest")
         activation, held, stability = (
             self.si(name) for name in ("activation_energy", "retention_time", "thermal_stability")
@@ -173,9 +177,10 @@ class Device:
         if activation is None and stability is not None:
             activation = stability * per_kelvin * 300.0
         if activation is None and held is not None:
-            # `AbstractCell.retention_barrier` of one cell for that time, at the temperature of the test, as an energy.
+            # `AbstractCell.retention_barrier` of one cell for that time, at the temperature of the test, as an energy: that of a material
+            # does not follow the temperature of a run.
             # A device that forgets sooner than it attempts has no barrier, not a negative one.
-            tested = _given(self.si("retention_temperature"), temperature)
+            tested = _given(self.si("retention_temperature"), _ROOM)
             activation = per_kelvin * tested * max(math.log(rate * held / -math.log1p(-_FAILURE)), 0.0)
         return None if activation is None else Retention(activation, rate, rest)
 

@@ -114,7 +114,7 @@ class TrainingSet(AbstractLine):
 class ControllerInformation(AbstractLine):
     """What the controller learns about every request."""
 
-    name, approach = "controller's information", "bound"
+    name, approach = "controller's information", "estimate"
     source = "after Sagawa & Ueda 2009, doi:10.1103/PhysRevLett.102.250602"
 
     def charge(self, training: Training) -> Charge:

@@ -23,7 +23,7 @@ class Entry:
 
     Attributes:
         name: what is bounded or estimated.
-        approach: landauer, bound, cell, lim, lim-static, lim-constant, lim-rate-matched, lim-loss-following, lim-law or accelerator.
+        approach: landauer, bound, estimate, cell, lim, lim-static, lim-constant, lim-rate-matched, lim-loss-following, lim-law or accelerator.
         joules: energy of the whole training [J].
         joules_per_parameter: the same per parameter [J].
         assumptions: what it rests on, in one line.

@@ -173,7 +173,9 @@ def holding(cell: AbstractCell, barrier: ArrayLike, variance: ArrayLike, seconds
     Args:
         cell: the memory cell.
         barrier: B, at which it is refreshed and from which it is raised [kT].
-        variance: V, how far it may stray [levels²]. The open regime, V >> 1: at V = 4 the heat is right to 2 %, at 1 to some 15 %.
+        variance: V, how far it may stray [levels²]. The open regime, V >> 1, where a pull makes no hops beside those of the exchange: up to
+            2g = V/2 the heat is 1 % too low at V = 16, 3 to 6 % at 4 and 13 to 28 % at 1; nearer to 2g = V, where at V = 4 no refresh
+            holds the level any more, it says too little.
         seconds: t, for how long, above 0 [s].
 
     Returns:

@@ -369,7 +369,7 @@ class AbstractCell(eqx.Module):
             cells: n, how many cells must survive together.
 
         Returns:
-            B [kT].
+            B [kT]; below 0 where no barrier is needed.
 
         Raises:
             ValueError: if an argument is not positive or the probability is not below 1.

@@ -56,7 +56,7 @@ def size_cell(
 
     Args:
         bits: bits of the weight.
-        weight_range: largest minus smallest weight it must hold.
+        weight_range: largest minus smallest weight it must hold, and one level: the range is parted into 2^bits levels.
         retention_years: how long it must hold it [years].
         failure: probability that it does not.
         temperature: temperature [K].

@@ -157,6 +157,11 @@ def test_a_device_of_a_few_numbers():
     assert get_device("law=soft-bounds,levels=50,noise=0.3").cell().noise is not None
     for micro in "u\u00b5\u03bc":
         assert get_device(f"levels=1e3,pulse_time=10{micro}s").si("pulse_time") == pytest.approx(1e-5)
+    held = get_device("levels=1000,retention_time=3e8s")
+    energies = [float(held.cell(temperature=t).retention.activation_ev) for t in (77.0, 300.0, 400.0)]
+    assert energies == [energies[0]] * 3  # of a material, whatever the temperature of the run
+    assert float(held.cell(temperature=400.0).own_barrier) == pytest.approx(0.75 * float(held.cell().own_barrier))
+    assert any("300 K" in said for said in held.assumed)
     # 0 is a number that is known.
     still = get_device("levels=100,size_down=0,pulse_time=0s")
     assert float(still.cell().down.size) == 0 and float(still.cell().up.size) == 1
