@@ -23,6 +23,8 @@ from limjax.physics._pulses import Delivery, Place
 from limjax.physics._response import RateBounds, Response
 from limjax.physics.units import BOLTZMANN_J_PER_K
 
+_PER_CELL = ("lsb", "attempt_rate", "temperature", "recovery", "min_barrier", "max_barrier")
+
 KRAMERS_REFERENCE_BARRIER = 10.0
 """Barrier [kT] at which the ladder's k0 e^-B equals Kramers' D π B e^-B; it fixes D from the attempt rate."""
 
@@ -59,14 +61,7 @@ class AbstractCell(eqx.Module):
     max_barrier: eqx.AbstractVar[Float[Array, "..."]]
     levels: eqx.AbstractVar[Float[Array, "2"] | None]
 
-    per_cell: ClassVar[tuple[str, ...]] = (
-        "lsb",
-        "attempt_rate",
-        "temperature",
-        "recovery",
-        "min_barrier",
-        "max_barrier",
-    )
+    per_cell: ClassVar[tuple[str, ...]] = _PER_CELL
 
     @abc.abstractmethod
     def response(self, drift: Float[Array, "..."], barrier: Float[Array, "..."]) -> Response:
