@@ -147,6 +147,8 @@ def test_safe_log():
     expected = np.log(np.maximum(np.asarray(x, np.float64), np.finfo(np.float32).tiny))
     np.testing.assert_allclose(safe_log(x), expected, rtol=1e-6, atol=1e-7)
     slope = jax.vmap(jax.grad(safe_log))(x[jnp.asarray([0, 2, 4])])
+    curvature = jax.vmap(jax.grad(jax.grad(safe_log)))(x[jnp.asarray([0, 4])])
+    np.testing.assert_allclose(curvature, [0.0, -1 / x[4] ** 2], rtol=1e-6)  # and not 0 times the infinity of 1/tiny²
     np.testing.assert_allclose(slope, [0.0, 1.0, 1e-30], rtol=1e-6)
 
 

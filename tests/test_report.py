@@ -332,3 +332,13 @@ def test_weights_that_never_stand_on_a_level_are_counted(hops, snapped, off):
     assert len(found) == (off > 0) and all(
         said.startswith(f"{off} of 100 weights") and "limjax.snap" in said for said in found
     )
+
+
+def test_a_memory_without_parameters_is_no_part_of_a_report():
+    """As one of `multi_transform` whose label no leaf has."""
+    slow, fast = (limjax.learning_in_memory(optax.sgd(0.1), CELL, limjax.StaticBarrier(b)) for b in (10.0, 12.0))
+    opt = optax.multi_transform({"slow": slow, "fast": fast}, {"w": "slow"})
+    params = {"w": jnp.ones(2)}
+    updates, state = opt.update(params, opt.init(params), params)
+    report = limjax.report(state, optax.apply_updates(params, updates))
+    assert report.total.heat_kt == pytest.approx(float(limjax.spent_kt(state))) and report.total.heat_kt > 0

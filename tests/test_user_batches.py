@@ -36,6 +36,64 @@ def test_a_rejected_batch_leaves_weights_barrier_and_ledger_as_they_are(barrier)
     assert np.isfinite(updates).all() and np.isfinite(float(limjax.get_barrier(after)))
 
 
+def test_after_as_many_errors_as_it_bears_an_optimizer_hands_on_what_it_makes():
+    """Optax accepts the third batch that is not finite: weights die there, as without a memory, and not at the next good one."""
+    inner = optax.apply_if_finite(optax.sgd(0.1, momentum=0.9), max_consecutive_errors=2)
+    ways = []
+    for opt in (inner, limjax.learning_in_memory(inner, CELL, OPEN)):
+        params, step, way = jnp.ones(2), jax.jit(opt.update), []
+        state = opt.init(params)
+        for i in range(7):
+            updates, state = step(params * jnp.nan if 2 <= i < 5 else params, state, params)
+            params = optax.apply_updates(params, updates)
+            way.append(params)
+        ways.append(np.stack(way))
+    np.testing.assert_array_equal(*ways)
+    assert np.isfinite(ways[0][3]).all() and np.isnan(ways[0][4]).all()
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.5])
+def test_a_loss_of_zero_is_a_loss(decay):
+    """B0 + ln(L0/L) goes on from the first loss, also where the running mean was 0 for a while: 0.5^200 is 0 in float32."""
+    opt = limjax.learning_in_memory(optax.sgd(1e-2), CELL, limjax.LyapunovBarrier(10.0, decay=decay))
+    state, step = opt.init(jnp.ones(4)), jax.jit(opt.update)
+    heights = []
+    for loss in (1.0, *[0.0] * 200, *[1e-2] * 30):
+        _, state = step(jnp.full(4, 0.1), state, value=loss)
+        heights.append(float(limjax.get_barrier(state)))
+    assert heights[0] == pytest.approx(10.0) and heights[200] == float(CELL.max_barrier)
+    assert heights[-1] == pytest.approx(10 + np.log(100), abs=1e-3)
+
+
+@pytest.mark.parametrize("barrier", [limjax.LyapunovBarrier(10.0), limjax.MomentBarrier(), limjax.LyapunovBarrier()])
+def test_first_losses_that_are_no_numbers_do_not_count(barrier):
+    heats = []
+    for bad in (0, 3):
+        opt = limjax.learning_in_memory(optax.sgd(1e-2), CELL, barrier)
+        params = jnp.ones(4)
+        state, step, before = opt.init(params), jax.jit(opt.update), 0.0
+        for i in range(bad + 5):
+            before = limjax.total(limjax.get_ledger(state)) if i == bad else before
+            _, state = step(jnp.zeros(4) if i < bad else params, state, params, value=jnp.inf if i < bad else 1.0)
+        heats.append(limjax.total(limjax.get_ledger(state)) - before)
+    assert heats[1] == pytest.approx(heats[0], rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (jnp.ones(4), r"got float32 of shape \(4,\)"),
+        ((1.0, {"aux": 2.0}), "got a tuple.*has_aux"),
+        (1.0 + 2.0j, "got complex64"),
+        ("1.0", "got a str"),
+    ],
+)
+def test_what_is_no_loss_is_named(value, said):
+    opt = limjax.learning_in_memory(optax.sgd(1e-2), CELL, limjax.LyapunovBarrier(10.0))
+    with pytest.raises(ValueError, match=f"value= must be the loss.*{said}"):
+        opt.update(jnp.ones(2), opt.init(jnp.ones(2)), value=value)
+
+
 @pytest.mark.parametrize("bad", [jnp.nan, jnp.inf])
 @pytest.mark.parametrize("when", [0, 2])
 def test_a_loss_that_is_no_number_never_enters_a_mean(bad, when):

@@ -8,14 +8,45 @@ import optax
 import pytest
 from exact_loops import CELL, OPEN, exact, ledger_of
 from programs import said_on_devices
+from scipy.special import ive
 
 import limjax
+from limjax.memory._blocks import Blocks
+from limjax.memory._field import as_field
 
 pytestmark = pytest.mark.optax
 
 # Frozen parts.
 
 TREE = {"a": jnp.ones((3, 2)), "none": None, "empty": jnp.zeros((0, 4)), "gain": jnp.ones(()), "z": {"w": jnp.ones(40)}}
+
+
+@pytest.mark.parametrize("granularity", ["leaf", "parameter"])
+@pytest.mark.parametrize("scope", ["leaf", "parameter"])
+def test_parts_that_take_turns_are_paid_for_no_barrier_that_nobody_raised(granularity, scope):
+    """Two networks by turns, as generator and critic: a driver that recovers what lowering gives. The work is that of the heights in float64."""
+    cell = limjax.ArrheniusCell(recovery=0.9)
+    other = limjax.RateMatchedBarrier(decay=0.0, granularity=scope)
+    opt = limjax.learning_in_memory(optax.sgd(1e-3), cell, other, granularity=granularity, compare={"other": other})
+    params = {"a": jnp.ones(10), "b": jnp.ones(10)}
+    state, step, heights = opt.init(params), jax.jit(opt.update), []
+    for i in range(12):
+        size = 100.0 ** (i // 2 % 3)
+        gradient = {"a": params["a"] * size, "b": None} if i % 2 == 0 else {"a": None, "b": params["b"] * size}
+        _, state = step(gradient, state, params)
+        heights.append(
+            np.broadcast_to(np.asarray(as_field(state.barrier.height).blocks(Blocks(jax.tree.leaves(params)))[0]), 20)
+        )
+    free = [np.log(ive(0, np.asarray(row[[0, 10]], np.float64) / 2)) for row in heights]
+    moves = -np.diff(free, axis=0)
+    expected = 10 * np.where(moves > 0, moves, 0.9 * moves).sum(0)
+    ledger = limjax.get_ledger(state)
+    assert np.any(moves > 0.05) and np.any(moves < -0.05)
+    own = jax.tree.leaves(limjax.leaf_totals(ledger, "actuation"))
+    for work in (np.ravel(own), ledger.compare["other"].actuation.float64()):
+        np.testing.assert_allclose(work, expected, atol=1e-4)
+    # While it stands still, so does its barrier.
+    assert heights[1][0] == heights[0][0] and heights[2][10] == heights[1][10]
 
 
 @pytest.mark.representatives(1)
@@ -297,3 +328,26 @@ def test_numbers_edited_in_the_state_stay():
     other = limjax.learning_in_memory(optax.sgd(0.1), CELL, limjax.LyapunovBarrier(10.0))
     with pytest.raises(ValueError, match="same kinds of cell, barrier and comparisons"):
         other.update(jnp.ones(2), state, value=1.0)
+
+
+# Dtypes.
+
+
+@pytest.mark.parametrize("granularity", ["leaf", "parameter"])
+@pytest.mark.parametrize("inner", [lambda: optax.sgd(np.float64(0.1)), lambda: optax.adam(0.1, mu_dtype=jnp.float64)])
+def test_updates_wider_than_their_parameters_are_charged_in_the_parameters_dtype(inner, granularity):
+    """With 64 bits at hand: the weights are those of the bare optimizer, state dtypes stay, nothing is compiled twice."""
+    with jax.enable_x64(True):
+        params = {"a": jnp.ones(3, jnp.float32), "b": jnp.ones(2, jnp.float64), "c": jnp.ones(2, jnp.bfloat16)}
+        ends = []
+        for opt in (inner(), limjax.learning_in_memory(inner(), CELL, limjax.MomentBarrier(), granularity=granularity)):
+
+            def step(carry, _, opt=opt):
+                params, state = carry
+                updates, state = opt.update(params, state, params, value=jnp.float64(1.0))
+                return (optax.apply_updates(params, updates), state), None
+
+            ends.append(jax.lax.scan(step, (params, opt.init(params)), None, length=3)[0])
+        for bare, mine in zip(*(jax.tree.leaves(end[0]) for end in ends)):
+            np.testing.assert_array_equal(np.asarray(bare, np.float64), np.asarray(mine, np.float64))
+        assert limjax.total(limjax.get_ledger(ends[1][1])) > 0

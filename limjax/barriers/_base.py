@@ -330,6 +330,10 @@ def with_steps(barrier: Any, steps: int) -> Any:
     return eqx.tree_at(lambda b: b.steps, barrier, np.asarray(steps, barrier.steps.dtype) + 0 * barrier.steps)
 
 
+NO_LOSS = float(np.finfo(np.float32).max)
+"""Stands for the first loss in a state that saw none yet: no loss that is trained on is as large."""
+
+
 def running_mean(
     old: Float[Array, "..."], new: Float[Array, "..."], decay: Float[Array, ""], step: Int[Array, ""]
 ) -> Float[Array, "..."]:

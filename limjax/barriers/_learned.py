@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from limjax.barriers._base import (
+    NO_LOSS,
     AbstractBarrier,
     BarrierInputs,
     RunShape,
@@ -216,10 +217,10 @@ class LearnedBarrier(AbstractBarrier):
     def init(self, params: PyTree) -> LearnedState:
         zero = jnp.zeros((), jnp.result_type(float))
         if self.law is not None:
-            return LearnedState([], [], zero, jnp.ones_like(zero), self.law.init(params))
+            return LearnedState([], [], zero, jnp.full_like(zero, NO_LOSS), self.law.init(params))
         moments: Any = running_state(params, self.granularity)
         speeds: Any = running_state(params, self.granularity)
-        return LearnedState(moments, speeds, zero, jnp.ones_like(zero), None)
+        return LearnedState(moments, speeds, zero, jnp.full_like(zero, NO_LOSS), None)
 
     def evaluate(self, inputs: BarrierInputs, state: LearnedState) -> tuple[Any, Any]:
         drift, loss = required_drift(inputs, self), required_loss(inputs, self)
@@ -239,7 +240,7 @@ class LearnedBarrier(AbstractBarrier):
             moments, speeds = law_state.gradients, law_state.requests
             kept = ([], [])
         # As `init` left them, for the first losses may have been no numbers: the mean begins after them.
-        step = jnp.where((state.smoothed == 0) & (state.first == 1), 0, inputs.step)
+        step = jnp.where(state.first == NO_LOSS, 0, inputs.step)
         smoothed = running_mean(state.smoothed, loss.astype(state.smoothed.dtype), self.decay, step)
         first = jnp.where(step == 0, loss.astype(state.first.dtype), state.first)
         smoothed = checked_loss(smoothed, jnp.zeros((), smoothed.dtype), self)

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float, PyTree
+from jaxtyping import Array, ArrayLike, Bool, Float, PyTree
 
 from limjax.barriers._base import (
+    NO_LOSS,
     AbstractBarrier,
     BarrierInputs,
     Tuned,
@@ -99,19 +100,19 @@ class LyapunovBarrier(AbstractBarrier):
 
     def init(self, params: PyTree) -> LyapunovState:
         zero = jnp.zeros((), jnp.result_type(float))
-        return LyapunovState(zero, jnp.ones_like(zero), zero, zero)
+        return LyapunovState(zero, jnp.full_like(zero, NO_LOSS), zero, zero)
 
     def evaluate(self, inputs: BarrierInputs, state: LyapunovState) -> tuple[Any, Any]:
         loss = required_loss(inputs, self)
         dtype = jnp.result_type(compute_dtype(loss.dtype), state.smoothed.dtype)
         loss, floor = loss.astype(dtype), self.floor.astype(dtype)
-        # A mean of exactly 0 is that of no loss: the first ones may have been no numbers.
-        is_first = (inputs.step == 0) | (state.smoothed == 0)
+        # Not the step alone: the first losses may have been no numbers. Nor the mean, which may well be 0.
+        is_first = (inputs.step == 0) | (state.first == NO_LOSS)
         smoothed = running_mean(state.smoothed.astype(dtype), loss, self.decay, inputs.step)
         smoothed = jnp.where(is_first, loss, smoothed)
         loss = checked_loss(loss, floor, self, smoothed)
         if self.start is None:
-            first, request, fall = self._measure(inputs, state, loss)
+            first, request, fall = self._measure(inputs, state, loss, is_first)
             # g0 = <d²>/2u and 2u = P/(L - Lf). Until all three means are fixed the start moves with them.
             log_exchange = safe_log(request) + safe_log(first - floor) - safe_log(fall)
             start = inputs.cell.barrier(log_exchange)
@@ -128,7 +129,7 @@ class LyapunovBarrier(AbstractBarrier):
         # A loop carries the state, whose dtypes must not change with that of the loss.
         return barrier, LyapunovState(*(x.astype(old.dtype) for x, old in zip(new, state)))
 
-    def _measure(self, inputs: BarrierInputs, state: LyapunovState, loss: Float[Array, ""]):
+    def _measure(self, inputs: BarrierInputs, state: LyapunovState, loss: Float[Array, ""], is_first: Bool[Array, ""]):
         """Means over the first steps of the loss, the squared request and the promised fall; fixed after them."""
         drift = inputs.drift
         if drift is None:
@@ -142,12 +143,12 @@ class LyapunovBarrier(AbstractBarrier):
         size = sum(d.size * shards_of(d, inputs.loss) for d in drift)
         total = sum((total_of(d * d, inputs.loss).astype(loss.dtype) for d in drift), jnp.zeros_like(loss))
         square = total / max(float(size), 1.0)  # as a float: there may be more requests than an int32 counts
-        # Where nothing was measured yet the means begin, as `is_first` above; the first one also counts for those that were no numbers.
-        step = jnp.where((state.smoothed == 0) & (state.request == 0), 0, inputs.step)
+        # Where nothing was measured yet the means begin; the first one also counts for those that were no numbers.
+        step = jnp.where(is_first, 0, inputs.step)
         settled = step >= SETTLING_STEPS
 
         def follow(old, new):
-            old = old.astype(loss.dtype)
+            old = jnp.where(is_first, 0.0, old.astype(loss.dtype))
             return jnp.where(settled, old, running_mean(old, new.astype(loss.dtype), forever, step))
 
         return (

@@ -5,6 +5,7 @@ small the array. A network of many small leaves would spend its time on that; pa
 their shape, and with it their sharding.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -26,11 +27,13 @@ class Blocks:
         packed: whether small leaves share an array. Without, every leaf is a block of its own shape.
         varied: whether cells differ within a leaf. Then nothing is packed, so that their numbers broadcast against the leaves, and
             every parameter has a barrier of its own.
+        still: which leaves stand still in a step; none if empty.
     """
 
-    def __init__(self, leaves: list[Any], packed: bool = True, varied: bool = False):
+    def __init__(self, leaves: Sequence[Any], packed: bool = True, varied: bool = False, still: Sequence[bool] = ()):
         packed = packed and not varied
         self.packed, self.varied = packed, varied
+        self.moving = None if not any(still) else np.array([not f for f in still])
         self.shapes = [tuple(leaf.shape) for leaf in leaves]
         self.sizes = [int(np.prod(shape)) for shape in self.shapes]
         self.dtypes = [compute_dtype(leaf.dtype) for leaf in leaves]

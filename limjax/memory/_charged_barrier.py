@@ -92,6 +92,11 @@ def move_barrier(charged: ChargedBarrier, inputs: BarrierInputs, layout: Blocks)
         state = jax.tree.map(lambda new, old: jnp.where(known, new, old), state, charged.state)
         # Nothing was wanted, so nothing counts as clipped.
         wanted = wanted.map(lambda b, h: jnp.where(known, b, h), height)
+    if layout.moving is not None:
+        # A leaf that stands still is charged no work, so that its barrier may not move either: a driver with recovery would be paid for
+        # lowering what nobody raised. But the first height is free (`work`), and one height for all moves with those that move.
+        moves = height.of_leaves(jnp.asarray(layout.moving), layout)
+        height = height.map(lambda new, old, m: jnp.where(m | (inputs.step == 0), new, old), height_before, moves)
     return ChargedBarrier(policy, state, height), height_before.map(work, height), wanted.map(is_clipped, height)
 
 

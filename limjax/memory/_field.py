@@ -8,7 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from limjax.memory._blocks import Blocks
 
@@ -48,6 +48,10 @@ class Field(abc.ABC):
     @abc.abstractmethod
     def blocks(self, layout: Blocks) -> list[Float[Array, "..."]]:
         """The numbers in a form that broadcasts against the blocks of a layout."""
+
+    @abc.abstractmethod
+    def of_leaves(self, is_true: Bool[Array, "leaves"], layout: Blocks) -> "Field":
+        """Truth values of the leaves as a field of this kind; where one number is of several leaves, whether it is true of any."""
 
     @abc.abstractmethod
     def like(self, given: Any, scope: str, layout: Blocks, in_blocks: bool) -> "Field":
@@ -91,6 +95,9 @@ class Uniform(Field):
         # The leaves of a group have one dtype, that of the first.
         return [self.value.astype(layout.dtypes[group[0]]) for group in layout.groups]
 
+    def of_leaves(self, is_true: Bool[Array, "leaves"], layout: Blocks) -> Field:
+        return Uniform(jnp.any(is_true))
+
     def like(self, given: Any, scope: str, layout: Blocks, in_blocks: bool) -> Field:
         given = jnp.asarray(given, self.value.dtype)
         if given.ndim:
@@ -106,6 +113,9 @@ class PerLeaf(Field):
 
     def blocks(self, layout: Blocks) -> list[Float[Array, "..."]]:
         return layout.spread(self.value)
+
+    def of_leaves(self, is_true: Bool[Array, "leaves"], layout: Blocks) -> Field:
+        return PerLeaf(is_true)
 
     def like(self, given: Any, scope: str, layout: Blocks, in_blocks: bool) -> Field:
         given = jnp.stack(given) if isinstance(given, list | tuple) and given else jnp.asarray(given)
@@ -128,6 +138,9 @@ class PerParameter(Field):
 
     def blocks(self, layout: Blocks) -> list[Float[Array, "..."]]:
         return self.value
+
+    def of_leaves(self, is_true: Bool[Array, "leaves"], layout: Blocks) -> Field:
+        return PerParameter([share > 0 for share in layout.spread(is_true.astype(jnp.result_type(float)))])
 
     def like(self, given: Any, scope: str, layout: Blocks, in_blocks: bool) -> Field:
         if scope == "global":  # differing between the cells of a leaf, or it would be `Uniform`

@@ -43,7 +43,7 @@ class Grouping(NamedTuple):
         """The tree with the leaves of one group, masked elsewhere."""
         # optax's own mask, by which `part_of_tree` gives each memory a key of its own.
         return jax.tree_util.tree_map_with_path(
-            lambda path, leaf: leaf if self.labels[leaf_name(path)] == label else optax.MaskedNode(), tree
+            lambda path, leaf: leaf if self.labels.get(leaf_name(path), label) == label else optax.MaskedNode(), tree
         )
 
 

@@ -197,7 +197,7 @@ class LedgerHistory(eqx.Module):
         return jax.lax.cond(filled.count == self.steps.shape[0], _thinned, lambda full: full, filled)
 
     def _per_layer(self, leaves: list[Float[Array, "_"]]) -> Float[Array, "layers"]:
-        places = np.array([place for group in self.layers.of_leaves for place in group])
+        places = np.array([place for group in self.layers.of_leaves for place in group], int)
         sums = jnp.concatenate([x.astype(self.sums.dtype) for x in leaves])
         return jnp.zeros(len(self.layers.names), self.sums.dtype).at[places].add(sums)
 

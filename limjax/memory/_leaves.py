@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import PyTree
+from jaxtyping import Array, PyTree
 
 Frozen = Callable[[str], bool] | Sequence[str] | PyTree
 """Leaves that never move: a function of a leaf's path, path prefixes, or a tree of booleans like the parameters."""
@@ -248,15 +248,21 @@ def part_of_tree(params: PyTree) -> int | None:
     return zlib.crc32("\n".join(leaf_name(path) for path, leaf in leaves if not is_masked(leaf)).encode())
 
 
-def skipped_step(inner_state: PyTree) -> Any:
-    """Whether the wrapped optimizer rejected this step (`optax.apply_if_finite`), or None where it never does."""
+def skipped_step(inner_state: PyTree, updates: list[Array]) -> Any:
+    """Whether the wrapped optimizer rejected this step (`optax.apply_if_finite`), or None where it never does.
+
+    A step that it hands on although it is not finite, after as many errors in a row as it was told to bear, is no rejected one.
+    """
 
     def may_reject(x):
         return isinstance(x, optax.ApplyIfFiniteState)
 
     states = [x for x in jax.tree.leaves(inner_state, is_leaf=may_reject) if may_reject(x)]
     # The cells are written in one step: if one part of the optimizer rejects it, all of them wait.
-    return None if not states else ~jnp.all(jnp.stack([state.last_finite for state in states]))
+    if not states:
+        return None
+    is_finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(update)) for update in updates])) if updates else True
+    return ~jnp.all(jnp.stack([state.last_finite for state in states])) & is_finite
 
 
 def layer_path(path: Any) -> Any:

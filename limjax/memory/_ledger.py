@@ -288,9 +288,11 @@ def leaf_sums(ledger: Ledger, name: str) -> Float[Array, "leaves"]:
     sums = ledger._kept(name)
     if name not in ledger.blocks:
         return sums.total
-    # Counts as floats: an int32 wraps where many are added.
-    blocks = [x.astype(jnp.result_type(float)) for x in sums.total] if NAMES[name].counts else sums.total
-    return ledger.layout().leaf_sums([blocks])[0]
+    layout = ledger.layout()
+    # Without leaves a placeholder stands there. Counts as floats: an int32 wraps where many are added.
+    blocks = sums.total if layout.sizes else []
+    blocks = [x.astype(jnp.result_type(float)) for x in blocks] if NAMES[name].counts else blocks
+    return layout.leaf_sums([blocks])[0]
 
 
 def _on_host(entry: CompensatedSum, counts: bool) -> PyTree:
@@ -300,7 +302,7 @@ def _on_host(entry: CompensatedSum, counts: bool) -> PyTree:
     # The sum of 4096 large counts is more than an int32 holds, those of their halves are not.
     upper = jax.tree.map(lambda x: _partly_summed(x >> 16), entry).float64()
     lower = jax.tree.map(lambda x: _partly_summed(x & 0xFFFF), entry).float64()
-    return [2.0**16 * high + low for high, low in zip(upper, lower)]
+    return jax.tree.map(lambda high, low: 2.0**16 * high + low, upper, lower)
 
 
 @jax.jit

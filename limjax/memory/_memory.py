@@ -221,21 +221,21 @@ class Memory:
             # A leaf that is not updated is asked for nothing: it stays owed what it is owed (`_kept_back`).
             leaves = [u if f else u + more for u, more, f in zip(leaves, owed, still)]
         with broadcasting():
-            drift = [to_levels(u, cell) for u in leaves]
+            drift = [to_levels(u, cell).astype(compute_dtype(i.dtype)) for u, i in zip(leaves, infos)]
         # What is frozen learns nothing: no barrier sees its gradient.
         found = zip(flatten_updates(gradient, infos)[0], infos, still)
-        gradients = [_zeros(g, i) if f else _or_zeros(g, i) for g, i, f in found]
+        gradients = [_no_wider(_zeros(g, i) if f else _or_zeros(g, i), i) for g, i, f in found]
         inputs = BarrierInputs(state.ledger.steps, _loss(value), drift, gradients, cell, self._weights(params))
         memory, memory_heat = state.optimizer_memory, None
         if memory is not None:
             assert self._optimizer is not None
             old, now = (stored_arrays(self._optimizer, inner, infos) for inner in inner_states)
             memory, memory_heat = charge_optimizer(memory, old, now, inputs, state.ledger.packed)
-        moved, new = self._step(state, Request(inputs, leaves, still), params, memory_heat)
+        moved, new = self._step(state, Request(inputs, leaves, still, _dtypes(infos)), params, memory_heat)
         new = new._replace(inner=after, optimizer_memory=memory)
         # A rejected step leaves the counter of steps as it was, so the next one draws the hops that this one would have
         # drawn. Only the inner state goes on: `optax.apply_if_finite` counts its rejections there.
-        skipped = skipped_step(after)
+        skipped = skipped_step(after, leaves)
         if skipped is not None:
             moved = [jnp.where(skipped, jnp.zeros_like(m), m) for m in moved]
             new = jax.tree.map(lambda old, now: jnp.where(skipped, old, now), state._replace(inner=after), new)
@@ -264,12 +264,15 @@ class Memory:
             # F = -s lsb ∂L/∂w: over one level the loss changes by lsb ∂L/∂w (docs/physics.md, "The gradient as the
             # drive").
             scale = coupling * cell.lsb
-            half_tilts = [-0.5 * wide(g) * scale.astype(compute_dtype(g.dtype)) for g in leaves]
+            half_tilts = [
+                -0.5 * wide(_no_wider(g, i)) * scale.astype(compute_dtype(i.dtype)) for g, i in zip(leaves, infos)
+            ]
         half_tilts = [jnp.zeros_like(tilt) if f else tilt for tilt, f in zip(half_tilts, still)]
         leaves = [jnp.zeros_like(g) if f else g for g, f in zip(leaves, still)]
         # No requests: the moves follow from the barrier here, so that none can follow them.
-        inputs = BarrierInputs(state.ledger.steps, _loss(value), None, leaves, cell, self._weights(params))
-        moved, new = self._step(state, Request(inputs, leaves, still, half_tilts), params)
+        gradients = [_no_wider(g, i) for g, i in zip(leaves, infos)]
+        inputs = BarrierInputs(state.ledger.steps, _loss(value), None, gradients, cell, self._weights(params))
+        moved, new = self._step(state, Request(inputs, leaves, still, _dtypes(infos), half_tilts), params)
         return unflatten([None if g is None else m for g, m in zip(given, moved)]), new
 
     def _step(
@@ -341,6 +344,16 @@ def _differ_in_shards(leaves: Sequence[Any]) -> bool:
     return len({axes_of(leaf) for leaf in leaves if isinstance(leaf, jax.Array)}) > 1
 
 
+def _no_wider(leaf: Array, info: LeafInfo) -> Array:
+    """An array in the dtype in which its parameters are charged, where it is of a wider one."""
+    dtype = compute_dtype(info.dtype)
+    return leaf.astype(dtype) if jnp.finfo(leaf.dtype).bits > jnp.finfo(dtype).bits else leaf
+
+
+def _dtypes(infos: Sequence[LeafInfo]) -> tuple[Any, ...]:
+    return tuple(info.dtype for info in infos)
+
+
 def _or_zeros(leaf: Any, info: LeafInfo) -> Any:
     return _zeros(leaf, info) if leaf is None else leaf
 
@@ -351,4 +364,15 @@ def _zeros(leaf: Any, info: LeafInfo) -> Array:
 
 
 def _loss(value: Any) -> Float[Array, ""] | None:
-    return None if value is None else jnp.asarray(value, jnp.result_type(float))
+    """The loss of a step, one real number; an array of one element too where it has axes."""
+    if value is None:
+        return None
+    leaves = jax.tree.leaves(value)
+    is_number = len(leaves) == 1 and leaves[0] is value and not isinstance(value, str | bytes)
+    if not is_number or jnp.iscomplexobj(value) or jnp.size(value) != 1:
+        got = f"{jnp.result_type(value)} of shape {jnp.shape(value)}" if is_number else f"a {type(value).__name__}"
+        raise ValueError(
+            f"value= must be the loss of this step, one real number; got {got}. Pass the loss alone, without "
+            "what has_aux=True returns beside it, and the mean of the losses of a batch."
+        )
+    return jnp.asarray(value, jnp.result_type(float)).reshape(())

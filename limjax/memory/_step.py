@@ -1,6 +1,6 @@
 """One step of the memory, in five stages: the barrier moves, the cells are driven and answer, they hop, all of it is charged."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -29,13 +29,20 @@ class Request(NamedTuple):
         inputs: what the barrier may look at; its drift is None where tilts drive the cells.
         leaves: the updates in weights, per leaf, handed on as they are where nothing scatters them.
         still: which leaves do not move.
+        dtypes: those of the parameters, in which they are charged: updates may be wider.
         half_tilts: F/2 per leaf [kT], or None where requests drive the cells.
     """
 
     inputs: BarrierInputs
     leaves: list[Array]
     still: tuple[bool, ...]
+    dtypes: tuple[Any, ...]
     half_tilts: list[Float[Array, "..."]] | None = None
+
+    def layout(self, packed: bool) -> Blocks:
+        """Which of the leaves share a block, as in the ledger."""
+        cells = [jax.ShapeDtypeStruct(leaf.shape, dtype) for leaf, dtype in zip(self.leaves, self.dtypes)]
+        return Blocks(cells, packed, still=self.still)
 
 
 def memory_step(
@@ -62,7 +69,7 @@ def memory_step(
     ledger = state.ledger
     if not request.leaves:  # a mask that leaves nothing: there is nothing to move and no block to add to
         return request.leaves, state._replace(ledger=ledger.without_entries())
-    layout = Blocks(request.leaves, ledger.packed)
+    layout = request.layout(ledger.packed)
     moved_barrier = move_barrier(state.barrier, request.inputs, layout)
     if state.cell.levels is None and not state.cell.reads_weights:
         params = None  # only the ends of a range, and devices, ask where a weight stands
@@ -90,7 +97,7 @@ def _stages(
     barrier, work, clipped = moved_barrier
     # Made again from the shapes: a layout is no pytree, and as a static argument a new one would compile anew at each
     # call.
-    layout = Blocks(request.leaves, ledger.packed)
+    layout = request.layout(ledger.packed)
     heights = barrier.height.blocks(layout)
     asked, held, withheld = _driven(cell, request, layout, heights, max_move)
     deliveries = None
@@ -131,7 +138,7 @@ def _stages(
     # ratio to them is one for the same moves.
     inputs = request.inputs if withheld is None else request.inputs._replace(drift=None)
     compare, charges = _compared(state, inputs, layout, drifts, heights, activities)
-    ledger = _charged(ledger, outcome, charges, layout, request.still, optimizer_heat)
+    ledger = _charged(ledger, outcome, charges, layout, optimizer_heat)
     if deliveries is None:
         moved = _handed_out(cell, request, layout, drifts if moves is None else moves, moves is None)
         # In the mean the updates themselves are handed out, which know of no end of a driver.
@@ -282,10 +289,9 @@ def _charged(
     outcome: StepOutcome,
     charges: dict[str, Field],
     layout: Blocks,
-    still: tuple[bool, ...],
     optimizer_heat: Float[Array, "state_leaves"] | None,
 ) -> Ledger:
-    """The ledger with the step in it; what does not move keeps its barrier shut, and nothing is charged to it."""
+    """The ledger with the step in it; what does not move is charged nothing, and its barrier stays (`move_barrier`)."""
     # Only what this ledger keeps: other columns may have nothing to be computed from, such as hops that were not drawn.
     wanted = {*ledger.blocks, *ledger.rows}
     entries = charges | {column.name: column.of(outcome) for column in COLUMNS if column.name in wanted}
@@ -295,8 +301,8 @@ def _charged(
         scale = None if column.scale is None or column.name not in sums else column.scale(outcome)
         if scale is not None:
             sums[column.name] *= scale.astype(sums[column.name].dtype)
-    if any(still):
-        moving = jnp.asarray([not f for f in still])
+    if layout.moving is not None:
+        moving = jnp.asarray(layout.moving)
         # Chosen, not multiplied: 0 times a heat that is not finite would be NaN.
         sums = {name: jnp.where(moving, value, 0.0) for name, value in sums.items()}
         shares = layout.spread(moving.astype(jnp.result_type(float)))

@@ -38,7 +38,10 @@ def safe_log(x: Float[Array, "*s"]) -> Float[Array, "*s"]:
         >>> float(safe_log(jnp.float32(1.0)))
         0.0
     """
-    return jnp.log(jnp.maximum(x, jnp.finfo(x.dtype).tiny))
+    # Chosen before and after: the second derivative of the logarithm of the smallest number, 1/tiny², is infinite, and NaN times 0.
+    tiny = float(jnp.finfo(x.dtype).tiny)
+    is_small = x <= tiny
+    return jnp.where(is_small, math.log(tiny), jnp.log(jnp.where(is_small, 1.0, x)))
 
 
 def polynomial(coefficients: Sequence[float], x: Float[Array, "..."]) -> Float[Array, "..."]:
