@@ -11,7 +11,7 @@ import sys
 
 import numpy as np
 import pytest
-from command_line import digest, run
+from command_line import digest, refused, run
 
 from limjax.cli import main
 from limjax.cli.options import flat
@@ -95,6 +95,33 @@ def test_wrong_input_is_one_paragraph_and_writes_nothing(capsys, tmp_path, monke
     monkeypatch.chdir(tmp_path)
     code, _out, err = run(capsys, "train", *arguments)
     assert code == 2 and said in err and err.count("\n") == 1 and "Traceback" not in err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("left", ["no folder", "an empty folder"])
+def test_results_without_their_checkpoint_are_not_written_over(capsys, finished, tmp_path, left):
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    shutil.rmtree(folder / "checkpoints")
+    if left == "an empty folder":
+        (folder / "checkpoints").mkdir()
+    before = digest(folder)
+    said = refused(capsys, "train", "--resume", "--out", folder)
+    assert "no checkpoint of it" in said and "Nothing was overwritten" in said
+    assert digest(folder) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["report", "one", "--out", "page.html"], "--out page.html is for several runs"),
+        (["simulate", "trap", "--outer-steps", "3"], "add --optimise"),
+        (["device", "fit", "nowhere.csv"], "There is no file nowhere.csv"),
+    ],
+)
+def test_what_would_be_ignored_or_is_not_there_is_refused(capsys, tmp_path, monkeypatch, words, said):
+    monkeypatch.chdir(tmp_path)
+    assert said in refused(capsys, *words)
     assert not list(tmp_path.iterdir())
 
 

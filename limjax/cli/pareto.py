@@ -2,6 +2,7 @@
 
 import dataclasses
 import json as json_text
+import math
 import pathlib
 from typing import Annotated
 
@@ -110,13 +111,14 @@ def _energies(text: str | None, points: int, mode: str) -> list[float]:
         ends = numbers(text, "--energy")
         if len(ends) != 2:
             raise ValueError(f"--energy needs two numbers, smallest and largest, as 1e-4,3e-2; got {text!r}.")
-        low, high = ends
+        low, high = sorted(ends, reverse=mode == "budget")
     return np.geomspace(low, high, points).tolist()
 
 
 def _line(done: int, count: int, point: ParetoPoint) -> str:
+    error = f" ± {point.test_loss_error:.4f}" if math.isfinite(point.test_loss_error) else ""
     return (
-        f"point {done}/{count}: loss {point.test_loss:.4f} ± {point.test_loss_error:.4f}, "
+        f"point {done}/{count}: loss {point.test_loss:.4f}{error}, "
         f"{point.energy_kt_per_parameter:.4g} kT/parameter, {point.seconds:.3g} s"
     )
 

@@ -21,12 +21,19 @@ from limjax._page._comparison import Group
 def report(
     folders: Annotated[list[str], typer.Argument(metavar="RUN...", help="Folders of runs.", show_default=False)],
     out: Annotated[
-        str, typer.Option(help="Page to write where there are several runs.", metavar="FILE")
-    ] = "comparison.html",
+        str | None,
+        typer.Option(
+            help="Page to write where there are several runs; default comparison.html.",
+            metavar="FILE",
+            show_default=False,
+        ),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the means and errors to stdout.")] = False,
 ) -> None:
     """Write report.html of a run again, or put several runs side by side with standard errors over their seeds."""
     console = Console(stderr=json, markup=False)
+    if len(folders) == 1 and out is not None:
+        raise ValueError(f"--out {out} is for several runs: the page of one stands in its own folder. Leave it out.")
     paths = [local_path(folder, "RUN") for folder in folders]
     # All runs are read, and a run that is given twice is refused, before a page is written.
     groups = grouped([KeptRun.read(path) for path in paths])
@@ -38,7 +45,7 @@ def report(
             if issubclass(warning.category, RuntimeWarning):  # others are a library's own, about how it draws
                 print(f"limjax: {warning.message}", file=sys.stderr)
     else:
-        page = local_path(out, "--out")
+        page = local_path(out or "comparison.html", "--out")
         _check_free(page)
         write_text(page, comparison_page(groups))
         console.print(_table(groups))

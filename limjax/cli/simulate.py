@@ -37,6 +37,10 @@ def simulate(
     """Simulate a small system with work and heat, and check it: erasing a bit, dragging a trap, crossing a barrier, a cell."""
     console = Console(stderr=json, markup=False)
     lines = Lines(console)
+    if outer_steps is not None and not optimise:
+        raise ValueError(
+            f"--outer-steps {outer_steps} is of the descent to the best protocol: add --optimise, or leave it out."
+        )
     if system not in SYSTEMS:
         raise ValueError(f"Unknown system {system!r}; there are {', '.join(SYSTEMS)}.")
     folder = runs.new_folder(out, f"simulate-{system}")

@@ -185,6 +185,7 @@ def _settings(given: dict[str, Any], out: str | None, resume: bool) -> RunSettin
     if out is None:
         raise ValueError("--resume needs --out: the folder of the run to continue, for example --out runs/digits-mlp.")
     runs.check_kinds(pathlib.Path(out))
+    runs.check_continues(pathlib.Path(out))
     path = pathlib.Path(out) / runs.SETTINGS
     content = read_json(path, _NEW_RUN)
     try:

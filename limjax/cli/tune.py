@@ -31,7 +31,9 @@ from limjax.tuning._search import problem_of, starting_barrier
 class Goal:
     """What makes one barrier better than another."""
 
-    energy_weight: Annotated[float, typer.Option(help="Loss units per kT of cost per parameter.")] = 3e-3
+    energy_weight: Annotated[
+        float, typer.Option(help="Loss units per kT of cost per parameter, where no limit is set.")
+    ] = 3e-3
     time_weight: Annotated[float, typer.Option(help="Loss units per second; tunes the step time if above 0.")] = 0.0
     max_loss: Annotated[
         str | None,

@@ -133,6 +133,8 @@ def read_table(path: pathlib.Path) -> tuple[str, dict[str, list[str]]]:
     try:
         # Spreadsheets write a byte order mark, which would become part of the first name.
         text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise ValueError(f"There is no file {path}: give a CSV file whose first line names its columns.") from None
     except (UnicodeDecodeError, IsADirectoryError):
         raise ValueError(f"{path} is no text file with comma-separated values.") from None
     lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]

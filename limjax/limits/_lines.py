@@ -191,7 +191,7 @@ class Speed(AbstractLine):
         levels = training.workload.levels
         # `bounds.jump_count` at the activity of a barrier that is open all the time, also where that is none.
         one = 2 * levels * math.asinh(levels / (2 * training.open_hops))
-        text = f"{levels:g} levels net in hops of one level, never below {OPEN_BARRIER_KT:g} kT, "
+        text = f"{levels:g} levels net in hops of one level over a barrier of at least {OPEN_BARRIER_KT:g} kT, "
         return Charge(training.workload.parameters * one, text + f"{training.workload.duration_text}; nothing chased")
 
 

@@ -47,14 +47,14 @@ class LayerReport:
 
     @property
     def useful_fraction(self) -> float | None:
-        """Net displacement over hops: the share of the hops that training kept."""
-        return None if self.net_levels is None else self.net_levels / max(self.hops, 1e-300)
+        """Net displacement over the mean number of hops: the share of the hops that training kept, 1 where few that were drawn went further."""
+        return None if self.net_levels is None else min(self.net_levels / max(self.hops, 1e-300), 1.0)
 
     @property
     def ratio(self) -> float | None:
-        """Cost of the cheapest comparison over the cost of this run."""
+        """Cost of the cheapest comparison over the cost of this run; None where it was charged nothing, as no level came due."""
         # A run that dissipated nothing gets a huge ratio and no error.
-        return None if self.compared_kt is None else self.compared_kt / max(self.energy_kt, 1e-300)
+        return self.compared_kt / max(self.energy_kt, 1e-300) if self.compared_kt else None
 
     @property
     def energy_kt(self) -> float:

@@ -91,6 +91,10 @@ def learning_in_memory(
 
     Source: arXiv:2402.14878 v1 for the idea; the equations are derived in the documentation.
     """
+    if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
+        raise ValueError(
+            f"optimizer must be an optax transformation, for example optax.adam(1e-3) with its parentheses; got {optimizer!r}."
+        )
     # Extra arguments such as `value` then reach those that take them and are dropped for those that do not.
     inner = optax.with_extra_args_support(optimizer)
     books = Books(granularity, track, compensated, compare)

@@ -255,8 +255,8 @@ class Report:
         if bound is None or above is None:
             return "The loss did not fall, or is not a positive number: no bowl to compare with."
         return (
-            f"A bowl whose loss falls {short(self.loss_ratio or 0.0)} times needs 2 ln(L0/LT) = {short(bound)} kT; this run is "
-            f"{short(above)} times above. A yardstick, not a bound of the network."
+            f"A bowl whose loss falls {short(self.loss_ratio or 0.0)} times needs 2 ln(L0/LT) = {short(bound)} kT; this run took "
+            f"{short(above)} times that. A yardstick, not a bound of the network{'' if above >= 1 else ', which may take less'}."
         )
 
     def _cells(self, row: LayerReport) -> list[str]:

@@ -1,5 +1,6 @@
 """What tuning writes: JSON with the promised keys, arrays, and the barrier as a file that training accepts."""
 
+import math
 import os
 import pathlib
 from collections.abc import Sequence
@@ -72,6 +73,10 @@ def verdict(result: TuneResult) -> str:
     losses = f"test loss {after.mean_loss:.4g} against {plain.mean_loss:.4g}"
     worse = f"The tuned design is WORSE than plain training without hop noise: {losses}."
     words = f"The tuned design is as good as plain training: {losses}." if after.is_no_worse_than(plain) else worse
+    if not (math.isfinite(after.loss_error) and math.isfinite(plain.loss_error)):
+        words = (
+            f"One held-out seed tells no error, so that nothing is called as good or worse: {losses} of plain training."
+        )
     if after.energy_kt_per_parameter >= before.energy_kt_per_parameter and after.mean_loss >= before.mean_loss:
         return f"{words} It is no better than the design that tuning started from, in loss and in energy."
     now, then = after.energy_kt_per_parameter, before.energy_kt_per_parameter
