@@ -116,7 +116,7 @@ def test_results_without_their_checkpoint_are_not_written_over(capsys, finished,
     [
         (["report", "one", "--out", "page.html"], "--out page.html is for several runs"),
         (["simulate", "trap", "--outer-steps", "3"], "add --optimise"),
-        (["device", "fit", "nowhere.csv"], "There is no file nowhere.csv"),
+        (["device", "fit", "nowhere.csv", "--out", "mine.toml"], "There is no file nowhere.csv"),
     ],
 )
 def test_what_would_be_ignored_or_is_not_there_is_refused(capsys, tmp_path, monkeypatch, words, said):

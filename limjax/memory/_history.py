@@ -153,7 +153,7 @@ class LedgerHistory(eqx.Module):
 
         Args:
             state: of the optimizer after an update.
-            loss: of this step, kept beside the heat; None for none.
+            loss: of this step, kept beside the heat; None for none, which is kept as NaN (`jax_debug_nans` takes it for an error).
 
         Returns:
             The history.

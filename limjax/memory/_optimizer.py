@@ -61,7 +61,8 @@ def learning_in_memory(
         optimizer_memory: `(cell, barrier)` that hold the optimizer's own state (momentum, second moment), to charge its
             writes as well. None leaves them out.
         frozen: leaves that never move: path prefixes such as `["encoder"]`, a function of a leaf's path, or a tree of booleans
-            like the parameters. Their barrier stays shut: no request reaches them, no hop moves them, nothing is charged.
+            like the parameters. Their barrier stays shut: no request reaches them, no hop moves them, nothing is charged but, with
+            `optimizer_memory`, what an optimizer goes on writing for them.
         keep_undelivered: what becomes of a request beyond the largest affinity of the cell's driver (`max_affinity` of a cell): kept
             and asked for again in the next step, at a number per parameter, or dropped. The ledger counts it either way.
 
