@@ -158,24 +158,6 @@ def check_free(folder: pathlib.Path) -> None:
     raise ValueError(f"--out {folder} holds {kind}; nothing was overwritten. Choose a new folder{remedy}.")
 
 
-def check_continues(folder: pathlib.Path) -> None:
-    """Refuses the folder of a run that got somewhere and has no checkpoint of it: to start over would write over what it found.
-
-    Args:
-        folder: of a run that is to go on.
-
-    Raises:
-        ValueError: if it holds results and no checkpoint.
-    """
-    kept = folder / CHECKPOINTS
-    if not (folder / SUMMARY).exists() or (kept.is_dir() and any(path.name.isdigit() for path in kept.iterdir())):
-        return  # a run that was stopped before its first checkpoint has no summary either, and begins
-    raise ValueError(
-        f"--out {folder} holds the results of a run ({SUMMARY}) and no checkpoint of it in {kept}: there is nothing to continue from, and a "
-        "run from the start would write over them. Bring the checkpoints back, or start a new run with another --out. Nothing was overwritten."
-    )
-
-
 def check_kinds(folder: pathlib.Path) -> None:
     """Refuses the folder of a run in which something stands where a file or a folder of the run belongs.
 

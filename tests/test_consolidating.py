@@ -39,6 +39,18 @@ def _run(barrier, tasks=2, steps=4, cell=CELL, optimizer=None):
     return seen, state, params
 
 
+def test_what_has_no_gradient_any_more_is_protected_too():
+    """A head that is done: consolidated, its barrier rises also where the next task gives it no gradient."""
+    opt = limjax.learning_in_memory(
+        optax.sgd(0.05), CELL, limjax.ConsolidatingBarrier(14.0, limjax.FisherRule(strength=1.0))
+    )
+    params = {"body": jnp.ones(5), "head": jnp.ones(5)}
+    _, state = opt.update(params, opt.init(params), params)
+    state = limjax.consolidate(state, params)
+    _, state = opt.update({"body": params["body"], "head": None}, state, params)
+    np.testing.assert_allclose(np.ravel(get_memory(state).barrier.height.value[0]), 14.0 + np.log(2.0), rtol=1e-5)
+
+
 def test_fisher_counts_squared_gradients_task_by_task():
     seen, state, _ = _run(limjax.ConsolidatingBarrier(14.0, limjax.FisherRule(strength=3.0)))
     importance = np.zeros(7)

@@ -9,6 +9,7 @@ import numpy as np
 import optax
 import pytest
 from exact_loops import CELL, OPEN, exact, ledger_of
+from flax import nnx
 
 import limjax
 
@@ -77,6 +78,15 @@ def test_first_losses_that_are_no_numbers_do_not_count(barrier):
             _, state = step(jnp.zeros(4) if i < bad else params, state, params, value=jnp.inf if i < bad else 1.0)
         heats.append(limjax.total(limjax.get_ledger(state)) - before)
     assert heats[1] == pytest.approx(heats[0], rel=1e-5)
+
+
+def test_whole_numbers_and_variables_go_in_as_gradients_and_losses():
+    opt = limjax.learning_in_memory(optax.sgd(0.1), CELL, limjax.MomentBarrier())
+    params = jnp.ones(2)
+    for value in (nnx.Variable(jnp.ones(())), 1, np.ones(1), jnp.float16(1.0)):
+        updates, state = opt.update(jnp.ones(2, jnp.int32), opt.init(params), params, value=value)
+        np.testing.assert_allclose(updates, -0.1)
+        assert np.isfinite(float(limjax.get_barrier(state)))
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,8 @@ class AbstractBarrier(eqx.Module):
     parameters ("global"), one per leaf as an array of shape (leaves,) ("leaf"), or one array per leaf of that leaf's
     shape ("parameter"). `per_cell` names the numbers that may be arrays: they broadcast against every parameter array, so that each
     cell has its own, as real devices do; the barrier is then an array that broadcasts likewise. `shape_free` says that a barrier per
-    parameter works element by element, or by sums over all: it is given small arrays in one piece then, which is faster.
+    parameter works element by element, or by sums over all: it is given small arrays in one piece then, which is faster. `moves_still`
+    says that its heights are meant for a leaf without a gradient too, as after consolidation; those of others stay where they are.
 
     A barrier says of itself what else there is to know: `tuned` names the numbers that `limjax.tune` changes and how; `level` is the
     one that lifts the whole barrier and by how much it, or its logarithm, changes per kT; `of_run` makes the barrier that its name
@@ -102,6 +103,7 @@ class AbstractBarrier(eqx.Module):
     name: ClassVar[str]
     per_cell: ClassVar[tuple[str, ...]] = ()
     shape_free: ClassVar[bool] = False
+    moves_still: ClassVar[bool] = False
     tuned: ClassVar[Mapping[str, Tuned]] = {}
     level: ClassVar[tuple[str, float] | None] = None
 

@@ -76,6 +76,7 @@ class ConsolidatingBarrier(AbstractBarrier):
     tuned: ClassVar[Mapping[str, Tuned]] = {"plastic": Tuned(low=0.0)}
     level: ClassVar[tuple[str, float] | None] = ("plastic", 1.0)
     shape_free: ClassVar[bool] = True
+    moves_still: ClassVar[bool] = True
     plastic: Float[Array, ""]
     rule: AbstractRule
     budget: Float[Array, ""] | None

@@ -185,7 +185,7 @@ def _settings(given: dict[str, Any], out: str | None, resume: bool) -> RunSettin
     if out is None:
         raise ValueError("--resume needs --out: the folder of the run to continue, for example --out runs/digits-mlp.")
     runs.check_kinds(pathlib.Path(out))
-    runs.check_continues(pathlib.Path(out))
+    _check_continues(pathlib.Path(out))
     path = pathlib.Path(out) / runs.SETTINGS
     content = read_json(path, _NEW_RUN)
     try:
@@ -193,6 +193,24 @@ def _settings(given: dict[str, Any], out: str | None, resume: bool) -> RunSettin
     except ValueError as error:
         raise ValueError(f"{path} is damaged: {str(error).rstrip('.')}. {_NEW_RUN}") from None
     return stored.continued(f"The run in {out}", given)
+
+
+def _check_continues(folder: pathlib.Path) -> None:
+    """Refuses the folder of a run that got somewhere and has no checkpoint of it: to start over would write over what it found.
+
+    Args:
+        folder: of a run that is to go on.
+
+    Raises:
+        ValueError: if it holds results and no checkpoint.
+    """
+    kept = folder / runs.CHECKPOINTS
+    if not (folder / runs.SUMMARY).exists() or (kept.is_dir() and any(path.name.isdigit() for path in kept.iterdir())):
+        return  # a run that was stopped before its first checkpoint has no summary either, and begins
+    raise ValueError(
+        f"--out {folder} holds the results of a run ({runs.SUMMARY}) and no checkpoint of it in {kept}: there is nothing to continue from, and a "
+        "run from the start would write over them. Bring the checkpoints back, or start a new run with another --out. Nothing was overwritten."
+    )
 
 
 def _train(

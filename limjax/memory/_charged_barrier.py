@@ -92,11 +92,14 @@ def move_barrier(charged: ChargedBarrier, inputs: BarrierInputs, layout: Blocks)
         state = jax.tree.map(lambda new, old: jnp.where(known, new, old), state, charged.state)
         # Nothing was wanted, so nothing counts as clipped.
         wanted = wanted.map(lambda b, h: jnp.where(known, b, h), height)
-    if layout.moving is not None:
+    if layout.moving is not None and not policy.moves_still:
         # A leaf that stands still is charged no work, so that its barrier may not move either: a driver with recovery would be paid for
-        # lowering what nobody raised. But the first height is free (`work`), and one height for all moves with those that move.
+        # lowering what nobody raised. But the first height is free (`work`), and one height for all moves with those that move: there
+        # such a driver still is.
         moves = height.of_leaves(jnp.asarray(layout.moving), layout)
-        height = height.map(lambda new, old, m: jnp.where(m | (inputs.step == 0), new, old), height_before, moves)
+        held = height.map(lambda new, old, m: jnp.where(m | (inputs.step == 0), new, old), height_before, moves)
+        wanted = wanted.map(lambda b, new, h: jnp.where(new == h, b, h), height, held)  # what is held is not clipped
+        height = held
     return ChargedBarrier(policy, state, height), height_before.map(work, height), wanted.map(is_clipped, height)
 
 

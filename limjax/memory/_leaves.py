@@ -251,7 +251,7 @@ def part_of_tree(params: PyTree) -> int | None:
 def skipped_step(inner_state: PyTree, updates: list[Array]) -> Any:
     """Whether the wrapped optimizer rejected this step (`optax.apply_if_finite`), or None where it never does.
 
-    A step that it hands on although it is not finite, after as many errors in a row as it was told to bear, is no rejected one.
+    Updates that are not finite it has accepted, after as many errors in a row as it was told to bear.
     """
 
     def may_reject(x):

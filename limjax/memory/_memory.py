@@ -224,7 +224,7 @@ class Memory:
             drift = [to_levels(u, cell).astype(compute_dtype(i.dtype)) for u, i in zip(leaves, infos)]
         # What is frozen learns nothing: no barrier sees its gradient.
         found = zip(flatten_updates(gradient, infos)[0], infos, still)
-        gradients = [_no_wider(_zeros(g, i) if f else _or_zeros(g, i), i) for g, i, f in found]
+        gradients = [_charged_in(_zeros(g, i) if f else _or_zeros(g, i), i) for g, i, f in found]
         inputs = BarrierInputs(state.ledger.steps, _loss(value), drift, gradients, cell, self._weights(params))
         memory, memory_heat = state.optimizer_memory, None
         if memory is not None:
@@ -235,7 +235,7 @@ class Memory:
         new = new._replace(inner=after, optimizer_memory=memory)
         # A rejected step leaves the counter of steps as it was, so the next one draws the hops that this one would have
         # drawn. Only the inner state goes on: `optax.apply_if_finite` counts its rejections there.
-        skipped = skipped_step(after, leaves)
+        skipped = skipped_step(after, [u for u in given if u is not None])
         if skipped is not None:
             moved = [jnp.where(skipped, jnp.zeros_like(m), m) for m in moved]
             new = jax.tree.map(lambda old, now: jnp.where(skipped, old, now), state._replace(inner=after), new)
@@ -265,12 +265,12 @@ class Memory:
             # drive").
             scale = coupling * cell.lsb
             half_tilts = [
-                -0.5 * wide(_no_wider(g, i)) * scale.astype(compute_dtype(i.dtype)) for g, i in zip(leaves, infos)
+                -0.5 * _charged_in(wide(g), i) * scale.astype(compute_dtype(i.dtype)) for g, i in zip(leaves, infos)
             ]
         half_tilts = [jnp.zeros_like(tilt) if f else tilt for tilt, f in zip(half_tilts, still)]
         leaves = [jnp.zeros_like(g) if f else g for g, f in zip(leaves, still)]
         # No requests: the moves follow from the barrier here, so that none can follow them.
-        gradients = [_no_wider(g, i) for g, i in zip(leaves, infos)]
+        gradients = [_charged_in(g, i) for g, i in zip(leaves, infos)]
         inputs = BarrierInputs(state.ledger.steps, _loss(value), None, gradients, cell, self._weights(params))
         moved, new = self._step(state, Request(inputs, leaves, still, _dtypes(infos), half_tilts), params)
         return unflatten([None if g is None else m for g, m in zip(given, moved)]), new
@@ -344,10 +344,9 @@ def _differ_in_shards(leaves: Sequence[Any]) -> bool:
     return len({axes_of(leaf) for leaf in leaves if isinstance(leaf, jax.Array)}) > 1
 
 
-def _no_wider(leaf: Array, info: LeafInfo) -> Array:
-    """An array in the dtype in which its parameters are charged, where it is of a wider one."""
-    dtype = compute_dtype(info.dtype)
-    return leaf.astype(dtype) if jnp.finfo(leaf.dtype).bits > jnp.finfo(dtype).bits else leaf
+def _charged_in(leaf: Array, info: LeafInfo) -> Array:
+    """An array in the dtype in which its parameters are charged."""
+    return leaf.astype(compute_dtype(info.dtype))
 
 
 def _dtypes(infos: Sequence[LeafInfo]) -> tuple[Any, ...]:
@@ -367,6 +366,8 @@ def _loss(value: Any) -> Float[Array, ""] | None:
     """The loss of a step, one real number; an array of one element too where it has axes."""
     if value is None:
         return None
+    if callable(getattr(value, "__jax_array__", None)):
+        value = value.__jax_array__()  # a variable of Flax
     leaves = jax.tree.leaves(value)
     is_number = len(leaves) == 1 and leaves[0] is value and not isinstance(value, str | bytes)
     if not is_number or jnp.iscomplexobj(value) or jnp.size(value) != 1:

@@ -92,7 +92,7 @@ def learning_in_memory(
 
     Source: arXiv:2402.14878 v1 for the idea; the equations are derived in the documentation.
     """
-    if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
+    if not callable(getattr(optimizer, "update", None)):
         raise ValueError(
             f"optimizer must be an optax transformation, for example optax.adam(1e-3) with its parentheses; got {optimizer!r}."
         )
