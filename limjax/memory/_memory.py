@@ -368,12 +368,13 @@ def _loss(value: Any) -> Float[Array, ""] | None:
         return None
     if callable(getattr(value, "__jax_array__", None)):
         value = value.__jax_array__()  # a variable of Flax
-    leaves = jax.tree.leaves(value)
-    is_number = len(leaves) == 1 and leaves[0] is value and not isinstance(value, str | bytes)
-    if not is_number or jnp.iscomplexobj(value) or jnp.size(value) != 1:
-        got = f"{jnp.result_type(value)} of shape {jnp.shape(value)}" if is_number else f"a {type(value).__name__}"
+    # Of a list of numbers JAX would make an array too.
+    is_one = not isinstance(value, str | tuple | list | dict)
+    loss: Any = jnp.asarray(value) if is_one else None
+    if loss is None or jnp.iscomplexobj(loss) or loss.size != 1:
+        got = f"a {type(value).__name__}" if loss is None else f"{loss.dtype} of shape {loss.shape}"
         raise ValueError(
             f"value= must be the loss of this step, one real number; got {got}. Pass the loss alone, without "
             "what has_aux=True returns beside it, and the mean of the losses of a batch."
         )
-    return jnp.asarray(value, jnp.result_type(float)).reshape(())
+    return loss.astype(jnp.result_type(float)).reshape(())
