@@ -136,7 +136,7 @@ def test_figures_are_refused_before_any_work(capsys, tmp_path):
     ):
         code, out, err = run(capsys, *words)
         assert code == 2 and out == "" and said in err and err.count("\n") == 1
-    assert "No such file or directory: nowhere.csv" in run(capsys, *fit, "--no-figures")[2]
+    assert "There is no file nowhere.csv" in run(capsys, *fit, "--no-figures")[2]
     assert {path.name for path in tmp_path.iterdir()} == {"mine.png", "foo.png"}
     assert (tmp_path / "mine.png").read_text() == "of somebody"
 
