@@ -181,6 +181,7 @@ def test_cell_version_devices(capsys):
     assert sizing["update_kt_shut"] > 1000 * sizing["update_kt_open"]
     code, out, _ = run(capsys, "cell", "--bits", "6")
     assert code == 0 and "49.50 kT" in out
+    assert "--retention must be" in refused(capsys, "cell", "--retention", "0")
     code, _, err = run(capsys, "cell", "--bits", "0")
     assert code == 2 and "bits must be a whole number from 1 to 24, got 0" in err
     assert "limjax 0.1.0" in run(capsys, "--version")[1]

@@ -8,8 +8,10 @@ import typer
 def cell(
     bits: Annotated[int, typer.Option(help="Bits of the weight.")] = 8,
     weight_range: Annotated[float, typer.Option("--range", help="Largest minus smallest weight.")] = 2.0,
-    retention: Annotated[float, typer.Option(help="How long it must hold the weight [years].")] = 10.0,
-    error: Annotated[float, typer.Option(help="Probability that it does not.")] = 1e-4,
+    retention_years: Annotated[
+        float, typer.Option("--retention", help="How long it must hold the weight [years].")
+    ] = 10.0,
+    failure: Annotated[float, typer.Option("--error", help="Probability that it does not.")] = 1e-4,
     temperature: Annotated[float, typer.Option(help="Temperature [K].")] = 300.0,
     open_barrier: Annotated[float, typer.Option(help="Barrier while training [kT].")] = 10.0,
     attempt_rate: Annotated[float, typer.Option(help="Attempt rate k0 [1/s].")] = 1e9,
@@ -19,7 +21,7 @@ def cell(
     """Print what one memory cell needs and costs."""
     from limjax.physics.sizing import size_cell
 
-    sizing = size_cell(bits, weight_range, retention, error, temperature, open_barrier, attempt_rate, step_time)
+    sizing = size_cell(bits, weight_range, retention_years, failure, temperature, open_barrier, attempt_rate, step_time)
     if json:
         from json import dumps
 
@@ -32,7 +34,10 @@ def cell(
     for name, value in (
         ("levels", f"{sizing.levels}"),
         ("one level (lsb), weight units", f"{sizing.lsb:.4g}"),
-        (f"barrier to hold it {retention:g} years (failure {error:g})", f"{sizing.retention_barrier_kt:.2f} kT"),
+        (
+            f"barrier to hold it {retention_years:g} years (failure {failure:g})",
+            f"{sizing.retention_barrier_kt:.2f} kT",
+        ),
         (f"hold time at the open barrier ({open_barrier:g} kT)", f"{sizing.hold_seconds_open:.3g} s"),
         (
             "work to raise the barrier, open to shut, once",

@@ -366,10 +366,11 @@ class _Progress:
         elapsed = now - self._speed_from[1]
         speed = (row.step - self._speed_from[0]) / elapsed if elapsed > 0 else float("nan")
         # What differs from itself is NaN: a task without accuracy, a time that nobody knows yet.
-        accuracy = "" if row.test_accuracy != row.test_accuracy else f"  accuracy {row.test_accuracy:.4f}"
+        accuracy = "" if row.test_accuracy != row.test_accuracy else f"  acc. {row.test_accuracy:.4f}"
         left = "" if seconds_left != seconds_left else f"  {seconds_left:.0f} s left"
+        # Within 80 columns for a run of some thousand steps.
         rate = "" if speed != speed else f"  {speed:.0f} steps/s"
-        heat = f"{row.heat_kt_per_parameter:.3g} kT/parameter"
+        heat = f"{row.heat_kt_per_parameter:.3g} kT/par."
         line = f"step {row.step}/{self._settings.steps}  loss {row.loss:.4f}{accuracy}  {heat}{rate}{left}"
         if self._live is not None:
             self._live.update(self._task, completed=row.step, description=line)
