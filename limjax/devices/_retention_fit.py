@@ -82,7 +82,8 @@ def fit_retention(
         failures: share of the cells that failed, above 0 and below 1; or their number where `cells` says how many there were, which may be none
             or all.
         cells: how many cells each test had. Then the fit is the most likely one of binomial counts; without, a robust line through the
-            logarithms (an outlier carries little weight), whose errors come from the scatter: infinite for two tests, which show none.
+            logarithms (an outlier carries little weight), whose errors come from the scatter, with as many degrees of
+            freedom as there are tests beyond two: infinite for two, which show none.
 
     Returns:
         The fit.
