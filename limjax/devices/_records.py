@@ -175,7 +175,7 @@ class Device:
         per_kelvin = BOLTZMANN_J_PER_K / ELEMENTARY_CHARGE_C
         # Three ways to say it, the most direct first; Δ is by its definition over kT at 300 K.
         if activation is None and stability is not None:
-            activation = stability * per_kelvin * 300.0
+            activation = stability * per_kelvin * _ROOM
         if activation is None and held is not None:
             # `AbstractCell.retention_barrier` of one cell for that time, at the temperature of the test, as an energy: that of a material
             # does not follow the temperature of a run.

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Bool, Float, PyTree
 
 from limjax.numerics.checks import compute_dtype
 
@@ -83,6 +83,10 @@ class Blocks:
             )
             for group in self.groups
         ]
+
+    def spread_truths(self, per_leaf: Bool[Array, "leaves"]) -> list[Bool[Array, "..."]]:
+        """One truth value per leaf, likewise."""
+        return [number > 0 for number in self.spread(per_leaf.astype(jnp.result_type(float)))]
 
     def of_blocks(self, per_block: list[Float[Array, ""]], dtype: Any) -> Float[Array, "leaves"]:
         """For each leaf the one number of the block that holds it; the inverse of `spread` where no block has several."""

@@ -140,7 +140,7 @@ class PerParameter(Field):
         return self.value
 
     def of_leaves(self, is_true: Bool[Array, "leaves"], layout: Blocks) -> Field:
-        return PerParameter([share > 0 for share in layout.spread(is_true.astype(jnp.result_type(float)))])
+        return PerParameter(layout.spread_truths(is_true))
 
     def like(self, given: Any, scope: str, layout: Blocks, in_blocks: bool) -> Field:
         if scope == "global":  # differing between the cells of a leaf, or it would be `Uniform`

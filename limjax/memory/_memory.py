@@ -221,7 +221,7 @@ class Memory:
             # A leaf that is not updated is asked for nothing: it stays owed what it is owed (`_kept_back`).
             leaves = [u if f else u + more for u, more, f in zip(leaves, owed, still)]
         with broadcasting():
-            drift = [to_levels(u, cell).astype(compute_dtype(i.dtype)) for u, i in zip(leaves, infos)]
+            drift = [_charged_in(to_levels(u, cell), i) for u, i in zip(leaves, infos)]
         # What is frozen learns nothing: no barrier sees its gradient.
         found = zip(flatten_updates(gradient, infos)[0], infos, still)
         gradients = [_charged_in(_zeros(g, i) if f else _or_zeros(g, i), i) for g, i, f in found]

@@ -305,10 +305,9 @@ def _charged(
         moving = jnp.asarray(layout.moving)
         # Chosen, not multiplied: 0 times a heat that is not finite would be NaN.
         sums = {name: jnp.where(moving, value, 0.0) for name, value in sums.items()}
-        shares = layout.spread(moving.astype(jnp.result_type(float)))
+        moves = layout.spread_truths(moving)
         kept = {
-            name: [jnp.where(share > 0, v, jnp.zeros_like(v)) for v, share in zip(value, shares)]
-            for name, value in kept.items()
+            name: [jnp.where(m, v, jnp.zeros_like(v)) for v, m in zip(value, moves)] for name, value in kept.items()
         }
     return ledger.add(kept | sums, optimizer_heat)
 

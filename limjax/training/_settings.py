@@ -234,11 +234,7 @@ def _budget(value: Any, name: str) -> float | None:
     """Where a run ends early, or None for a budget without end."""
     if value is None or (is_real(value) and not np.ndim(value) and float(value) == np.inf):
         return None
-    return positive_number(
-        value,
-        name,
-        f"inf, or leaving it out, is no {'budget' if name == 'stop_at_heat' else 'end before the last step'}.",
-    )
+    return positive_number(value, name, "inf, or leaving it out, is a run to its last step.")
 
 
 def _of_device(given: Mapping[str, Any]) -> dict[str, Any]:

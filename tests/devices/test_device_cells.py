@@ -105,6 +105,28 @@ def test_variance_of_exponential_steps_is_the_sum_over_pulses():
         np.testing.assert_allclose(got, wanted, rtol=1e-2)
 
 
+@pytest.mark.parametrize("rate", [0.01, 3.0, 30.0])
+@pytest.mark.parametrize("gone", [0.0, 0.5, 1.0])
+def test_slopes_of_the_variance_of_exponential_steps(rate, gone):
+    """In the place and the size of a step, against differences in float64; in float32 they are finite and the same."""
+
+    def variance(place, size, dtype):
+        scale = Scale(size, *map(dtype, (20.0, 0.5, 0.4)))
+        return ExponentialSteps(rate).variance(place, dtype(3.0), scale)
+
+    found = jax.grad(lambda at: variance(at[0], at[1], jnp.float32))(jnp.asarray([gone, 1.3], jnp.float32))
+    with jax.enable_x64(True):
+        sides = [
+            (
+                variance(jnp.float64(gone + h), jnp.float64(1.3), jnp.float64),
+                variance(jnp.float64(gone), jnp.float64(1.3 + h), jnp.float64),
+            )
+            for h in (1e-5, -1e-5)
+        ]
+    wanted = [float(up - down) / 2e-5 for up, down in zip(*sides)]
+    np.testing.assert_allclose(found, wanted, rtol=2e-4, atol=1e-6)
+
+
 def trained(cell, barrier=None, steps=4, hops="mean", key=None, params=None, updates=None):
     params = {"w": jnp.linspace(-0.3, 0.4, 50)} if params is None else params
     updates = {"w": jnp.linspace(-3e-3, 7e-3, 50)} if updates is None else updates
