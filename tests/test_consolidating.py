@@ -51,6 +51,21 @@ def test_what_has_no_gradient_any_more_is_protected_too():
     np.testing.assert_allclose(np.ravel(get_memory(state).barrier.height.value[0]), 14.0 + np.log(2.0), rtol=1e-5)
 
 
+@pytest.mark.parametrize("granularity", ["leaf", "parameter"])
+def test_the_rise_of_a_head_that_has_no_gradient_any_more_is_charged(granularity):
+    """What has learned pays for its consolidation; what never learned starts out at its first barrier."""
+    barrier = limjax.ConsolidatingBarrier(14.0, limjax.FisherRule(strength=1.0))
+    opt = limjax.learning_in_memory(optax.sgd(0.05), CELL, barrier, granularity=granularity)
+    params = {name: jnp.ones(5) for name in ("body", "head", "next")}
+    _, state = opt.update({**params, "next": None}, opt.init(params), params)
+    state = limjax.consolidate(state, params)
+    for head in (None, params["head"]):
+        _, state = opt.update({**params, "head": head}, state, params)
+    work = limjax.leaf_totals(limjax.get_ledger(state), "actuation")
+    rise = float(jnp.diff(actuation.free_energy(jnp.array([14.0, 14.0 + np.log(2.0)])))[0])
+    np.testing.assert_allclose(work, [5 * rise, 5 * rise, 0.0], rtol=1e-4, atol=1e-4)
+
+
 def test_fisher_counts_squared_gradients_task_by_task():
     seen, state, _ = _run(limjax.ConsolidatingBarrier(14.0, limjax.FisherRule(strength=3.0)))
     importance = np.zeros(7)

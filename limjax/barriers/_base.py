@@ -31,6 +31,7 @@ class BarrierInputs(NamedTuple):
         gradient: gradient of the loss [loss/weight], one array per leaf.
         cell: the memory cell.
         weights: where the parameters stand before the step [weight], one array per leaf, or None for a barrier that does not read them.
+        known: in how many of those steps the loss was a number; None for all of them.
     """
 
     step: Int[Array, ""]
@@ -39,6 +40,12 @@ class BarrierInputs(NamedTuple):
     gradient: list[Float[Array, "..."]]
     cell: AbstractCell
     weights: list[Float[Array, "..."]] | None = None
+    known: Int[Array, ""] | None = None
+
+    @property
+    def learned(self) -> Int[Array, ""]:
+        """How many steps a barrier has learned from: what running means count, while schedules go by `step`."""
+        return self.step if self.known is None else self.known
 
 
 class Tuned(NamedTuple):
@@ -332,10 +339,6 @@ def with_steps(barrier: Any, steps: int) -> Any:
     return eqx.tree_at(lambda b: b.steps, barrier, np.asarray(steps, barrier.steps.dtype) + 0 * barrier.steps)
 
 
-NO_LOSS = float(np.finfo(np.float32).max)
-"""Stands for the first loss in a state that saw none yet: no loss that is trained on is as large."""
-
-
 def running_mean(
     old: Float[Array, "..."], new: Float[Array, "..."], decay: Float[Array, ""], step: Int[Array, ""]
 ) -> Float[Array, "..."]:
@@ -348,7 +351,7 @@ def running_mean(
         old: mean so far.
         new: value of this step; one that is no number leaves the mean as it is.
         decay: weight of the past, 0 (no memory) to 1.
-        step: number of values taken before, 0 at the first.
+        step: number of values taken before, 0 at the first: `BarrierInputs.learned`.
 
     Returns:
         The new mean.

@@ -95,7 +95,7 @@ class FisherBarrier(AbstractBarrier):
     def evaluate(self, inputs: BarrierInputs, state: Any) -> tuple[Any, Any]:
         drift = required_drift(inputs, self)
         moments = [
-            running_mean(old, jnp.square(g.astype(old.dtype)), self.decay, inputs.step)
+            running_mean(old, jnp.square(g.astype(old.dtype)), self.decay, inputs.learned)
             for old, g in zip(state[0], inputs.gradient)
         ]
         # Over all parameters that have a gradient, whose curvatures are in one unit of loss.
@@ -103,7 +103,7 @@ class FisherBarrier(AbstractBarrier):
         least = self.damping * mean.astype(self.damping.dtype)
         if self.smooth_speed:
             speeds = [
-                running_mean(old, jnp.square(d.astype(old.dtype)), self.decay, inputs.step)
+                running_mean(old, jnp.square(d.astype(old.dtype)), self.decay, inputs.learned)
                 for old, d in zip(state[1], drift)
             ]
             log_speeds = [0.5 * safe_log(square) for square in speeds]

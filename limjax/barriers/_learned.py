@@ -9,7 +9,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from limjax.barriers._base import (
-    NO_LOSS,
     AbstractBarrier,
     BarrierInputs,
     RunShape,
@@ -217,17 +216,17 @@ class LearnedBarrier(AbstractBarrier):
     def init(self, params: PyTree) -> LearnedState:
         zero = jnp.zeros((), jnp.result_type(float))
         if self.law is not None:
-            return LearnedState([], [], zero, jnp.full_like(zero, NO_LOSS), self.law.init(params))
+            return LearnedState([], [], zero, zero, self.law.init(params))
         moments: Any = running_state(params, self.granularity)
         speeds: Any = running_state(params, self.granularity)
-        return LearnedState(moments, speeds, zero, jnp.full_like(zero, NO_LOSS), None)
+        return LearnedState(moments, speeds, zero, zero, None)
 
     def evaluate(self, inputs: BarrierInputs, state: LearnedState) -> tuple[Any, Any]:
         drift, loss = required_drift(inputs, self), required_loss(inputs, self)
 
         def follow(old, new):
             square = mean_square(new.astype(old.dtype), self.granularity, inputs.loss)
-            return running_mean(old, square, self.decay, inputs.step)
+            return running_mean(old, square, self.decay, inputs.learned)
 
         if self.law is None:
             law_state, corrected = None, None
@@ -239,10 +238,8 @@ class LearnedBarrier(AbstractBarrier):
             corrected, law_state = self.law.evaluate(inputs, state.law)
             moments, speeds = law_state.gradients, law_state.requests
             kept = ([], [])
-        # As `init` left them, for the first losses may have been no numbers: the mean begins after them.
-        step = jnp.where(state.first == NO_LOSS, 0, inputs.step)
-        smoothed = running_mean(state.smoothed, loss.astype(state.smoothed.dtype), self.decay, step)
-        first = jnp.where(step == 0, loss.astype(state.first.dtype), state.first)
+        smoothed = running_mean(state.smoothed, loss.astype(state.smoothed.dtype), self.decay, inputs.learned)
+        first = jnp.where(inputs.learned == 0, loss.astype(state.first.dtype), state.first)
         smoothed = checked_loss(smoothed, jnp.zeros((), smoothed.dtype), self)
         # The last step of the run is steps - 1, at progress 1.
         progress = inputs.step.astype(self.steps.dtype) / jnp.maximum(self.steps - 1, 1)

@@ -4,10 +4,9 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Bool, Float, PyTree
+from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from limjax.barriers._base import (
-    NO_LOSS,
     AbstractBarrier,
     BarrierInputs,
     Tuned,
@@ -100,25 +99,22 @@ class LyapunovBarrier(AbstractBarrier):
 
     def init(self, params: PyTree) -> LyapunovState:
         zero = jnp.zeros((), jnp.result_type(float))
-        return LyapunovState(zero, jnp.full_like(zero, NO_LOSS), zero, zero)
+        return LyapunovState(zero, zero, zero, zero)
 
     def evaluate(self, inputs: BarrierInputs, state: LyapunovState) -> tuple[Any, Any]:
         loss = required_loss(inputs, self)
         dtype = jnp.result_type(compute_dtype(loss.dtype), state.smoothed.dtype)
         loss, floor = loss.astype(dtype), self.floor.astype(dtype)
-        # Not the step alone: the first losses may have been no numbers. Nor the mean, which may well be 0.
-        is_first = (inputs.step == 0) | (state.first == NO_LOSS)
-        smoothed = running_mean(state.smoothed.astype(dtype), loss, self.decay, inputs.step)
-        smoothed = jnp.where(is_first, loss, smoothed)
+        smoothed = running_mean(state.smoothed.astype(dtype), loss, self.decay, inputs.learned)
         loss = checked_loss(loss, floor, self, smoothed)
         if self.start is None:
-            first, request, fall = self._measure(inputs, state, loss, is_first)
+            first, request, fall = self._measure(inputs, state, loss)
             # g0 = <d²>/2u and 2u = P/(L - Lf). Until all three means are fixed the start moves with them.
             log_exchange = safe_log(request) + safe_log(first - floor) - safe_log(fall)
             start = inputs.cell.barrier(log_exchange)
         else:
             first, request, fall = (
-                jnp.where(is_first, loss, state.first.astype(dtype)),
+                jnp.where(inputs.learned == 0, loss, state.first.astype(dtype)),
                 state.request,
                 state.fall,
             )
@@ -129,7 +125,7 @@ class LyapunovBarrier(AbstractBarrier):
         # A loop carries the state, whose dtypes must not change with that of the loss.
         return barrier, LyapunovState(*(x.astype(old.dtype) for x, old in zip(new, state)))
 
-    def _measure(self, inputs: BarrierInputs, state: LyapunovState, loss: Float[Array, ""], is_first: Bool[Array, ""]):
+    def _measure(self, inputs: BarrierInputs, state: LyapunovState, loss: Float[Array, ""]):
         """Means over the first steps of the loss, the squared request and the promised fall; fixed after them."""
         drift = inputs.drift
         if drift is None:
@@ -143,13 +139,11 @@ class LyapunovBarrier(AbstractBarrier):
         size = sum(d.size * shards_of(d, inputs.loss) for d in drift)
         total = sum((total_of(d * d, inputs.loss).astype(loss.dtype) for d in drift), jnp.zeros_like(loss))
         square = total / max(float(size), 1.0)  # as a float: there may be more requests than an int32 counts
-        # Where nothing was measured yet the means begin; the first one also counts for those that were no numbers.
-        step = jnp.where(is_first, 0, inputs.step)
-        settled = step >= SETTLING_STEPS
+        settled = inputs.learned >= SETTLING_STEPS
 
         def follow(old, new):
-            old = jnp.where(is_first, 0.0, old.astype(loss.dtype))
-            return jnp.where(settled, old, running_mean(old, new.astype(loss.dtype), forever, step))
+            old = old.astype(loss.dtype)
+            return jnp.where(settled, old, running_mean(old, new.astype(loss.dtype), forever, inputs.learned))
 
         return (
             follow(state.first, loss),

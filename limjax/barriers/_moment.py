@@ -128,15 +128,12 @@ class MomentBarrier(AbstractBarrier):
 
     def evaluate(self, inputs: BarrierInputs, state: MomentState) -> tuple[Any, Any]:
         drift, loss = required_drift(inputs, self), required_loss(inputs, self)
-        # The first losses may have been no numbers, and then nothing was learned from those steps.
-        taken = jnp.where(state.peak == 0, 0, inputs.step)
         # A leaf's mean stands for all its elements, and is the same on all shards: `total_of` does not add it up again.
         sizes = [1 if self.granularity == "parameter" else d.size * shards_of(d, inputs.loss) for d in drift]
 
         def follow(old, new):
-            return running_mean(
-                old, mean_square(new.astype(old.dtype), self.granularity, inputs.loss), self.decay, taken
-            )
+            square = mean_square(new.astype(old.dtype), self.granularity, inputs.loss)
+            return running_mean(old, square, self.decay, inputs.learned)
 
         def total(values):
             """Sum over all parameters."""
@@ -145,9 +142,9 @@ class MomentBarrier(AbstractBarrier):
 
         requests = [follow(old, d) for old, d in zip(state.requests, drift)]
         gradients = [follow(old, g) for old, g in zip(state.gradients, inputs.gradient)]
-        mean = running_mean(state.loss, loss.astype(state.loss.dtype), self.decay, taken)
+        mean = running_mean(state.loss, loss.astype(state.loss.dtype), self.decay, inputs.learned)
         mean = checked_loss(mean, self.floor.astype(mean.dtype), self)
-        fall = running_mean(state.fall, promised_fall(inputs, drift), self.decay, taken)
+        fall = running_mean(state.fall, promised_fall(inputs, drift), self.decay, inputs.learned)
 
         # Not `sqrt`, whose slope is infinite at 0: derivatives of parameters without a gradient would be NaN.
         slopes = [jnp.exp(0.5 * safe_log(v)) for v in gradients]
@@ -163,7 +160,7 @@ class MomentBarrier(AbstractBarrier):
         straight = lsb * jnp.exp(0.5 * (safe_log(total(requests)) + safe_log(total(gradients))))
         promise = jnp.maximum(fall, _LEAST_ALIGNMENT * straight)
         peak = jnp.maximum(state.peak, promise)
-        scale, steps = self.scale.astype(mean.dtype), (inputs.step + 1).astype(mean.dtype)
+        scale, steps = self.scale.astype(mean.dtype), (inputs.learned + 1).astype(mean.dtype)
         # A bowl settles no more beyond twice the law; from the law on its fall is counted as the law's.
         fall_per_contraction = 1 - 0.5 * jnp.minimum(scale, 1)
         log_relaxation = jnp.maximum(

@@ -84,7 +84,9 @@ class RateMatchedBarrier(AbstractBarrier):
     def evaluate(self, inputs: BarrierInputs, state: list[Float[Array, "..."]]) -> tuple[Any, Any]:
         drift = required_drift(inputs, self)
         squares = [mean_square(d, self.granularity, inputs.loss) for d in drift]
-        means = [running_mean(old, new.astype(old.dtype), self.decay, inputs.step) for old, new in zip(state, squares)]
+        means = [
+            running_mean(old, new.astype(old.dtype), self.decay, inputs.learned) for old, new in zip(state, squares)
+        ]
         # A mean of 0 counts as the smallest float: in float32 44 kT above the barrier of one level a step.
         barrier = [inputs.cell.barrier(0.5 * safe_log(mean) + jnp.log(self.ratio).astype(mean.dtype)) for mean in means]
         return in_scope(barrier, self.granularity), means

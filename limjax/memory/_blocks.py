@@ -86,7 +86,11 @@ class Blocks:
 
     def spread_truths(self, per_leaf: Bool[Array, "leaves"]) -> list[Bool[Array, "..."]]:
         """One truth value per leaf, likewise."""
-        return [number > 0 for number in self.spread(per_leaf.astype(jnp.result_type(float)))]
+        # Looked up and not concatenated, which XLA on a CPU would do again for every number that it chooses: three times slower.
+        return [
+            per_leaf[group[0]] if len(group) == 1 else per_leaf[np.repeat(group, [self.sizes[i] for i in group])]
+            for group in self.groups
+        ]
 
     def of_blocks(self, per_block: list[Float[Array, ""]], dtype: Any) -> Float[Array, "leaves"]:
         """For each leaf the one number of the block that holds it; the inverse of `spread` where no block has several."""

@@ -4,11 +4,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import PyTree
+from jaxtyping import Array, Bool, Int, PyTree
 
 from limjax.barriers._base import AbstractBarrier, BarrierInputs
 from limjax.memory._blocks import Blocks, blocks_or_placeholder
-from limjax.memory._field import Field, PerLeaf, PerParameter, Uniform, as_field
+from limjax.memory._field import Field, Only, PerLeaf, PerParameter, Uniform, as_field
 
 
 class ChargedBarrier(NamedTuple):
@@ -18,11 +18,15 @@ class ChargedBarrier(NamedTuple):
         policy: the barrier, whose leaves may be changed between steps.
         state: the policy's own state.
         height: B of the last step [kT].
+        known: steps so far whose loss was a number, or of which none was given.
+        stands: which leaves have moved in such a step. Where one first does its barrier starts out, and from there on it is charged.
     """
 
     policy: AbstractBarrier
     state: Any
     height: Field
+    known: Int[Array, ""]
+    stands: Bool[Array, "leaves"]
 
 
 def init_barrier(policy: AbstractBarrier, params: PyTree, layout: Blocks) -> ChargedBarrier:
@@ -38,17 +42,20 @@ def init_barrier(policy: AbstractBarrier, params: PyTree, layout: Blocks) -> Cha
     """
     leaves = jax.tree.leaves(params)
     dtype = jnp.result_type(float)
+    known, stands = jnp.zeros((), jnp.int32), jnp.zeros((len(leaves),), bool)
     # Where cells differ, one height for all is clipped to the range of each and charged at its own recovery: it may
     # differ too.
     if policy.scope == "parameter" or layout.varied:
         blocks = blocks_or_placeholder(params, layout.zeros(leaves))
         seen = blocks if sees_blocks(policy) else params
-        return ChargedBarrier(policy, policy.init(seen), PerParameter(jax.tree.map(jnp.zeros_like, blocks)))
+        return ChargedBarrier(
+            policy, policy.init(seen), PerParameter(jax.tree.map(jnp.zeros_like, blocks)), known, stands
+        )
     height = Uniform(jnp.zeros((), dtype)) if policy.scope == "global" else PerLeaf(jnp.zeros((len(leaves),), dtype))
-    return ChargedBarrier(policy, policy.init(params), height)
+    return ChargedBarrier(policy, policy.init(params), height, known, stands)
 
 
-def move_barrier(charged: ChargedBarrier, inputs: BarrierInputs, layout: Blocks) -> tuple[ChargedBarrier, Field, Field]:
+def move_barrier(charged: ChargedBarrier, inputs: BarrierInputs, layout: Blocks) -> tuple[ChargedBarrier, Only, Field]:
     """The barrier of this step, the work to bring it there, and where it was clipped to the cell's range.
 
     Args:
@@ -57,9 +64,12 @@ def move_barrier(charged: ChargedBarrier, inputs: BarrierInputs, layout: Blocks)
         layout: of the parameters.
 
     Returns:
-        `(barrier, work [kT], clipped [0 or 1])`.
+        `(barrier, work [kT], clipped [0 or 1])`. A leaf that has not moved before is charged no work: there the barrier starts out, and
+        what consolidating it costs at the end is reported apart.
     """
     cell, policy, in_blocks = inputs.cell, charged.policy, sees_blocks(charged.policy)
+    is_first = charged.known == 0
+    inputs = inputs._replace(known=charged.known)
     if in_blocks:
         drift = None if inputs.drift is None else layout.pack(inputs.drift)
         weights = None if inputs.weights is None else layout.pack(inputs.weights)
@@ -75,32 +85,35 @@ def move_barrier(charged: ChargedBarrier, inputs: BarrierInputs, layout: Blocks)
         return (b != clipped).astype(clipped.dtype)
 
     def work(old, new):
-        # The array starts out at its first barrier; what consolidating it costs at the end is reported apart.
-        return cell.actuation(jnp.where(inputs.step == 0, new, old), new)
+        return cell.actuation(jnp.where(is_first, new, old), new)
 
     height = wanted.map(clip)
+    moving = jnp.ones_like(charged.stands) if layout.moving is None else jnp.asarray(layout.moving)
+    known = jnp.ones((), bool) if inputs.loss is None else jnp.isfinite(inputs.loss)
     if inputs.loss is not None:
         # A loss that is no number teaches nothing: the barrier stays where it is, shut if it never stood anywhere.
-        known = jnp.isfinite(inputs.loss)
-
         def unless_unknown(new, old):
             shut = jnp.zeros_like(new) + cell.max_barrier.astype(new.dtype)
-            return jnp.where(known, new, jnp.where(inputs.step == 0, shut, old))
+            return jnp.where(known, new, jnp.where(is_first, shut, old))
 
         height = height.map(unless_unknown, height_before)
         # The policy's state too: a running mean would keep the NaN for good.
         state = jax.tree.map(lambda new, old: jnp.where(known, new, old), state, charged.state)
         # Nothing was wanted, so nothing counts as clipped.
         wanted = wanted.map(lambda b, h: jnp.where(known, b, h), height)
+    charged_leaves = charged.stands
     if layout.moving is not None and not policy.moves_still:
-        # A leaf that stands still is charged no work, so that its barrier may not move either: a driver with recovery would be paid for
-        # lowering what nobody raised. But the first height is free (`work`), and one height for all moves with those that move: there
-        # such a driver still is.
-        moves = height.of_leaves(jnp.asarray(layout.moving), layout)
-        held = height.map(lambda new, old, m: jnp.where(m | (inputs.step == 0), new, old), height_before, moves)
+        # A leaf that stands still keeps its barrier; one height for all moves with those that move, and all are charged.
+        free = height.joined(moving | ~charged.stands)
+        charged_leaves &= free
+        held = height.map(lambda new, old, f: jnp.where(f, new, old), height_before, height.of_leaves(free, layout))
         wanted = wanted.map(lambda b, new, h: jnp.where(new == h, b, h), height, held)  # what is held is not clipped
         height = held
-    return ChargedBarrier(policy, state, height), height_before.map(work, height), wanted.map(is_clipped, height)
+    moved = ChargedBarrier(
+        policy, state, height, charged.known + known.astype(charged.known.dtype), charged.stands | (moving & known)
+    )
+    charged_work = Only((height_before.map(work, height), charged_leaves))
+    return moved, charged_work, wanted.map(is_clipped, height)
 
 
 def sees_blocks(policy: AbstractBarrier) -> bool:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from limjax.memory._field import Field
+from limjax.memory._field import Field, Only, Summable
 from limjax.physics._abstract_cell import VALID_FROM_BARRIER, AbstractCell
 
 
@@ -37,7 +37,7 @@ class StepOutcome(NamedTuple):
     moves: Field | None
     ends: Field | None
     height: Field
-    work: Field
+    work: Only
     clipped: Field
     charges: dict[str, Field]
     withheld: Field | None = None
@@ -84,7 +84,7 @@ class Column(NamedTuple):
     """
 
     name: str
-    of: Callable[[StepOutcome], Field]
+    of: Callable[[StepOutcome], Summable]
     words: str
     tracked: Callable[[Setup], bool] = _never
     counts: bool = False

@@ -13,10 +13,8 @@ from jaxtyping import Array, Bool, Float
 from limjax.memory._blocks import Blocks
 
 
-class Field(abc.ABC):
-    """Numbers for the parameters of some leaves: `Uniform`, `PerLeaf` or `PerParameter`.
-
-    Barriers, the work to move them and what a step adds to the ledger are fields; who reads one need not ask which.
+class Summable(abc.ABC):
+    """Numbers for the parameters of some leaves that the ledger can add up: a `Field`, or `Only` some leaves of one.
 
     Attributes:
         value: the numbers, as the kind says.
@@ -41,17 +39,28 @@ class Field(abc.ABC):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.value!r})"
 
-    def map(self, function: Callable[..., Any], *others: "Field") -> "Field":
-        """A function of this field, and of others of its kind, number by number."""
-        return type(self)(function(self.value, *(other.value for other in others)))
-
     @abc.abstractmethod
     def blocks(self, layout: Blocks) -> list[Float[Array, "..."]]:
         """The numbers in a form that broadcasts against the blocks of a layout."""
 
+
+class Field(Summable):
+    """Numbers for the parameters of some leaves: `Uniform`, `PerLeaf` or `PerParameter`.
+
+    Barriers, the work to move them and what a step adds to the ledger are fields; who reads one need not ask which.
+    """
+
+    def map(self, function: Callable[..., Any], *others: "Field") -> "Field":
+        """A function of this field, and of others of its kind, number by number."""
+        return type(self)(function(self.value, *(other.value for other in others)))
+
+    def joined(self, is_true: Bool[Array, "leaves"]) -> Bool[Array, "leaves"]:
+        """Truth values of the leaves; where one number is of several of them, whether it is true of any."""
+        return is_true
+
     @abc.abstractmethod
     def of_leaves(self, is_true: Bool[Array, "leaves"], layout: Blocks) -> "Field":
-        """Truth values of the leaves as a field of this kind; where one number is of several leaves, whether it is true of any."""
+        """Truth values of the leaves, `joined`, as a field of this kind."""
 
     @abc.abstractmethod
     def like(self, given: Any, scope: str, layout: Blocks, in_blocks: bool) -> "Field":
@@ -82,7 +91,7 @@ class Field(abc.ABC):
         """
 
 
-def _of_children(cls: type[Field], children: Iterable[Any]) -> Any:
+def _of_children(cls: type[Summable], children: Iterable[Any]) -> Any:
     field = object.__new__(cls)  # whatever a transformation puts in place of the numbers
     (field.value,) = children
     return field
@@ -94,6 +103,9 @@ class Uniform(Field):
     def blocks(self, layout: Blocks) -> list[Float[Array, "..."]]:
         # The leaves of a group have one dtype, that of the first.
         return [self.value.astype(layout.dtypes[group[0]]) for group in layout.groups]
+
+    def joined(self, is_true: Bool[Array, "leaves"]) -> Bool[Array, "leaves"]:
+        return jnp.full_like(is_true, jnp.any(is_true))
 
     def of_leaves(self, is_true: Bool[Array, "leaves"], layout: Blocks) -> Field:
         return Uniform(jnp.any(is_true))
@@ -164,6 +176,18 @@ class PerParameter(Field):
         return jnp.sum(stacked([jnp.sum(block) for block in self.value])) / max(float(count), 1.0), count
 
 
+class Only(Summable):
+    """A field of which only some leaves count, and the others are 0: `(field, truth values of shape (leaves,))`.
+
+    Chosen where it is added up: a mask over the parameters would take the time of an array.
+    """
+
+    def blocks(self, layout: Blocks) -> list[Float[Array, "..."]]:
+        field, is_true = self.value
+        pairs = zip(field.blocks(layout), layout.spread_truths(is_true))
+        return [jnp.where(true, block, jnp.zeros_like(block)) for block, true in pairs]
+
+
 def stacked(numbers: Sequence[Float[Array, ""]]) -> Float[Array, "numbers"]:
     """Numbers as one array of the widest of their dtypes, which strict promotion leaves to who stacks them."""
     dtype = np.result_type(*(number.dtype for number in numbers))
@@ -220,19 +244,23 @@ def as_field(value: Any) -> Field:
     return PerLeaf(array) if array.ndim else Uniform(array)
 
 
-def leaf_sums(fields: Mapping[str, Field], layout: Blocks) -> dict[str, Float[Array, "leaves"]]:
+def leaf_sums(numbers: Mapping[str, Summable], layout: Blocks) -> dict[str, Float[Array, "leaves"]]:
     """Sums over the parameters of each leaf.
 
     Args:
-        fields: fields by name.
+        numbers: what to add up, by name.
         layout: of the parameters.
 
     Returns:
         The sums by the same names.
     """
+    only = {name: x.value[1] for name, x in numbers.items() if isinstance(x, Only)}
+    fields = {name: x.value[0] if isinstance(x, Only) else x for name, x in numbers.items()}
     # Those per parameter are summed in one go: a reduction of a few numbers costs more than adding them up.
     listed = {name: field.value for name, field in fields.items() if isinstance(field, PerParameter)}
     dtype = jnp.result_type(float)
     sizes = jnp.asarray(layout.sizes, dtype)
     sums = dict(zip(listed, layout.leaf_sums(list(listed.values()))))
-    return sums | {name: field.value.astype(dtype) * sizes for name, field in fields.items() if name not in listed}
+    sums |= {name: field.value.astype(dtype) * sizes for name, field in fields.items() if name not in listed}
+    # Chosen, not multiplied: 0 times a number that is not finite would be NaN.
+    return {name: jnp.where(only[name], x, 0.0) if name in only else x for name, x in sums.items()}

@@ -11,7 +11,7 @@ from limjax.barriers._base import BarrierInputs
 from limjax.memory._blocks import Blocks
 from limjax.memory._charged_barrier import ChargedBarrier, move_barrier
 from limjax.memory._columns import COLUMNS, StepOutcome
-from limjax.memory._field import Field, PerParameter, as_field, leaf_sums
+from limjax.memory._field import Field, Only, PerParameter, Summable, as_field, leaf_sums
 from limjax.memory._hops import AbstractHops
 from limjax.memory._ledger import Ledger
 from limjax.memory._state import LearningInMemoryState
@@ -87,7 +87,7 @@ def _stages(
     state: LearningInMemoryState,
     request: Request,
     params: PyTree | None,
-    moved_barrier: tuple[ChargedBarrier, Field, Field],
+    moved_barrier: tuple[ChargedBarrier, Only, Field],
     optimizer_heat: Float[Array, "state_leaves"] | None,
     hops: AbstractHops,
     max_move: float | None,
@@ -137,8 +137,9 @@ def _stages(
     # Where the driver ran out the other memories are charged for what was delivered too (`_compared` unpacks it): the
     # ratio to them is one for the same moves.
     inputs = request.inputs if withheld is None else request.inputs._replace(drift=None)
+    moving_still = [name for name, (policy, _) in state.compare.items() if policy.moves_still]
     compare, charges = _compared(state, inputs, layout, drifts, heights, activities)
-    ledger = _charged(ledger, outcome, charges, layout, optimizer_heat)
+    ledger = _charged(ledger, outcome, charges, layout, optimizer_heat, moving_still)
     if deliveries is None:
         moved = _handed_out(cell, request, layout, drifts if moves is None else moves, moves is None)
         # In the mean the updates themselves are handed out, which know of no end of a driver.
@@ -272,14 +273,15 @@ def _compared(
     drifts: list[Float[Array, "..."]],
     heights: list[Float[Array, "..."]],
     activities: list[Float[Array, "..."]],
-) -> tuple[dict[str, ChargedComparison], dict[str, Field]]:
+) -> tuple[dict[str, ChargedComparison], dict[str, Summable]]:
     """The comparisons after the step, and what it costs on each of them."""
     given = inputs if inputs.drift is not None else inputs._replace(drift=layout.unpack(drifts))
     record = StepRecord(given, layout, drifts, heights, activities)
     compare, charges = {}, {}
     for name, (policy, policy_state) in state.compare.items():
         heat, actuation, policy_state = policy.charge(record, policy_state)
-        charges |= {f"compare/{name}/heat": as_field(heat), f"compare/{name}/actuation": as_field(actuation)}
+        actuation = actuation if isinstance(actuation, Only) else as_field(actuation)
+        charges |= {f"compare/{name}/heat": as_field(heat), f"compare/{name}/actuation": actuation}
         compare[name] = ChargedComparison(policy, policy_state)
     return compare, charges
 
@@ -287,11 +289,12 @@ def _compared(
 def _charged(
     ledger: Ledger,
     outcome: StepOutcome,
-    charges: dict[str, Field],
+    charges: dict[str, Summable],
     layout: Blocks,
     optimizer_heat: Float[Array, "state_leaves"] | None,
+    moving_still: list[str],
 ) -> Ledger:
-    """The ledger with the step in it; what does not move is charged nothing, and its barrier stays (`move_barrier`)."""
+    """The ledger with the step in it; what does not move is charged nothing but the work of a barrier that does (`move_barrier`)."""
     # Only what this ledger keeps: other columns may have nothing to be computed from, such as hops that were not drawn.
     wanted = {*ledger.blocks, *ledger.rows}
     entries = charges | {column.name: column.of(outcome) for column in COLUMNS if column.name in wanted}
@@ -303,11 +306,13 @@ def _charged(
             sums[column.name] *= scale.astype(sums[column.name].dtype)
     if layout.moving is not None:
         moving = jnp.asarray(layout.moving)
-        # Chosen, not multiplied: 0 times a heat that is not finite would be NaN.
-        sums = {name: jnp.where(moving, value, 0.0) for name, value in sums.items()}
         moves = layout.spread_truths(moving)
+        whole = {"actuation", *(f"compare/{name}/actuation" for name in moving_still)}
+        # Chosen, not multiplied: 0 times a heat that is not finite would be NaN.
+        sums = {name: value if name in whole else jnp.where(moving, value, 0.0) for name, value in sums.items()}
         kept = {
-            name: [jnp.where(m, v, jnp.zeros_like(v)) for v, m in zip(value, moves)] for name, value in kept.items()
+            name: value if name in whole else [jnp.where(m, v, jnp.zeros_like(v)) for v, m in zip(value, moves)]
+            for name, value in kept.items()
         }
     return ledger.add(kept | sums, optimizer_heat)
 

@@ -7,7 +7,7 @@ from jaxtyping import Array, PyTree
 from limjax.barriers._base import AbstractBarrier
 from limjax.memory._blocks import Blocks
 from limjax.memory._charged_barrier import ChargedBarrier, init_barrier, move_barrier
-from limjax.memory._field import Field, PerParameter
+from limjax.memory._field import Field, Only, PerParameter
 from limjax.memory.comparisons._base import AbstractComparison, StepRecord
 
 
@@ -25,6 +25,7 @@ class BarrierComparison(AbstractComparison):
 
     name: ClassVar[str] = "barrier"
     words: ClassVar[str] = "another barrier, written every step"
+    moves_still: ClassVar[bool] = True  # one height for all does; `move_barrier` says what it is charged
     barrier: AbstractBarrier
 
     @property
@@ -38,11 +39,10 @@ class BarrierComparison(AbstractComparison):
     def init(self, params: PyTree, layout: Blocks) -> Any:
         # Without the policy: the one of this object is what `charge` asks, also when its numbers have been changed
         # between steps.
-        _, state, height = init_barrier(self.barrier, params, layout)
-        return state, height
+        return tuple(init_barrier(self.barrier, params, layout)[1:])
 
-    def charge(self, step: StepRecord, state: tuple[Any, Field]) -> tuple[Field, Field, Any]:
+    def charge(self, step: StepRecord, state: tuple[Any, ...]) -> tuple[Field, Only, Any]:
         moved, work, _ = move_barrier(ChargedBarrier(self.barrier, *state), step.inputs, step.layout)
         heights = moved.height.blocks(step.layout)
         heats = [step.inputs.cell.heat(*item) for item in zip(step.drifts, heights)]
-        return PerParameter(heats), work, (moved.state, moved.height)
+        return PerParameter(heats), work, tuple(moved[1:])

@@ -10,7 +10,7 @@ from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from limjax.barriers._base import BarrierInputs
 from limjax.memory._blocks import Blocks, blocks_or_placeholder
-from limjax.memory._field import Field
+from limjax.memory._field import Field, Summable
 from limjax.numerics.checks import checked_leaf, varied_numbers
 from limjax.physics import actuation
 from limjax.physics._abstract_cell import AbstractCell
@@ -37,11 +37,13 @@ class StepRecord(NamedTuple):
 class AbstractComparison(eqx.Module):
     """Another memory that is charged for the same requests. Final subclasses say what a step costs on it.
 
-    `name` is how tables and JSON call it, `words` what a report says it is.
+    `name` is how tables and JSON call it, `words` what a report says it is. `moves_still` says that its barrier may move under leaves
+    without a gradient too, and that the work it returns for them is charged; else they are charged nothing.
     """
 
     name: ClassVar[str]
     words: ClassVar[str]
+    moves_still: ClassVar[bool] = False
     per_cell: ClassVar[tuple[str, ...]] = ()
 
     @property
@@ -68,7 +70,7 @@ class AbstractComparison(eqx.Module):
         return ()
 
     @abc.abstractmethod
-    def charge(self, step: StepRecord, state: Any) -> tuple[Field, Field, Any]:
+    def charge(self, step: StepRecord, state: Any) -> tuple[Field, Summable, Any]:
         """What the requests of one step would have cost.
 
         Args:
