@@ -123,6 +123,38 @@ def poisson_inverse() -> Fit:
     return Fit("Poisson threshold, rate from 4", "error in probability", *errors, found)
 
 
+def opening() -> Fit:
+    """(e^(2ΔF) - 1)/B = P(x)/Q(x) with x = B/8: from 1 at B = 0 to π, linear in the coefficients once Q is nearly known."""
+    barrier = np.unique(np.concatenate([np.geomspace(1e-3, 1e6, 2000), np.linspace(0.01, 60.0, 2000)]))
+    half = 0.5 * barrier
+    square = 0.25 * half * half
+    series = sum(c * square ** (k + 1) for k, c in enumerate(actuation._LOG_I0_SERIES))
+    energy = np.where(barrier < actuation._SERIES_BELOW, half - series, -np.log(special.i0e(half)))
+    target = np.expm1(2 * energy) / barrier
+    # What an error of the quotient is worth in ΔF.
+    scale = 0.5 * barrier / (1 + barrier * target) / energy
+    top, bottom = np.asarray(actuation._OPENING_NUMERATOR), np.asarray(actuation._OPENING_DENOMINATOR)
+    degree = len(top) - 1
+    x = barrier / actuation._OPENING_SCALE
+    inner, last = powers(x, degree - 1, 1), x**degree
+
+    def error(top, bottom):
+        return float(np.max(np.abs(powers(x, degree) @ top / (powers(x, degree) @ bottom) - target) * scale))
+
+    def full(found):
+        numerator = np.concatenate([[1.0], found[: degree - 1], [np.pi * found[-1]]])
+        return numerator, np.concatenate([[1.0], found[degree - 1 :]])
+
+    denominator, best = powers(x, degree) @ bottom, (np.inf, np.empty(0))
+    for _ in range(6):
+        # The first coefficients are 1 and the last ones π apart.
+        design = np.concatenate([inner, -inner * target[:, None], ((np.pi - target) * last)[:, None]], axis=1)
+        numerator, below = full(lawson(design, target - 1, scale / denominator))
+        denominator = powers(x, degree) @ below
+        best = min(best, (error(numerator, below), np.concatenate([numerator, below])), key=lambda pair: pair[0])
+    return Fit("free energy ΔF(B), float32", "relative error", error(top, bottom), *best)
+
+
 def length() -> Fit:
     """ℓ(B) = B y² P(y), of which three coefficients are fitted and the others fixed by the limits."""
     barriers = np.concatenate([[0.0], np.geomspace(1e-2, 600.0, 240)])
@@ -163,7 +195,7 @@ def length() -> Fit:
     return Fit("friction length ℓ(B)", "absolute error", *errors, found)
 
 
-FITS: tuple[Callable[[], Fit], ...] = (asinh_series, logarithm, quantile, poisson_inverse, length)
+FITS: tuple[Callable[[], Fit], ...] = (asinh_series, logarithm, quantile, poisson_inverse, opening, length)
 
 
 def main() -> None:

@@ -85,6 +85,29 @@ def test_free_energy_float32():
     assert np.max(np.abs(value / exact_free_energy(barrier) - 1)) < 1e-6
 
 
+def test_free_energy_float32_from_zero_to_beyond_every_barrier():
+    assert float(free_energy(jnp.float32(0.0))) == 0
+    barrier = np.geomspace(1e-20, 1e12, 20_000).astype(np.float32)
+    value = np.asarray(jax.jit(free_energy)(jnp.asarray(barrier)), np.float64)
+    wide = barrier.astype(float)
+    asymptotic = 0.5 * np.log(np.pi * wide) - 1 / (4 * wide)  # and beyond 1e4 kT nothing that float32 could hold
+    exact = np.where(wide < 1e4, exact_free_energy(np.minimum(barrier, 1e4)), asymptotic)
+    exact = np.where(wide < 1e-3, wide / 2 - wide**2 / 16, exact)
+    np.testing.assert_allclose(value, exact, rtol=1e-6)
+
+
+@pytest.mark.parametrize("move", [1e-3, 1.0, 40.0])
+def test_work_float32_keeps_its_error_for_every_move(move):
+    """Both ways, and within 5e-7 kT of the difference of two free energies in float64."""
+    low = np.linspace(0, 60, 20_001).astype(np.float32)
+    high = (low + np.float32(move)).astype(np.float32)
+    exact = exact_free_energy(high) - exact_free_energy(low)
+    work = jax.jit(actuation_work)
+    np.testing.assert_allclose(work(jnp.asarray(low), jnp.asarray(high), 1.0), exact, rtol=0, atol=5e-7)
+    np.testing.assert_allclose(work(jnp.asarray(high), jnp.asarray(low), 1.0), -exact, rtol=0, atol=5e-7)
+    assert not np.any(work(jnp.asarray(low), jnp.asarray(low), 1.0))
+
+
 def test_free_energy_float64(x64):
     barrier = np.r_[np.geomspace(1e-9, 1, 5000), np.linspace(0.9, 1000, 100_000)]
     value = np.asarray(free_energy(jnp.asarray(barrier)))
