@@ -5,6 +5,7 @@ taskset -c 0 limjax bench --only steps,activities --sizes 200704,1048576 --out b
 python benchmarks/language.py
 python benchmarks/accelerator.py       # where there is one
 python benchmarks/random_numbers.py
+python benchmarks/barrier_work.py
 python benchmarks/allocator.py
 python benchmarks/tuning.py
 python benchmarks/page.py
@@ -216,6 +217,14 @@ def main() -> None:
         lines += [f"## Random numbers: {named(content)}", ""]
         lines += [f"{content['elements']:,} weights moved by Gaussian hops, one pass where the generator fuses:", ""]
         lines += table(["generator", "ns per weight", "ratio to no randomness"], rows)
+    for content in read("barrier_work_*.json"):
+        rows = [[r["what"], f"{r['nanoseconds_per_element']:.2f}", f"{r['ratio']:.2f}"] for r in content["rows"]]
+        lines += [f"## Work of barriers: {named(content)}", ""]
+        lines += [
+            f"{content['elements']:,} barriers moved a little, and an Adam step that moves as many by the law:",
+            "",
+        ]
+        lines += table(["what", "ns per barrier", "ratio to the floor"], rows)
     for content in read("tuning_cost_*.json"):
         rows = [
             [r["barrier"], str(r["steps"]), f"{r['forward_seconds']:.2f}", f"{r['gradient_seconds']:.2f}", f"{r['ratio']:.2f}",
