@@ -105,7 +105,21 @@ def test_work_float32_keeps_its_error_for_every_move(move):
     work = jax.jit(actuation_work)
     np.testing.assert_allclose(work(jnp.asarray(low), jnp.asarray(high), 1.0), exact, rtol=0, atol=5e-7)
     np.testing.assert_allclose(work(jnp.asarray(high), jnp.asarray(low), 1.0), -exact, rtol=0, atol=5e-7)
-    assert not np.any(work(jnp.asarray(low), jnp.asarray(low), 1.0))
+    same = np.asarray(work(jnp.asarray(low), jnp.asarray(low), 1.0))
+    assert not np.any(same) and not np.any(np.signbit(same))
+
+
+def test_free_energy_float32_says_what_is_no_number():
+    energy, work = jax.jit(free_energy), jax.jit(actuation_work)
+    none, ever = jnp.float32(np.nan), jnp.float32(np.inf)
+    assert np.isnan(energy(none)) and energy(ever) == np.inf
+    for start, stop in ((none, 5.0), (5.0, none), (ever, ever)):
+        assert np.isnan(work(jnp.float32(start), jnp.float32(stop), 1.0))
+    assert work(jnp.float32(5.0), ever, 1.0) == np.inf
+    # Of two dtypes the wider one is computed in.
+    with jax.numpy_dtype_promotion("standard"):
+        mixed = actuation_work(jnp.float32(3.0), jnp.asarray(10.0, jnp.bfloat16), 1.0)
+    assert float(mixed) == pytest.approx(float(np.diff(exact_free_energy(np.array([3.0, 10.0])))[0]), abs=5e-7)
 
 
 def test_free_energy_float64(x64):

@@ -66,6 +66,20 @@ def test_the_rise_of_a_head_that_has_no_gradient_any_more_is_charged(granularity
     np.testing.assert_allclose(work, [5 * rise, 5 * rise, 0.0], rtol=1e-4, atol=1e-4)
 
 
+def test_the_account_of_a_leaf_that_learns_late_is_that_of_the_ledger():
+    params = {"a": jnp.full(2, 0.1), "late": jnp.full(2, 0.1)}
+    barrier = limjax.ConsolidatingBarrier(9.0, limjax.UseRule(30.0), budget=0.2, release=1e-3)
+    opt = limjax.learning_in_memory(optax.sgd(1.0), limjax.ArrheniusCell(max_affinity=4.0), barrier)
+    state, step = opt.init(params), jax.jit(opt.update)
+    for i in range(8):
+        gradient = {"a": jnp.full(2, 1e-2), "late": None if i < 4 else jnp.full(2, 1e-2)}
+        _, state = step(gradient, state, params)
+    spent = np.concatenate([np.ravel(x) for x in jax.tree.leaves(state.barrier.state.spent)])
+    work = limjax.leaf_totals(limjax.get_ledger(state), "actuation")
+    np.testing.assert_allclose(spent.reshape(2, 2).sum(1), work, rtol=1e-5)
+    assert work[0] > work[1] > 0.01
+
+
 def test_fisher_counts_squared_gradients_task_by_task():
     seen, state, _ = _run(limjax.ConsolidatingBarrier(14.0, limjax.FisherRule(strength=3.0)))
     importance = np.zeros(7)

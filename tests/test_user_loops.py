@@ -54,6 +54,21 @@ def test_parts_that_take_turns_are_paid_for_no_barrier_that_nobody_raised(granul
     assert scope == "global" or (heights[1][0] == heights[0][0] and heights[2][10] == heights[1][10])
 
 
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_memory_that_rests_keeps_its_one_height(frozen):
+    """As those of other layers do, also where one of its leaves has never moved."""
+    params = {"a": jnp.ones(2), **({"f": jnp.ones(2)} if frozen else {})}
+    opt = limjax.learning_in_memory(optax.sgd(0.01), limjax.ArrheniusCell(recovery=1.0), limjax.LyapunovBarrier(10.0))
+    state, seen = opt.init(params), []
+    for i, loss in enumerate((4.0, 2.0, 1.0, 0.1)):
+        gradient = {name: params["a"] if i < 2 and name == "a" else None for name in params}
+        _, state = opt.update(gradient, state, params, value=jnp.float32(loss))
+        seen.append(
+            (float(limjax.get_barrier(state)), float(limjax.leaf_totals(limjax.get_ledger(state), "actuation")[0]))
+        )
+    assert seen[1] == seen[2] == seen[3] and seen[1][0] > seen[0][0] and seen[1][1] > 0
+
+
 @pytest.mark.representatives(1)
 @pytest.mark.parametrize("granularity", ["leaf", "parameter"])
 @pytest.mark.parametrize(

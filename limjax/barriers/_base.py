@@ -32,6 +32,8 @@ class BarrierInputs(NamedTuple):
         cell: the memory cell.
         weights: where the parameters stand before the step [weight], one array per leaf, or None for a barrier that does not read them.
         known: in how many of those steps the loss was a number; None for all of them.
+        started: for a barrier with `moves_still`, which parameters have moved in such a step, one array per leaf that broadcasts to it: from there
+            on their barrier is charged. None for all.
     """
 
     step: Int[Array, ""]
@@ -41,10 +43,11 @@ class BarrierInputs(NamedTuple):
     cell: AbstractCell
     weights: list[Float[Array, "..."]] | None = None
     known: Int[Array, ""] | None = None
+    started: list[Bool[Array, "..."]] | None = None
 
     @property
     def learned(self) -> Int[Array, ""]:
-        """How many steps a barrier has learned from: what running means count, while schedules go by `step`."""
+        """How many steps before this one had a loss that was a number: what running means count, while schedules go by `step`."""
         return self.step if self.known is None else self.known
 
 

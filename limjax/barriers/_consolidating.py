@@ -180,20 +180,21 @@ class ConsolidatingBarrier(AbstractBarrier):
 
         assert budget is not None
 
-        def moved(consolidation, spent, before):
+        def moved(consolidation, spent, before, started):
             dtype = spent.dtype
             low, top = cell.min_barrier.astype(dtype), cell.max_barrier.astype(dtype)
             # Clipped here already, as the ledger charges the way that a barrier really moves.
             wanted = jnp.clip(self.plastic.astype(dtype) + consolidation, low, top)
-            # As in the ledger, a cell starts out at its first barrier, wherever its weight puts that.
-            before = jnp.where(before < 0, wanted, before)
+            # As in the ledger, a cell starts out at its barrier where it first moves, wherever its weight puts that.
+            before = jnp.where((before < 0) | ~started, wanted, before)
             # A rise also takes a finite-time excess, which `_raised_by` leaves out: the account may be overdrawn by it.
             left = jnp.maximum(budget.astype(dtype) - spent, 0.0)
             # A fall is always allowed. `top` may be below where the cell stands if its range was changed between steps.
             height = jnp.minimum(wanted, _raised_by(left, before, jnp.maximum(before, top), 6))
             return height, spent + cell.actuation(before, height)
 
-        cells = zip(self.rule.heights(inputs, rule_state), state.spent, state.height)
+        started = [jnp.ones((), bool)] * len(state.spent) if inputs.started is None else inputs.started
+        cells = zip(self.rule.heights(inputs, rule_state), state.spent, state.height, started)
         pairs = [moved(*each) for each in cells]
         heights = [height for height, _ in pairs]
         return heights, Account(rule_state, [spent for _, spent in pairs], heights)

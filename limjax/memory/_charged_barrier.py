@@ -70,6 +70,8 @@ def move_barrier(charged: ChargedBarrier, inputs: BarrierInputs, layout: Blocks)
     cell, policy, in_blocks = inputs.cell, charged.policy, sees_blocks(charged.policy)
     is_first = charged.known == 0
     inputs = inputs._replace(known=charged.known)
+    if policy.moves_still:
+        inputs = inputs._replace(started=layout.spread_truths(charged.stands) if in_blocks else list(charged.stands))
     if in_blocks:
         drift = None if inputs.drift is None else layout.pack(inputs.drift)
         weights = None if inputs.weights is None else layout.pack(inputs.weights)
@@ -104,7 +106,7 @@ def move_barrier(charged: ChargedBarrier, inputs: BarrierInputs, layout: Blocks)
     charged_leaves = charged.stands
     if layout.moving is not None and not policy.moves_still:
         # A leaf that stands still keeps its barrier; one height for all moves with those that move, and all are charged.
-        free = height.joined(moving | ~charged.stands)
+        free = height.joined(moving) | ~height.joined(charged.stands)
         charged_leaves &= free
         held = height.map(lambda new, old, f: jnp.where(f, new, old), height_before, height.of_leaves(free, layout))
         wanted = wanted.map(lambda b, new, h: jnp.where(new == h, b, h), height, held)  # what is held is not clipped

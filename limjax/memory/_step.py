@@ -70,6 +70,7 @@ def memory_step(
     if not request.leaves:  # a mask that leaves nothing: there is nothing to move and no block to add to
         return request.leaves, state._replace(ledger=ledger.without_entries())
     layout = request.layout(ledger.packed)
+    request = request._replace(inputs=request.inputs._replace(known=state.barrier.known))
     moved_barrier = move_barrier(state.barrier, request.inputs, layout)
     if state.cell.levels is None and not state.cell.reads_weights:
         params = None  # only the ends of a range, and devices, ask where a weight stands

@@ -94,7 +94,7 @@ def normal_log(x: Float[Array, "..."]) -> Float[Array, "..."]:
 
 
 def normal_log1p(x: Float[Array, "..."]) -> Float[Array, "..."]:
-    """ln(1+x) for x from 0 on, in float32 as `normal_log` and to a few ulp for small x too; no derivative of its own.
+    """ln(1+x) for x from 0 on, in float32 as `normal_log`, and to a few ulp for small x too; infinity and NaN stay. No derivative of its own.
 
     Example:
         >>> import jax.numpy as jnp
@@ -106,7 +106,7 @@ def normal_log1p(x: Float[Array, "..."]) -> Float[Array, "..."]:
     exponent, f = _mantissa(1 + x)
     # Up to root 2 it is x itself, with the digits that 1 + x drops.
     f = jnp.where(exponent == 0, x, f)
-    return exponent.astype(jnp.float32) * math.log(2) + f * polynomial(_LOG, f)
+    return jnp.where(x < jnp.inf, exponent.astype(jnp.float32) * math.log(2) + f * polynomial(_LOG, f), x)
 
 
 @normal_log.defjvp

@@ -229,7 +229,7 @@ def actuation_work(
 
     Returns:
         Work [kT]: Δ where positive, recovery·Δ (not positive) otherwise. The absolute error is that
-        of the difference of two free energies, up to 5e-7 kT in float32, whatever the move.
+        of the difference of two free energies, in float32 5e-7 kT up to 100 kT, whatever the move.
 
     Cost:
         In float32 two rational functions and one logarithm, 1.8 times `jnp.log1p` (1e6 elements, two CPU cores); in float64 twice
@@ -249,7 +249,8 @@ def actuation_work(
         element(stop, "stop", low=0.0),
         element(recovery, "recovery", "It is the share of released work that the driver stores.", 0.0, 1.0),
     )
-    change = _free_energy_change(*jnp.broadcast_arrays(start, stop))
+    dtype = jnp.promote_types(start.dtype, stop.dtype)
+    change = _free_energy_change(*jnp.broadcast_arrays(start.astype(dtype), stop.astype(dtype)))
     return jnp.where(change > 0, change, recovery * change)
 
 
@@ -262,7 +263,7 @@ def _free_energy_change(start: Float[Array, "*s"], stop: Float[Array, "*s"]) -> 
     low, high = jnp.minimum(before, after), jnp.maximum(before, after)
     # From the lower one up: near -1 ln(1+x) would lose its digits.
     rise = 0.5 * normal_log1p((high - low) / (1 + low))
-    return jnp.where(after > before, rise, -rise)
+    return jnp.where(after >= before, rise, -rise)
 
 
 @_free_energy_change.defjvp
