@@ -84,8 +84,11 @@ def free_energy(barrier: Float[Array, "..."]) -> Float[Array, "..."]:
 
 @jax.custom_jvp
 def _free_energy(barrier: Float[Array, "*s"]) -> Float[Array, "*s"]:
-    if barrier.dtype == jnp.float32:
-        return 0.5 * normal_log1p(_opening(barrier))
+    return 0.5 * normal_log1p(_opening(barrier)) if barrier.dtype == jnp.float32 else _by_bessel(barrier)
+
+
+def _by_bessel(barrier: Float[Array, "*s"]) -> Float[Array, "*s"]:
+    """ΔF in any dtype."""
     half = 0.5 * barrier
     square = 0.25 * half * half
     is_small = barrier < _SERIES_BELOW
