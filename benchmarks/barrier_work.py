@@ -7,23 +7,16 @@ Every candidate reads the heights before and after a step and writes the work, t
 import argparse
 import contextlib
 import functools
-import json
-import pathlib
-import statistics
 
 import jax
 import jax.numpy as jnp
 import optax
-from rich.console import Console
-from rich.table import Table
+from beside_floor import tell
 
 from limjax import ArrheniusCell, MomentBarrier, learning_in_memory
 from limjax.allocator import keep_freed_memory
-from limjax.benchmarks import interleaved, median_ratio
+from limjax.benchmarks import interleaved
 from limjax.physics import actuation
-from limjax.versions import machine
-
-RESULTS = pathlib.Path(__file__).parent / "results"
 
 
 def by_bessel(start: jax.Array, stop: jax.Array) -> jax.Array:
@@ -83,17 +76,7 @@ def steps(elements: int) -> dict:
 def main(elements: int, rounds: int) -> None:
     keep_freed_memory()
     seconds = interleaved(works(elements) | steps(elements), rounds)
-    title = f"{elements:,} barriers moved"
-    table = Table("what", "ns per barrier", "ratio to the floor", title=title)
-    floor, rows = next(iter(seconds.values())), []
-    for name, times in seconds.items():
-        nanoseconds = 1e9 * statistics.median(times) / elements
-        rows.append({"what": name, "nanoseconds_per_element": nanoseconds, "ratio": median_ratio(times, floor)})
-        table.add_row(name, f"{nanoseconds:.2f}", f"{rows[-1]['ratio']:.2f}")
-    Console().print(table)
-    content = {**machine(), "elements": elements, "rounds": rounds, "rows": rows}
-    path = RESULTS / f"barrier_work_{jax.devices()[0].platform}.json"
-    path.write_text(json.dumps(content, indent=1) + "\n")
+    tell("barrier_work", "what", f"{elements:,} barriers moved", seconds, elements)
 
 
 if __name__ == "__main__":

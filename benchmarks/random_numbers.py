@@ -6,21 +6,14 @@ random at all. Writes `benchmarks/results/random_numbers_<platform>.json`. Runs 
 """
 
 import argparse
-import json
-import pathlib
-import statistics
 
 import jax
 import jax.numpy as jnp
-from rich.console import Console
-from rich.table import Table
+from beside_floor import tell
 
-from limjax.benchmarks import interleaved, median_ratio
+from limjax.benchmarks import interleaved
 from limjax.numerics.counters import threefry_words
 from limjax.numerics.poisson import normal_quantile
-from limjax.versions import machine
-
-RESULTS = pathlib.Path(__file__).parent / "results"
 
 
 def philox_words(key, counter, rounds: int = 10):
@@ -83,21 +76,7 @@ def main(elements: int, rounds: int) -> None:
             return held[name][0]
 
         calls[name] = call
-    seconds = interleaved(calls, rounds)
-    floor = seconds["floor: no randomness"]
-    table = Table("generator", "ns per element", "ratio to the floor", title=f"{elements:,} Gaussian hops")
-    rows = []
-    for name, times in seconds.items():
-        rows.append({
-            "generator": name,
-            "nanoseconds_per_element": 1e9 * statistics.median(times) / elements,
-            "ratio": median_ratio(times, floor),
-        })  # fmt: skip
-        table.add_row(name, f"{rows[-1]['nanoseconds_per_element']:.2f}", f"{rows[-1]['ratio']:.2f}")
-    Console().print(table)
-    content = {**machine(), "elements": elements, "rounds": rounds, "rows": rows}
-    path = RESULTS / f"random_numbers_{jax.devices()[0].platform}.json"
-    path.write_text(json.dumps(content, indent=1) + "\n")
+    tell("random_numbers", "generator", f"{elements:,} Gaussian hops", interleaved(calls, rounds), elements)
 
 
 if __name__ == "__main__":

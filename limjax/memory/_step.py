@@ -138,9 +138,8 @@ def _stages(
     # Where the driver ran out the other memories are charged for what was delivered too (`_compared` unpacks it): the
     # ratio to them is one for the same moves.
     inputs = request.inputs if withheld is None else request.inputs._replace(drift=None)
-    moving_still = [name for name, (policy, _) in state.compare.items() if policy.moves_still]
     compare, charges = _compared(state, inputs, layout, drifts, heights, activities)
-    ledger = _charged(ledger, outcome, charges, layout, optimizer_heat, moving_still)
+    ledger = _charged(ledger, outcome, charges, layout, optimizer_heat)
     if deliveries is None:
         moved = _handed_out(cell, request, layout, drifts if moves is None else moves, moves is None)
         # In the mean the updates themselves are handed out, which know of no end of a driver.
@@ -293,7 +292,6 @@ def _charged(
     charges: dict[str, Summable],
     layout: Blocks,
     optimizer_heat: Float[Array, "state_leaves"] | None,
-    moving_still: list[str],
 ) -> Ledger:
     """The ledger with the step in it; what does not move is charged nothing but the work of a barrier that does (`move_barrier`)."""
     # Only what this ledger keeps: other columns may have nothing to be computed from, such as hops that were not drawn.
@@ -308,7 +306,8 @@ def _charged(
     if layout.moving is not None:
         moving = jnp.asarray(layout.moving)
         moves = layout.spread_truths(moving)
-        whole = {"actuation", *(f"compare/{name}/actuation" for name in moving_still)}
+        # What is `Only` some leaves' says itself which of them are charged, those that stand still under a moving barrier included.
+        whole = {name for name, value in entries.items() if isinstance(value, Only)}
         # Chosen, not multiplied: 0 times a heat that is not finite would be NaN.
         sums = {name: value if name in whole else jnp.where(moving, value, 0.0) for name, value in sums.items()}
         kept = {

@@ -25,7 +25,6 @@ class BarrierComparison(AbstractComparison):
 
     name: ClassVar[str] = "barrier"
     words: ClassVar[str] = "another barrier, written every step"
-    moves_still: ClassVar[bool] = True  # one height for all does; `move_barrier` says what it is charged
     barrier: AbstractBarrier
 
     @property

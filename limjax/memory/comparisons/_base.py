@@ -37,13 +37,11 @@ class StepRecord(NamedTuple):
 class AbstractComparison(eqx.Module):
     """Another memory that is charged for the same requests. Final subclasses say what a step costs on it.
 
-    `name` is how tables and JSON call it, `words` what a report says it is. `moves_still` says that its barrier may move under leaves
-    without a gradient too, and that the work it returns for them is charged; else they are charged nothing.
+    `name` is how tables and JSON call it, `words` what a report says it is.
     """
 
     name: ClassVar[str]
     words: ClassVar[str]
-    moves_still: ClassVar[bool] = False
     per_cell: ClassVar[tuple[str, ...]] = ()
 
     @property
