@@ -17,7 +17,7 @@ pytestmark = pytest.mark.optax
 
 SLOW = {
     "nesterov", "adamax", "nadam", "adadelta", "lars", "yogi", "adabelief", "fromage", "noisy_sgd", "prodigy", "muon",
-    "adagrad", "radam", "amsgrad", "novograd", "lamb",
+    "adagrad", "radam", "amsgrad", "novograd", "lamb", "lion", "rmsprop", "sm3",
 }  # fmt: skip
 
 

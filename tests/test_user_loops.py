@@ -21,9 +21,13 @@ pytestmark = pytest.mark.optax
 TREE = {"a": jnp.ones((3, 2)), "none": None, "empty": jnp.zeros((0, 4)), "gain": jnp.ones(()), "z": {"w": jnp.ones(40)}}
 
 
-@pytest.mark.parametrize("granularity", ["leaf", "parameter"])
-@pytest.mark.parametrize("scope", ["global", "leaf", "parameter"])
-def test_parts_that_take_turns_are_paid_for_no_barrier_that_nobody_raised(granularity, scope):
+@pytest.mark.representatives(3)
+@pytest.mark.parametrize(
+    ("scope", "granularity"),
+    [("global", "leaf"), ("leaf", "parameter"), ("parameter", "parameter"), ("parameter", "leaf"), ("leaf", "leaf")]
+    + [("global", "parameter")],
+)
+def test_parts_that_take_turns_are_paid_for_no_barrier_that_nobody_raised(scope, granularity):
     """Two networks by turns, as generator and critic: a driver that recovers what lowering gives. The work is that of the heights in float64."""
     cell = limjax.ArrheniusCell(recovery=0.9)
     other = limjax.RateMatchedBarrier(decay=0.0, granularity="leaf" if scope == "global" else scope)
@@ -353,14 +357,22 @@ def test_numbers_edited_in_the_state_stay():
 # Dtypes.
 
 
-@pytest.mark.parametrize("granularity", ["leaf", "parameter"])
-@pytest.mark.parametrize("inner", [lambda: optax.sgd(np.float64(0.1)), lambda: optax.adam(0.1, mu_dtype=jnp.float64)])
+WIDE = {"sgd": lambda: optax.sgd(np.float64(0.1)), "adam": lambda: optax.adam(0.1, mu_dtype=jnp.float64)}
+
+
+@pytest.mark.representatives(2)
+@pytest.mark.parametrize(
+    ("inner", "granularity"), [("sgd", "leaf"), ("adam", "parameter"), ("sgd", "parameter"), ("adam", "leaf")]
+)
 def test_updates_wider_than_their_parameters_are_charged_in_the_parameters_dtype(inner, granularity):
     """With 64 bits at hand: the weights are those of the bare optimizer, state dtypes stay, nothing is compiled twice."""
     with jax.enable_x64(True):
         params = {"a": jnp.ones(3, jnp.float32), "b": jnp.ones(2, jnp.float64), "c": jnp.ones(2, jnp.bfloat16)}
         ends = []
-        for opt in (inner(), limjax.learning_in_memory(inner(), CELL, limjax.MomentBarrier(), granularity=granularity)):
+        for opt in (
+            WIDE[inner](),
+            limjax.learning_in_memory(WIDE[inner](), CELL, limjax.MomentBarrier(), granularity=granularity),
+        ):
 
             def step(carry, _, opt=opt):
                 params, state = carry
