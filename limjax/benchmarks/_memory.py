@@ -17,7 +17,10 @@ _SUMS = {
     "gaussian": 0,
     "exact": 0,
     "exact, ledger compensated": 5,
+    "exact, barrier per parameter": 0,
 }
+# Words per parameter of the barrier itself: its height, and the running means of squared requests and gradients.
+_BARRIER = {"exact, barrier per parameter": 3}
 
 
 def expected_bytes(mode: str) -> int:
@@ -27,14 +30,14 @@ def expected_bytes(mode: str) -> int:
         mode: a name from `step_modes`.
 
     Returns:
-        12 for Adam alone; 4 more for the start; 4 for each sum per parameter and 4 for its compensation.
+        12 for Adam alone; 4 more for the start; 4 for each sum per parameter and 4 for its compensation; 12 for a barrier per parameter.
 
     Example:
         >>> expected_bytes("ledger, compensated") - expected_bytes("Adam")
         24
     """
     start = _WORD if _SUMS[mode] else 0
-    return _ADAM + start + _WORD * _SUMS[mode]
+    return _ADAM + start + _WORD * (_SUMS[mode] + _BARRIER.get(mode, 0))
 
 
 def least_traffic(mode: str) -> int:
@@ -44,13 +47,14 @@ def least_traffic(mode: str) -> int:
         mode: a name from `step_modes`.
 
     Returns:
-        28 for Adam alone: parameters and moments in and out, the gradient in; 8 more for each sum per parameter.
+        28 for Adam alone: parameters and moments in and out, the gradient in; 8 more for each sum and each number of a barrier per
+        parameter.
 
     Example:
         >>> least_traffic("ledger") / least_traffic("Adam")
         1.8571428571428572
     """
-    return 2 * _ADAM + _WORD + 2 * _WORD * _SUMS[mode]
+    return 2 * _ADAM + _WORD + 2 * _WORD * (_SUMS[mode] + _BARRIER.get(mode, 0))
 
 
 def measure_memory(parameters: int = 1_000_000) -> list[dict[str, Any]]:

@@ -9,7 +9,9 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import PyTree
 
+from limjax.barriers._base import AbstractBarrier
 from limjax.barriers._lyapunov import LyapunovBarrier
+from limjax.barriers._moment import MomentBarrier
 from limjax.benchmarks._timing import interleaved, median_ratio
 from limjax.memory import get_ledger, learning_in_memory, total
 from limjax.memory._hops import HopsName
@@ -25,7 +27,7 @@ def step_modes(barrier: float = _BARRIER, request: float = 1.0) -> dict[str, opt
     """The optimizers that are compared, by name; the first is the reference.
 
     Args:
-        barrier: height of the barrier [kT].
+        barrier: height of the barrier, but of the one per parameter, which follows the requests [kT].
         request: what every parameter asks for in a step [levels].
 
     Returns:
@@ -34,11 +36,12 @@ def step_modes(barrier: float = _BARRIER, request: float = 1.0) -> dict[str, opt
     # With the same gradient at every step Adam's update is the learning rate, whatever the gradient: `request` levels.
     adam = optax.adam(request * 2**-10)
 
-    def wrapped(hops: HopsName = "mean", **options):
+    one_for_all = LyapunovBarrier(barrier)
+
+    def wrapped(hops: HopsName = "mean", policy: AbstractBarrier = one_for_all, **options):
         return learning_in_memory(
-            adam, ArrheniusCell(lsb=2**-10), LyapunovBarrier(barrier), hops=hops, key=jax.random.key(0),
-            compare=(), **options,
-        )  # fmt: skip
+            adam, ArrheniusCell(lsb=2**-10), policy, hops=hops, key=jax.random.key(0), compare=(), **options
+        )
 
     return {
         "Adam": optax.with_extra_args_support(adam),
@@ -49,6 +52,7 @@ def step_modes(barrier: float = _BARRIER, request: float = 1.0) -> dict[str, opt
         "gaussian": wrapped("gaussian", granularity="leaf", compensated=False),
         "exact": wrapped("exact", granularity="leaf", compensated=False),
         "exact, ledger compensated": wrapped("exact"),
+        "exact, barrier per parameter": wrapped("exact", MomentBarrier(), granularity="leaf", compensated=False),
     }
 
 

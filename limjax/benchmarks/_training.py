@@ -10,8 +10,11 @@ import jax.numpy as jnp
 import optax
 
 from limjax.barriers._lyapunov import LyapunovBarrier
+from limjax.barriers._moment import MomentBarrier
+from limjax.barriers._static import StaticBarrier
 from limjax.benchmarks._timing import interleaved, median_ratio
 from limjax.memory import learning_in_memory
+from limjax.memory.comparisons import fair_comparisons
 from limjax.physics._cell import ArrheniusCell
 from limjax.tasks import Task, get_task
 
@@ -59,8 +62,11 @@ def training_variants(task: Task) -> dict[str, optax.GradientTransformation]:
     inner = defaults.make_optimizer(defaults.make_schedule(defaults.learning_rate, defaults.steps))
     cell, key = ArrheniusCell(lsb=defaults.lsb), jax.random.key(2)
 
-    def wrapped(hops, **options):
-        return learning_in_memory(inner, cell, LyapunovBarrier(11.0), hops=hops, key=key, **options)
+    compared = {"static": StaticBarrier.at_retention(cell), **fair_comparisons(cell, defaults.steps)}
+    lyapunov = LyapunovBarrier(11.0)
+
+    def wrapped(hops, barrier=lyapunov, **options):
+        return learning_in_memory(inner, cell, barrier, hops=hops, key=key, **options)
 
     return {
         "bare optimizer": inner,
@@ -73,6 +79,8 @@ def training_variants(task: Task) -> dict[str, optax.GradientTransformation]:
         "exact": wrapped("exact", compare=()),
         "exact, per leaf": wrapped("exact", compare=(), granularity="leaf"),
         "exact, static barrier compared": wrapped("exact"),
+        "exact, per leaf, barrier per parameter": wrapped("exact", MomentBarrier(), compare=(), granularity="leaf"),
+        "as `limjax train`": wrapped("exact", MomentBarrier(), compare=compared),
     }
 
 

@@ -8,11 +8,12 @@ import math
 import warnings
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.core
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import PyTree
+from jaxtyping import Array, PyTree
 
 from limjax.memory._groups import Groups, grouping, merged
 from limjax.memory._leaves import check_parameters, leaf_name
@@ -61,14 +62,19 @@ def snap(params: PyTree, cell: AbstractCell | Groups) -> PyTree:
                 f"{p.dtype} counts levels exactly only up to {exact:.0f}, but this cell has levels up to {reach:.0f}: use "
                 "float32 parameters or fewer bits."
             )
-        lsb = cell.lsb.astype(compute_dtype(p.dtype))
-        return (cell.clip_levels(jnp.round(wide(p) / lsb)) * lsb).astype(p.dtype)
+        return _snapped(p, cell)
 
-    with broadcasting():
-        snapped = jax.tree.map(snap_leaf, params)
+    snapped = jax.tree.map(snap_leaf, params)
     if levels is not None:
         _warn_of_clipping(params, cell)
     return snapped
+
+
+@eqx.filter_jit  # one program for a shape, and not one for each operation
+def _snapped(p: Array, cell: AbstractCell) -> Array:
+    lsb = cell.lsb.astype(compute_dtype(p.dtype))
+    with broadcasting():
+        return (cell.clip_levels(jnp.round(wide(p) / lsb)) * lsb).astype(p.dtype)
 
 
 def lsb_for_bits(params: PyTree, bits: WholeNumber) -> dict[str, float]:

@@ -17,8 +17,9 @@ from limjax.numerics.counters import step_words
 from limjax.numerics.poisson import normal_quantile, poisson_inverse_cdf
 from limjax.physics._abstract_cell import AbstractCell
 
-CHOOSE_FROM = 1024
-"""Elements of an array from which a CPU chooses between the branches of the Poisson inverse."""
+CHOOSE_FROM = 2**15
+"""Elements of an array from which a CPU chooses between the branches of the Poisson inverse. What the choice saves on a smaller one in ten
+thousand steps is less than its branches take to compile, a second."""
 CHOOSE_FROM_ON_ACCELERATORS = 2**22
 """The same elsewhere, where the host may have to wait for the choice, some 20 µs."""
 
@@ -133,7 +134,6 @@ def _drawn(
         rates = cell.response(drift, barrier)
         return exact_hops(*step_words(key, leaf, step, drift.shape), rates.up, rates.down)
 
-    # What a choice saves on a small array is less than the launch of a step, and the branches take half of its compilation.
     chosen = _by_rates(leaf, any_rates)
     on_cpu, elsewhere = (
         chosen if drift.size >= least else any_rates for least in (CHOOSE_FROM, CHOOSE_FROM_ON_ACCELERATORS)

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from limjax.numerics._elementary import LARGE, normal_log
+from limjax.numerics._elementary import LARGE, as_one, normal_log
 
 # asinh(x)/x in powers of x² on 0 <= x <= 1/2: degree 5, error 1.1e-9 before rounding (`examples/fit_coefficients.py`).
 _ASINH_SERIES = (
@@ -56,6 +56,7 @@ class RateBounds(NamedTuple):
 
 
 @jax.custom_jvp
+@as_one
 def cell_response(
     drift: Float[Array, "..."], log_exchange: Float[Array, "..."]
 ) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
@@ -125,6 +126,7 @@ def _cell_response_jvp(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> t
 
 
 @jax.custom_jvp
+@as_one
 def _response_slopes(
     drift: Float[Array, "..."], log_exchange: Float[Array, "..."]
 ) -> tuple[Float[Array, "..."], Float[Array, "..."], Float[Array, "..."]]:
@@ -170,6 +172,7 @@ def hop_rates(
     return split_activity(drift, log_exchange, cell_response(drift, log_exchange)[1])
 
 
+@as_one
 def split_activity(
     drift: Float[Array, "..."], log_exchange: Float[Array, "..."], activity: Float[Array, "..."]
 ) -> tuple[Float[Array, "..."], Float[Array, "..."]]:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax.scipy.special import i0e, i1e
 from jaxtyping import Array, Float
 
-from limjax.numerics._elementary import normal_log1p, polynomial
+from limjax.numerics._elementary import as_one, normal_log1p, polynomial
 from limjax.numerics._guards import element, finite
 
 # Below this barrier -ln i0e(B/2) loses digits to the 1 it subtracts, and the series of ln I0 takes
@@ -83,6 +83,7 @@ def free_energy(barrier: Float[Array, "..."]) -> Float[Array, "..."]:
 
 
 @jax.custom_jvp
+@as_one
 def _free_energy(barrier: Float[Array, "*s"]) -> Float[Array, "*s"]:
     return 0.5 * normal_log1p(_opening(barrier)) if barrier.dtype == jnp.float32 else _by_bessel(barrier)
 
@@ -141,6 +142,7 @@ def free_energy_slope(barrier: Float[Array, "..."]) -> Float[Array, "..."]:
 
 
 @jax.custom_jvp
+@as_one
 def _free_energy_slope(barrier: Float[Array, "*s"]) -> Float[Array, "*s"]:
     half = 0.5 * barrier
     return 0.5 * (1 - i1e(half) / i0e(half))
@@ -205,7 +207,11 @@ def thermodynamic_length(barrier: Float[Array, "..."]) -> Float[Array, "..."]:
         (friction tensor and length). One-dimensional overdamped form: Zulkowski & DeWeese, Phys.
         Rev. E 89, 052140 (2014), doi:10.1103/PhysRevE.89.052140. The fit is this project's.
     """
-    barrier = element(barrier, "barrier", low=0.0)
+    return _length(element(barrier, "barrier", low=0.0))
+
+
+@as_one
+def _length(barrier: Float[Array, "*s"]) -> Float[Array, "*s"]:
     scaled = barrier / _LENGTH_SCALE
     # y² of the fit above, and y; powers of B², so that there is no kink at B = 0.
     square = jax.lax.rsqrt(1 + scaled * scaled)
@@ -258,6 +264,7 @@ def actuation_work(
 
 
 @jax.custom_jvp
+@as_one
 def _free_energy_change(start: Float[Array, "*s"], stop: Float[Array, "*s"]) -> Float[Array, "*s"]:
     """ΔF(stop) - ΔF(start)."""
     if start.dtype != jnp.float32:

@@ -2,6 +2,7 @@
 
 from typing import Any, ClassVar
 
+import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float
 
@@ -71,12 +72,7 @@ class GatedWrite(AbstractComparison):
         self.hold = jnp.broadcast_to(
             hold, jnp.broadcast_shapes(hold.shape, cell.attempt_rate.shape, cell.recovery.shape)
         )
-        self.writes = jnp.linspace(jnp.minimum(VALID_FROM_BARRIER, self.hold), self.hold, _WRITES)
-        with broadcasting():
-            self.works = gate_work(cell, self.hold, self.writes)
-            # The request for which the barrier half-way is best parts those that are written through its two
-            # neighbours.
-            self.limits = best_request(cell, 0.5 * (self.writes[:-1] + self.writes[1:]))
+        self.writes, self.works, self.limits = _table(cell, self.hold)
 
     def charge(self, step: StepRecord, state: Any) -> tuple[Field, Field, Any]:
         cell, layout = step.inputs.cell, step.layout
@@ -115,6 +111,17 @@ class GatedWrite(AbstractComparison):
     def _gate(self, cell: AbstractCell, height: Float[Array, "..."]) -> Float[Array, "..."]:
         hold = self.hold.astype(height.dtype)
         return gate_work(cell, hold, jnp.minimum(height, hold))
+
+
+@eqx.filter_jit  # operation by operation it takes seconds to compile
+def _table(
+    cell: AbstractCell, hold: Float[Array, "*s"]
+) -> tuple[Float[Array, "writes *s"], Float[Array, "writes *s"], Float[Array, "limits *s"]]:
+    """The write barriers, the work to go there and back, and the requests that part them."""
+    writes = jnp.linspace(jnp.minimum(VALID_FROM_BARRIER, hold), hold, _WRITES)
+    with broadcasting():
+        # The request for which the barrier half-way is best parts those that are written through its two neighbours.
+        return writes, gate_work(cell, hold, writes), best_request(cell, 0.5 * (writes[:-1] + writes[1:]))
 
 
 def best_request(cell: AbstractCell, barrier: Float[Array, "..."]) -> Float[Array, "..."]:
