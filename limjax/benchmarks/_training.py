@@ -9,11 +9,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from limjax.barriers._base import AbstractBarrier
 from limjax.barriers._lyapunov import LyapunovBarrier
 from limjax.barriers._moment import MomentBarrier
 from limjax.barriers._static import StaticBarrier
 from limjax.benchmarks._timing import interleaved, median_ratio
 from limjax.memory import learning_in_memory
+from limjax.memory._hops import HopsName
 from limjax.memory.comparisons import fair_comparisons
 from limjax.physics._cell import ArrheniusCell
 from limjax.tasks import Task, get_task
@@ -65,7 +67,7 @@ def training_variants(task: Task) -> dict[str, optax.GradientTransformation]:
     compared = {"static": StaticBarrier.at_retention(cell), **fair_comparisons(cell, defaults.steps)}
     lyapunov = LyapunovBarrier(11.0)
 
-    def wrapped(hops, barrier=lyapunov, **options):
+    def wrapped(hops: HopsName, barrier: AbstractBarrier = lyapunov, **options):
         return learning_in_memory(inner, cell, barrier, hops=hops, key=key, **options)
 
     return {
