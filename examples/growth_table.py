@@ -4,7 +4,7 @@
     limjax scale --sizes 3e3,1e4,3e4,1e5 --seeds 3 --barrier moment:scale=0.03 --batch-size 32 --out runs/growth-32
     limjax scale --sizes 1e4,3e4,1e5 --seeds 3 --barrier moment:scale=0.03 --batch-size 128 --out runs/growth-128
     limjax scale --sizes 1e4,3e5 --seeds 1 --barrier moment:scale=0.03 --batch-size 32 --out runs/growth-32-large
-    limjax scale --sizes 1e4,3e5 --seeds 1 --barrier moment:scale=0.03 --batch-size 128 --out runs/growth-128-large
+    limjax scale --sizes 3e5 --seeds 3 --barrier moment:scale=0.03 --batch-size 128 --out runs/growth-128-large
     limjax scale --sizes 1e4,1e6 --seeds 1 --barrier moment:scale=0.03 --batch-size 128 --out runs/growth-128-million
     python examples/growth_table.py runs/growth*
     python examples/growth_table.py benchmarks/results/growth.json runs/growth-more    # what was measured before, and more

@@ -1,5 +1,7 @@
 """The stable elementary functions in float32 against float64, over the whole range of exchange and request."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,9 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from limjax.numerics._elementary import normal_log, safe_log
+from limjax.numerics._elementary import asinh, asinh_exp, normal_log, normal_log1p, safe_log
 from limjax.numerics.sums import CompensatedSum
 from limjax.physics import cell_response, hop_rates
+from limjax.physics._response import split_activity
+from limjax.physics.actuation import free_energy, free_energy_slope, thermodynamic_length
 
 response = jax.jit(cell_response)
 rates = jax.jit(hop_rates)
@@ -236,3 +240,21 @@ def test_no_number_is_no_number():
     for d, lg in ((np.nan, 0.0), (1.0, np.nan)):
         assert np.isnan(response(jnp.float32(d), jnp.float32(lg))).all()
     assert np.isposinf(response(jnp.float32(np.inf), jnp.float32(0.0))).all()
+
+
+@pytest.mark.parametrize(
+    "function, inputs",
+    [(safe_log, 1), (normal_log, 1), (normal_log1p, 1), (asinh, 1), (asinh_exp, 1), (cell_response, 2)]
+    + [(split_activity, 3), (free_energy, 1), (free_energy_slope, 1), (thermodynamic_length, 1)],
+)
+def test_outside_of_jit_it_is_one_program(function, inputs):
+    """Operation by operation a run would begin seconds later; in a traced function nothing is left of it."""
+    compiled, arguments = [], [jnp.full((3, 19), 0.5 + k) for k in range(inputs)]  # of a shape that nothing else has
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda event, _, **__: compiled.append(event) if event.endswith("backend_compile_duration") else None
+    )
+    function(*arguments)
+    programs = len(compiled)
+    assert programs == 1
+    called = re.findall(r"jit\[\s*name=(\w+)", str(jax.make_jaxpr(lambda *x: function(*x))(*arguments)))
+    assert set(called) <= {"_where"}  # those of `jax.numpy` itself
