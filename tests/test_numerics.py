@@ -247,14 +247,11 @@ def test_no_number_is_no_number():
     [(safe_log, 1), (normal_log, 1), (normal_log1p, 1), (asinh, 1), (asinh_exp, 1), (cell_response, 2)]
     + [(split_activity, 3), (free_energy, 1), (free_energy_slope, 1), (thermodynamic_length, 1)],
 )
-def test_outside_of_jit_it_is_one_program(function, inputs):
+def test_outside_of_jit_it_is_one_program(function, inputs, compilations):
     """Operation by operation a run would begin seconds later; in a traced function nothing is left of it."""
-    compiled, arguments = [], [jnp.full((3, 19), 0.5 + k) for k in range(inputs)]  # of a shape that nothing else has
-    jax.monitoring.register_event_duration_secs_listener(
-        lambda event, _, **__: compiled.append(event) if event.endswith("backend_compile_duration") else None
-    )
+    arguments = [jnp.full((3, 19), 0.5 + k) for k in range(inputs)]  # of a shape that nothing else has
+    compilations.clear()
     function(*arguments)
-    programs = len(compiled)
-    assert programs == 1
+    assert len(compilations) == 1
     called = re.findall(r"jit\[\s*name=(\w+)", str(jax.make_jaxpr(lambda *x: function(*x))(*arguments)))
     assert set(called) <= {"_where"}  # those of `jax.numpy` itself

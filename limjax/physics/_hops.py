@@ -17,9 +17,11 @@ from limjax.numerics.counters import step_words
 from limjax.numerics.poisson import normal_quantile, poisson_inverse_cdf
 from limjax.physics._abstract_cell import AbstractCell
 
-CHOOSE_FROM = 2**15
-"""Elements of an array from which a CPU chooses between the branches of the Poisson inverse. What the choice saves on a smaller one in ten
-thousand steps is less than its branches take to compile, a second."""
+CHOOSE_FROM = 1024
+"""Elements of an array from which a CPU chooses between the branches of the Poisson inverse."""
+ALL_BRANCHES_FROM = 2**15
+"""Elements from which it chooses between all of them; below only that of few hops is told apart from any number, as what the others save
+in ten thousand steps is less than they take to compile, a second."""
 CHOOSE_FROM_ON_ACCELERATORS = 2**22
 """The same elsewhere, where the host may have to wait for the choice, some 20 µs."""
 
@@ -134,6 +136,7 @@ def _drawn(
         rates = cell.response(drift, barrier)
         return exact_hops(*step_words(key, leaf, step, drift.shape), rates.up, rates.down)
 
+    # What a choice saves on a small array is less than the launch of a step, and the branches take half of its compilation.
     chosen = _by_rates(leaf, any_rates)
     on_cpu, elsewhere = (
         chosen if drift.size >= least else any_rates for least in (CHOOSE_FROM, CHOOSE_FROM_ON_ACCELERATORS)
@@ -167,17 +170,22 @@ def _by_rates(leaf: int, any_rates: Callable[..., Any]) -> Callable[..., Any]:
         against = rare(jnp.where(is_up, w1, w0), jnp.where(is_up, w0, w1), jnp.minimum(up, down))
         return jnp.where(is_up, along - against, against - along)
 
-    branches = same(rare), same(few(poisson.TERMS)), same(lambda w0, _, rate: poisson.many_counts(w0, rate))
-    branches += only(one_way), any_rates
+    branches = (
+        same(rare),
+        same(few(poisson.TERMS)),
+        same(lambda w0, _, rate: poisson.many_counts(w0, rate)),
+        only(one_way),
+    )
 
     @jax.custom_batching.custom_vmap
     def draw(key, step, cell, drift, barrier):
         lowest, highest, smaller = cell.rate_bounds(drift, barrier)
         # A bound that is NaN passes no comparison: what is left are branches that fit any number of hops.
         conditions = highest < poisson.RARE, highest < poisson.FEW, lowest >= poisson.FEW, smaller < poisson.RARE
+        offered = slice(None) if drift.size >= ALL_BRANCHES_FROM else slice(1, 2)
         # The first that holds.
-        branch = jnp.argmax(jnp.stack([*conditions, jnp.bool_(True)]))
-        return jax.lax.switch(branch, branches, key, step, cell, drift, barrier)
+        branch = jnp.argmax(jnp.stack([*conditions[offered], jnp.bool_(True)]))
+        return jax.lax.switch(branch, [*branches[offered], any_rates], key, step, cell, drift, barrier)
 
     @draw.def_vmap
     def _(axis_size, is_mapped, *arguments):
