@@ -322,9 +322,9 @@ def test_step_is_the_hops_at_its_rates_whatever_branch_serves(regime):
     drift = jnp.asarray(spread * np.random.default_rng(0).uniform(-1, 1, 100_000), jnp.float32)
     key, step, log_exchange = key_words(jax.random.key(9)), jnp.int32(4), jnp.log(jnp.float32(exchange))
     assert 20_000 < hops.ALL_BRANCHES_FROM < drift.size
-    for drift in (drift[:20_000], drift):
-        moved = jax.jit(exact_step, static_argnums=0)(2, key, step, drift, log_exchange)
-        expected = exact(*draw(key, 2, step, drift.shape), *jax.jit(hop_rates)(drift, log_exchange))
+    for requests in (drift[:20_000], drift):
+        moved = jax.jit(exact_step, static_argnums=0)(2, key, step, requests, log_exchange)
+        expected = exact(*draw(key, 2, step, requests.shape), *jax.jit(hop_rates)(requests, log_exchange))
         # Another order of rounding moves a threshold by 1e-7 of the words: one of 1e5 counts once in a hundred times.
         assert int(jnp.sum(moved != expected)) <= 2
     spread_out = jax.jit(exact_step, static_argnums=0)(2, key, step, drift, jnp.full_like(drift, log_exchange))
