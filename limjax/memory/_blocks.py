@@ -114,7 +114,10 @@ class Blocks:
             if len(group) == 1:
                 sums[group[0]] = jnp.stack([jnp.sum(block).astype(dtype) for block in blocks])
                 continue
-            rows = jnp.stack(blocks)
+            # Row by row: XLA on a CPU computes what it stacks inside of the copy, element by element, in several times as long.
+            rows = jnp.zeros((len(blocks), *blocks[0].shape), blocks[0].dtype)
+            for row, block in enumerate(blocks):
+                rows = jax.lax.dynamic_update_index_in_dim(rows, block.astype(rows.dtype), row, 0)
             ends = np.cumsum([self.sizes[i] for i in group])
             for i, end in zip(group, ends):
                 sums[i] = jnp.sum(rows[:, end - self.sizes[i] : end], axis=1).astype(dtype)
