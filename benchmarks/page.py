@@ -184,7 +184,9 @@ def draw(bench: dict):
         ax.loglog(sizes, times, style, marker="o", markersize=3, label=mode)
     ax.set_xlabel("parameters of one array")
     ax.set_ylabel("time of a step [ns per parameter]")
-    ax.legend(frameon=False, fontsize=7, ncol=2)
+    ax.legend(
+        frameon=False, fontsize=7, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0)
+    )  # no corner is free in all
     return fig
 
 

@@ -12,11 +12,10 @@ import optax
 from limjax.barriers._base import AbstractBarrier
 from limjax.barriers._lyapunov import LyapunovBarrier
 from limjax.barriers._moment import MomentBarrier
-from limjax.barriers._static import StaticBarrier
 from limjax.benchmarks._timing import interleaved, median_ratio
 from limjax.memory import learning_in_memory
 from limjax.memory._hops import HopsName
-from limjax.memory.comparisons import fair_comparisons
+from limjax.memory.comparisons import FAIR, STATIC, named_comparisons
 from limjax.physics._cell import ArrheniusCell
 from limjax.tasks import Task, get_task
 
@@ -64,7 +63,7 @@ def training_variants(task: Task) -> dict[str, optax.GradientTransformation]:
     inner = defaults.make_optimizer(defaults.make_schedule(defaults.learning_rate, defaults.steps))
     cell, key = ArrheniusCell(lsb=defaults.lsb), jax.random.key(2)
 
-    compared = {"static": StaticBarrier.at_retention(cell), **fair_comparisons(cell, defaults.steps)}
+    compared = named_comparisons((STATIC, *FAIR), cell, defaults.steps)
     lyapunov = LyapunovBarrier(11.0)
 
     def wrapped(hops: HopsName, barrier: AbstractBarrier = lyapunov, **options):

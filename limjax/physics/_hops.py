@@ -182,7 +182,7 @@ def _by_rates(leaf: int, any_rates: Callable[..., Any]) -> Callable[..., Any]:
         lowest, highest, smaller = cell.rate_bounds(drift, barrier)
         # A bound that is NaN passes no comparison: what is left are branches that fit any number of hops.
         conditions = highest < poisson.RARE, highest < poisson.FEW, lowest >= poisson.FEW, smaller < poisson.RARE
-        offered = slice(None) if drift.size >= ALL_BRANCHES_FROM else slice(1, 2)
+        offered = slice(None) if drift.size >= ALL_BRANCHES_FROM else slice(1, 2)  # of few hops
         # The first that holds.
         branch = jnp.argmax(jnp.stack([*conditions[offered], jnp.bool_(True)]))
         return jax.lax.switch(branch, [*branches[offered], any_rates], key, step, cell, drift, barrier)
